@@ -1,0 +1,1 @@
+"""The backend protocol, the registry of backends, and the process that compiles one artifact."""

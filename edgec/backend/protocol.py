@@ -1,0 +1,160 @@
+"""What every backend provides. A backend is the only place that imports its framework, and does so lazily:
+importing ``backends.X.backend`` costs nothing, so plans and target listings need no toolchain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from edgec.frozen import Frozen
+from edgec.model.spec import Array, FloatModel, Tensors
+from edgec.passes.contract import Coverage, Pass, PassContext
+from edgec.target.spec import Emit, Precision, Target
+
+M = TypeVar("M")
+Format = Literal["torchscript", "onnx", "tflite", "npz"]
+
+
+class Package(Frozen):
+    """A distribution a backend needs, as pip names it, and what for."""
+
+    distribution: str
+    purpose: Literal["compile", "run"]
+
+
+class Capability(Frozen):
+    """What the kernels of a backend can do with one kind of op."""
+
+    op: str
+    """Framework-neutral name: conv2d, depthwise-conv2d, linear, lstm, attention, ..."""
+    static_int8: bool
+    dynamic_int8: bool
+    weights: tuple[Literal["per-channel", "per-tensor"], ...] = ()
+    note: str = ""
+
+
+class TensorBinding(Frozen):
+    """How one artifact tensor relates to the float model's.
+
+    ``artifact array = float array transposed by `permutation``` for inputs; for outputs the other way round:
+    transposing the artifact's output by `permutation` gives the float model's layout.
+    """
+
+    name: str
+    """Name in the float model."""
+    artifact_name: str
+    """Name in the artifact; for TorchScript the same as `name` (tensors are positional)."""
+    shape: tuple[int, ...]
+    """Shape in the artifact."""
+    dtype: str
+    permutation: tuple[int, ...] | None = None
+    """None: the same layout."""
+    step: float | None = None
+    """Quantization step (scale) of an int8-computed output, for parity tolerances; None for float outputs."""
+
+
+class Artifact(Frozen):
+    """One emitted model file and how to feed it."""
+
+    backend: str
+    format: Format
+    file: str
+    """File name inside the bundle, e.g. ``model.tflite``."""
+    precision: Precision
+    inputs: tuple[TensorBinding, ...]
+    outputs: tuple[TensorBinding, ...]
+    engine: str | None = None
+    """Process-global kernel library the artifact must run with (TorchScript)."""
+    runtime_options: dict[str, str] = {}
+    coverage: tuple[Coverage, ...] = ()
+
+
+class OpRecord(Frozen):
+    """One op of an artifact as its runtime really executes it (dtype audit)."""
+
+    name: str
+    op: str
+    dtype: str
+    """The dtype it computes in: ``int8``, ``float32``, ``float16``, ``int64``..."""
+    layer: str = ""
+    reason: str = ""
+    """Why it is not in the target's precision; empty when it is or when it holds no arithmetic."""
+
+
+class RuntimeSpec(Frozen):
+    """A runtime that can execute a backend's artifact on the host."""
+
+    name: str
+    """``tflite-runtime``, ``ai-edge-litert``, ``onnxruntime``, ``torch``."""
+    distribution: str
+    judged: bool = True
+    """Whether gates apply to its results; a runtime of no allowed target is only reported."""
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """A loaded artifact. Called with one sample in the *float model's* names and layout, returns the same."""
+
+    def __call__(self, inputs: Tensors) -> dict[str, Array]: ...
+
+    def ops(self) -> Sequence[OpRecord]: ...
+
+
+class Backend(Protocol[M]):
+    """A way from the float model to an artifact. `M` is the backend's own model between its passes."""
+
+    name: str
+    format: Format
+    extra: str
+    """The pip extra of edgec that brings its toolchain: ``edgec[onnx]``; "" for the core install."""
+    precisions: tuple[Precision, ...]
+    packages: tuple[Package, ...]
+    own_quantizer: str
+    """What of quantization the toolchain does itself and edgec cannot set; "" for none. Shown by `edgec backends`."""
+
+    def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
+        """Why this target cannot have this artifact (impossible precision, arch or option); empty: it can."""
+        ...
+
+    def capability(self, target: Target) -> Sequence[Capability]: ...
+
+    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[M]]:
+        """The backend's own passes, in order. Imports no framework."""
+        ...
+
+    def artifact_file(self, emit: Emit) -> str:
+        """File name of the artifact inside a bundle, known before building."""
+        ...
+
+    def lower(self, model: FloatModel, ctx: PassContext) -> M:
+        """The backend's model of the float model.
+
+        Raises:
+            TraceError: the user's code cannot be captured.
+            UnsupportedError: the model has what this backend cannot express.
+        """
+        ...
+
+    def fingerprint(self, model: M) -> str:
+        """SHA-256 (hex) over structure and constants of `model`: equal for equal content."""
+        ...
+
+    def emit(self, model: M, ctx: PassContext, out: Path) -> Artifact:
+        """Write the artifact file into folder `out`."""
+        ...
+
+    def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
+        """Runtimes on this host that the artifact is verified in; the first is the one that is timed."""
+        ...
+
+    def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
+        """Load the artifact in a runtime. Runs inside a worker process.
+
+        Raises:
+            UnsupportedError: this runtime refuses the artifact.
+        """
+        ...
+
+
+AnyBackend = Backend[Any]

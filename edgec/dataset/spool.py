@@ -1,0 +1,49 @@
+"""Samples on disk, ready to feed: how calibration and evaluation data reach passes and worker processes.
+
+A spool is a private folder of the build: ``<k>.npy`` for the k-th model input, of shape ``(samples, *input shape)``
+(the input shape has its batch axis), an optional ``labels.npy``, and ``spool.json``. Arrays are memory-mapped,
+so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgec.frozen import Frozen
+from edgec.model.spec import Array, TensorSpec
+
+
+class SpoolInfo(Frozen):
+    """The index of a spool (``spool.json``)."""
+
+    inputs: tuple[TensorSpec, ...]
+    samples: int
+    has_labels: bool
+    content_digest: str
+    """SHA-256 over all samples' bytes and labels, in order."""
+    origin: str
+    """The data source as the user named it."""
+
+
+class Spool(Sequence[dict[str, Array]]):
+    """Read access to a spool; sample i is a dict of input name -> array with batch axis."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.info = SpoolInfo.model_validate_json((folder / "spool.json").read_text())
+        self._arrays = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(len(self.info.inputs))]
+        self.labels: Array | None = np.load(folder / "labels.npy") if self.info.has_labels else None
+
+    def __len__(self) -> int:
+        return self.info.samples
+
+    def __getitem__(self, index: int) -> dict[str, Array]:  # type: ignore[override]  # no slices: samples are streamed
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return {spec.name: np.array(array[index]) for spec, array in zip(self.info.inputs, self._arrays, strict=True)}
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return (self[index] for index in range(len(self)))

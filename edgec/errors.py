@@ -1,0 +1,162 @@
+"""The one exception tree of edgec: every error a user can cause has a class, a message and an exit code.
+
+A message says *what* is wrong, *where* (file, key, pass, sample) and *what to do*. Only ``edgec.cli.main``
+turns an `EdgecError` into an exit; everything below it raises. Exit codes are unique by class (tested) and
+documented in docs/errors.md, which is generated from this file.
+"""
+
+from __future__ import annotations
+
+
+class EdgecError(Exception):
+    """Base of all errors that edgec explains to its user.
+
+    Args:
+        what: what is wrong, one sentence, no trailing full stop needed.
+        where: file and key, pass, artifact or sample that it concerns.
+        hint: what the user can do about it.
+        log: path of a log file with the toolchain's own output.
+    """
+
+    exit_code = 70
+    """Process exit status of ``edgec`` when this error ends it."""
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", log: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        self.log = log
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.hint:
+            text += f"\n  {self.hint}"
+        if self.log:
+            text += f"\n  log: {self.log}"
+        return text
+
+
+class InternalError(EdgecError):
+    """A defect of edgec itself; please report it with the log."""
+
+    exit_code = 70
+
+
+class UsageError(EdgecError):
+    """The command line is wrong: an unknown option or verb, or options that exclude each other."""
+
+    exit_code = 2
+
+
+class TargetError(EdgecError):
+    """A target or device file is wrong, or the named target does not exist."""
+
+    exit_code = 10
+
+
+class ProjectError(EdgecError):
+    """edgec.toml is wrong or missing what the build needs."""
+
+    exit_code = 11
+
+
+class ModelError(EdgecError):
+    """The model file is missing, unreadable, or not a model."""
+
+    exit_code = 12
+
+
+class UntrustedModelError(EdgecError):
+    """The model file would execute code when loaded, and no Python entry point was given."""
+
+    exit_code = 13
+
+
+class InputSpecError(EdgecError):
+    """The model does not accept the stated input names, shapes or dtypes."""
+
+    exit_code = 14
+
+
+class DatasetError(EdgecError):
+    """Calibration or evaluation data is missing, empty, not finite, or does not fit the model's input."""
+
+    exit_code = 15
+
+
+class DataLeakError(EdgecError):
+    """Calibration and evaluation data share samples, so the measured accuracy would not be honest."""
+
+    exit_code = 16
+
+
+class LabelsError(EdgecError):
+    """The metric needs labels that the evaluation data does not have, or the labels do not fit the output."""
+
+    exit_code = 17
+
+
+class TraceError(EdgecError):
+    """A backend cannot capture the model's graph, because of a line of the user's code."""
+
+    exit_code = 18
+
+
+class BackendUnavailableError(EdgecError):
+    """The packages of a backend's toolchain or runtime are not installed."""
+
+    exit_code = 19
+
+
+class UnsupportedError(EdgecError):
+    """Model and backend are both fine, but this backend cannot compile this model for this target."""
+
+    exit_code = 20
+
+
+class PassError(EdgecError):
+    """A pass of the pipeline failed or did not keep its promise."""
+
+    exit_code = 21
+
+
+class WorkerError(EdgecError):
+    """A toolchain process crashed, was killed (for instance out of memory) or timed out."""
+
+    exit_code = 22
+
+
+class GateError(EdgecError):
+    """A finished artifact does not meet its gates; no bundle was written."""
+
+    exit_code = 30
+
+
+class BundleError(EdgecError):
+    """A bundle is incomplete, or a file in it does not match its digest."""
+
+    exit_code = 31
+
+
+class ParityError(EdgecError):
+    """An artifact computes something else here than it did when the bundle was built."""
+
+    exit_code = 32
+
+
+class StorageError(EdgecError):
+    """The disk is full, read-only, or refuses the write."""
+
+    exit_code = 33
+
+
+class StoppedError(EdgecError):
+    """The user stopped the run with Ctrl-C (SIGINT) or SIGTERM."""
+
+    exit_code = 130
+
+
+def error_classes() -> tuple[type[EdgecError], ...]:
+    """All concrete error classes, in the order of their exit codes."""
+    return tuple(sorted(EdgecError.__subclasses__(), key=lambda cls: cls.exit_code))

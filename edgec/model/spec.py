@@ -1,0 +1,76 @@
+"""What flows through the pipeline: tensor specs and the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from edgec.frozen import Frozen
+
+if TYPE_CHECKING:
+    import torch.fx
+    import torch.nn
+
+DType = Literal["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
+SourceFormat = Literal["python", "pt2", "torchscript", "onnx"]
+Array = np.ndarray[Any, np.dtype[Any]]
+"""Any NumPy array."""
+Tensors = Mapping[str, Array]
+"""Named tensors of one inference (one sample, batch axis included)."""
+
+
+class TensorSpec(Frozen):
+    """Name, full shape (batch axis included) and dtype of one model input or output."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType = "float32"
+
+
+class ModelSource(Frozen):
+    """Where the float model came from."""
+
+    format: SourceFormat
+    path: str
+    """File name as the user gave it, relative to the project folder where possible."""
+    sha256: str
+    """Digest of the model file (for a Python entry: of the .py file)."""
+    entry: str | None = None
+    """Function name of a Python entry."""
+    weights: str | None = None
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class FloatModel:
+    """The trained model in float32, at a fixed input shape.
+
+    At least one of `graph`, `module` and `onnx` is there. A pass never changes a FloatModel; it returns another.
+
+    Attributes:
+        inputs: specs in call order.
+        outputs: specs in the order the model returns them; names are made up (``output_0``...) where it has none.
+        graph: FX graph of plain ``torch.nn`` modules, in eval mode; None when the model cannot be traced.
+        untraceable: why `graph` is None, with the user's file, line and source text; empty otherwise.
+        module: the eager eval-mode module (equal to `graph` when that is there); None when only ONNX is known.
+        onnx: path of an ONNX file with the same function, while it is still valid (see `with_graph`).
+    """
+
+    name: str
+    source: ModelSource
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    graph: torch.fx.GraphModule | None = None
+    untraceable: str = ""
+    module: torch.nn.Module | None = None
+    onnx: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+    """What loading had to assume or change, for the report."""
+
+    def with_graph(self, graph: torch.fx.GraphModule, *, same_function: bool) -> FloatModel:
+        """A copy with another graph; `onnx` is kept only when the function computed is still the same."""
+        return replace(self, graph=graph, module=graph, onnx=self.onnx if same_function else None)

@@ -1,0 +1,98 @@
+"""What a pass is: a frozen value with one method, whose effect is measured and not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from edgec.frozen import Frozen
+from edgec.target.spec import Emit, Target
+
+if TYPE_CHECKING:
+    from edgec.dataset.spool import Spool
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may know besides the model. Nothing is handed on through it: passes return results."""
+
+    target: Target
+    work: Path
+    """Private scratch folder of this build step; whatever is left in it is thrown away."""
+    calibration: Spool | None = None
+    """Calibration samples (batch axis included, in the float model's layout); None for float targets."""
+    seed: int = 0
+    threads: int = 1
+    emit: Emit | None = None
+    """The artifact being made; None while portable passes run."""
+
+
+class Coverage(Frozen):
+    """One thing that was not done as the target asks, and why. Shown in the report; never silent."""
+
+    subject: str
+    """Layer, op or artifact it concerns."""
+    state: str
+    """What it is instead, e.g. ``float32``, ``skipped``, ``emulated``, ``not measured``."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class PassResult(Generic[M]):
+    """The new model and what the pass has to tell. Whether it changed anything is measured by the runner."""
+
+    model: M
+    summary: str = ""
+    """One line for people: ``folded 4 BatchNorm2d``."""
+    coverage: Sequence[Coverage] = field(default=())
+
+
+@runtime_checkable
+class Pass(Protocol[M]):
+    """A step of the pipeline: a frozen dataclass whose fields are its options."""
+
+    @property
+    def name(self) -> str:
+        """Stable identifier, a verb phrase: ``fold-batch-norm``."""
+        ...
+
+    def requires(self, model: M, ctx: PassContext) -> str | None:
+        """None when the pass applies to `model`; else the reason it is skipped, which is recorded."""
+        ...
+
+    def run(self, model: M, ctx: PassContext) -> PassResult[M]:
+        """Return the changed model; `model` itself is left untouched.
+
+        Raises:
+            PassError: the pass cannot do what it promises.
+        """
+        ...
+
+    def ensures(self, model: M, ctx: PassContext) -> str | None:
+        """None when the result keeps the pass's promise; else what is wrong (the runner raises PassError)."""
+        ...
+
+
+class PassRecord(Frozen):
+    """What one pass did, for manifest and report."""
+
+    name: str
+    options: dict[str, Any]
+    state: str
+    """``changed``, ``unchanged`` or ``skipped``."""
+    summary: str
+    seconds: float
+    """Wall time; kept out of the manifest's reproducible part."""
+    before: str
+    """Fingerprint of the model before (SHA-256, 16 hex digits)."""
+    after: str
+    coverage: tuple[Coverage, ...] = ()
+
+
+def options_of(step: Pass[Any]) -> dict[str, Any]:
+    """The options of a pass: its dataclass fields, as JSON values."""
+    return {item.name: getattr(step, item.name) for item in fields(step) if item.init}  # type: ignore[arg-type]

@@ -1,0 +1,118 @@
+"""The records of edgec.toml. Each field's ``flag`` names the command-line flag that sets the same key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from edgec.frozen import Frozen
+from edgec.model.spec import DType, TensorSpec
+
+
+def _key(flag: str, help_: str, default: Any = None, **constraints: Any) -> Any:
+    return Field(default, description=help_, json_schema_extra={"flag": flag}, **constraints)
+
+
+class InputSpec(Frozen):
+    """``[[model.inputs]]``: one input of the model, in call order."""
+
+    name: str
+    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    """Full shape with the batch axis, normally ``[1, ...]``."""
+    dtype: DType = "float32"
+
+    def tensor(self) -> TensorSpec:
+        """The same as a TensorSpec."""
+        return TensorSpec(name=self.name, shape=self.shape, dtype=self.dtype)
+
+
+class ModelSpec(Frozen):
+    """``[model]``: where the float model is."""
+
+    path: str | None = _key("MODEL", "model file (.pt2, .onnx, TorchScript .pt) or Python entry file.py:function")
+    weights: str | None = _key("--weights", "state_dict file loaded into the Python entry's module")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keyword arguments of the Python entry",
+        json_schema_extra={"flag": "--argument"},
+    )
+    inputs: tuple[InputSpec, ...] = Field(
+        (), description="input specs; needed for Python entries and TorchScript", json_schema_extra={"flag": "--input"}
+    )
+
+
+class Preprocess(Frozen):
+    """``[preprocess]``: from stored samples to model input, ``(x / divide - mean) / std`` in float32."""
+
+    divide: float | None = _key("--divide", "divide raw values by this first (255 for 8-bit images)", gt=0)
+    mean: tuple[float, ...] | None = _key("--mean", "subtract; one value, or one per channel")
+    std: tuple[float, ...] | None = _key("--std", "divide by; one value, or one per channel")
+
+
+class DataSpec(Frozen):
+    """``[calibration]`` or ``[evaluation]``: a set of samples."""
+
+    data: str = Field(
+        description="npz/npy file, image folder (one sub-folder a class), or Python entry file.py:function"
+    )
+    inputs: dict[str, str] = Field(
+        default_factory=dict,
+        description="model input -> array name in an npz; needed when they differ and there are several",
+    )
+    labels: str | None = Field(
+        None, description='array name of the labels in an npz (default: "y" or "labels" if present), or a .npy file'
+    )
+
+
+class CalibrationSpec(DataSpec):
+    """``[calibration]``: the representative dataset."""
+
+    data: str = Field(
+        description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--calibration"}
+    )
+    labels: str | None = _key("--calibration-labels", "labels of the calibration set, for class balance")
+    samples: int | None = _key(
+        "--calibration-samples", "samples to draw, balanced by class (default: the target's)", ge=1
+    )
+
+
+class EvaluationSpec(DataSpec):
+    """``[evaluation]``: the held-out samples that artifacts are judged on."""
+
+    data: str = Field(description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--evaluate"})
+    labels: str | None = _key("--labels", "labels of the evaluation set")
+    samples: int | None = _key("--evaluate-samples", "use at most this many, balanced by class (default: all)", ge=1)
+    metric: str = _key("--metric", "auto, top1, agreement, sqnr, or a Python entry file.py:function", "auto")
+
+
+class Gates(Frozen):
+    """``[gates]``: what an artifact must hold. With none stated, defaults that fit the metric apply and are shown."""
+
+    max_drop: float | None = _key("--max-drop", "largest allowed drop of the metric against float, in points", ge=0)
+    min_agreement: float | None = _key(
+        "--min-agreement", "smallest allowed share of equal top-1 with float, 0 to 1", ge=0, le=1
+    )
+    min_sqnr_db: float | None = _key("--min-sqnr", "smallest allowed output SQNR in dB")
+    max_size_kib: float | None = _key("--max-size", "largest allowed artifact in KiB (also: the target's budget)", gt=0)
+
+
+class BuildSpec(Frozen):
+    """``[build]``: how to build."""
+
+    targets: tuple[str, ...] = Field(
+        (), description="targets built when none is named", json_schema_extra={"flag": "--target"}
+    )
+    out: str = _key("--out", "folder for bundles", "dist")
+    seed: int = _key("--seed", "seed of everything random", 0, ge=0)
+
+
+class Project(Frozen):
+    """A whole edgec.toml, merged with flags."""
+
+    model: ModelSpec = ModelSpec()
+    preprocess: Preprocess = Preprocess()
+    calibration: CalibrationSpec | None = None
+    evaluation: EvaluationSpec | None = None
+    gates: Gates = Gates()
+    build: BuildSpec = BuildSpec()

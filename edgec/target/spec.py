@@ -1,0 +1,150 @@
+"""The records a target file is made of. All are frozen, strict about keys, and have a canonical digest."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edgec.frozen import Frozen
+
+Arch = Literal["x86_64", "aarch64", "armv7"]
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
+CalibrationMethod = Literal["auto", "minmax"]
+
+ISA_FEATURES: dict[Arch, frozenset[str]] = {
+    "x86_64": frozenset(
+        {"sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512-vnni", "avx-vnni"}
+    ),
+    "aarch64": frozenset({"neon", "fp16", "dotprod", "i8mm", "bf16", "sve"}),
+    "armv7": frozenset({"neon", "vfpv4"}),
+}
+"""Instruction-set features a device may state, by architecture; what edgec derives follows from these."""
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
+
+
+def check_name(name: str) -> str:
+    """A device or target name: lower-case words and digits joined by single hyphens."""
+    if not _NAME.match(name):
+        raise ValueError(f'"{name}" is not a valid name (lower-case letters, digits and single hyphens)')
+    return name
+
+
+class Device(Frozen):
+    """What the silicon is: facts only, each with its source. It never describes the machine edgec runs on."""
+
+    name: str
+    description: str
+    arch: Arch
+    triple: str
+    """GNU target triple of the device's user space, e.g. ``aarch64-linux-gnu``."""
+    cpu: str
+    """Core name as GCC's ``-mcpu``/``-march`` spells it, e.g. ``cortex-a72``."""
+    isa: frozenset[str]
+    cores: Annotated[int, Field(ge=1)]
+    ram_mb: Annotated[int, Field(ge=1)]
+    emulator: str | None = None
+    """QEMU user-mode ``-cpu`` model with the same features, if there is one."""
+    sources: dict[str, str]
+    """For each stated fact, where it was read (data sheet, kernel, probe)."""
+
+    _check_name = field_validator("name")(check_name)
+
+    @model_validator(mode="after")
+    def _check_facts(self) -> Device:
+        unknown = self.isa - ISA_FEATURES[self.arch]
+        if unknown:
+            known = ", ".join(sorted(ISA_FEATURES[self.arch]))
+            raise ValueError(f"isa: {', '.join(sorted(unknown))}: no such feature of {self.arch}; known: {known}")
+        facts = {"arch", "triple", "cpu", "isa", "cores", "ram_mb"} | ({"emulator"} if self.emulator else set())
+        if missing := sorted(facts - set(self.sources)):
+            raise ValueError(f"sources: no source is given for {', '.join(missing)}")
+        if extra := sorted(set(self.sources) - facts):
+            raise ValueError(f"sources: {', '.join(extra)}: no such fact is stated")
+        return self
+
+    @property
+    def has_int8_dot_product(self) -> bool:
+        """Whether int8 products accumulate straight into int32 (no int16 saturation in x86 kernels)."""
+        return bool(self.isa & {"avx512-vnni", "avx-vnni", "dotprod", "i8mm"})
+
+    @property
+    def has_fp16_arithmetic(self) -> bool:
+        """Whether the CPU computes in fp16; without it fp16 is storage only."""
+        return "fp16" in self.isa
+
+
+class Emit(Frozen):
+    """One artifact to produce: by which backend, with which of its options."""
+
+    backend: str
+    engine: str | None = None
+    """Kernel library within the backend (fbgemm: ``auto``, ``fbgemm``, ``x86``, ``onednn``); None: its default."""
+    runtimes: tuple[str, ...] | None = None
+    """Runtimes that the artifact must be right in; None: every one the backend has for this device."""
+
+
+class QuantSpec(Frozen):
+    """How int8 targets are quantized. ``auto`` values are derived from the device by each backend."""
+
+    calibration: CalibrationMethod = "auto"
+    samples: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Calibration samples to draw from the representative dataset, balanced by class."""
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+    reduced_range: Literal["auto", "yes", "no"] = "auto"
+    """7-bit weights against int16 accumulator saturation; auto: where the device's kernels saturate."""
+
+
+class PruneSpec(Frozen):
+    """Structured channel pruning before quantization."""
+
+    amount: Annotated[float, Field(ge=0.0, le=0.95)] = 0.0
+    """Fraction of channels to remove from each prunable layer; 0 prunes nothing."""
+    round_to: Annotated[int, Field(ge=1, le=64)] = 8
+    """Keep channel counts at multiples of this (SIMD width of int8 kernels)."""
+
+
+class Budget(Frozen):
+    """What the artifact may cost; judged per artifact, in the build."""
+
+    size_kib: Annotated[float, Field(gt=0)] | None = None
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median batch-1 latency; judged only where it was measured on a matching device, else *not measured*."""
+
+
+class BenchSpec(Frozen):
+    """What the benchmark harness of the bundle does by default."""
+
+    threads: Annotated[int, Field(ge=1)] = 1
+    warmup: Annotated[int, Field(ge=0)] = 10
+    runs: Annotated[int, Field(ge=1)] = 100
+
+
+class Target(Frozen):
+    """One resolved target: complete, immutable; its digest is its identity."""
+
+    name: str
+    description: str = ""
+    device: Device
+    precision: Precision
+    emit: Annotated[tuple[Emit, ...], Field(min_length=1)]
+    """Artifacts to produce; the first is the primary one, which the harness runs unless told otherwise."""
+    quantize: QuantSpec = QuantSpec()
+    prune: PruneSpec = PruneSpec()
+    budget: Budget = Budget()
+    bench: BenchSpec = BenchSpec()
+
+    _check_name = field_validator("name")(check_name)
+
+    @model_validator(mode="after")
+    def _check_emits(self) -> Target:
+        backends = [emit.backend for emit in self.emit]
+        if twice := sorted({name for name in backends if backends.count(name) > 1}):
+            raise ValueError(f"emit: backend {', '.join(twice)} stands twice")
+        if self.bench.threads > self.device.cores:
+            raise ValueError(
+                f"bench.threads: {self.bench.threads} is more than {self.device.name}'s {self.device.cores} cores"
+            )
+        return self

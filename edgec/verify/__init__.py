@@ -1,0 +1,1 @@
+"""Judging artifacts: metrics, fidelity to the float model, dtype audit, gates with paired statistics."""

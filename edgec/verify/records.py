@@ -1,0 +1,99 @@
+"""What was measured of an artifact, and how its gates came out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgec.backend.protocol import OpRecord
+from edgec.frozen import Frozen
+
+
+class Machine(Frozen):
+    """The machine a measurement was made on."""
+
+    arch: str
+    cpu: str
+    features: tuple[str, ...]
+    """ISA features, by the names that device files use."""
+    cores: int
+
+
+class MetricResult(Frozen):
+    """The user's metric, float against artifact, paired sample by sample."""
+
+    name: str
+    unit: Literal["points", "dB", "1"]
+    """``points``: values are in percent and differences in percentage points."""
+    float_value: float
+    value: float
+    drop: float
+    """float_value - value: positive is a loss."""
+    drop_low: float | None
+    """Lower bound of the 95 % confidence interval of `drop`; None when the metric is not per sample."""
+    drop_high: float | None
+    interval: str
+    """How the interval was computed, or why there is none."""
+    samples: int
+
+
+class OutputFidelity(Frozen):
+    """One output against the float model's."""
+
+    output: str
+    sqnr_db: float
+    """10 log10(sum of squares of float / sum of squares of difference), over all samples; inf when equal."""
+    max_abs_error: float
+
+
+class Latency(Frozen):
+    """Batch-1 time of the artifact in this runtime on `Machine`; medians in milliseconds."""
+
+    p50_ms: float
+    p90_ms: float
+    runs: int
+    threads: int
+
+
+class Measurement(Frozen):
+    """One artifact in one runtime on one machine, over the evaluation set."""
+
+    artifact: str
+    backend: str
+    runtime: str
+    runtime_version: str
+    judged: bool
+    machine: Machine
+    emulated: bool = False
+    size_bytes: int
+    samples: int
+    metric: MetricResult | None
+    agreement: float | None
+    """Share of samples whose arg-max equals the float model's; None when outputs are no class scores."""
+    agreement_low: float | None
+    """Lower 95 % bound (Wilson) of `agreement`."""
+    fidelity: tuple[OutputFidelity, ...]
+    ops: tuple[OpRecord, ...]
+    latency: Latency | None
+    peak_rss_mb: float | None
+    failure: str = ""
+    """Why the runtime could not run the artifact; everything measured is then None or empty."""
+
+    def sqnr_db(self) -> float | None:
+        """The worst output's SQNR in dB, or None when nothing was measured."""
+        return min((item.sqnr_db for item in self.fidelity), default=None)
+
+
+class GateResult(Frozen):
+    """One gate, judged for one artifact in one runtime."""
+
+    gate: str
+    artifact: str
+    runtime: str
+    limit: float
+    value: float | None
+    state: Literal["met", "failed", "not measured"]
+    margin: float | None
+    """Distance to the limit, positive when met."""
+    reason: str = ""
+    default: bool = False
+    """Whether edgec set this gate because the user stated none."""
