@@ -66,7 +66,6 @@ class Artifact(Frozen):
     outputs: tuple[TensorBinding, ...]
     engine: str | None = None
     """Process-global kernel library the artifact must run with (TorchScript)."""
-    runtime_options: dict[str, str] = {}
     coverage: tuple[Coverage, ...] = ()
 
 
