@@ -1,0 +1,46 @@
+"""`edgec backends`: what can be emitted here, with versions and what is missing."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from edgec.backend.registry import backend_names, get_backend, missing_packages, package_version
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> None:
+    """List backends, the packages they use with versions, and what is missing."""
+    rows = []
+    for name in backend_names():
+        backend = get_backend(name)
+        missing = missing_packages(backend)
+        rows.append(
+            {
+                "name": name,
+                "format": backend.format,
+                "precisions": list(backend.precisions),
+                "packages": {item.distribution: package_version(item.distribution) for item in backend.packages},
+                "missing": list(missing),
+                "install": f"pip install 'edgec[{backend.extra}]'" if missing and backend.extra else "",
+                "own_quantizer": backend.own_quantizer,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("backend", "format", "precisions", "packages", "state", box=None, pad_edge=False)
+    for row in rows:
+        packages = ", ".join(f"{name} {version or '-'}" for name, version in row["packages"].items())  # type: ignore[union-attr]
+        state = f"missing: {', '.join(row['missing'])}; {row['install']}" if row["missing"] else "ready"  # type: ignore[arg-type]
+        table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, state)  # type: ignore[arg-type]
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row["own_quantizer"]:
+            console.print(f"{row['name']}: {row['own_quantizer']}")

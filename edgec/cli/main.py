@@ -1,0 +1,101 @@
+"""`edgec`: finds the verb, runs it, and turns every error into a message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import click
+
+from edgec.errors import EdgecError, InternalError, StoppedError, StorageError, UsageError
+from edgec.toml_source import suggest
+
+VERBS = ("build", "explain", "targets", "backends", "bench", "inspect", "verify", "makefile")
+"""Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class VerbGroup(click.Group):
+    """Imports a verb's module only when it is asked for, so that `edgec --help` is fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs, in reading order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command, or None."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"edgec.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click's, with "did you mean" for a misspelt verb."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise UsageError(f'no verb "{args[0]}"', hint=suggest(args[0], VERBS) or f"verbs: {', '.join(VERBS)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgec")
+def cli() -> None:
+    """Compile a trained PyTorch or ONNX model to verified edge bundles."""
+
+
+def main() -> None:
+    """Entry point of the ``edgec`` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors are told on standard error."""
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
+    except EdgecError as error:
+        return _tell(error)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.UsageError as problem:
+        command = problem.ctx.command_path if problem.ctx else "edgec"
+        return _tell(UsageError(problem.format_message(), hint=f"{command} --help"))
+    except click.ClickException as problem:
+        return _tell(UsageError(problem.format_message()))
+    except (KeyboardInterrupt, click.Abort):
+        return _tell(StoppedError("stopped; no unfinished bundle was left"))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away (edgec targets | head)
+        return 0
+    except OSError as problem:
+        if problem.errno in _DISK:
+            return _tell(StorageError(f"cannot write: {problem.strerror}", where=str(problem.filename or "")))
+        return _tell(_internal())
+    except Exception:
+        return _tell(_internal())
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise StoppedError("stopped by SIGTERM; no unfinished bundle was left")
+
+
+def _internal() -> InternalError:
+    with tempfile.NamedTemporaryFile("w", prefix="edgec-", suffix=".log", delete=False, encoding="utf-8") as log:
+        traceback.print_exc(file=log)
+    what = traceback.format_exc().strip().splitlines()[-1]
+    return InternalError(f"a defect of edgec: {what}", hint="please report it with the log", log=log.name)
+
+
+def _tell(error: EdgecError) -> int:
+    click.echo(f"edgec: error: {error}", err=True)
+    return error.exit_code

@@ -1,0 +1,15 @@
+"""`edgec makefile`: where the Makefile include is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import edgec
+
+
+@click.command()
+def command() -> None:
+    """Print the path of edgec.mk, for `include $(shell edgec makefile)`."""
+    click.echo(Path(edgec.__file__).with_name("edgec.mk"))

@@ -1,0 +1,59 @@
+"""Options that several verbs share: the project folder, targets, and a flag for every key of edgec.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.errors import ProjectError
+from edgec.project.flags import Flag, flags
+from edgec.project.load import load_project
+from edgec.project.spec import Project
+from edgec.target.load import select
+
+_TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
+
+Command = Callable[..., Any]
+
+
+def project_options(function: Command) -> Command:
+    """MODEL, ``--project`` and every project key as a flag; the function gets them as keyword arguments."""
+    for flag in reversed(list(flags())):
+        function = _option(flag)(function)
+    return click.option(
+        "--project",
+        "root",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path(),
+        help="Folder of edgec.toml (default: this one).",
+    )(function)
+
+
+def _option(flag: Flag) -> Callable[[Command], Command]:
+    name = _name(flag)
+    if flag.flag == "MODEL":
+        return click.argument(name, metavar="[MODEL]", required=False)
+    short = ("-t",) if flag.flag == "--target" else ()
+    return click.option(
+        flag.flag, *short, name, type=_TYPES.get(flag.kind), multiple=flag.repeated, help=flag.help[0].upper() + flag.help[1:] + "."
+    )
+
+
+def _name(flag: Flag) -> str:
+    return "key_" + "_".join(flag.key)
+
+
+def project_of(root: Path, given: dict[str, Any]) -> Project:
+    """The project with the flags of `project_options` applied."""
+    values = {flag.key: flag.parse(value) for flag in flags() if (value := given[_name(flag)]) not in (None, ())}
+    return load_project(root, values)
+
+
+def targets_of(project: Project, root: Path) -> tuple[str, ...]:
+    """Names of the targets asked for, globs expanded."""
+    if not project.build.targets:
+        raise ProjectError("no target is named", hint="edgec build --target rpi4-int8; `edgec targets` lists them")
+    return select(project.build.targets, root)

@@ -1,0 +1,59 @@
+"""The Make dependency file of a build: what each bundle's manifest depends on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgec.project.load import PROJECT_FILE, split_entry
+from edgec.project.spec import Project
+
+
+def dependencies(project: Project, root: Path, target_files: Iterable[Path]) -> tuple[Path, ...]:
+    """Every file that a bundle is made from: model, weights, data, metric, target, device, edgec.toml.
+
+    Folders of data stand for themselves and for every file below them.
+    """
+    named = [project.model.path, project.model.weights]
+    for data in (project.calibration, project.evaluation):
+        if data is not None:
+            named.append(data.data)
+            if data.labels and (root / data.labels).is_file():
+                named.append(data.labels)
+    if project.evaluation and split_entry(project.evaluation.metric):
+        named.append(project.evaluation.metric)
+    paths = [root / PROJECT_FILE] if (root / PROJECT_FILE).exists() else []
+    for name in named:
+        if name is not None:
+            entry = split_entry(name)
+            path = root / (entry[0] if entry else name)
+            paths += [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
+    paths += list(target_files)
+    unique = {os.path.relpath(path): None for path in paths}
+    return tuple(Path(path) for path in unique)
+
+
+def write_depfile(file: Path, rules: Iterable[tuple[Path, Iterable[Path]]]) -> None:
+    """Write (manifest, its dependencies) rules atomically, with an empty rule per dependency.
+
+    The empty rules (as GCC's ``-MP``) keep Make going when a dependency has been deleted or renamed.
+    """
+    lines, seen = [], {}
+    for manifest, needed in rules:
+        paths = [_escape(path) for path in needed]
+        lines.append(f"{_escape(manifest)}: {' '.join(paths)}")
+        seen.update(dict.fromkeys(paths))
+    lines += [f"{path}:" for path in seen]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False, encoding="utf-8") as partial:
+        partial.write("\n".join(lines) + "\n")
+    os.replace(partial.name, file)
+
+
+def _escape(path: Path) -> str:
+    text = os.path.relpath(path)
+    for special in ("\\", " ", "#", ":"):
+        text = text.replace(special, "\\" + special)
+    return text.replace("$", "$$")

@@ -1,0 +1,113 @@
+"""Target + project -> Plan: what will be done, as values. `edgec explain` prints it, `edgec build` runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.backend.protocol import AnyBackend, RuntimeSpec
+from edgec.backend.registry import get_backend
+from edgec.errors import ProjectError, TargetError
+from edgec.frozen import Frozen
+from edgec.model.spec import FloatModel
+from edgec.passes.contract import Pass, options_of
+from edgec.passes.portable import portable_passes
+from edgec.project.spec import Project
+from edgec.target.spec import Emit, Target
+
+
+@dataclass(frozen=True)
+class PlannedEmit:
+    """One artifact to make: its backend's passes and the runtimes it will be verified in."""
+
+    index: int
+    """Place in the target's ``emit`` list; 0 is the primary artifact."""
+    emit: Emit
+    backend: AnyBackend
+    passes: tuple[Pass[Any], ...]
+    file: str
+    runtimes: tuple[RuntimeSpec, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a build of one target does, in order."""
+
+    target: Target
+    project: Project
+    calibration_samples: int | None
+    """Samples to calibrate with; None when the target needs none."""
+    portable: tuple[Pass[FloatModel], ...]
+    emits: tuple[PlannedEmit, ...]
+
+
+class PlanRecord(Frozen):
+    """A plan as data, for the manifest."""
+
+    calibration_samples: int | None
+    portable: tuple[dict[str, Any], ...]
+    artifacts: tuple[dict[str, Any], ...]
+
+
+def make_plan(target: Target, project: Project) -> Plan:
+    """Plan the build of `target`; imports no framework.
+
+    Raises:
+        TargetError: a backend cannot make what the target asks for, or knows no such runtime.
+        ProjectError: the project lacks what the target needs (a model, calibration or evaluation data).
+    """
+    if project.model.path is None:
+        raise ProjectError("no model is named", hint='[model] path = "file.py:function", or: edgec build MODEL')
+    if project.evaluation is None:
+        raise ProjectError(
+            "no evaluation data is named: edgec verifies every artifact on held-out samples",
+            hint='[evaluation] data = "evaluation.npz", or --evaluate DATA (labels are optional)',
+        )
+    samples = None
+    if target.precision == "int8":
+        if project.calibration is None:
+            raise ProjectError(
+                f"no calibration data is named, which {target.name} needs for static int8",
+                hint='[calibration] data = "calibration.npz", or --calibration DATA (a few hundred samples, not held-out ones)',
+            )
+        samples = project.calibration.samples or target.quantize.samples
+    emits = tuple(_plan_emit(target, index) for index in range(len(target.emit)))
+    return Plan(target, project, samples, portable_passes(target), emits)
+
+
+def _plan_emit(target: Target, index: int) -> PlannedEmit:
+    emit = target.emit[index]
+    backend = get_backend(emit.backend)
+    if reasons := backend.reasons_against(target, emit):
+        raise TargetError("; ".join(reasons), where=f"target {target.name}: emit {backend.name}")
+    runtimes = tuple(backend.runtimes(target, emit))
+    if emit.runtimes is not None:
+        if unknown := set(emit.runtimes) - {runtime.name for runtime in runtimes}:
+            raise TargetError(
+                f"no such runtime: {', '.join(sorted(unknown))}",
+                where=f"target {target.name}: emit {backend.name}: runtimes",
+                hint=f"runtimes: {', '.join(runtime.name for runtime in runtimes)}",
+            )
+        runtimes = tuple(runtime for runtime in runtimes if runtime.name in emit.runtimes)
+    return PlannedEmit(index, emit, backend, tuple(backend.passes(target, emit)), backend.artifact_file(emit), runtimes)
+
+
+def record(plan: Plan) -> PlanRecord:
+    """The plan as data."""
+    return PlanRecord(
+        calibration_samples=plan.calibration_samples,
+        portable=tuple(_describe(step) for step in plan.portable),
+        artifacts=tuple(
+            {
+                "file": item.file,
+                "backend": item.backend.name,
+                "passes": [_describe(step) for step in item.passes],
+                "runtimes": [runtime.name for runtime in item.runtimes],
+            }
+            for item in plan.emits
+        ),
+    )
+
+
+def _describe(step: Pass[Any]) -> dict[str, Any]:
+    return {"name": step.name, "options": options_of(step)}

@@ -1,0 +1,107 @@
+"""Command-line flags of the project file's keys, made from the records: declared once, used for both."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from edgec.errors import UsageError
+from edgec.project.spec import InputSpec, Project
+
+Kind = Literal["text", "integer", "number", "numbers", "texts", "arguments", "inputs"]
+
+PATH_KEYS = frozenset(
+    {("model", "path"), ("model", "weights"), ("calibration", "data"), ("evaluation", "data"), ("evaluation", "metric")}
+)
+"""Keys whose values are paths (or ``file.py:function``): relative to edgec.toml there, to the cwd as flags."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One project key as a flag."""
+
+    key: tuple[str, str]
+    """Table and key in edgec.toml."""
+    flag: str
+    """``--max-drop``; ``MODEL`` is the positional argument."""
+    help: str
+    kind: Kind
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the flag may stand several times."""
+        return self.kind in ("texts", "arguments", "inputs")
+
+    def parse(self, value: Any) -> Any:
+        """The value of the key, from what the command line gave.
+
+        Raises:
+            UsageError: the text has not the flag's form.
+        """
+        try:
+            match self.kind:
+                case "numbers":
+                    return [float(part) for part in str(value).split(",")]
+                case "arguments":
+                    return dict(_argument(text) for text in value)
+                case "inputs":
+                    return [_input(text) for text in value]
+                case "texts":
+                    return list(value)
+        except ValueError as exc:
+            raise UsageError(str(exc), where=self.flag, hint=f"{self.flag}: {self.help}") from None
+        return value
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ValueError(f'"{text}" is not NAME=VALUE')
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _input(text: str) -> dict[str, Any]:
+    parts = text.split(":")
+    known = typing.get_args(InputSpec.model_fields["dtype"].annotation)
+    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in known):
+        raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE], with DTYPE one of {", ".join(known)}')
+    return {
+        "name": parts[0],
+        "shape": [int(size) for size in parts[1].split("x")],
+        **({"dtype": parts[2]} if len(parts) == 3 else {}),
+    }
+
+
+def _kind(annotation: Any) -> Kind:
+    arguments = [item for item in typing.get_args(annotation) if item is not type(None)]
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return _kind(arguments[0])
+    if typing.get_origin(annotation) is dict:
+        return "arguments"
+    if typing.get_origin(annotation) is tuple:
+        return {float: "numbers", InputSpec: "inputs"}.get(arguments[0], "texts")  # type: ignore[return-value]
+    return {int: "integer", float: "number"}.get(annotation, "text")  # type: ignore[return-value]
+
+
+def _records(annotation: Any) -> type[BaseModel] | None:
+    candidates = [annotation, *typing.get_args(annotation)]
+    return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
+
+
+def flags() -> Iterator[Flag]:
+    """All flags, in the order of the tables and keys of the project file."""
+    for table, outer in Project.model_fields.items():
+        record = _records(outer.annotation)
+        for key, field in record.model_fields.items() if record else ():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and "flag" in extra:
+                yield Flag((table, key), str(extra["flag"]), field.description or "", _kind(field.annotation))

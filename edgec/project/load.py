@@ -1,0 +1,63 @@
+"""edgec.toml merged with flags -> Project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgec.errors import ProjectError
+from edgec.project.flags import PATH_KEYS
+from edgec.project.spec import Project
+from edgec.toml_source import TomlSource, read_toml, validate
+
+PROJECT_FILE = "edgec.toml"
+
+FlagValues = Mapping[tuple[str, str], Any]
+"""Project key -> value given on the command line or to `edgec.build`."""
+
+
+def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path | None = None) -> Project:
+    """The project in folder `root`, with flags on top.
+
+    A model named by a flag replaces the whole ``[model]`` table; every other flag sets its one key. Paths in
+    edgec.toml are relative to `root`, those of flags to `cwd`; the result has them all relative to `root`.
+
+    Raises:
+        ProjectError: the file is wrong, or there is neither a file nor a model flag.
+    """
+    given = {key: value for key, value in (flag_values or {}).items() if value is not None}
+    path = root / PROJECT_FILE
+    values: dict[str, Any] = {}
+    if path.exists():
+        source = read_toml(path, ProjectError)
+        validate(Project, source, source.values, ProjectError)
+        values = dict(source.values)
+    elif ("model", "path") not in given:
+        raise ProjectError(
+            f"no {PROJECT_FILE} in {root if str(root) != '.' else 'this folder'}, and no MODEL was named",
+            hint="run in the folder of your edgec.toml, or: edgec build MODEL --calibration DATA --evaluate DATA",
+        )
+    if not given:
+        return validate(Project, TomlSource(path, values, {}), values, ProjectError)
+    if ("model", "path") in given:
+        values["model"] = {}
+    for (table, key), value in given.items():
+        if (table, key) in PATH_KEYS:
+            value = _relative(str(value), cwd or Path.cwd(), root, keep=(table, key) == ("evaluation", "metric"))
+        values[table] = {**values.get(table, {}), key: value}
+    return validate(Project, TomlSource(Path("command line"), values, {}), values, ProjectError)
+
+
+def _relative(value: str, cwd: Path, root: Path, *, keep: bool) -> str:
+    file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
+    if keep and not colon:
+        return value  # a metric by name
+    return os.path.relpath(cwd / file, root) + colon + function
+
+
+def split_entry(value: str) -> tuple[str, str] | None:
+    """``("file.py", "function")`` of a Python entry ``file.py:function``; None for a plain path."""
+    file, colon, function = value.rpartition(":")
+    return (file, function) if colon and file.endswith(".py") else None
