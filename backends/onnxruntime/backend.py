@@ -1,0 +1,90 @@
+"""The backend object for ONNX Runtime. Importing this module imports no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.backend.protocol import Artifact, Capability, Format, Package, Runner, RuntimeSpec
+from edgec.backends.onnxruntime import emit as emitter
+from edgec.backends.onnxruntime import graph, lower
+from edgec.backends.onnxruntime.capability import CAPABILITIES, needs_reduced_range
+from edgec.backends.onnxruntime.convert import ConvertToFloat16
+from edgec.backends.onnxruntime.fuse_padding import FuseAsymmetricPadding
+from edgec.backends.onnxruntime.graph import OnnxModel
+from edgec.backends.onnxruntime.quantize import QuantizeDynamic, QuantizeStatic
+from edgec.backends.onnxruntime.runner import OnnxRunner
+from edgec.errors import UnsupportedError
+from edgec.model.spec import FloatModel
+from edgec.passes.contract import Pass, PassContext
+from edgec.target.spec import Emit, Precision, Target
+
+RUNTIME = RuntimeSpec(name="onnxruntime", distribution="onnxruntime")
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeBackend:
+    """ONNX files for ONNX Runtime on x86-64 and 64-bit ARM."""
+
+    name: str = "onnxruntime"
+    format: Format = "onnx"
+    extra: str = "onnx"
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
+    packages: tuple[Package, ...] = (
+        Package(distribution="onnx", purpose="compile"),
+        Package(distribution="onnxruntime", purpose="run"),
+    )
+    own_quantizer: str = (
+        "onnxruntime.quantization places the QDQ pairs, rounds biases to int32 and widens the scale of weights whose "
+        "bias would overflow; the runtime's optimizer decides which pairs become integer kernels"
+    )
+
+    def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
+        reasons = []
+        if target.precision not in self.precisions:
+            reasons.append(f"precision {target.precision} is not one of {', '.join(self.precisions)}")
+        if target.device.arch == "armv7":
+            reasons.append("ONNX Runtime has no release for 32-bit ARM")
+        if emit.engine is not None:
+            reasons.append(f'engine "{emit.engine}": ONNX Runtime has no choice of engines')
+        if unknown := sorted(set(emit.runtimes or ()) - {RUNTIME.name}):
+            reasons.append(f"runtimes: {', '.join(unknown)}: ONNX artifacts run in {RUNTIME.name}")
+        return reasons
+
+    def capability(self, target: Target) -> Sequence[Capability]:
+        return CAPABILITIES
+
+    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[OnnxModel]]:
+        quantize = target.quantize
+        reduced = needs_reduced_range(target.device, quantize)
+        last: dict[Precision, tuple[Pass[OnnxModel], ...]] = {
+            "fp32": (),
+            "fp16": (ConvertToFloat16(),),
+            "int8": (QuantizeStatic(quantize.weights, reduced),),
+            "int8-dynamic": (QuantizeDynamic(quantize.weights, reduced),),
+        }
+        return (FuseAsymmetricPadding(), *last[target.precision])
+
+    def artifact_file(self, emit: Emit) -> str:
+        return emitter.FILE
+
+    def lower(self, model: FloatModel, ctx: PassContext) -> OnnxModel:
+        return lower.lower(model, ctx)
+
+    def fingerprint(self, model: OnnxModel) -> str:
+        return graph.fingerprint(model)
+
+    def emit(self, model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
+        return emitter.emit(model, ctx, out)
+
+    def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
+        return (RUNTIME,)
+
+    def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
+        if runtime != RUNTIME.name:
+            raise UnsupportedError(f'runtime "{runtime}" does not run ONNX artifacts', where=artifact.file)
+        return OnnxRunner(artifact, file, threads)
+
+
+BACKEND = OnnxRuntimeBackend()

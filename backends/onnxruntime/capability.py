@@ -1,0 +1,162 @@
+"""What ONNX Runtime's CPU kernels do in 8 bits, as tables: the quantizer, the audit and the listing all read these."""
+
+from __future__ import annotations
+
+from edgec.backend.protocol import Capability
+from edgec.target.spec import Device, QuantSpec
+
+STATIC_COMPUTE = ("Conv", "Gemm", "MatMul")
+"""Ops with weights (or products of activations) that static quantization makes integer."""
+STATIC_ELEMENTWISE = ("Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid")
+STATIC_SHAPE = (
+    "AveragePool",
+    "Concat",
+    "Gather",
+    "GlobalAveragePool",
+    "MaxPool",
+    "Pad",
+    "Reshape",
+    "Resize",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+"""Pools, embeddings and data movement, which work on 8-bit tensors as they are."""
+STATIC_OPS = (*STATIC_COMPUTE, *STATIC_ELEMENTWISE, *STATIC_SHAPE)
+
+DYNAMIC_OPS = ("Attention", "Gemm", "LSTM", "MatMul")
+"""Convolution is missing on purpose: ConvInteger has no kernel for signed weights."""
+
+INTEGER_KERNELS = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QAttention",
+        "QEmbedLayerNormalization",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearConv",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMatMul",
+        "QLinearMul",
+        "QLinearReduceMean",
+        "QLinearSigmoid",
+        "QLinearSoftmax",
+        "QLinearWhere",
+    }
+)
+"""Ops of the executed graph that compute in 8-bit integers."""
+INTEGER_PRODUCTS = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QAttention",
+        "QGemm",
+        "QLinearConv",
+        "QLinearMatMul",
+    }
+)
+"""Those among them that multiply matrices: without one of these nothing worth the name was quantized."""
+
+CASTS = frozenset({"Cast", "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
+"""Changes of dtype: no arithmetic of the model."""
+
+DATA_MOVEMENT = frozenset(
+    {
+        "Concat",
+        "Constant",
+        "ConstantOfShape",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "Pad",
+        "Range",
+        "ReorderInput",
+        "ReorderOutput",
+        "Reshape",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+"""Ops without arithmetic: their dtype says nothing about precision."""
+
+FLOAT_REASONS = {
+    "BatchNormalization": "no 8-bit kernel; only a BatchNorm right after a convolution is folded away",
+    "ConvTranspose": "no 8-bit kernel for transposed convolution",
+    "GRU": "no 8-bit kernel for GRU",
+    "RNN": "no 8-bit kernel for RNN",
+    "Softmax": "kept in float: its argument needs more than 256 steps",
+    "LogSoftmax": "kept in float: its argument needs more than 256 steps",
+    "LayerNormalization": "no 8-bit kernel for layer normalization",
+    "SkipLayerNormalization": "no 8-bit kernel for layer normalization",
+    "InstanceNormalization": "no 8-bit kernel for instance normalization",
+}
+"""Why an op of the executed graph stays in float on int8 targets, where the reason is the op itself."""
+STATIC_REASONS = {"LSTM": "no static int8 kernel for LSTM; precision int8-dynamic has one"}
+DYNAMIC_REASONS = {
+    "Conv": "no dynamic int8 kernel for convolution with signed weights; precision int8 quantizes it",
+    "FusedConv": "no dynamic int8 kernel for convolution with signed weights; precision int8 quantizes it",
+}
+
+CAPABILITIES = (
+    Capability(op="conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="depthwise-conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="conv1d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="conv-transpose2d", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["ConvTranspose"]),
+    Capability(op="linear", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor")),
+    Capability(op="matmul", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor")),
+    Capability(op="embedding", static_int8=True, dynamic_int8=False, weights=("per-tensor",)),
+    Capability(
+        op="lstm",
+        static_int8=False,
+        dynamic_int8=True,
+        weights=("per-channel", "per-tensor"),
+        note=STATIC_REASONS["LSTM"],
+    ),
+    Capability(op="gru", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["GRU"]),
+    Capability(
+        op="attention",
+        static_int8=True,
+        dynamic_int8=True,
+        weights=("per-channel", "per-tensor"),
+        note="matrix products in int8; masks and softmax in float",
+    ),
+    Capability(op="add", static_int8=True, dynamic_int8=False),
+    Capability(op="mul", static_int8=True, dynamic_int8=False),
+    Capability(op="relu", static_int8=True, dynamic_int8=False, note="by saturation of the op before it"),
+    Capability(op="sigmoid", static_int8=True, dynamic_int8=False),
+    Capability(op="pool2d", static_int8=True, dynamic_int8=False),
+    Capability(op="concat", static_int8=True, dynamic_int8=False),
+    Capability(op="resize", static_int8=True, dynamic_int8=False),
+    Capability(op="softmax", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["Softmax"]),
+    Capability(op="layer-norm", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["LayerNormalization"]),
+)
+
+
+def needs_reduced_range(device: Device, quantize: QuantSpec) -> bool:
+    """Whether weights take 7 bits: x86 kernels without VNNI add pairs of u8*s8 products in int16, which saturates.
+
+    ARM kernels widen before they add, with or without the dot-product instructions, so full range is exact there.
+    """
+    if quantize.reduced_range != "auto":
+        return quantize.reduced_range == "yes"
+    return device.arch == "x86_64" and not device.has_int8_dot_product

@@ -1,0 +1,74 @@
+"""The artifact: stable bytes on disk, how to feed them, and what of them stayed in float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backends.onnxruntime.audit import executed_ops
+from edgec.backends.onnxruntime.capability import INTEGER_PRODUCTS
+from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, constants, input_names, output_names, producers
+from edgec.errors import StorageError, UnsupportedError
+from edgec.model.spec import TensorSpec
+from edgec.passes.contract import Coverage, PassContext
+
+if TYPE_CHECKING:
+    import onnx
+
+FILE = "model.onnx"
+
+
+def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
+    """Write ``model.onnx`` into folder `out`.
+
+    Raises:
+        UnsupportedError: the runtime refuses it, or executes nothing of an int8 target in int8.
+        StorageError: the file cannot be written.
+    """
+    data = canonical_bytes(model, shapes=False)
+    file = out / FILE
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    except OSError as exc:
+        raise StorageError(f"cannot be written: {exc.strerror}", where=str(file)) from exc
+    precision = ctx.target.precision
+    ops = executed_ops(file, precision)
+    if precision in ("int8", "int8-dynamic") and not any(op.op in INTEGER_PRODUCTS for op in ops):
+        raise UnsupportedError(
+            "ONNX Runtime would execute none of the quantized model's matrix products in int8", where=model.name
+        )
+    fed, made = input_names(model), output_names(model)
+    steps = _steps(model.proto, made.values())
+    return Artifact(
+        backend="onnxruntime",
+        format="onnx",
+        file=FILE,
+        precision=precision,
+        inputs=tuple(_binding(spec, fed[spec.name], None) for spec in model.inputs if spec.name in fed),
+        outputs=tuple(_binding(spec, made[spec.name], steps[made[spec.name]]) for spec in model.outputs),
+        coverage=tuple(
+            Coverage(subject=op.name or op.op, state=op.dtype, reason=f"{op.op}: {op.reason}")
+            for op in ops
+            if op.reason
+        ),
+    )
+
+
+def _binding(spec: TensorSpec, name: str, step: float | None) -> TensorBinding:
+    return TensorBinding(name=spec.name, artifact_name=name, shape=spec.shape, dtype=spec.dtype, step=step)
+
+
+def _steps(proto: onnx.ModelProto, outputs: Iterable[str]) -> dict[str, float | None]:
+    """Scale of the DequantizeLinear that makes each output, where one does."""
+    made_by, known = producers(proto), constants(proto)
+
+    def step(name: str) -> float | None:
+        node = made_by.get(name)
+        if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in known:
+            return None
+        return float(known[node.input[1]].max())
+
+    return {name: step(name) for name in outputs}

@@ -1,0 +1,209 @@
+"""The backend's own model: an ONNX graph with the float model's tensor specs, and how it becomes stable bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgec.errors import PassError, UnsupportedError
+from edgec.model.spec import Array, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_BYTES = 1_900_000_000
+"""Protobuf ends at 2 GB; a larger ONNX model needs side files, which an artifact does not have."""
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX graph between two passes. Passes never change `proto`; they `copy` it.
+
+    Attributes:
+        name: the float model's name.
+        proto: the graph; every node has a unique name, weights are inside.
+        inputs: the float model's inputs, in call order; the graph may lack those that it does not use.
+        outputs: the float model's outputs, in order.
+    """
+
+    name: str
+    proto: onnx.ModelProto
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def input_names(model: OnnxModel) -> dict[str, str]:
+    """Float model's input name -> graph's, without the inputs that no op reads (exporters drop those).
+
+    Raises:
+        UnsupportedError: the graph's inputs cannot be told from the model's.
+    """
+    there = [item.name for item in model.proto.graph.input]
+    stated = [spec.name for spec in model.inputs]
+    if set(there) <= set(stated):
+        return {name: name for name in stated if name in there}
+    if len(there) != len(stated):
+        raise UnsupportedError(
+            f"the ONNX graph's inputs ({', '.join(there)}) cannot be told from the model's ({', '.join(stated)})",
+            where=model.name,
+        )
+    return dict(zip(stated, there, strict=True))
+
+
+def output_names(model: OnnxModel) -> dict[str, str]:
+    """Float model's output name -> graph's.
+
+    Raises:
+        UnsupportedError: their numbers differ.
+    """
+    there = [item.name for item in model.proto.graph.output]
+    stated = [spec.name for spec in model.outputs]
+    if len(there) != len(stated):
+        raise UnsupportedError(f"the ONNX graph has {len(there)} outputs, the model {len(stated)}", where=model.name)
+    return dict(zip(stated, stated if set(there) == set(stated) else there, strict=True))
+
+
+def copy(model: OnnxModel) -> onnx.ModelProto:
+    """A graph of its own, free to be changed."""
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    return proto
+
+
+def canonical_bytes(model: OnnxModel, *, shapes: bool) -> bytes:
+    """The graph as bytes that are equal for equal content.
+
+    Args:
+        model: the graph.
+        shapes: keep the inferred shapes of inner tensors; passes need them, artifacts do not.
+
+    Raises:
+        UnsupportedError: the model is too large for one file.
+    """
+    proto = copy(model)
+    proto.producer_name, proto.producer_version = "edgec", ""
+    proto.doc_string, proto.domain, proto.model_version = "", "", 0
+    del proto.metadata_props[:]
+    proto.graph.name = model.name
+    for graph in graphs(proto.graph):
+        graph.doc_string = ""
+        del graph.metadata_props[:]
+        if not shapes:
+            del graph.value_info[:]
+        _sort(graph.initializer)
+        _sort(graph.value_info)
+        documented: tuple[Any, ...] = (*graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output)
+        for item in documented:
+            item.doc_string = ""
+            del item.metadata_props[:]
+    _drop_unused_domains(proto)
+    if proto.ByteSize() > MAX_BYTES:
+        raise UnsupportedError(
+            f"the ONNX model has {proto.ByteSize() / 1e9:.1f} GB, and one ONNX file holds at most 1.9 GB",
+            where=model.name,
+            hint="use a smaller precision, or another backend",
+        )
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def fingerprint(model: OnnxModel) -> str:
+    """SHA-256 (hex) over structure and constants."""
+    return hashlib.sha256(canonical_bytes(model, shapes=True)).hexdigest()
+
+
+def _sort(items: Any) -> None:
+    """Order named protobuf entries by name: toolchains append them in the order of their hash tables."""
+    ordered = sorted(items, key=lambda item: item.name)
+    copies = [type(item).FromString(item.SerializeToString()) for item in ordered]
+    del items[:]
+    items.extend(copies)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """`graph` and all bodies of its control flow."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs(attribute.g)
+            for body in attribute.graphs:
+                yield from graphs(body)
+
+
+def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node, also those in bodies of control flow."""
+    for graph in graphs(proto.graph):
+        yield from graph.node
+
+
+def _drop_unused_domains(proto: onnx.ModelProto) -> None:
+    used = {node.domain for node in all_nodes(proto)} | {item.domain for item in proto.functions} | {""}
+    for function in proto.functions:
+        used |= {node.domain for node in function.node}
+    kept = sorted(
+        (item.domain, item.version) for item in proto.opset_import if item.domain in used or item.domain == "ai.onnx"
+    )
+    del proto.opset_import[:]
+    for domain, version in kept:
+        proto.opset_import.add(domain=domain, version=version)
+
+
+def name_nodes(proto: onnx.ModelProto) -> None:
+    """Give every node a unique name in place: quantizers select nodes by name and ignore names they do not know."""
+    counts = Counter(node.name for node in all_nodes(proto))
+    taken = set(counts)
+    number: dict[str, int] = defaultdict(int)
+    for node in all_nodes(proto):
+        if node.name and counts[node.name] == 1:
+            continue
+        base = node.name or node.op_type
+        while (name := f"{base}_{number[base]}") in taken:
+            number[base] += 1
+        taken.add(name)
+        node.name = name
+
+
+def check_names(proto: onnx.ModelProto, names: Iterable[str], where: str) -> None:
+    """Raise PassError when one of `names` is no node: the quantizer would silently ignore it."""
+    if unknown := sorted(set(names) - {node.name for node in proto.graph.node}):
+        raise PassError(f"no such node: {', '.join(unknown)}", where=where)
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """Version of the standard operator set."""
+    return max((item.version for item in proto.opset_import if item.domain in STANDARD_DOMAINS), default=1)
+
+
+def constants(proto: onnx.ModelProto) -> dict[str, Array]:
+    """All constant tensors of the main graph by name (copies nothing that is not small enough to matter)."""
+    from onnx import numpy_helper
+
+    found = {item.name: np.asarray(numpy_helper.to_array(item)) for item in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    found[node.output[0]] = np.asarray(numpy_helper.to_array(attribute.t))
+    return found
+
+
+def consumers(proto: onnx.ModelProto) -> Mapping[str, list[onnx.NodeProto]]:
+    """Tensor name -> nodes of the main graph that read it."""
+    found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    for node in proto.graph.node:
+        for tensor in dict.fromkeys(node.input):
+            found[tensor].append(node)
+    return found
+
+
+def producers(proto: onnx.ModelProto) -> Mapping[str, onnx.NodeProto]:
+    """Tensor name -> the node of the main graph that writes it."""
+    return {tensor: node for node in proto.graph.node for tensor in node.output if tensor}
