@@ -10,6 +10,7 @@ from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS,
 from edgec.backends.onnxruntime.exclude import nodes_to_exclude
 from edgec.backends.onnxruntime.graph import OnnxModel, check_names, copy, name_nodes, producers
 from edgec.backends.onnxruntime.lower import quiet_logging
+from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import DatasetError, PassError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 
@@ -47,9 +48,11 @@ class QuantizeStatic:
         ranges = observe_ranges(model, ctx.calibration, threads=ctx.threads, work=ctx.work)
         excluded = nodes_to_exclude(model.proto, ranges)
         check_names(model.proto, excluded, f"pass {self.name}")
+        untied = copy(model)
+        untie_weights(untied)
         with quiet_logging():
             quantizer = QDQQuantizer(
-                copy(model),
+                untied,
                 per_channel=self.weights == "per-channel",
                 reduce_range=self.reduced_range,
                 weight_qType=QuantType.QInt8,
@@ -104,7 +107,11 @@ class QuantizeDynamic:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         source, result = ctx.work / "dynamic-source.onnx", ctx.work / "dynamic.onnx"
-        onnx.save(model.proto, str(source))
+        untied = copy(model)
+        untie_weights(untied)
+        transpose_gemm_weights(untied)
+        separate_lstm_weights(untied)
+        onnx.save(untied, str(source))
         with quiet_logging():
             try:
                 quantize_dynamic(
