@@ -49,7 +49,7 @@ def write_depfile(file: Path, rules: Iterable[tuple[Path, Iterable[Path]]]) -> N
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False, encoding="utf-8") as partial:
         partial.write("\n".join(lines) + "\n")
-    os.replace(partial.name, file)
+    Path(partial.name).replace(file)
 
 
 def _escape(path: Path) -> str:

@@ -68,7 +68,7 @@ def make_plan(target: Target, project: Project) -> Plan:
         if project.calibration is None:
             raise ProjectError(
                 f"no calibration data is named, which {target.name} needs for static int8",
-                hint='[calibration] data = "calibration.npz", or --calibration DATA (a few hundred samples, not held-out ones)',
+                hint='[calibration] data = "calibration.npz", or --calibration DATA (a few hundred, not held-out ones)',
             )
         samples = project.calibration.samples or target.quantize.samples
     emits = tuple(_plan_emit(target, index) for index in range(len(target.emit)))

@@ -177,7 +177,10 @@ def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
     cls = classes.get(error["class"])
     if cls is None:
         return WorkerError(
-            f"{error['class']}: {error['what']}", where=place, hint="the log has the whole traceback", log=str(log)
+            f"{error['class']}: {error['what']}".rstrip(": "),
+            where=place,
+            hint="the log has the whole traceback",
+            log=str(log),
         )
     return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))
 
@@ -199,7 +202,7 @@ def _main(request: Path, response: Path, send: int, parent: int) -> None:
             answer: dict[str, Any] = {"value": task(asked["payload"], progress)}
         except BaseException as exc:  # also SystemExit: toolchains call sys.exit
             traceback.print_exc()
-            told = exc if isinstance(exc, EdgecError) else EdgecError(str(exc) or type(exc).__name__)
+            told = exc if isinstance(exc, EdgecError) else EdgecError(str(exc))
             answer = {
                 "error": {
                     "class": type(exc).__name__,

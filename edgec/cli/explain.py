@@ -32,7 +32,8 @@ def _lines(plan: Plan) -> list[str]:
     lines = [f"{target.name}: {target.precision} for {target.device.name} ({target.device.description})"]
     lines.append(f"  model        {plan.project.model.path}")
     if plan.calibration_samples is not None and plan.project.calibration:
-        lines.append(f"  calibration  {plan.calibration_samples} samples of {plan.project.calibration.data}, balanced by class")
+        count, data_source = plan.calibration_samples, plan.project.calibration.data
+        lines.append(f"  calibration  {count} samples of {data_source}, balanced by class")
     if plan.project.evaluation:
         lines.append(f"  evaluation   {plan.project.evaluation.data}, metric {plan.project.evaluation.metric}")
     lines.append("  portable passes")

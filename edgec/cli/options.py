@@ -37,9 +37,8 @@ def _option(flag: Flag) -> Callable[[Command], Command]:
     if flag.flag == "MODEL":
         return click.argument(name, metavar="[MODEL]", required=False)
     short = ("-t",) if flag.flag == "--target" else ()
-    return click.option(
-        flag.flag, *short, name, type=_TYPES.get(flag.kind), multiple=flag.repeated, help=flag.help[0].upper() + flag.help[1:] + "."
-    )
+    text = flag.help[0].upper() + flag.help[1:] + "."
+    return click.option(flag.flag, *short, name, type=_TYPES.get(flag.kind), multiple=flag.repeated, help=text)
 
 
 def _name(flag: Flag) -> str:

@@ -1,0 +1,86 @@
+"""`edgec targets`: list, show one resolved with the origin of each value, check a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.target.load import check_file, list_targets, load_target, select
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for instance as a CI matrix.")
+@click.option(
+    "--project",
+    "root",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder whose targets/ is searched first.",
+)
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, root: Path) -> None:
+    """List the targets; or show or check one."""
+    ctx.obj = root
+    if ctx.invoked_subcommand is None:
+        _list(root, as_json)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_command(root: Path, as_json: bool) -> None:
+    """List the targets, a user's own first."""
+    _list(root, as_json)
+
+
+def _list(root: Path, as_json: bool) -> None:
+    found = list_targets(root)
+    if as_json:
+        rows = [
+            {"name": item.name, "device": item.device, "precision": item.precision, "backends": list(item.backends),
+             "description": item.description, "file": str(item.file)}
+            for item in found
+        ]  # fmt: skip
+        click.echo(json.dumps(rows, indent=2))
+        return
+    width = max((len(item.name) for item in found), default=0)
+    for item in found:
+        backends = ", ".join(item.backends)
+        click.echo(f"{item.name:{width}}  {item.precision:12}  {backends:30}  {item.description}".rstrip())
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print the resolved target as JSON.")
+@click.pass_obj
+def show_command(root: Path, name: str, as_json: bool) -> None:
+    """Print a resolved target with the origin of each value."""
+    (name,) = select([name], root) if "*" not in name else (name,)
+    resolved = load_target(name, root)
+    if as_json:
+        click.echo(json.dumps(resolved.target.model_dump(mode="json"), indent=2, sort_keys=True))
+        return
+    rows = list(_flatten(resolved.target.model_dump(mode="json")))
+    width = max(len(f"{key} = {value}") for key, value in rows)
+    for key, value in rows:
+        click.echo(f"{f'{key} = {value}':{min(width, 70)}}  # {resolved.origin(key)}")
+
+
+def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [row for key, item in value.items() for row in _flatten(item, f"{prefix}.{key}" if prefix else key)]
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [row for index, item in enumerate(value) for row in _flatten(item, f"{prefix}.{index}")]
+    return [(prefix, json.dumps(value))]
+
+
+@command.command("check")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def check_command(files: tuple[Path, ...]) -> None:
+    """Check target files; the exit code tells."""
+    for file in files:
+        check_file(file)
+        click.echo(f"{file}: ok")

@@ -1,0 +1,51 @@
+"""Real Make reads the dependency file: names with blanks, and a dependency that went away."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgec.depfile import dependencies, write_depfile
+from edgec.project.load import load_project
+
+
+def make(folder: Path) -> str:
+    run = subprocess.run(["make", "-s", "out"], cwd=folder, capture_output=True, text=True, check=True)
+    return run.stdout
+
+
+def test_make_rebuilds_exactly_when_a_dependency_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    needed = [tmp_path / "a b.npz", tmp_path / "c$d#.pt"]
+    for path in needed:
+        path.touch()
+    write_depfile(tmp_path / "out.d", [(tmp_path / "out", needed)])
+    (tmp_path / "Makefile").write_text("include out.d\nout:\n\t@echo built; touch out\n")
+    assert make(tmp_path) == "built\n"
+    assert make(tmp_path) == ""
+    for path in needed:
+        time = (tmp_path / "out").stat().st_mtime + 5
+        os.utime(path, (time, time))
+        assert make(tmp_path) == "built\n"
+        os.utime(tmp_path / "out", (time + 5, time + 5))
+        assert make(tmp_path) == ""
+    needed[0].unlink()
+    assert make(tmp_path) == "built\n"
+
+
+def test_dependencies_are_everything_a_bundle_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "1.png").touch()
+    (tmp_path / "y.npy").touch()
+    (tmp_path / "edgec.toml").write_text(
+        '[model]\npath = "model.py:load"\nweights = "w.pt"\n[calibration]\ndata = "photos"\n'
+        '[evaluation]\ndata = "data.py:evaluation"\nmetric = "metric.py:f1"\nlabels = "y.npy"\n'
+    )
+    found = dependencies(load_project(tmp_path), tmp_path, [tmp_path / "targets" / "t.toml"])
+    names = {str(path) for path in found}
+    assert names == {
+        "edgec.toml", "model.py", "w.pt", "photos", "photos/cat", "photos/cat/1.png", "data.py", "metric.py", "y.npy",
+        "targets/t.toml",
+    }  # fmt: skip

@@ -1,0 +1,124 @@
+"""Worker processes: results, errors, crashes, kills, noise and orphans, with real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgec.errors import DatasetError, WorkerError
+from edgec.worker import Progress, WorkerResult, call
+
+HERE = str(Path(__file__).parent)
+
+
+def echo(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    progress("speak")
+    print("noise on stdout")
+    os.write(2, b"noise of native code\n")
+    return {"got": payload, "threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
+
+
+def fail(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    progress("read")
+    raise DatasetError("no samples", where="x.npz", hint="add some")
+
+
+def defect(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    progress("divide")
+    return {"x": 1 // 0}
+
+
+def leave(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    progress("convert")
+    sys.exit(3)
+
+
+def crash(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    progress("quantize")
+    os.kill(os.getpid(), payload["signal"])
+    time.sleep(30)
+    return {}
+
+
+def sleep(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    Path(payload["pid_file"]).write_text(str(os.getpid()))
+    time.sleep(60)
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", HERE)
+
+
+def run(function: str, log: Path, payload: dict[str, Any] | None = None, **options: Any) -> WorkerResult:
+    return call(f"test_worker:{function}", payload or {}, log=log, what="unit test", **options)
+
+
+def test_result_progress_noise_and_cost(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    steps: list[str] = []
+    result = run("echo", tmp_path / "log", {"a": [1, "ü"]}, threads=2, on_progress=steps.append)
+    assert result.value["got"] == {"a": [1, "ü"]}
+    assert result.value["threads"] == "2"
+    assert result.value["pid"] != os.getpid()
+    assert steps == ["speak"]
+    assert result.peak_rss_mb > 1
+    assert "noise on stdout" in (tmp_path / "log").read_text()
+    assert "noise of native code" in (tmp_path / "log").read_text()
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_explained_error_arrives_as_itself_with_the_log(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        run("fail", tmp_path / "log")
+    assert (caught.value.what, caught.value.where, caught.value.hint) == ("no samples", "x.npz", "add some")
+    assert caught.value.log == str(tmp_path / "log")
+
+
+@pytest.mark.parametrize(("function", "words"), [("defect", "ZeroDivisionError"), ("leave", "SystemExit: 3")])
+def test_unexplained_end_names_the_step_and_the_log_has_the_traceback(
+    tmp_path: Path, function: str, words: str
+) -> None:
+    with pytest.raises(WorkerError, match=r"step (divide|convert)") as caught:
+        run(function, tmp_path / "log")
+    assert words in str(caught.value)
+    assert "Traceback" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGKILL, "out of memory"), (signal.SIGSEGV, "SIGSEGV")])
+def test_crash_and_kill_name_the_step(tmp_path: Path, number: int, words: str) -> None:
+    with pytest.raises(WorkerError, match="step quantize") as caught:
+        run("crash", tmp_path / "log", {"signal": int(number)})
+    assert words in str(caught.value)
+
+
+def test_timeout_stops_the_process(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="took too long"):
+        run("sleep", tmp_path / "log", {"pid_file": str(tmp_path / "pid")}, timeout=2)
+    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
+    payload = {"pid_file": str(tmp_path / "pid")}
+    code = f"""
+from pathlib import Path
+from edgec.worker import call
+call("test_worker:sleep", {payload!r}, log=Path({str(tmp_path / "log")!r}), what="orphan")
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    child = Path("/proc", (tmp_path / "pid").read_text(), "stat")
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
