@@ -1,0 +1,138 @@
+"""What kind of file a ``.pt`` is, and reading it without executing code from it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgec.errors import ModelError, UntrustedModelError
+
+if TYPE_CHECKING:
+    import torch
+
+Kind = Literal["pt2", "torchscript", "checkpoint", "onnx", "unknown"]
+_ENTRY_HINT = "give the model as a Python entry, --model file.py:function, with --weights for its state_dict"
+
+
+def kind_of(path: Path) -> Kind:
+    """The kind of model file, from its content; ONNX (a bare protobuf) from its suffix."""
+    if path.suffix.lower() == ".onnx":
+        return "onnx"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith(("archive_format", "serialized_exported_program.json")) for name in names):
+            return "pt2"
+        if any(name.endswith("/constants.pkl") for name in names):
+            return "torchscript"
+        return "checkpoint" if any(name.endswith("/data.pkl") for name in names) else "unknown"
+    with path.open("rb") as file:
+        return "checkpoint" if file.read(1) == b"\x80" else "unknown"  # a pickle, as torch.save wrote before 1.6
+
+
+def refuse_checkpoint(path: Path) -> ModelError | UntrustedModelError:
+    """The error for a ``torch.save`` file that was given as the model."""
+    if names := unsafe_globals(path):
+        return UntrustedModelError(
+            f"this is a pickled module: loading it would execute code ({_listed(names)})",
+            where=path.name,
+            hint=f"{_ENTRY_HINT}: torch.save(model.state_dict(), ...)",
+        )
+    return ModelError(
+        "a state_dict has no architecture; give --model file.py:function with --weights",
+        where=path.name,
+    )
+
+
+def unsafe_globals(file: Any) -> list[str]:
+    """Names of the classes and functions that unpickling `file` (path or stream) would call, beyond plain tensors."""
+    import torch
+
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+    except Exception as exc:
+        # not a zip archive: the scanner knows only those, the restricted unpickler knows both
+        if hasattr(file, "seek"):
+            file.seek(0)
+        try:
+            torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as refused:
+            found = [line.strip() for line in str(refused).splitlines() if "GLOBAL" in line or "global" in line]
+            return found[:1] or ["a class that is not a plain tensor"]
+        except Exception:
+            raise ModelError(f"not a readable torch.save file: {exc}", where=str(getattr(file, "name", file))) from None
+        return []
+
+
+def load_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """The state_dict in `path`, and notes on where in the file it was found.
+
+    Raises:
+        UntrustedModelError: the file holds more than tensors and plain containers.
+        ModelError: it is no state_dict.
+    """
+    import torch
+
+    if path.suffix == ".safetensors":
+        raise ModelError("safetensors weights are not read", where=path.name, hint="save the state_dict by torch.save")
+    if kind_of(path) != "checkpoint":
+        raise ModelError("not a torch.save file", where=path.name, hint="torch.save(model.state_dict(), path)")
+    if names := unsafe_globals(path):
+        raise UntrustedModelError(
+            f"the weights file would execute code when loaded ({_listed(names)})",
+            where=path.name,
+            hint="save only the state_dict: torch.save(model.state_dict(), path)",
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as exc:
+        raise ModelError(f"not readable: {str(exc).splitlines()[0]}", where=path.name) from exc
+    notes: list[str] = []
+    if isinstance(state, dict):
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(state.get(key), dict):
+                state = state[key]
+                notes.append(f'weights taken from key "{key}" of {path.name}')
+                break
+    if not isinstance(state, dict) or not all(isinstance(item, torch.Tensor) for item in state.values()):
+        raise ModelError("not a state_dict (names to tensors)", where=path.name)
+    if state and all(str(key).startswith("module.") for key in state):
+        state = {str(key).removeprefix("module."): item for key, item in state.items()}
+        notes.append('prefix "module." (DataParallel) taken off the weights\' names')
+    return dict(state), tuple(notes)
+
+
+def check_pt2_is_data(path: Path) -> None:
+    """Refuse a torch.export archive with parts that torch would unpickle freely or load as native code.
+
+    Raises:
+        UntrustedModelError: naming the parts.
+    """
+    import io
+
+    with zipfile.ZipFile(path) as archive:
+        bad = [name for name in archive.namelist() if "/data/aotinductor/" in name or name.endswith((".so", ".o"))]
+        for name in archive.namelist():
+            if name.endswith("_config.json"):
+                config = json.loads(archive.read(name)).get("config", {})
+                folder = name.rpartition("/")[0]
+                for meta in config.values():
+                    part = f"{folder}/{meta.get('path_name', '')}"
+                    pickled = meta.get("use_pickle") and unsafe_globals(io.BytesIO(archive.read(part)))
+                    if pickled or "custom_obj" in part or "opaque_obj" in part:
+                        bad.append(part)
+            elif name.endswith(".pt"):
+                content = archive.read(name)
+                if content and unsafe_globals(io.BytesIO(content)):
+                    bad.append(name)
+    if bad:
+        raise UntrustedModelError(
+            f"the archive has parts that execute code when loaded ({_listed(bad)})", where=path.name, hint=_ENTRY_HINT
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

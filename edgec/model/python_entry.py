@@ -1,0 +1,136 @@
+"""The module that a Python entry ``file.py:function`` gives."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.errors import EdgecError, ModelError
+from edgec.model.checkpoint import load_state_dict
+from edgec.model.trace import explain
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def imports_from(folder: Path) -> Iterator[None]:
+    """Let the user's code import its neighbours, and forget them again: another project may have the same names."""
+    path, modules = list(sys.path), dict(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            if name not in modules and file and Path(file).resolve().is_relative_to(folder):
+                del sys.modules[name]
+
+
+def entry_module(
+    file: Path, function: str, arguments: Mapping[str, Any], weights: Path | None
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Call `function` of `file` with `arguments` and load `weights` into what it returns; also gives notes.
+
+    Runs within `imports_from`. Random initial weights are the same in every run.
+
+    Raises:
+        ModelError: the file fails, has no such function, or returns no module; or the weights do not fit.
+    """
+    import torch
+
+    value = getattr(_imported(file, function), function)
+    if not isinstance(value, torch.nn.Module):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            value = _called(value, file, function, arguments)
+    if not isinstance(value, torch.nn.Module):
+        raise ModelError(
+            f"{function} returned a {type(value).__name__}, not a torch.nn.Module", where=f"{file.name}:{function}"
+        )
+    if weights is None:
+        return value, ()
+    state, notes = load_state_dict(weights)
+    _fit(value, state, weights, f"{file.name}:{function}")
+    return value, notes
+
+
+def _imported(file: Path, function: str) -> Any:
+    name = file.stem
+    if not name.isidentifier():
+        name = "edgec_entry"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ModelError("not a Python file", where=file.name)
+    module = importlib.util.module_from_spec(spec)
+    hidden = sys.modules.get(name)
+    sys.modules[name] = module  # dataclasses and pickles look their module up while it runs
+    try:
+        spec.loader.exec_module(module)
+    except EdgecError:
+        raise
+    except SyntaxError as exc:
+        raise ModelError(f"line {exc.lineno}: {exc.msg}", where=file.name) from exc
+    except BaseException as exc:
+        if isinstance(exc, KeyboardInterrupt):
+            raise
+        raise ModelError(f"it fails when imported: {type(exc).__name__}: {explain(exc)}", where=file.name) from exc
+    finally:
+        if hidden is not None:
+            sys.modules[name] = hidden
+    if not hasattr(module, function):
+        defined = [key for key, item in vars(module).items() if callable(item) and not key.startswith("_")]
+        near = difflib.get_close_matches(function, defined, n=1)
+        hint = (
+            f'did you mean "{near[0]}"?' if near else f"it defines {', '.join(sorted(defined)) or 'nothing callable'}"
+        )
+        raise ModelError(f'no function or class "{function}"', where=file.name, hint=hint)
+    return module
+
+
+def _called(entry: Any, file: Path, function: str, arguments: Mapping[str, Any]) -> Any:
+    place = f"{file.name}:{function}"
+    if not callable(entry):
+        raise ModelError(f"{function} is a {type(entry).__name__}, not a function or class", where=place)
+    try:
+        inspect.signature(entry).bind(**arguments)
+    except TypeError as exc:
+        raise ModelError(
+            f"it cannot be called with the given arguments: {exc}", where=place, hint="set [model] arguments"
+        ) from None
+    except ValueError:
+        pass  # a builtin without signature
+    try:
+        return entry(**arguments)
+    except Exception as exc:
+        raise ModelError(f"it fails when called: {type(exc).__name__}: {explain(exc)}", where=place) from exc
+
+
+def _fit(module: torch.nn.Module, state: Mapping[str, torch.Tensor], weights: Path, entry: str) -> None:
+    own = module.state_dict()
+    problems = [f"missing in the file: {name}" for name in own if name not in state]
+    problems += [f"not in the model: {name}" for name in state if name not in own]
+    problems += [
+        f"{name}: {list(state[name].shape)} in the file, {list(own[name].shape)} in the model"
+        for name in own
+        if name in state and own[name].shape != state[name].shape
+    ]
+    if not problems:
+        try:
+            module.load_state_dict(state, strict=True)
+        except RuntimeError as exc:
+            problems = str(exc).splitlines()[1:]
+    if problems:
+        more = [f"and {len(problems) - 6} more"] if len(problems) > 6 else []
+        raise ModelError(
+            f"the weights do not fit {entry}: " + "; ".join([*problems[:6], *more]),
+            where=weights.name,
+            hint="give the weights of this architecture, and the arguments it was trained with",
+        )

@@ -1,0 +1,193 @@
+"""The FX graph of a module at a fixed input shape, or why there is none."""
+
+from __future__ import annotations
+
+import copy
+import operator
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.model.outputs import tensors_of
+from edgec.model.samples import close
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Exactly one of the two is there."""
+
+    graph: fx.GraphModule | None
+    untraceable: str = ""
+
+
+def trace(
+    module: torch.nn.Module, example: Sequence[torch.Tensor], second: Sequence[torch.Tensor] | None = None
+) -> Traced:
+    """Capture `module` as a graph whose leaves are plain ``torch.nn`` modules; `module` itself is left untouched.
+
+    Args:
+        module: in eval mode.
+        example: one sample, in call order; the graph is valid for its shapes.
+        second: another sample of the same shapes, on which graph and module must agree too.
+
+    Returns:
+        The graph (it returns one tensor or a flat tuple), checked against `module`; or the reason there is none,
+        with file, line and text of the user's code where that is the cause.
+    """
+    import torch
+
+    try:
+        own = copy.deepcopy(module)
+    except Exception as exc:
+        return Traced(None, f"the module cannot be copied: {_first_line(exc)}")
+    with torch.no_grad():
+        try:
+            graph = _capture(own, example)
+        except Exception as exc:
+            return Traced(None, explain(exc))
+        for sample in (example, second) if second is not None else (example,):
+            try:
+                ours = tensors_of(graph(*[item.clone() for item in sample]))
+            except Exception as exc:
+                return Traced(None, f"the traced graph fails where the module does not: {_first_line(exc)}")
+            theirs = tensors_of(module(*[item.clone() for item in sample]))
+            if not close(ours, theirs):
+                if not close(tensors_of(module(*[item.clone() for item in sample])), theirs):
+                    return Traced(None, "the model is not deterministic: the same input gives another output")
+                return Traced(
+                    None, "the traced graph computes something else: the code branches on data, or keeps state"
+                )
+    return Traced(graph)
+
+
+def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> fx.GraphModule:
+    import inspect
+
+    from torch import fx
+
+    from edgec.model.static_tracer import StaticTracer
+
+    result = module(*[item.clone() for item in example])
+    parameters = list(inspect.signature(module.forward).parameters.values())
+    named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
+    unused = {item.name: item.default for item in named[len(example) :] if item.default is not item.empty}
+    graph = StaticTracer(example).trace(module, concrete_args=unused or None)
+    graph._tracer_cls = None  # unpickling re-traces the generated code, which the stock tracer can do
+    _drop_placeholders(graph, len(example))
+    _flatten_output(graph, result)
+    traced = fx.GraphModule(module, graph, class_name="EdgecGraph")
+    graph = traced.graph
+    graph.eliminate_dead_code(is_impure_node=lambda node: _has_effect(node, traced))
+    _unshare_stateless(traced)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    traced.eval()
+    return traced
+
+
+def _has_effect(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Whether a node whose result is unused still matters: FX itself does not know about in-place tensor ops."""
+    if node.op in ("placeholder", "output"):
+        return True
+    if node.op == "call_module":
+        return bool(getattr(graph.get_submodule(str(node.target)), "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    in_place = name in ("setitem", "setattr") or (name.endswith("_") and not name.endswith("__"))
+    return (
+        in_place
+        or bool(node.kwargs.get("inplace"))
+        or "out" in node.kwargs
+        or (
+            name.startswith("i") and name[1:] in ("add", "sub", "mul", "truediv", "and", "or", "xor", "floordiv", "pow")
+        )
+    )
+
+
+def _drop_placeholders(graph: fx.Graph, keep: int) -> None:
+    """Remove the placeholders of arguments that are left at their defaults (FX bakes their values in)."""
+    for node in [item for item in graph.nodes if item.op == "placeholder"][keep:]:
+        for user in list(node.users):  # only FX's own assertions on the baked value
+            graph.erase_node(user)
+        graph.erase_node(node)
+
+
+def _flatten_output(graph: fx.Graph, result: Any) -> None:
+    """Make the graph return one tensor or a flat tuple, picking parts out of nested results (`result` shows how)."""
+    output = next(node for node in graph.nodes if node.op == "output")
+    found: list[Any] = []
+
+    def collect(part: Any, value: Any) -> None:
+        import torch
+        from torch import fx
+
+        if isinstance(value, torch.Tensor):
+            found.append(part)
+        elif isinstance(value, dict) or (hasattr(value, "items") and not isinstance(value, (tuple, list))):
+            for key, item in value.items():
+                collect(
+                    graph.call_function(operator.getitem, (part, key)) if isinstance(part, fx.Node) else part[key], item
+                )
+        elif isinstance(value, (tuple, list)):
+            for index, item in enumerate(value):
+                if item is not None:
+                    picked = (
+                        graph.call_function(operator.getitem, (part, index))
+                        if isinstance(part, fx.Node)
+                        else part[index]
+                    )
+                    collect(picked, item)
+
+    with graph.inserting_before(output):
+        collect(output.args[0], result)
+    output.args = (found[0] if len(found) == 1 else tuple(found),)
+
+
+def _unshare_stateless(graph: fx.GraphModule) -> None:
+    """Give each call of a module without parameters or buffers its own copy: observers are kept by module."""
+    seen: dict[str, int] = {}
+    for node in graph.graph.nodes:
+        if node.op != "call_module":
+            continue
+        target = str(node.target)
+        module = graph.get_submodule(target)
+        count = seen[target] = seen.get(target, -1) + 1
+        if count == 0 or any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+            continue
+        name = f"{target}_{count}"
+        while _has_submodule(graph, name):
+            name += "_"
+        graph.add_submodule(name, copy.deepcopy(module))
+        node.target = name
+
+
+def _has_submodule(graph: fx.GraphModule, name: str) -> bool:
+    try:
+        graph.get_submodule(name)
+    except AttributeError:
+        return False
+    return True
+
+
+def explain(exc: BaseException) -> str:
+    """``model.py:12: `if x.sum() > 0:` (reason)``: the innermost line of the user's own code."""
+    import torch
+
+    inside = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+    frames = [item for item in traceback.extract_tb(exc.__traceback__) if not item.filename.startswith(inside)]
+    frames = [item for item in frames if not item.filename.startswith("<")]
+    reason = _first_line(exc)
+    if not frames:
+        return reason
+    frame = frames[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}: `{(frame.line or '').strip()}` ({reason})"
+
+
+def _first_line(exc: BaseException) -> str:
+    text = str(exc).strip().splitlines()
+    return text[0] if text else type(exc).__name__
