@@ -1,0 +1,66 @@
+"""In which dtype each op of a TFLite program computes, and why it is not the target's precision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from edgec.backend.protocol import OpRecord
+from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS, NO_ARITHMETIC, STATIC_INT8, WEIGHTED
+from edgec.passes.contract import Coverage
+from edgec.target.spec import Precision
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One tensor an op reads: its dtype and shape, and whether it may be a weight (a constant)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    constant: bool
+
+
+def audit_op(op: str, layer: str, inputs: Sequence[Operand], output_dtype: str, precision: Precision) -> OpRecord:
+    """How one op computes.
+
+    Args:
+        op: TFLite's name, e.g. ``CONV_2D``.
+        layer: name of the tensor it makes.
+        inputs: present inputs, in order.
+        output_dtype: dtype of its first output.
+        precision: what the target asks for.
+    """
+    streams = [item for item in inputs if not item.constant] or list(inputs)
+    dtype = streams[0].dtype if streams else output_dtype
+    hybrid = op in WEIGHTED and dtype == "float32" and any(item.dtype == "int8" for item in inputs)
+    dtype = "int8" if hybrid else dtype
+    return OpRecord(name=layer, op=op, dtype=dtype, layer=layer, reason=_reason(op, dtype, inputs, precision))
+
+
+def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision) -> str:
+    if op in NO_ARITHMETIC or dtype != "float32" or precision == "fp32":
+        return ""  # integer and boolean arithmetic is index computation, as in the float model
+    if precision == "fp16":
+        return "float16 is storage only: TFLite's CPU kernels compute in float32"
+    if precision == "int8":
+        if op in STATIC_INT8:
+            return "the converter left it in float: it stands among ops without an int8 kernel"
+        return f"TFLite's converter has no int8 form of {op}"
+    if op not in WEIGHTED:
+        return "dynamic quantization covers ops with weights only"
+    if op not in DYNAMIC_INT8:
+        return f"TFLite has no kernel of {op} for int8 weights with float activations"
+    if max((prod(item.shape) for item in inputs if item.constant), default=0) < MIN_DYNAMIC_ELEMENTS:
+        return f"the converter leaves weights of fewer than {MIN_DYNAMIC_ELEMENTS} elements in float"
+    return "its weights are not constants of this op"
+
+
+def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
+    """The ops with a reason, as coverage; equal ones are told once with their number."""
+    found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason)
+    return tuple(
+        Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state=dtype, reason=reason)
+        for (op, dtype, reason), count in sorted(found.items())
+    )

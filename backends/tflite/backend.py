@@ -1,0 +1,132 @@
+"""The TFLite backend as the registry sees it; importing it costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgec.backend.protocol import (
+    Artifact,
+    Capability,
+    Format,
+    Package,
+    Runner,
+    RuntimeSpec,
+)
+from edgec.backends.tflite.capability import CAPABILITIES
+from edgec.backends.tflite.model import LiteModel
+from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeStatic, StoreFloat16
+from edgec.errors import UnsupportedError
+from edgec.model.spec import FloatModel
+from edgec.passes.contract import Pass, PassContext
+from edgec.target.spec import Emit, Precision, Target
+
+LITERT = "ai-edge-litert"
+TFLITE_RUNTIME = "tflite-runtime"
+RUNTIMES = (LITERT, TFLITE_RUNTIME)
+"""In the order they are tried: the first is timed (tflite-runtime's x86 build has no fast int8 kernels)."""
+
+
+def judged_runtimes(target: Target, emit: Emit) -> tuple[str, ...]:
+    """The runtimes an artifact of this target must be right in."""
+    if emit.runtimes is not None:
+        return tuple(name for name in RUNTIMES if name in emit.runtimes)
+    if target.device.arch == "armv7":
+        return (TFLITE_RUNTIME,)  # the only one with wheels for 32-bit ARM
+    return RUNTIMES
+
+
+class TFLiteBackend:
+    """onnx2tf, then TensorFlow's converter, to a ``.tflite`` of builtin ops only."""
+
+    name = "tflite"
+    format: Format = "tflite"
+    extra = "tflite"
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
+    packages: tuple[Package, ...] = (
+        Package(distribution="onnx", purpose="compile"),
+        Package(distribution="onnxruntime", purpose="compile"),
+        Package(distribution="onnx2tf", purpose="compile"),
+        Package(distribution="tensorflow", purpose="compile"),
+        Package(distribution=LITERT, purpose="run"),
+        Package(distribution=TFLITE_RUNTIME, purpose="run"),
+    )
+    own_quantizer = "TensorFlow's converter chooses ranges (min-max), fusions and which ops stay float"
+
+    def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
+        """Why this target cannot have a TFLite artifact; empty: it can."""
+        reasons = []
+        if emit.engine is not None:
+            reasons.append(f'engine "{emit.engine}": TFLite has no engines to choose from')
+        unknown = sorted(set(emit.runtimes or ()) - set(RUNTIMES))
+        if unknown or emit.runtimes == ():
+            reasons.append(f"runtimes: {', '.join(unknown) or 'empty'}; known: {', '.join(RUNTIMES)}")
+        if target.device.arch == "armv7" and emit.runtimes is not None and TFLITE_RUNTIME not in emit.runtimes:
+            reasons.append(f"runtimes: {LITERT} does not exist for armv7; only {TFLITE_RUNTIME} does")
+        if target.quantize.reduced_range == "yes" and target.precision in ("int8", "int8-dynamic"):
+            reasons.append("quantize.reduced_range: TensorFlow's converter has no 7-bit weights (nor need of them)")
+        return reasons
+
+    def capability(self, target: Target) -> Sequence[Capability]:
+        """The kernels' table; the same on every CPU."""
+        return CAPABILITIES
+
+    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[LiteModel]]:
+        """One pass at most: TensorFlow's converter quantizes in one go."""
+        per_channel = target.quantize.weights == "per-channel"
+        dense = per_channel and TFLITE_RUNTIME not in judged_runtimes(target, emit)
+        passes: dict[Precision, tuple[Pass[LiteModel], ...]] = {
+            "fp32": (),
+            "fp16": (StoreFloat16(),),
+            "int8": (QuantizeStatic(per_channel=per_channel, per_channel_dense=dense),),
+            "int8-dynamic": (QuantizeDynamic(per_channel=per_channel, per_channel_dense=dense),),
+        }
+        return passes[target.precision]
+
+    def artifact_file(self, emit: Emit) -> str:
+        """File name inside a bundle."""
+        return "model.tflite"
+
+    def lower(self, model: FloatModel, ctx: PassContext) -> LiteModel:
+        """The float program, compared with the float model; runs in the compile worker."""
+        from edgec.backends.tflite.lower import lower
+
+        return lower(model, ctx)
+
+    def fingerprint(self, model: LiteModel) -> str:
+        """SHA-256 over the flatbuffer and its bindings."""
+        return model.fingerprint()
+
+    def emit(self, model: LiteModel, ctx: PassContext, out: Path) -> Artifact:
+        """Write the flatbuffer, with the quantization steps of its outputs read back from it."""
+        from edgec.backends.tflite.flatbuffer import output_steps
+
+        emit = ctx.emit or Emit(backend=self.name)
+        file = self.artifact_file(emit)
+        (out / file).write_bytes(model.content)
+        steps = output_steps(model.content)
+        return Artifact(
+            backend=self.name,
+            format=self.format,
+            file=file,
+            precision=ctx.target.precision,
+            inputs=model.inputs,
+            outputs=tuple(item.model_copy(update={"step": steps.get(item.artifact_name)}) for item in model.outputs),
+            coverage=model.coverage,
+        )
+
+    def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
+        """LiteRT first (timed), then tflite-runtime; one that the target does not allow is only reported."""
+        judged = judged_runtimes(target, emit)
+        return tuple(RuntimeSpec(name=name, distribution=name, judged=name in judged) for name in RUNTIMES)
+
+    def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
+        """Load `file` in one interpreter; runs in a worker process."""
+        if runtime not in RUNTIMES:
+            raise UnsupportedError(f'no TFLite runtime is called "{runtime}"', hint=f"known: {', '.join(RUNTIMES)}")
+        from edgec.backends.tflite.runner import LiteRunner
+
+        return LiteRunner(artifact, file, runtime, threads)
+
+
+BACKEND = TFLiteBackend()

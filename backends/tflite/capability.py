@@ -1,0 +1,144 @@
+"""What TFLite's CPU kernels do in 8 bits, as tables: the audit and ``edgec backends`` read these."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgec.backend.protocol import Capability
+
+WEIGHTED = frozenset(
+    {
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "CONV_2D",
+        "CONV_3D",
+        "DEPTHWISE_CONV_2D",
+        "EMBEDDING_LOOKUP",
+        "FULLY_CONNECTED",
+        "LSTM",
+        "TRANSPOSE_CONV",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+    }
+)
+"""Ops that hold weights: the only ones that dynamic quantization touches (and of these not all)."""
+
+DYNAMIC_INT8 = WEIGHTED - {"CONV_3D", "TRANSPOSE_CONV", "BIDIRECTIONAL_SEQUENCE_LSTM"}
+"""Weighted ops with a hybrid kernel: int8 weights, activations quantized as they come."""
+
+STATIC_INT8 = frozenset(
+    {
+        "ABS",
+        "ADD",
+        "ARG_MAX",
+        "ARG_MIN",
+        "AVERAGE_POOL_2D",
+        "BATCH_MATMUL",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "DIV",
+        "EQUAL",
+        "EXP",
+        "FULLY_CONNECTED",
+        "GELU",
+        "GREATER",
+        "GREATER_EQUAL",
+        "HARD_SWISH",
+        "L2_NORMALIZATION",
+        "LEAKY_RELU",
+        "LESS",
+        "LESS_EQUAL",
+        "LOGISTIC",
+        "LOG_SOFTMAX",
+        "MAXIMUM",
+        "MAX_POOL_2D",
+        "MEAN",
+        "MINIMUM",
+        "MUL",
+        "NEG",
+        "NOT_EQUAL",
+        "PRELU",
+        "REDUCE_MAX",
+        "REDUCE_MIN",
+        "RELU",
+        "RELU6",
+        "RELU_N1_TO_1",
+        "RSQRT",
+        "SOFTMAX",
+        "SQUARED_DIFFERENCE",
+        "SUB",
+        "SUM",
+        "TANH",
+        "TRANSPOSE_CONV",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    }
+)
+"""Arithmetic ops with an int8 kernel."""
+
+NO_ARITHMETIC = frozenset(
+    {
+        "BATCH_TO_SPACE_ND",
+        "BROADCAST_ARGS",
+        "BROADCAST_TO",
+        "CAST",
+        "CONCATENATION",
+        "DEPTH_TO_SPACE",
+        "DEQUANTIZE",
+        "EXPAND_DIMS",
+        "FILL",
+        "GATHER",
+        "GATHER_ND",
+        "MIRROR_PAD",
+        "PACK",
+        "PAD",
+        "PADV2",
+        "QUANTIZE",
+        "RESHAPE",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "REVERSE_V2",
+        "SCATTER_ND",
+        "SELECT",
+        "SELECT_V2",
+        "SHAPE",
+        "SLICE",
+        "SPACE_TO_BATCH_ND",
+        "SPACE_TO_DEPTH",
+        "SPLIT",
+        "SPLIT_V",
+        "SQUEEZE",
+        "STRIDED_SLICE",
+        "TILE",
+        "TRANSPOSE",
+        "UNPACK",
+    }
+)
+"""Data movement and changes of dtype: their dtype says nothing about precision."""
+
+MIN_DYNAMIC_ELEMENTS = 1024
+"""TensorFlow's converter leaves smaller weights in float when it quantizes dynamically."""
+
+_BOTH: tuple[Literal["per-channel", "per-tensor"], ...] = ("per-channel", "per-tensor")
+_TENSOR: tuple[Literal["per-channel", "per-tensor"], ...] = ("per-tensor",)
+
+CAPABILITIES = (
+    Capability(op="conv2d", static_int8=True, dynamic_int8=True, weights=_BOTH),
+    Capability(op="depthwise-conv2d", static_int8=True, dynamic_int8=True, weights=_BOTH),
+    Capability(
+        op="linear",
+        static_int8=True,
+        dynamic_int8=True,
+        weights=_BOTH,
+        note="per-tensor where tflite-runtime must run it: it refuses per-channel FULLY_CONNECTED (version 12)",
+    ),
+    Capability(op="transposed-conv2d", static_int8=True, dynamic_int8=False, weights=_BOTH),
+    Capability(op="matmul", static_int8=True, dynamic_int8=False, weights=_TENSOR),
+    Capability(
+        op="lstm",
+        static_int8=True,
+        dynamic_int8=True,
+        weights=_TENSOR,
+        note="unrolled over time by onnx2tf: matrix products and gates become separate ops",
+    ),
+    Capability(op="attention", static_int8=True, dynamic_int8=True, weights=_BOTH, note="as its linear and matmul ops"),
+    Capability(op="layer-norm", static_int8=True, dynamic_int8=False, note="as elementwise ops, each rounded to int8"),
+    Capability(op="erf-gelu", static_int8=False, dynamic_int8=False, note="stays float32 unless fused into GELU"),
+)

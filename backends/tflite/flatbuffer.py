@@ -1,0 +1,133 @@
+"""Reading and normalising TFLite flatbuffers, by the schema that ai-edge-litert ships (no TensorFlow needed)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+_ALIGNMENT = 16
+"""Bytes; TensorFlow's own writer aligns constants so, and SIMD kernels may read them in place."""
+
+
+@dataclass(frozen=True)
+class LiteTensor:
+    """Name, dtype (NumPy's name) and per-tensor scale of one tensor."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None
+    constant: bool
+
+
+@dataclass(frozen=True)
+class LiteOp:
+    """One operator of a program; `inputs` leaves out absent optional ones."""
+
+    op: str
+    custom: str
+    inputs: tuple[LiteTensor, ...]
+    outputs: tuple[LiteTensor, ...]
+
+
+@cache
+def _names(enum: str) -> Mapping[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(getattr(schema, enum)).items() if isinstance(value, int)}
+
+
+def _unpack(content: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(content, 0)
+
+
+def _text(raw: Any) -> str:
+    return raw.decode() if isinstance(raw, bytes) else str(raw or "")
+
+
+def read_ops(content: bytes) -> tuple[LiteOp, ...]:
+    """All operators of a TFLite file, over all subgraphs, in execution order."""
+    model = _unpack(content)
+    return tuple(op for graph in model.subgraphs for op in _graph_ops(model, graph))
+
+
+def _graph_ops(model: Any, graph: Any) -> Iterator[LiteOp]:
+    kinds = _names("BuiltinOperator")
+    tensors = [_tensor(model, item) for item in graph.tensors]
+    for item in graph.operators or ():
+        code = model.operatorCodes[item.opcodeIndex]
+        yield LiteOp(
+            op=kinds[max(code.builtinCode, code.deprecatedBuiltinCode)],
+            custom=_text(code.customCode),
+            inputs=tuple(tensors[index] for index in _indices(item.inputs) if index >= 0),
+            outputs=tuple(tensors[index] for index in _indices(item.outputs)),
+        )
+
+
+def _indices(vector: Any) -> list[int]:
+    return [] if vector is None else [int(index) for index in vector]
+
+
+def _tensor(model: Any, item: Any) -> LiteTensor:
+    scales = item.quantization.scale if item.quantization is not None else None
+    data = model.buffers[item.buffer].data
+    return LiteTensor(
+        name=_text(item.name),
+        dtype=_names("TensorType")[item.type].lower(),
+        shape=tuple(_indices(item.shape)),
+        scale=float(scales[0]) if scales is not None and len(scales) == 1 else None,
+        constant=data is not None and len(data) > 0,
+    )
+
+
+def foreign_ops(content: bytes) -> tuple[str, ...]:
+    """Custom and Flex (TensorFlow Select) operators, which a plain TFLite runtime does not have."""
+    found = Counter(op.custom or op.op for op in read_ops(content) if op.op == "CUSTOM" or op.custom)
+    return tuple(sorted(found))
+
+
+def output_steps(content: bytes) -> dict[str, float]:
+    """Quantization step of each main-graph output that is dequantized from int8 at the end."""
+    model = _unpack(content)
+    graph = model.subgraphs[0]
+    names = {_text(graph.tensors[index].name) for index in _indices(graph.outputs)}
+    return {
+        op.outputs[0].name: op.inputs[0].scale
+        for op in _graph_ops(model, graph)
+        if op.op == "DEQUANTIZE" and op.outputs[0].name in names and op.inputs[0].scale is not None
+    }
+
+
+def normalise(content: bytes) -> bytes:
+    """`content` with inputs and outputs named as its signature names them, and free of build metadata.
+
+    The converter names tensors ``serving_default_x:0`` and ``StatefulPartitionedCall:1``; runtimes without
+    signature support, and people, see only these. Metadata (converter version, minimum runtime) is dropped: what
+    the file needs is measured by loading it.
+    """
+    import flatbuffers  # type: ignore[import-untyped]
+
+    class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # the package has no types
+        def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802  # the library's name
+            return super().StartVector(size, count, max(alignment, _ALIGNMENT))
+
+    model = _unpack(content)
+    (signature,) = model.signatureDefs
+    graph = model.subgraphs[signature.subgraphIndex]
+    renamed = {int(item.tensorIndex): item.name for item in (*signature.inputs, *signature.outputs)}
+    kept = {_text(tensor.name) for index, tensor in enumerate(graph.tensors) if index not in renamed}
+    for index, name in renamed.items():
+        graph.tensors[index].name = name
+    for index, tensor in enumerate(graph.tensors):
+        if index not in renamed and _text(tensor.name) in {_text(name) for name in renamed.values()} & kept:
+            tensor.name = f"{_text(tensor.name)}/inner"
+    model.metadata = None
+    model.metadataBuffer = None
+    builder = AlignedBuilder(len(content) + 1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,125 @@
+"""The backend's passes: each makes the flatbuffer again from the SavedModel, in another precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgec.backends.tflite.capability import DYNAMIC_INT8
+from edgec.backends.tflite.model import LiteModel
+from edgec.errors import PassError
+from edgec.passes.contract import Coverage, PassContext, PassResult
+
+_DENSE_PER_TENSOR = Coverage(
+    subject="FULLY_CONNECTED weights",
+    state="per-tensor",
+    reason="tflite-runtime 2.14 refuses per-channel ones (FULLY_CONNECTED version 12), and this target must run in it",
+)
+
+
+@dataclass(frozen=True)
+class StoreFloat16:
+    """Weights stored as float16; arithmetic stays float32, on every CPU."""
+
+    @property
+    def name(self) -> str:
+        return "store-float16"
+
+    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
+        from edgec.backends.tflite.quantize import Scheme, to_flatbuffer
+
+        content = to_flatbuffer(model.saved_model, Scheme("half"))
+        coverage = (
+            Coverage(
+                subject="all arithmetic",
+                state="float32",
+                reason="this CPU has no fp16 arithmetic: float16 is storage only"
+                if not ctx.target.device.has_fp16_arithmetic
+                else "TFLite's CPU kernels unpack float16 weights and compute in float32 by default",
+            ),
+        )
+        result = model.with_content(content, "float16-weights", coverage)
+        return PassResult(result, f"{len(model.content)} -> {len(content)} bytes", coverage)
+
+    def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
+        from edgec.backends.tflite.flatbuffer import read_ops
+
+        halves = any(tensor.dtype == "float16" for op in read_ops(model.content) for tensor in op.inputs)
+        return None if halves else "no tensor is stored as float16"
+
+
+@dataclass(frozen=True)
+class QuantizeStatic:
+    """Weights and activations in int8, ranges by min-max over the calibration set; inputs and outputs stay float."""
+
+    per_channel: bool = True
+    per_channel_dense: bool = False
+
+    @property
+    def name(self) -> str:
+        return "quantize-static"
+
+    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
+        from edgec.backends.tflite.audit import coverage_of
+        from edgec.backends.tflite.quantize import Scheme, audit_content, to_flatbuffer
+
+        if ctx.calibration is None or not len(ctx.calibration):
+            raise PassError("static int8 needs a calibration set", where=self.name, hint="state [calibration] data")
+        scheme = Scheme("static", self.per_channel, self.per_channel_dense)
+        content = to_flatbuffer(model.saved_model, scheme, model.inputs, ctx.calibration)
+        records = audit_content(content, "int8")
+        coverage = coverage_of(records)
+        dense = any(item.op == "FULLY_CONNECTED" and item.dtype == "int8" for item in records)
+        if self.per_channel and not self.per_channel_dense and dense:
+            coverage += (_DENSE_PER_TENSOR,)
+        quantized = sum(item.dtype == "int8" for item in records)
+        summary = f"{quantized} of {len(records)} ops int8, {len(ctx.calibration)} samples"
+        return PassResult(model.with_content(content, "int8", coverage), summary, coverage)
+
+    def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
+        from edgec.backends.tflite.capability import NO_ARITHMETIC
+        from edgec.backends.tflite.quantize import audit_content
+
+        records = [item for item in audit_content(model.content, "int8") if item.op not in NO_ARITHMETIC]
+        return None if any(item.dtype == "int8" for item in records) else "no op computes in int8"
+
+
+@dataclass(frozen=True)
+class QuantizeDynamic:
+    """Weights in int8, activations quantized as they come; needs no calibration."""
+
+    per_channel: bool = True
+    per_channel_dense: bool = False
+
+    @property
+    def name(self) -> str:
+        return "quantize-dynamic"
+
+    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
+        from edgec.backends.tflite.audit import coverage_of
+        from edgec.backends.tflite.quantize import Scheme, audit_content, to_flatbuffer
+
+        scheme = Scheme("dynamic", self.per_channel, self.per_channel_dense)
+        content = to_flatbuffer(model.saved_model, scheme)
+        records = audit_content(content, "int8-dynamic")
+        coverage = coverage_of(records)
+        quantized = [item for item in records if item.dtype == "int8" and item.op in DYNAMIC_INT8]
+        if self.per_channel and not self.per_channel_dense and any(i.op == "FULLY_CONNECTED" for i in quantized):
+            coverage += (_DENSE_PER_TENSOR,)
+        summary = f"{len(quantized)} of {len(records)} ops with int8 weights"
+        return PassResult(model.with_content(content, "int8-dynamic", coverage), summary, coverage)
+
+    def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
+        from edgec.backends.tflite.quantize import audit_content
+
+        records = audit_content(model.content, "int8-dynamic")
+        found = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
+        return None if found else "no op has int8 weights (all are smaller than the converter quantizes)"

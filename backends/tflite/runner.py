@@ -1,0 +1,90 @@
+"""A ``.tflite`` file in one of the two interpreters. Imports the interpreter and NumPy, never TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.tflite.audit import Operand, audit_op
+from edgec.backends.tflite.layout import to_artifact
+from edgec.errors import UnsupportedError
+from edgec.model.spec import Array, Tensors
+
+INTERPRETERS: Mapping[str, str] = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+"""Runtime name (and distribution) -> module."""
+
+
+def _load(runtime: str, file: Path, **options: Any) -> Any:
+    module = importlib.import_module(INTERPRETERS[runtime])
+    if options.pop("plain", False):
+        options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = module.Interpreter(model_path=str(file), **options)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as exc:
+        told = " ".join(str(exc).split())
+        raise UnsupportedError(f"{runtime} refuses the file: {told}", where=file.name) from exc
+    return interpreter
+
+
+class LiteRunner:
+    """One loaded file; called with one sample in the float model's names and layout, and answers in them."""
+
+    def __init__(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> None:
+        self._artifact = artifact
+        self._file = file
+        self._runtime = runtime
+        self._interpreter = _load(runtime, file, num_threads=threads)
+        self._inputs = {item["name"]: item for item in self._interpreter.get_input_details()}
+        self._outputs = {item["name"]: item for item in self._interpreter.get_output_details()}
+        bound = {item.artifact_name for item in (*artifact.inputs, *artifact.outputs)}
+        if missing := bound - self._inputs.keys() - self._outputs.keys():
+            raise UnsupportedError(f"the file has no tensor called {', '.join(sorted(missing))}", where=file.name)
+
+    def __call__(self, inputs: Tensors) -> dict[str, Array]:
+        for item in self._artifact.inputs:
+            detail = self._inputs[item.artifact_name]
+            array = to_artifact(np.asarray(inputs[item.name], detail["dtype"]), item.permutation)
+            self._interpreter.set_tensor(detail["index"], array)
+        self._interpreter.invoke()
+        found: dict[str, Array] = {}
+        for item in self._artifact.outputs:
+            array = self._interpreter.get_tensor(self._outputs[item.artifact_name]["index"])
+            found[item.name] = array if item.permutation is None else np.transpose(array, item.permutation)
+        return found
+
+    def ops(self) -> Sequence[OpRecord]:
+        """Every op with its dtype; read without the XNNPACK delegate, which would hide what it took over."""
+        plain = _load(self._runtime, self._file, num_threads=1, plain=True)
+        tensors = {item["index"]: item for item in plain.get_tensor_details()}
+        written = {int(index) for op in plain._get_ops_details() for index in op["outputs"]}
+        written |= {item["index"] for item in plain.get_input_details()}
+        records = []
+        for op in plain._get_ops_details():
+            outputs = [tensors[index] for index in map(int, op["outputs"]) if index in tensors]
+            records.append(
+                audit_op(
+                    op["op_name"],
+                    outputs[0]["name"] if outputs else op["op_name"],
+                    [
+                        Operand(
+                            np.dtype(tensors[index]["dtype"]).name,
+                            tuple(map(int, tensors[index]["shape"])),
+                            index not in written,
+                        )
+                        for index in map(int, op["inputs"])
+                        if index in tensors
+                    ],
+                    np.dtype(outputs[0]["dtype"]).name if outputs else "",
+                    self._artifact.precision,
+                )
+            )
+        return records
