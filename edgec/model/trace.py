@@ -82,13 +82,17 @@ def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> fx.Gra
     _drop_placeholders(graph, len(example))
     _flatten_output(graph, result)
     traced = fx.GraphModule(module, graph, class_name="EdgecGraph")
-    graph = traced.graph
-    graph.eliminate_dead_code(is_impure_node=lambda node: _has_effect(node, traced))
+    remove_dead_code(traced)
     _unshare_stateless(traced)
     traced.delete_all_unused_submodules()
     traced.recompile()
     traced.eval()
     return traced
+
+
+def remove_dead_code(graph: fx.GraphModule) -> None:
+    """Erase nodes whose result nobody reads, but not those that change a tensor in place."""
+    graph.graph.eliminate_dead_code(is_impure_node=lambda node: _has_effect(node, graph))
 
 
 def _has_effect(node: fx.Node, graph: fx.GraphModule) -> bool:

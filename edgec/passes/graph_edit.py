@@ -1,0 +1,147 @@
+"""Reading and editing FX graphs: what the portable passes share. Imports torch only inside functions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgec.errors import PassError
+from edgec.model.outputs import tensors_of
+from edgec.model.samples import close, sample_tensors
+from edgec.model.spec import FloatModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx
+
+
+def needs_graph(model: FloatModel) -> str | None:
+    """The reason a graph pass is skipped, when `model` has no graph."""
+    return None if model.graph is not None else f"the model has no graph: {model.untraceable}"
+
+
+def own_graph(model: FloatModel) -> fx.GraphModule:
+    """A copy of the model's graph that a pass may change."""
+    assert model.graph is not None, "requires() has checked it"
+    return copy.deepcopy(model.graph)
+
+
+def finish(graph: fx.GraphModule) -> fx.GraphModule:
+    """Drop what the graph no longer uses, and regenerate its code."""
+    from edgec.model.trace import remove_dead_code
+
+    remove_dead_code(graph)
+    graph.delete_all_unused_submodules()
+    graph.graph.lint()
+    graph.recompile()
+    return graph.eval()
+
+
+def module_of(node: Any, graph: fx.GraphModule) -> torch.nn.Module | None:
+    """The module that `node` calls, if it is a node that calls one."""
+    if getattr(node, "op", "") != "call_module":
+        return None
+    return graph.get_submodule(str(node.target))
+
+
+def call_counts(graph: fx.GraphModule) -> dict[str, int]:
+    """How often each module is called: a module called twice cannot be changed for one caller."""
+    counts: dict[str, int] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module":
+            counts[str(node.target)] = counts.get(str(node.target), 0) + 1
+    return counts
+
+
+def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str:
+    """Add a submodule under a name near `stem` that is still free; returns the name."""
+    name, number = stem, 0
+    while hasattr(graph, name):
+        number += 1
+        name = f"{stem}_{number}"
+    graph.add_submodule(name, module.eval())
+    return name
+
+
+def bypass(node: fx.Node, source: fx.Node) -> None:
+    """Let all users of `node` read `source`, and erase `node`."""
+    node.replace_all_uses_with(source)
+    node.graph.erase_node(node)
+
+
+def constant(value: Any, graph: fx.GraphModule) -> tuple[bool, Any]:
+    """Whether an argument is the same in every inference, and its value.
+
+    Parameters and buffers are constants, and so is what ops compute from constants alone (standardized weights).
+    """
+    import torch
+    from torch import fx
+
+    known: dict[fx.Node, Any] = {}
+
+    def evaluate(node: fx.Node) -> bool:
+        if node in known:
+            return True
+        if node.op == "get_attr":
+            found: Any = graph
+            for part in str(node.target).split("."):
+                found = getattr(found, part)
+            known[node] = found
+            return True
+        sources = node.all_input_nodes
+        # an op without inputs may be random; one with a trailing underscore changes its input
+        pure = node.op in ("call_function", "call_method") and not str(node.target).endswith("_")
+        if not pure or not sources or not all(evaluate(item) for item in sources):
+            return False
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda item: known[item])
+        with torch.no_grad():
+            if node.op == "call_method":
+                known[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            elif callable(node.target):
+                known[node] = node.target(*args, **kwargs)
+        return True
+
+    nodes: list[fx.Node] = []
+    fx.node.map_arg(value, lambda item: nodes.append(item) or item)  # type: ignore[func-returns-value]
+    if not all(evaluate(node) for node in nodes):
+        return False, None
+    return True, fx.node.map_arg(value, lambda item: known[item])
+
+
+def input_shapes(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict[fx.Node, tuple[int, ...]]:
+    """Shape of every node whose value is one tensor."""
+    import torch
+    from torch import fx
+
+    shapes: dict[fx.Node, tuple[int, ...]] = {}
+
+    class _Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, torch.Tensor):
+                shapes[n] = tuple(value.shape)
+            return value
+
+    with torch.no_grad():
+        _Recorder(graph).run(*[item.clone() for item in example])
+    return shapes
+
+
+def checked(name: str, before: FloatModel, graph: fx.GraphModule) -> FloatModel:
+    """`before` with `graph`, once both are seen to give the same outputs on a made-up sample.
+
+    Raises:
+        PassError: they do not.
+    """
+    import torch
+
+    assert before.graph is not None
+    sample = sample_tensors(before.inputs, seed=2)
+    run: Callable[[fx.GraphModule], list[torch.Tensor]] = lambda item: tensors_of(  # noqa: E731
+        item(*[one.clone() for one in sample])
+    )
+    with torch.no_grad():
+        if not close(run(graph), run(before.graph), tolerance=1e-3):
+            raise PassError("the rewritten graph computes something else", where=name)
+    return before.with_graph(graph, same_function=True)
