@@ -9,9 +9,10 @@ from pathlib import Path
 from edgec.backend.protocol import Artifact, Capability, Format, Package, Runner, RuntimeSpec
 from edgec.backends.onnxruntime import emit as emitter
 from edgec.backends.onnxruntime import graph, lower
-from edgec.backends.onnxruntime.capability import CAPABILITIES, needs_reduced_range
+from edgec.backends.onnxruntime.capability import CAPABILITIES, dynamic_weight_codes, static_weight_codes
 from edgec.backends.onnxruntime.convert import ConvertToFloat16
 from edgec.backends.onnxruntime.fuse_padding import FuseAsymmetricPadding
+from edgec.backends.onnxruntime.globalize_pool import GlobalizeAveragePool
 from edgec.backends.onnxruntime.graph import OnnxModel
 from edgec.backends.onnxruntime.quantize import QuantizeDynamic, QuantizeStatic
 from edgec.backends.onnxruntime.runner import OnnxRunner
@@ -56,13 +57,15 @@ class OnnxRuntimeBackend:
         return CAPABILITIES
 
     def passes(self, target: Target, emit: Emit) -> Sequence[Pass[OnnxModel]]:
-        quantize = target.quantize
-        reduced = needs_reduced_range(target.device, quantize)
+        device, quantize = target.device, target.quantize
         last: dict[Precision, tuple[Pass[OnnxModel], ...]] = {
             "fp32": (),
             "fp16": (ConvertToFloat16(),),
-            "int8": (QuantizeStatic(quantize.weights, reduced),),
-            "int8-dynamic": (QuantizeDynamic(quantize.weights, reduced),),
+            "int8": (
+                GlobalizeAveragePool(),
+                QuantizeStatic(quantize.weights, static_weight_codes(device, quantize)),
+            ),
+            "int8-dynamic": (QuantizeDynamic(quantize.weights, dynamic_weight_codes(device, quantize)),),
         }
         return (FuseAsymmetricPadding(), *last[target.precision])
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from edgec.backend.protocol import Capability
 from edgec.target.spec import Device, QuantSpec
+
+WeightCodes = Literal["s8", "s7", "u8"]
+"""Signed 8-bit, signed 7-bit (reduced range), or unsigned 8-bit with zero-point 128; all of them symmetric."""
 
 STATIC_COMPUTE = ("Conv", "Gemm", "MatMul")
 """Ops with weights (or products of activations) that static quantization makes integer."""
@@ -152,11 +157,27 @@ CAPABILITIES = (
 )
 
 
-def needs_reduced_range(device: Device, quantize: QuantSpec) -> bool:
-    """Whether weights take 7 bits: x86 kernels without VNNI add pairs of u8*s8 products in int16, which saturates.
+def saturates(device: Device) -> bool:
+    """Whether the device's kernels add pairs of u8*s8 products in int16, which overflows with full-range weights.
 
-    ARM kernels widen before they add, with or without the dot-product instructions, so full range is exact there.
+    x86 without VNNI does. ARM kernels widen before they add, with or without the dot-product instructions.
     """
-    if quantize.reduced_range != "auto":
-        return quantize.reduced_range == "yes"
     return device.arch == "x86_64" and not device.has_int8_dot_product
+
+
+def static_weight_codes(device: Device, quantize: QuantSpec) -> WeightCodes:
+    """How static quantization stores weights.
+
+    Where u8*s8 saturates, full-range unsigned weights (zero-point 128) have the same grid and run in the u8*u8
+    kernels, which widen first: exact and somewhat slower, where 7 bits would lose a bit of every weight.
+    """
+    if quantize.reduced_range == "yes":
+        return "s7"
+    return "u8" if quantize.reduced_range == "auto" and saturates(device) else "s8"
+
+
+def dynamic_weight_codes(device: Device, quantize: QuantSpec) -> Literal["s8", "s7"]:
+    """How dynamic quantization stores weights: signed; in 7 bits where the kernels saturate."""
+    if quantize.reduced_range != "auto":
+        return "s7" if quantize.reduced_range == "yes" else "s8"
+    return "s7" if saturates(device) else "s8"

@@ -46,8 +46,8 @@ class ConvertToFloat16:
             coverage.append(
                 Coverage(
                     subject="arithmetic",
-                    state="float32",
-                    reason=f"{ctx.target.device.name} has no fp16 arithmetic: fp16 is storage, computed through casts",
+                    state="storage only",
+                    reason=f"{ctx.target.device.name} has no fp16 arithmetic: fp16 values are computed in float32",
                 )
             )
         return PassResult(

@@ -27,11 +27,11 @@ def lower(model: FloatModel, ctx: PassContext) -> OnnxModel:
         UnsupportedError: the model is too large for one file, too old, or has what ONNX Runtime cannot run.
     """
     import onnx
+
     from edgec.model.export_onnx import export_onnx
 
     ctx.work.mkdir(parents=True, exist_ok=True)
-    exported = export_onnx(model, ctx.work / "exported.onnx")
-    file = exported[0] if isinstance(exported, tuple) else exported
+    file = export_onnx(model, ctx.work / "exported.onnx")
     return prepare(onnx.load(str(file)), model, ctx)
 
 

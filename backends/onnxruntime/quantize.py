@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgec.backends.onnxruntime.calibrate import observe_ranges
-from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS, STATIC_COMPUTE, STATIC_OPS
+from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, WeightCodes
 from edgec.backends.onnxruntime.exclude import nodes_to_exclude
 from edgec.backends.onnxruntime.graph import OnnxModel, check_names, copy, name_nodes, producers
 from edgec.backends.onnxruntime.lower import quiet_logging
@@ -22,14 +22,13 @@ Granularity = Literal["per-channel", "per-tensor"]
 
 @dataclass(frozen=True)
 class QuantizeStatic:
-    """QDQ quantization: affine u8 activations from min-max calibration, symmetric s8 weights, int32 biases.
+    """QDQ quantization: affine u8 activations from min-max calibration, symmetric weights, int32 biases.
 
     ReLU and ReLU6 go: the output range of the op before them starts at 0 (and ends at 6), so saturation clamps.
     """
 
     weights: Granularity = "per-channel"
-    reduced_range: bool = False
-    """7-bit weights."""
+    codes: WeightCodes = "s8"
 
     @property
     def name(self) -> str:
@@ -54,8 +53,8 @@ class QuantizeStatic:
             quantizer = QDQQuantizer(
                 untied,
                 per_channel=self.weights == "per-channel",
-                reduce_range=self.reduced_range,
-                weight_qType=QuantType.QInt8,
+                reduce_range=self.codes == "s7",
+                weight_qType=QuantType.QUInt8 if self.codes == "u8" else QuantType.QInt8,
                 activation_qType=QuantType.QUInt8,
                 tensors_range=TensorsData(CalibrationMethod.MinMax, dict(ranges)),
                 nodes_to_quantize=[],
@@ -76,9 +75,8 @@ class QuantizeStatic:
             )
         return PassResult(
             OnnxModel(model.name, proto, model.inputs, model.outputs),
-            f"{count} of {total} {'/'.join(STATIC_COMPUTE)} to int8, {self.weights} weights"
-            + (" in 7 bits" if self.reduced_range else "")
-            + f", {len(ctx.calibration)} samples",
+            f"{count} of {total} {'/'.join(STATIC_COMPUTE)} to int8, {self.weights} {self.codes} weights, "
+            f"{len(ctx.calibration)} samples",
             [Coverage(subject=name, state="float32", reason=reason) for name, reason in excluded.items()],
         )
 
@@ -88,11 +86,10 @@ class QuantizeStatic:
 
 @dataclass(frozen=True)
 class QuantizeDynamic:
-    """Signed 8-bit weights for matrix products and LSTM; activations are quantized as the model runs."""
+    """Signed weights for matrix products and LSTM; activations are quantized as the model runs."""
 
     weights: Granularity = "per-channel"
-    reduced_range: bool = False
-    """7-bit weights."""
+    codes: Literal["s8", "s7"] = "s8"
 
     @property
     def name(self) -> str:
@@ -119,7 +116,7 @@ class QuantizeDynamic:
                     str(result),
                     op_types_to_quantize=list(DYNAMIC_OPS),
                     per_channel=self.weights == "per-channel",
-                    reduce_range=self.reduced_range,
+                    reduce_range=self.codes == "s7",
                     weight_type=QuantType.QInt8,
                 )
             except (ValueError, RuntimeError) as exc:
@@ -139,8 +136,7 @@ class QuantizeDynamic:
         )
         return PassResult(
             OnnxModel(model.name, proto, model.inputs, model.outputs),
-            f"{count} of {total} weighted ops to dynamic int8, {self.weights} weights"
-            + (" in 7 bits" if self.reduced_range else ""),
+            f"{count} of {total} weighted ops to dynamic int8, {self.weights} {self.codes} weights",
         )
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
