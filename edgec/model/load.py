@@ -7,14 +7,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from edgec.errors import EdgecError, InputSpecError, ModelError
 from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
+from edgec.model.exported import dtype_of, exported_inputs, refuse_other_floats
 from edgec.model.outputs import flat_module, flatten_outputs, is_flat
 from edgec.model.samples import ordered, sample_arrays, sample_tensors
-from edgec.model.spec import Array, DType, FloatModel, ModelSource, TensorSpec
+from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import Traced, explain, trace
 from edgec.project.spec import ModelSpec
 from edgec.toml_source import suggest
@@ -149,7 +150,7 @@ def _torchscript(
             where=name,
             hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input=1,...',
         )
-    _refuse_other_floats(module, name)
+    refuse_other_floats(module, name)
     source = ModelSource(format="torchscript", path=name, sha256=file_digest(path))
     return _from_module(path.stem, source, module.eval(), stated, example, (), graph_of=_by_onnx, where=name)
 
@@ -163,52 +164,11 @@ def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mapping
     except Exception as exc:
         reason = (str(exc).splitlines() or [type(exc).__name__])[0]
         raise ModelError(f"not a loadable torch.export file: {reason}", where=name) from exc
-    specs = _pt2_inputs(program, stated, name)
+    specs = exported_inputs(program, stated, name)
     module = program.module()
-    _refuse_other_floats(module, name)
+    refuse_other_floats(module, name)
     source = ModelSource(format="pt2", path=name, sha256=file_digest(path))
     return _from_module(path.stem, source, module, specs, example, (), graph_of=_by_onnx, where=name)
-
-
-def _pt2_inputs(program: Any, stated: tuple[TensorSpec, ...], where: str) -> tuple[TensorSpec, ...]:
-    names = list(program.graph_signature.user_inputs)
-    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
-    if stated and len(stated) != len(names):
-        raise InputSpecError(f"{len(stated)} inputs are stated, the model has {len(names)}", where=where)
-    specs = []
-    for index, name in enumerate(names):
-        value = values[name]
-        dims: list[int | str] = [size if isinstance(size, int) else str(size) for size in value.shape]
-        dtype = _dtype(value.dtype, name, where)
-        given = stated[index] if stated else None
-        if given is None and dims and isinstance(dims[0], str):
-            dims[0] = 1
-        spec = onnx_file.merge(given.name if given else name, dims, dtype, given, where)
-        if not stated and spec.shape and spec.shape[0] > 1 and len(spec.shape) > 1:
-            raise InputSpecError(
-                f'input "{name}" was exported at batch {spec.shape[0]}, and edge inference runs one sample',
-                where=where,
-                hint="export it at batch 1 or with a dynamic batch, or state this shape in [[model.inputs]]",
-            )
-        specs.append(spec)
-    return tuple(specs)
-
-
-def _dtype(dtype: Any, name: str, where: str) -> DType:
-    text = str(dtype).removeprefix("torch.")
-    for known in get_args(DType):
-        if text == known:
-            return known  # type: ignore[no-any-return]
-    raise InputSpecError(f'input "{name}" is {text}, which edgec does not feed', where=where)
-
-
-def _refuse_other_floats(module: torch.nn.Module, where: str) -> None:
-    import torch
-
-    for name, item in module.named_parameters():
-        if item.is_floating_point() and item.dtype != torch.float32:
-            dtype = str(item.dtype).removeprefix("torch.")
-            raise ModelError(f"parameter {name} is {dtype}", where=where, hint="export the model in float32")
 
 
 def _from_module(
@@ -232,7 +192,7 @@ def _from_module(
     try:
         found = flatten_outputs(result)
         outputs = tuple(
-            TensorSpec(name=name, shape=tuple(item.shape), dtype=_dtype(item.dtype, name, where))
+            TensorSpec(name=name, shape=tuple(item.shape), dtype=dtype_of(item.dtype, name, where))
             for name, item in found
         )
     except EdgecError as error:
@@ -296,7 +256,7 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mappin
         reason = str(exc).strip().splitlines()[0]
         raise InputSpecError(f"ONNX Runtime cannot run the model on {given}: {reason}", where=name) from exc
     outputs = tuple(
-        TensorSpec(name=title, shape=item.shape, dtype=_dtype(item.dtype, title, name)) for title, item in results[0]
+        TensorSpec(name=title, shape=item.shape, dtype=dtype_of(item.dtype, title, name)) for title, item in results[0]
     )
     samples = [(sample, [item for _, item in result]) for sample, result in zip(inputs, results, strict=True)]
     traced = torch_graph(fixed, samples)

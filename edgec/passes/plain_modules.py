@@ -110,7 +110,7 @@ def _stem(node: fx.Node, key: str) -> str:
     """``features_0_conv``: from the path of the module whose code makes the call, else from the function."""
     stack = node.meta.get("nn_module_stack") or {}
     path = next(reversed(stack.values()))[0] if stack else ""
-    return f"{re.sub(r'\W', '_', path)}_{key}" if path else f"plain_{key}"
+    return "_".join(filter(None, (re.sub(r"\W", "_", path) or "plain", key)))
 
 
 def _builders() -> dict[str, tuple[tuple[str, ...], Build]]:

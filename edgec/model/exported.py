@@ -1,0 +1,64 @@
+"""What a torch.export program or a TorchScript file states about itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from edgec.errors import InputSpecError, ModelError
+from edgec.model.onnx_file import merge
+from edgec.model.spec import DType, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+def exported_inputs(program: Any, stated: tuple[TensorSpec, ...], where: str) -> tuple[TensorSpec, ...]:
+    """Input specs of an ExportedProgram, with `stated` ones for dims that are not fixed (a symbolic batch is 1).
+
+    Raises:
+        InputSpecError: they contradict each other, or a dim is left open.
+    """
+    names = list(program.graph_signature.user_inputs)
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    if stated and len(stated) != len(names):
+        raise InputSpecError(f"{len(stated)} inputs are stated, the model has {len(names)}", where=where)
+    specs = []
+    for index, name in enumerate(names):
+        value = values[name]
+        dims: list[int | str] = [size if isinstance(size, int) else str(size) for size in value.shape]
+        dtype = dtype_of(value.dtype, name, where)
+        given = stated[index] if stated else None
+        if given is None and dims and isinstance(dims[0], str):
+            dims[0] = 1
+        spec = merge(given.name if given else name, dims, dtype, given, where)
+        if not stated and spec.shape and spec.shape[0] > 1 and len(spec.shape) > 1:
+            raise InputSpecError(
+                f'input "{name}" was exported at batch {spec.shape[0]}, and edge inference runs one sample',
+                where=where,
+                hint="export it at batch 1 or with a dynamic batch, or state this shape in [[model.inputs]]",
+            )
+        specs.append(spec)
+    return tuple(specs)
+
+
+def dtype_of(dtype: Any, name: str, where: str) -> DType:
+    """A torch or NumPy dtype by edgec's name.
+
+    Raises:
+        InputSpecError: edgec does not feed it.
+    """
+    text = str(dtype).removeprefix("torch.")
+    for known in get_args(DType):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise InputSpecError(f'input "{name}" is {text}, which edgec does not feed', where=where)
+
+
+def refuse_other_floats(module: torch.nn.Module, where: str) -> None:
+    """Raises ModelError when a parameter is of a float dtype other than float32."""
+    import torch
+
+    for name, item in module.named_parameters():
+        if item.is_floating_point() and item.dtype != torch.float32:
+            dtype = str(item.dtype).removeprefix("torch.")
+            raise ModelError(f"parameter {name} is {dtype}", where=where, hint="export the model in float32")
