@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from edgec.backends.onnxruntime.calibrate import observe_ranges
+from edgec.backends.onnxruntime.calibrate import observe_ranges, unusable
 from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, WeightCodes
 from edgec.backends.onnxruntime.exclude import nodes_to_exclude
 from edgec.backends.onnxruntime.graph import OnnxModel, check_names, copy, name_nodes, producers
@@ -47,6 +47,8 @@ class QuantizeStatic:
         ranges = observe_ranges(model, ctx.calibration, threads=ctx.threads, work=ctx.work)
         excluded = nodes_to_exclude(model.proto, ranges)
         check_names(model.proto, excluded, f"pass {self.name}")
+        bad = unusable(ranges)
+        usable = {tensor: span for tensor, span in ranges.items() if tensor not in bad}
         untied = copy(model)
         untie_weights(untied)
         with quiet_logging():
@@ -56,13 +58,16 @@ class QuantizeStatic:
                 reduce_range=self.codes == "s7",
                 weight_qType=QuantType.QUInt8 if self.codes == "u8" else QuantType.QInt8,
                 activation_qType=QuantType.QUInt8,
-                tensors_range=TensorsData(CalibrationMethod.MinMax, dict(ranges)),
+                tensors_range=TensorsData(CalibrationMethod.MinMax, usable),
                 nodes_to_quantize=[],
                 nodes_to_exclude=sorted(excluded),
                 op_types_to_quantize=list(STATIC_OPS),
                 extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
             )
-            quantizer.quantize_model()
+            try:
+                quantizer.quantize_model()
+            except (ValueError, RuntimeError) as exc:
+                raise PassError(f"ONNX Runtime's quantizer fails: {exc}", where=f"pass {self.name}") from exc
         proto = quantizer.model.model
         name_nodes(proto)
         count, total = _static_count(proto)
