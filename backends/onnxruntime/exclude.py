@@ -59,4 +59,5 @@ def _softmax_arguments(proto: onnx.ModelProto) -> list[str]:
         if node.name not in found:
             found[node.name] = None
             pending.extend(node.input)
-    return [name for name in found if name in {node.name for node in proto.graph.node if node.op_type in STATIC_OPS}]
+    quantizable = {node.name for node in proto.graph.node if node.op_type in STATIC_OPS}
+    return [name for name in found if name in quantizable]

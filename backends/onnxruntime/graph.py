@@ -183,7 +183,7 @@ def opset(proto: onnx.ModelProto) -> int:
 
 
 def constants(proto: onnx.ModelProto) -> dict[str, Array]:
-    """All constant tensors of the main graph by name (copies nothing that is not small enough to matter)."""
+    """All constant tensors of the main graph by name."""
     from onnx import numpy_helper
 
     found = {item.name: np.asarray(numpy_helper.to_array(item)) for item in proto.graph.initializer}
