@@ -1,8 +1,9 @@
 """Samples on disk, ready to feed: how calibration and evaluation data reach passes and worker processes.
 
 A spool is a private folder of the build: ``<k>.npy`` for the k-th model input, of shape ``(samples, *input shape)``
-(the input shape has its batch axis), an optional ``labels.npy``, and ``spool.json``. Arrays are memory-mapped,
-so memory does not grow with the number of samples.
+(the input shape has its batch axis), ``digests.npy`` and ``indices.npy`` (each sample's SHA-256, and its place in
+the source), an optional ``labels.npy``, and ``spool.json``, written last. Arrays are memory-mapped, so memory does
+not grow with the number of samples. `edgec.dataset.write` makes one.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ class SpoolInfo(Frozen):
     samples: int
     has_labels: bool
     content_digest: str
-    """SHA-256 over all samples' bytes and labels, in order."""
+    """SHA-256 over the input specs, and all samples' digests and labels, in order."""
     origin: str
     """The data source as the user named it."""
+    notes: tuple[str, ...] = ()
+    """What reading had to assume, change or leave out, for the report."""
 
 
 class Spool(Sequence[dict[str, Array]]):
@@ -47,3 +50,12 @@ class Spool(Sequence[dict[str, Array]]):
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return (self[index] for index in range(len(self)))
+
+    def sample_digests(self) -> list[bytes]:
+        """SHA-256 of each sample's input bytes, without its label."""
+        return [row.tobytes() for row in np.load(self.folder / "digests.npy")]
+
+    def source_indices(self) -> Array:
+        """Where each sample of this spool stands in the user's data."""
+        indices: Array = np.load(self.folder / "indices.npy")
+        return indices

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from edgec.backend.protocol import OpRecord
 from edgec.frozen import Frozen
+
+MayBeInfinite = Annotated[float, Field(strict=False)]
+"""A float that may be infinite: JSON has it as the text ``Infinity``, which only lax validation reads back."""
 
 
 class Machine(Frozen):
@@ -23,7 +28,7 @@ class MetricResult(Frozen):
 
     name: str
     unit: Literal["points", "dB", "1"]
-    """``points``: values are in percent and differences in percentage points."""
+    """``points``: values are in percent and differences in percentage points. ``1``: the metric's own scale."""
     float_value: float
     value: float
     drop: float
@@ -40,9 +45,9 @@ class OutputFidelity(Frozen):
     """One output against the float model's."""
 
     output: str
-    sqnr_db: float
+    sqnr_db: MayBeInfinite
     """10 log10(sum of squares of float / sum of squares of difference), over all samples; inf when equal."""
-    max_abs_error: float
+    max_abs_error: MayBeInfinite
 
 
 class Latency(Frozen):
@@ -67,6 +72,7 @@ class Measurement(Frozen):
     size_bytes: int
     samples: int
     metric: MetricResult | None
+    """None when the metric is ``sqnr``, which `fidelity` tells, and when the runtime failed."""
     agreement: float | None
     """Share of samples whose arg-max equals the float model's; None when outputs are no class scores."""
     agreement_low: float | None
@@ -90,9 +96,9 @@ class GateResult(Frozen):
     artifact: str
     runtime: str
     limit: float
-    value: float | None
+    value: MayBeInfinite | None
     state: Literal["met", "failed", "not measured"]
-    margin: float | None
+    margin: MayBeInfinite | None
     """Distance to the limit, positive when met."""
     reason: str = ""
     default: bool = False

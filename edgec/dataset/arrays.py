@@ -1,0 +1,199 @@
+"""Readers of .npz and .npy files. Rows are streamed: an array is never loaded whole, also when it is compressed."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from edgec.dataset.source import LabelledRow, Request, Source, check_dtype, missing
+from edgec.errors import DatasetError
+from edgec.model.spec import Array
+from edgec.toml_source import suggest
+
+LABEL_NAMES = ("y", "labels")
+"""Arrays of an npz that are labels when the user names none."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+
+def read_npz(request: Request) -> Source:
+    """Samples in the arrays of an .npz, one row each; labels from ``labels``, ``y`` or a .npy file."""
+    path = request.path
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        headers: dict[str, _Header] = {}
+        for member in archive.namelist():
+            if member.endswith(".npy"):
+                with archive.open(member) as stream:
+                    headers[member.removesuffix(".npy")] = _read_header(stream)
+    labels = _npz_labels(request, headers)
+    arrays = _assign(request, headers, exclude=labels if isinstance(labels, str) else None)
+    for name in set(arrays.values()):
+        check_dtype(name, headers[name].dtype, path)
+    counts = {name: _count(name, headers[name], path) for name in arrays.values()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DatasetError(f"arrays have different numbers of samples ({told})", where=str(path))
+    for name in set(arrays.values()):
+        if headers[name].fortran:  # column order: a row is spread over the whole member
+            _extract(path, name, request.scratch)
+
+    def rows() -> Iterator[LabelledRow]:
+        with ExitStack() as stack:
+            stack.enter_context(_readable(path))
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            streams: dict[str, Iterator[Array]] = {}
+            for model_input, name in arrays.items():
+                if headers[name].fortran:
+                    streams[model_input] = iter(np.load(request.scratch / f"{name}.npy", mmap_mode="r"))
+                else:
+                    streams[model_input] = _stream(stack.enter_context(archive.open(f"{name}.npy")), path)
+            for values in zip(*streams.values(), strict=True):
+                yield dict(zip(streams, values, strict=True)), None
+
+    used = ", ".join(f'{key} <- "{name}"' for key, name in arrays.items())
+    count = next(iter(counts.values()))
+    return Source(rows, count, _load_labels(request, labels, count), notes=(f"inputs: {used}",))
+
+
+def read_npy(request: Request) -> Source:
+    """Samples in one .npy, memory-mapped; labels from another .npy."""
+    only = request.only_input("an .npy file")
+    path = request.path
+    with _readable(path):
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    check_dtype(path.name, array.dtype, path)
+    count = _count(path.name, _Header(array.shape, False, array.dtype), path)
+    labels = request.spec.labels
+    if labels is not None and not labels.endswith(".npy"):
+        raise DatasetError(f'labels "{labels}" is no .npy file', where=str(path), hint="labels of an .npy are an .npy")
+
+    def rows() -> Iterator[LabelledRow]:
+        for row in array:
+            yield {only.name: row}, None
+
+    return Source(rows, count, _load_labels(request, path.parent / labels if labels else None, count))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise missing(path) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
+        raise DatasetError(f"is damaged or no NumPy file: {exc}", where=str(path)) from exc
+    except (ValueError, RuntimeError) as exc:  # numpy: not an .npy, or pickled; zipfile: encrypted
+        raise DatasetError(f"cannot be read: {exc}", where=str(path)) from exc
+    except OSError as exc:
+        raise DatasetError(f"cannot be read: {exc.strerror or exc}", where=str(path)) from exc
+
+
+def _read_header(stream: IO[bytes]) -> _Header:
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    if version == (1, 0):
+        return _Header(*np.lib.format.read_array_header_1_0(stream))  # type: ignore[no-untyped-call]
+    if version == (2, 0):
+        return _Header(*np.lib.format.read_array_header_2_0(stream))  # type: ignore[no-untyped-call]
+    return _Header((), False, np.dtype(object))  # 3.0 is for structured dtypes with non-Latin field names
+
+
+def _stream(stream: IO[bytes], path: Path) -> Iterator[Array]:
+    header = _read_header(stream)
+    row_shape = header.shape[1:]
+    size = int(np.prod(row_shape, dtype=np.int64)) * header.dtype.itemsize
+    for index in range(header.shape[0]):
+        data = stream.read(size)
+        if len(data) != size:
+            raise DatasetError(f"ends in the middle of sample {index}", where=str(path))
+        yield np.frombuffer(data, header.dtype).reshape(row_shape)
+
+
+def _extract(path: Path, name: str, scratch: Path) -> None:
+    with _readable(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        (scratch / f"{name}.npy").parent.mkdir(parents=True, exist_ok=True)
+        with (scratch / f"{name}.npy").open("wb") as out:
+            shutil.copyfileobj(stream, out)
+
+
+def _count(name: str, header: _Header, path: Path) -> int:
+    if not header.shape:
+        raise DatasetError(f'array "{name}" has no sample axis', where=str(path))
+    return header.shape[0]
+
+
+def _npz_labels(request: Request, headers: dict[str, _Header]) -> str | Path | None:
+    stated = request.spec.labels
+    if stated is None:
+        inputs = {item.name for item in request.inputs} | set(request.spec.inputs.values())
+        return next((name for name in LABEL_NAMES if name in headers and name not in inputs), None)
+    if stated in headers:
+        return stated
+    if stated.endswith(".npy"):
+        return request.path.parent / stated
+    raise DatasetError(
+        f'has no array "{stated}" for the labels',
+        where=str(request.path),
+        hint=suggest(stated, headers) or f"arrays: {', '.join(headers)}",
+    )
+
+
+def _load_labels(request: Request, labels: str | Path | None, count: int) -> Array | None:
+    if labels is None:
+        return None
+    path = request.path if isinstance(labels, str) else labels
+    name = labels if isinstance(labels, str) else labels.name
+    with _readable(path):
+        if isinstance(labels, str):
+            with np.load(request.path, allow_pickle=False) as archive:
+                loaded: Array = archive[labels]
+        else:
+            loaded = np.load(labels, allow_pickle=False)
+    check_dtype(name, loaded.dtype, path)
+    if loaded.shape[:1] != (count,):
+        raise DatasetError(
+            f'labels "{name}" have shape {loaded.shape}, but there are {count} samples', where=str(request.path)
+        )
+    return loaded
+
+
+def _assign(request: Request, headers: dict[str, _Header], exclude: str | None) -> dict[str, str]:
+    """Which array feeds which input: as stated, else by the same name, else the only candidate."""
+    stated, path = request.spec.inputs, request.path
+    known = [item.name for item in request.inputs]
+    for name in stated:
+        if name not in known:
+            hint = suggest(name, known) or f"inputs: {', '.join(known)}"
+            raise DatasetError(f'inputs: the model has no input "{name}"', where=str(path), hint=hint)
+    candidates = [name for name, header in headers.items() if name != exclude and header.dtype.kind in "biuf"]
+    assigned: dict[str, str] = {}
+    for name in known:
+        array = stated.get(name, name)
+        if array in headers:
+            assigned[name] = array
+        elif name in stated:
+            hint = suggest(array, headers) or f"arrays: {', '.join(headers)}"
+            raise DatasetError(f'has no array "{array}" for input "{name}"', where=str(path), hint=hint)
+        elif len(known) == 1 and "x" in candidates:
+            assigned[name] = "x"
+        elif len(known) == 1 and len(candidates) == 1:
+            assigned[name] = candidates[0]
+        else:
+            raise DatasetError(
+                f'has no array for input "{name}" (arrays: {", ".join(headers) or "none"})',
+                where=str(path),
+                hint=f'name the arrays as the inputs, or state inputs = {{ "{name}" = "ARRAY" }}',
+            )
+    return assigned

@@ -1,0 +1,44 @@
+"""Which samples of a set to use: a deterministic, class-balanced choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgec.model.spec import Array
+
+Indices = npt.NDArray[np.int64]
+
+
+def choose(count: int, labels: Array | None, samples: int | None, seed: int) -> Indices:
+    """Indices of `samples` of `count` samples, without repetition, in an order that mixes the classes.
+
+    With class labels (integers, one a sample), class counts differ by at most one, except for classes that have
+    no more samples; every prefix of the result is balanced in the same way. Without, one sample is drawn from
+    each of `samples` equal stretches of the set. None, or more than there are, takes all.
+    """
+    wanted = count if samples is None else min(samples, count)
+    rng = np.random.default_rng(seed)
+    classes = class_labels(labels)
+    if classes is None:
+        edges = np.linspace(0, count, wanted + 1).astype(np.int64)
+        drawn = edges[:-1] + (rng.random(wanted) * np.diff(edges)).astype(np.int64)
+        return rng.permutation(drawn)
+    shuffled = rng.permutation(count)
+    names, numbers = np.unique(classes[shuffled], return_inverse=True)
+    turn = np.empty(count, np.int64)  # how many samples of the same class come before, in shuffled order
+    by_class = np.argsort(numbers, kind="stable")
+    sizes = np.bincount(numbers, minlength=len(names))
+    turn[by_class] = np.arange(count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    class_order = rng.permutation(len(names))[numbers]
+    chosen: Indices = shuffled[np.lexsort((class_order, turn))][:wanted].astype(np.int64)
+    return chosen
+
+
+def class_labels(labels: Array | None) -> npt.NDArray[Any] | None:
+    """`labels` as one integer a sample, or None when they are no class labels."""
+    if labels is None or labels.dtype.kind not in "iub" or labels.size != len(labels):
+        return None
+    return labels.reshape(-1)

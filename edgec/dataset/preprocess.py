@@ -1,0 +1,111 @@
+"""From stored samples to model input: dtype, layout and ``(x / divide - mean) / std``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgec.errors import DatasetError
+from edgec.model.spec import Array, TensorSpec
+from edgec.project.spec import Preprocess
+
+
+def stated(preprocess: Preprocess) -> bool:
+    """Whether the user stated any key of ``[preprocess]``."""
+    return preprocess != Preprocess()
+
+
+def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: bool) -> Array:
+    """One stored sample as input `spec`.
+
+    Args:
+        array: the sample as stored.
+        spec: shape (batch axis included) and dtype that the model takes.
+        preprocess: the user's normalisation; applied to float inputs only.
+        ready: floats are model input as they are.
+
+    Raises:
+        DatasetError: shape or dtype do not fit, raw integers would be fed unscaled, or a value is not finite.
+    """
+    shaped = fit_shape(array, spec)
+    if np.dtype(spec.dtype).kind != "f":
+        return _integers(shaped, spec)
+    if shaped.dtype.kind != "f":
+        if not stated(preprocess):
+            raise DatasetError(
+                f'samples are {shaped.dtype}, but input "{spec.name}" is {spec.dtype} and no scaling is stated',
+                hint="[preprocess] divide = 255 for 8-bit images, or divide = 1 to use the values as they are",
+            )
+    elif ready:
+        return _finite(shaped.astype(spec.dtype), spec)
+    return _finite(_normalize(shaped.astype(np.float32), spec, preprocess).astype(spec.dtype, copy=False), spec)
+
+
+def fit_shape(array: Array, spec: TensorSpec) -> Array:
+    """`array` in the shape of `spec`: singleton axes added or dropped, and channels moved first where that fits."""
+    if _core(array.shape) == _core(spec.shape):
+        return array.reshape(spec.shape)
+    if is_channels_last(array.shape, spec.shape):
+        return np.moveaxis(array.reshape(array.shape[-3:]), -1, 0).reshape(spec.shape)
+    hint = ""
+    if array.ndim >= 2 and _core(array.shape[1:]) == _core(spec.shape):
+        hint = f"the first axis ({array.shape[0]}) looks like several samples; give them one by one"
+    raise DatasetError(
+        f'sample of shape {list(array.shape)} does not fit input "{spec.name}" of shape {list(spec.shape)}', hint=hint
+    )
+
+
+def is_channels_last(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a sample of `shape` is HWC (or 1HWC) while the input of shape `wanted` is 1CHW."""
+    if len(shape) == 4 and shape[0] == 1:
+        shape = shape[1:]
+    return len(shape) == 3 and len(wanted) == 4 and wanted[0] == 1 and (shape[2], shape[0], shape[1]) == wanted[1:]
+
+
+def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
+
+
+def _integers(array: Array, spec: TensorSpec) -> Array:
+    wanted = np.dtype(spec.dtype)
+    if array.dtype.kind == "f" or (wanted.kind == "b" and array.dtype.kind != "b"):
+        raise DatasetError(f'samples are {array.dtype}, but input "{spec.name}" is {spec.dtype}')
+    if array.size and wanted.kind != "b" and array.dtype.kind != "b":
+        limits = np.iinfo(spec.dtype)
+        low, high = int(array.min()), int(array.max())
+        if low < limits.min or high > limits.max:
+            raise DatasetError(f'values from {low} to {high} do not fit {spec.dtype} of input "{spec.name}"')
+    return array.astype(wanted)
+
+
+def _normalize(array: Array, spec: TensorSpec, preprocess: Preprocess) -> Array:
+    if preprocess.divide is not None:
+        array = array / np.float32(preprocess.divide)
+    if preprocess.mean is not None:
+        array = array - _per_channel(preprocess.mean, "mean", spec)
+    if preprocess.std is not None:
+        std = _per_channel(preprocess.std, "std", spec)
+        if not np.all(std > 0):
+            raise DatasetError("[preprocess] std must be above 0")
+        array = array / std
+    return array
+
+
+def _per_channel(values: tuple[float, ...], key: str, spec: TensorSpec) -> Array:
+    """`values` shaped to broadcast over the channel axis of `spec`: axis 1, or else the last."""
+    constants = np.array(values, np.float32)
+    if len(values) == 1:
+        return constants[0:1].reshape((1,) * len(spec.shape))
+    for axis in (1, len(spec.shape) - 1):
+        if len(spec.shape) >= 2 and spec.shape[axis] == len(values):
+            return constants.reshape([len(values) if k == axis else 1 for k in range(len(spec.shape))])
+    raise DatasetError(
+        f'[preprocess] {key} has {len(values)} values, but input "{spec.name}" of shape {list(spec.shape)} '
+        f"has no channel axis of that size"
+    )
+
+
+def _finite(array: Array, spec: TensorSpec) -> Array:
+    if not np.isfinite(array).all():
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        raise DatasetError(f'{bad} of {array.size} values of input "{spec.name}" are NaN or infinite')
+    return array

@@ -1,0 +1,61 @@
+"""Which reader a data source needs: by its name and what stands on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgec.dataset.arrays import read_npy, read_npz
+from edgec.dataset.entry import python_entry
+from edgec.dataset.folder import read_folder
+from edgec.dataset.python import read_python
+from edgec.dataset.source import Request, Source, missing
+from edgec.errors import DatasetError
+from edgec.model.spec import TensorSpec
+from edgec.project.load import split_entry
+from edgec.project.spec import DataSpec
+
+
+@contextmanager
+def open_source(
+    spec: DataSpec, inputs: tuple[TensorSpec, ...], root: Path, scratch: Path, *, seed: int
+) -> Iterator[Source]:
+    """The samples that `spec` names, relative to `root`; readable while the context is open.
+
+    Args:
+        spec: the data source in the user's words.
+        inputs: what the samples will feed.
+        root: folder that paths are relative to.
+        scratch: folder for what a reader must lay down to be able to stream it.
+        seed: random seed of a Python entry.
+
+    Raises:
+        DatasetError: it is missing, unreadable or of no known kind.
+    """
+    path = root / spec.data
+    request = Request(spec, path, inputs, scratch)
+    if split_entry(spec.data):
+        if spec.labels or spec.inputs:
+            raise DatasetError(
+                "a Python entry gives labels and input names itself; drop the keys labels and inputs", where=spec.data
+            )
+        with python_entry(spec.data, root, DatasetError, seed=seed) as function:
+            yield read_python(request, function)
+        return
+    if not path.exists():
+        raise missing(path)
+    if path.is_dir():
+        yield read_folder(request)
+    elif path.suffix == ".npz":
+        yield read_npz(request)
+    elif path.suffix == ".npy":
+        yield read_npy(request)
+    elif path.suffix == ".py":
+        raise DatasetError("names no function", where=spec.data, hint=f'data = "{spec.data}:FUNCTION"')
+    else:
+        raise DatasetError(
+            "is no data that edgec reads",
+            where=str(path),
+            hint="data is an .npz or .npy file, a folder of images, or a Python entry file.py:function",
+        )

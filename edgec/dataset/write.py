@@ -1,0 +1,244 @@
+"""From the user's data to a spool: choose, preprocess, check and lay down, one sample at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from edgec.dataset.balance import choose, class_labels
+from edgec.dataset.preprocess import is_channels_last, stated, to_input
+from edgec.dataset.readers import open_source
+from edgec.dataset.source import LabelledRow, Row, Source
+from edgec.dataset.spool import Spool, SpoolInfo
+from edgec.errors import DatasetError, StorageError
+from edgec.frozen import canonical_json
+from edgec.model.spec import Array, TensorSpec
+from edgec.project.spec import DataSpec, Preprocess
+
+Purpose = Literal["calibration", "evaluation"]
+
+
+def write_spool(
+    spec: DataSpec,
+    preprocess: Preprocess,
+    inputs: tuple[TensorSpec, ...],
+    folder: Path,
+    root: Path,
+    *,
+    samples: int | None,
+    seed: int,
+    what: Purpose,
+) -> Spool:
+    """Spool the samples that `spec` names into `folder`, which is there complete or not at all.
+
+    Evaluation samples keep their order; calibration samples are put in an order that mixes the classes, since
+    some observers weigh what comes last.
+
+    Args:
+        spec: the data source.
+        preprocess: from stored samples to model input.
+        inputs: what the model takes.
+        folder: the spool to make; replaced when it is there.
+        root: folder that the paths in `spec` are relative to.
+        samples: how many to use, balanced by class; None for all.
+        seed: of the choice, and of a Python entry's random numbers.
+        what: which set it is.
+
+    Raises:
+        DatasetError: the data is missing, empty, not finite, or does not fit the inputs.
+        StorageError: the disk is full or refuses the write.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            partial, extracted = Path(scratch, "spool"), Path(scratch, "extracted")
+            partial.mkdir()
+            extracted.mkdir()
+            with open_source(spec, inputs, root, extracted, seed=seed) as source:
+                _write(source, spec, preprocess, inputs, partial, samples=samples, seed=seed, what=what)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+    except OSError as exc:
+        raise StorageError(
+            f"cannot write the {what} samples: {exc.strerror or exc}", where=str(folder), hint="free some disk space"
+        ) from exc
+    return Spool(folder)
+
+
+def _write(
+    source: Source,
+    spec: DataSpec,
+    preprocess: Preprocess,
+    inputs: tuple[TensorSpec, ...],
+    folder: Path,
+    *,
+    samples: int | None,
+    seed: int,
+    what: Purpose,
+) -> None:
+    slots, known_labels = _slots(source, samples, seed, what, spec.data)
+    digests: dict[int, bytes] = {}
+    indices: dict[int, int] = {}
+    labels: dict[int, Array | None] = {}
+    notes = list(source.notes)
+    with ExitStack() as stack:
+        files = [stack.enter_context(_RowFile(folder / f"{k}.npy", item)) for k, item in enumerate(inputs)]
+        for index, (row, label) in enumerate(source.rows()):
+            if slots is not None and index not in slots:
+                continue
+            slot = index if slots is None else slots[index]
+            arrays = _convert(row, inputs, preprocess, source, index, spec.data)
+            if not digests:
+                notes += _assumptions(row, inputs, preprocess, source)
+            for file, array in zip(files, arrays, strict=True):
+                file.put(slot, array)
+            digests[slot] = _digest(arrays)
+            indices[slot] = index
+            labels[slot] = known_labels[index] if known_labels is not None else label
+    if not digests:
+        raise DatasetError(f"the {what} data is empty", where=spec.data)
+    if slots is not None and len(digests) != len(slots):
+        raise DatasetError(
+            f"gave {len(slots)} samples in the first pass and fewer in the second; it must give the same each time",
+            where=spec.data,
+        )
+    order = range(len(digests))
+    label_array = _stack_labels([labels[slot] for slot in order], spec.data)
+    hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
+    for slot in order:
+        hashed.update(digests[slot])
+    if label_array is not None:
+        hashed.update(f"{label_array.dtype.str} {label_array.shape}".encode() + label_array.tobytes())
+        np.save(folder / "labels.npy", label_array)
+    np.save(folder / "digests.npy", np.frombuffer(b"".join(digests[k] for k in order), np.uint8).reshape(-1, 32))
+    np.save(folder / "indices.npy", np.array([indices[slot] for slot in order], np.int64))
+    info = SpoolInfo(
+        inputs=inputs,
+        samples=len(digests),
+        has_labels=label_array is not None,
+        content_digest=hashed.hexdigest(),
+        origin=spec.data,
+        notes=tuple(notes),
+    )
+    (folder / "spool.json").write_text(info.model_dump_json(indent=1))
+
+
+def _slots(
+    source: Source, samples: int | None, seed: int, what: Purpose, origin: str
+) -> tuple[dict[int, int] | None, Array | None]:
+    """Source index -> place in the spool (None: all, in their order), and the labels known so far."""
+    count, labels = source.count, source.labels
+    if count == 0:
+        raise DatasetError(f"the {what} data is empty", where=origin)
+    if what == "evaluation" and (samples is None or (count is not None and count <= samples)):
+        return None, labels
+    if count is None:
+        count, labels = _scan(source.rows(), origin)
+        if count == 0:
+            raise DatasetError(f"the {what} data is empty", where=origin)
+    chosen = choose(count, labels, samples, seed)
+    if what == "evaluation":
+        chosen = np.sort(chosen)
+    return {int(index): slot for slot, index in enumerate(chosen)}, labels
+
+
+def _scan(rows: Iterator[LabelledRow], origin: str) -> tuple[int, Array | None]:
+    """Number of samples, and their labels when those are class labels, by a pass that keeps no sample."""
+    labels = [label for _, label in rows]
+    if any(label is not None and np.size(label) != 1 for label in labels):
+        return len(labels), None
+    stacked = _stack_labels(labels, origin)
+    return len(labels), stacked if class_labels(stacked) is not None else None
+
+
+def _stack_labels(labels: list[Array | None], origin: str) -> Array | None:
+    given = [label for label in labels if label is not None]
+    if not given:
+        return None
+    if len(given) != len(labels):
+        raise DatasetError(f"{len(labels) - len(given)} of {len(labels)} samples have no label", where=origin)
+    try:
+        stacked: Array = np.stack([np.asarray(label) for label in given])
+    except ValueError:
+        raise DatasetError("labels have different shapes", where=origin) from None
+    if stacked.dtype.kind not in "biuf":
+        raise DatasetError(f"labels have dtype {stacked.dtype}; expected numbers", where=origin)
+    return stacked.reshape(-1) if stacked.ndim > 1 and stacked.size == len(stacked) else stacked
+
+
+def _convert(
+    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source, index: int, origin: str
+) -> list[Array]:
+    try:
+        return [np.ascontiguousarray(to_input(row[item.name], item, preprocess, ready=source.ready)) for item in inputs]
+    except DatasetError as error:
+        place = source.place(index)
+        where = place if place.startswith(("/", ".")) else f"{origin}: {place}"
+        raise DatasetError(error.what, where=where, hint=error.hint) from None
+
+
+def _assumptions(row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source) -> Iterator[str]:
+    for item in inputs:
+        array = row[item.name]
+        same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)
+        if not same and is_channels_last(array.shape, item.shape):
+            yield f'input "{item.name}": channels moved first ({list(array.shape)} -> {list(item.shape)})'
+        if item.dtype.startswith("float") and stated(preprocess) and source.ready and array.dtype.kind == "f":
+            yield f'input "{item.name}": [preprocess] is not applied to floats of a Python entry'
+
+
+def _digest(arrays: list[Array]) -> bytes:
+    hashed = hashlib.sha256()
+    for array in arrays:
+        hashed.update(array.data)
+    return hashed.digest()
+
+
+class _RowFile:
+    """An .npy of rows that are written in any order; their number is entered in its header when it is closed."""
+
+    def __init__(self, path: Path, spec: TensorSpec) -> None:
+        self._spec = spec
+        self._rows = 0
+        self._file: IO[bytes] = path.open("wb")
+        self._write_header()
+        self._start = self._file.tell()
+
+    def _write_header(self) -> None:
+        # numpy leaves room in the header for the first axis to grow to 20 digits
+        header: dict[str, Any] = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(self._spec.dtype)),  # type: ignore[no-untyped-call]
+            "fortran_order": False,
+            "shape": (self._rows, *self._spec.shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
+
+    def put(self, slot: int, array: Array) -> None:
+        self._file.seek(self._start + slot * array.nbytes)
+        self._file.write(array.data if array.ndim else array.tobytes())
+        self._rows = max(self._rows, slot + 1)
+
+    def __enter__(self) -> _RowFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._file.seek(0, os.SEEK_SET)
+                self._write_header()
+                if self._file.tell() != self._start:
+                    raise StorageError("the .npy header grew", where=self._file.name)
+        finally:
+            self._file.close()

@@ -1,0 +1,173 @@
+"""Gates: what an artifact must hold, judged from its measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgec.machine import matches
+from edgec.project.spec import Gates
+from edgec.target.spec import Budget, Precision, Target
+from edgec.verify.records import GateResult, Measurement
+
+_QUALITY = ("max_drop", "min_agreement", "min_sqnr_db")
+
+
+def default_gates(metric: str, target: Target, *, unit: str = "points", float_value: float = 100.0) -> Gates:
+    """What is demanded of quality when the user states nothing.
+
+    Args:
+        metric: name of the metric: ``top1``, ``agreement``, ``sqnr`` or a Python entry.
+        target: its precision decides how near to float the outputs must be.
+        unit: of the metric; of ``1`` the scale is unknown, and the demand is relative.
+        float_value: the float model's metric.
+    """
+    quantized = is_quantized(target.precision)
+    if metric == "agreement":
+        return Gates(min_agreement=0.95 if quantized else 0.99)
+    if metric == "sqnr":
+        return Gates(min_sqnr_db=20.0 if quantized else 40.0)
+    return Gates(max_drop=1.0 if unit == "points" else 0.01 * abs(float_value))
+
+
+def is_quantized(precision: Precision) -> bool:
+    """Whether artifacts of this precision hold int8 weights."""
+    return precision in ("int8", "int8-dynamic")
+
+
+def judge(gates: Gates, target: Target, measurements: Sequence[Measurement]) -> tuple[GateResult, ...]:
+    """All gates of all artifacts.
+
+    Quality is judged in every runtime that is judged; size once for each artifact; latency in the first runtime that
+    was timed, and only when its machine stands for the target's device. A judged runtime that could not run the
+    artifact fails the gate ``runs``; a gate that the user states and that cannot be measured fails too.
+    """
+    by_artifact: dict[str, list[Measurement]] = {}
+    for item in measurements:
+        by_artifact.setdefault(item.artifact, []).append(item)
+    results: list[GateResult] = []
+    for items in by_artifact.values():
+        judged = [item for item in items if item.judged]
+        for item in judged:
+            results += _judge_quality(gates, target, item)
+        if not judged:
+            results.append(_not_measured("runs", items[0], 1.0, "none of its runtimes is judged", default=True))
+        results += _judge_size(gates, target.budget, items[0])
+        results += _judge_latency(target, items)
+    return tuple(results)
+
+
+def _judge_quality(gates: Gates, target: Target, item: Measurement) -> Iterator[GateResult]:
+    if item.failure:
+        yield _result("runs", item, 1.0, 0.0, -1.0, reason=item.failure, default=True)
+        return
+    default = all(getattr(gates, name) is None for name in _QUALITY)
+    if default:
+        metric = item.metric
+        gates = (
+            default_gates(metric.name, target, unit=metric.unit, float_value=metric.float_value)
+            if metric
+            else default_gates("sqnr", target)
+        )
+    if gates.max_drop is not None:
+        yield _judge_drop(gates.max_drop, item, default)
+    if gates.min_agreement is not None:
+        if item.agreement is None:
+            yield _unmeasurable("min_agreement", item, gates.min_agreement, "the first output is no class scores")
+        else:
+            reason = "" if item.agreement_low is None else f"95 % lower bound {item.agreement_low:.4f}"
+            margin = item.agreement - gates.min_agreement
+            yield _result("min_agreement", item, gates.min_agreement, item.agreement, margin, reason, default=default)
+    if gates.min_sqnr_db is not None:
+        sqnr = item.sqnr_db()
+        if sqnr is None:
+            yield _unmeasurable("min_sqnr_db", item, gates.min_sqnr_db, "no output was compared")
+        else:
+            worst = min(item.fidelity, key=lambda output: output.sqnr_db)
+            margin = sqnr - gates.min_sqnr_db
+            reason = f'worst output "{worst.output}"'
+            yield _result("min_sqnr_db", item, gates.min_sqnr_db, sqnr, margin, reason, default=default)
+
+
+def _judge_drop(limit: float, item: Measurement, default: bool) -> GateResult:
+    metric = item.metric
+    if metric is None:
+        return _unmeasurable("max_drop", item, limit, "the metric is sqnr, which does not drop; state min_sqnr_db")
+    unit = " points" if metric.unit == "points" else ""
+    reason = f"{metric.name} {metric.float_value:.4g} -> {metric.value:.4g}{unit} on {metric.samples} samples"
+    if metric.drop_low is not None and metric.drop_high is not None:
+        reason += f", 95 % interval of the drop {metric.drop_low:.2f} to {metric.drop_high:.2f}"
+    return _result("max_drop", item, limit, metric.drop, limit - metric.drop, reason, default=default)
+
+
+def _judge_size(gates: Gates, budget: Budget, item: Measurement) -> Iterator[GateResult]:
+    limits = [limit for limit in (gates.max_size_kib, budget.size_kib) if limit is not None]
+    if limits:
+        size = item.size_bytes / 1024
+        yield _result("max_size_kib", item, min(limits), size, min(limits) - size)
+
+
+def _judge_latency(target: Target, items: Sequence[Measurement]) -> Iterator[GateResult]:
+    limit = target.budget.latency_ms
+    if limit is None:
+        return
+    timed = next((item for item in items if item.judged and item.latency is not None), None)
+    if timed is None or timed.latency is None:
+        yield _not_measured("latency_ms", items[0], limit, "no judged runtime was timed")
+    elif timed.emulated:
+        yield _not_measured("latency_ms", timed, limit, "it was measured under emulation")
+    elif not matches(target.device, timed.machine):
+        reason = f"measured on {timed.machine.cpu} ({timed.machine.arch}), which is no {target.device.name}"
+        yield _not_measured("latency_ms", timed, limit, reason)
+    else:
+        p50 = timed.latency.p50_ms
+        yield _result("latency_ms", timed, limit, p50, limit - p50, f"{timed.latency.threads} threads")
+
+
+def _result(
+    gate: str,
+    item: Measurement,
+    limit: float,
+    value: float,
+    margin: float,
+    reason: str = "",
+    *,
+    default: bool = False,
+) -> GateResult:
+    return GateResult(
+        gate=gate,
+        artifact=item.artifact,
+        runtime=item.runtime,
+        limit=limit,
+        value=value,
+        state="met" if margin >= -1e-9 else "failed",  # 91.4 - 90.4 is above 1 in binary
+        margin=margin,
+        reason=reason,
+        default=default,
+    )
+
+
+def _unmeasurable(gate: str, item: Measurement, limit: float, reason: str) -> GateResult:
+    return GateResult(
+        gate=gate,
+        artifact=item.artifact,
+        runtime=item.runtime,
+        limit=limit,
+        value=None,
+        state="failed",
+        margin=None,
+        reason=f"cannot be judged: {reason}",
+    )
+
+
+def _not_measured(gate: str, item: Measurement, limit: float, reason: str, *, default: bool = False) -> GateResult:
+    return GateResult(
+        gate=gate,
+        artifact=item.artifact,
+        runtime=item.runtime,
+        limit=limit,
+        value=None,
+        state="not measured",
+        margin=None,
+        reason=reason,
+        default=default,
+    )

@@ -1,0 +1,216 @@
+"""The user's metric: top-1, agreement with the float model, SQNR, or a Python entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgec.dataset.balance import class_labels
+from edgec.dataset.entry import entry_place, python_entry
+from edgec.errors import LabelsError, ProjectError
+from edgec.model.spec import Array, TensorSpec
+from edgec.project.load import split_entry
+from edgec.toml_source import suggest
+from edgec.verify.outputs import Outputs, chunks, first_output
+from edgec.verify.records import MetricResult
+from edgec.verify.statistics import Interval, paired_means, paired_proportions, wilson
+
+NAMES = ("auto", "top1", "agreement", "sqnr")
+
+Scores = Array
+"""One score a sample, shape (N,); or a scalar, shape (), for metrics that are not per sample. Higher is better."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric that is settled: `auto` has been decided and the labels fit."""
+
+    name: str
+    """``top1``, ``agreement``, ``sqnr``, or the Python entry."""
+    labels: Array | None
+    root: Path
+    """Folder that a Python entry is relative to."""
+    seed: int = 0
+    """Of a Python entry's random numbers."""
+
+    def compare(self, reference: Outputs, outputs: Outputs) -> MetricResult | None:
+        """The metric of an artifact's outputs against that of the float model's; None for ``sqnr``.
+
+        Raises:
+            ProjectError: the Python entry fails, or returns something else than finite scores.
+        """
+        if self.name == "sqnr":
+            return None
+        if self.name == "agreement":
+            return _agreement(reference, outputs)
+        if self.name == "top1" and self.labels is not None:
+            return _compare("top1", correct(reference, self.labels), correct(outputs, self.labels))
+        with python_entry(self.name, self.root, ProjectError, seed=self.seed) as function:
+            return _compare(self.name, self._scores(function, reference), self._scores(function, outputs))
+
+    def _scores(self, function: Callable[..., object], outputs: Outputs) -> Scores:
+        try:
+            scores = np.asarray(function(_without_batch_axis(outputs), self.labels))
+        except Exception as exc:
+            file = self.name.rpartition(":")[0]
+            raise ProjectError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, file)) from exc
+        samples = len(first_output(outputs))
+        if scores.dtype.kind not in "biuf" or scores.shape not in ((), (samples,)) or not np.isfinite(scores).all():
+            raise ProjectError(
+                f"the metric returned {scores.dtype} of shape {list(scores.shape)}",
+                where=self.name,
+                hint=f"return one finite score a sample (shape [{samples}]) or one number; higher is better",
+            )
+        return scores.astype(np.float64)
+
+
+def choose_metric(
+    name: str, outputs: tuple[TensorSpec, ...], labels: Array | None, root: Path, *, seed: int = 0
+) -> Metric:
+    """Settle which metric to use.
+
+    ``auto`` is top-1 when there are class labels and the first output looks like class scores, else agreement
+    with the float model when it does, else SQNR.
+
+    Args:
+        name: the user's choice.
+        outputs: the float model's outputs.
+        labels: of the evaluation set.
+        root: folder that a Python entry is relative to.
+        seed: of a Python entry's random numbers.
+
+    Raises:
+        LabelsError: top-1 is asked for without labels, or they do not fit the output.
+        ProjectError: there is no such metric.
+    """
+    classes = class_count(outputs[0].shape, outputs[0].dtype)
+    if name == "auto":
+        labelled = labels is not None and class_labels(labels) is not None
+        name = ("top1" if labelled else "agreement") if classes else "sqnr"
+    if name == "top1":
+        _check_labels(outputs[0], classes, labels)
+    elif name == "agreement" and not classes:
+        raise ProjectError(
+            f'metric "agreement" needs class scores, but output "{outputs[0].name}" has shape {list(outputs[0].shape)}',
+            where="[evaluation] metric",
+            hint='metric = "sqnr", or a Python entry file.py:function',
+        )
+    elif split_entry(name):
+        with python_entry(name, root, ProjectError, seed=seed):
+            pass  # a missing function should be known before anything is built
+    elif name not in NAMES:
+        raise ProjectError(
+            f'no metric is called "{name}"',
+            where="[evaluation] metric",
+            hint=suggest(name, NAMES) or f"metrics: {', '.join(NAMES)}, or a Python entry file.py:function",
+        )
+    return Metric(name, labels, root, seed)
+
+
+def class_count(shape: tuple[int, ...], dtype: str) -> int:
+    """Number of classes when an output of one sample is one float score for each of at least two, else 0."""
+    one_vector = bool(shape) and all(size == 1 for size in shape[:-1])
+    return shape[-1] if dtype.startswith("float") and one_vector and shape[-1] >= 2 else 0
+
+
+def _check_labels(output: TensorSpec, classes: int, labels: Array | None) -> None:
+    where = "[evaluation] metric top1"
+    if labels is None:
+        raise LabelsError(
+            "the evaluation data has no labels",
+            where=where,
+            hint='state [evaluation] labels, or metric = "agreement" to compare with the float model only',
+        )
+    if not classes:
+        raise LabelsError(
+            f'output "{output.name}" of shape {list(output.shape)} is not one score for each of several classes',
+            where=where,
+            hint="measure it with a Python entry: metric = file.py:function",
+        )
+    flat = class_labels(labels)
+    if flat is None:
+        raise LabelsError(
+            f"labels are {labels.dtype} of shape {list(labels.shape)}; top-1 needs one class number a sample",
+            where=where,
+            hint="save np.argmax(labels, -1) when they are one-hot" if labels.ndim == 2 else "",
+        )
+    low, high = int(flat.min()), int(flat.max())
+    if low < 0 or high >= classes:
+        raise LabelsError(
+            f"labels go from {low} to {high}, but the output has {classes} classes (0 to {classes - 1})", where=where
+        )
+
+
+def predictions(outputs: Outputs) -> Array:
+    """Class of the highest score of the first output for each sample; -1 where a score is NaN."""
+    array = first_output(outputs)
+    found = np.empty(len(array), np.int64)
+    for part in chunks(array):
+        scores = np.asarray(array[part]).reshape(-1, array.shape[-1])
+        found[part] = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+    return found
+
+
+def correct(outputs: Outputs, labels: Array) -> Scores:
+    """1 where the top-1 class is the label, else 0."""
+    return np.asarray(predictions(outputs) == labels.reshape(-1), np.float64)
+
+
+def agreeing(reference: Outputs, outputs: Outputs) -> int:
+    """Number of samples whose top-1 class is the float model's."""
+    return int(np.count_nonzero(predictions(reference) == predictions(outputs)))
+
+
+def _agreement(reference: Outputs, outputs: Outputs) -> MetricResult:
+    same, total = agreeing(reference, outputs), len(first_output(reference))
+    interval = wilson(same, total)
+    return MetricResult(
+        name="agreement",
+        unit="points",
+        float_value=100.0,
+        value=100 * same / total,
+        drop=100 - 100 * same / total,
+        drop_low=100 * (1 - interval.high),
+        drop_high=100 * (1 - interval.low),
+        interval=interval.method,
+        samples=total,
+    )
+
+
+def _compare(name: str, wanted: Scores, got: Scores) -> MetricResult:
+    """Two sets of scores, paired. Scores within 0 to 1 (judged by the float model's) are told in percent."""
+    share = bool(np.all((wanted >= 0) & (wanted <= 1)))
+    scale = 100.0 if share else 1.0
+    interval: Interval | None = None
+    why = "none: the metric is one number for all samples"
+    if wanted.shape and got.shape:
+        binary = bool(np.isin(wanted, (0, 1)).all() and np.isin(got, (0, 1)).all())
+        if binary:
+            lost, won = int(np.sum(wanted > got)), int(np.sum(wanted < got))
+            interval = paired_proportions(lost, won, len(wanted))
+        else:
+            interval = paired_means(wanted - got)
+        why = interval.method if interval else "none: fewer than two samples"
+    float_value, value = scale * float(wanted.mean()), scale * float(got.mean())
+    return MetricResult(
+        name=name,
+        unit="points" if share else "1",
+        float_value=float_value,
+        value=value,
+        drop=float_value - value,
+        drop_low=scale * interval.low if interval else None,
+        drop_high=scale * interval.high if interval else None,
+        interval=why,
+        samples=wanted.size,
+    )
+
+
+def _without_batch_axis(outputs: Outputs) -> Mapping[str, Array]:
+    """(N, 1, ...) as (N, ...), which is what people write metrics for."""
+    return {
+        name: array.reshape(array.shape[0], *array.shape[2:]) if array.ndim >= 2 and array.shape[1] == 1 else array
+        for name, array in outputs.items()
+    }
