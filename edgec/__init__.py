@@ -1,0 +1,1 @@
+"""edgec: an ahead-of-time compiler from trained PyTorch or ONNX models to verified edge bundles."""

@@ -1,0 +1,41 @@
+"""Running the real `edgec` command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+EDGEC = Path(sys.executable).with_name("edgec")
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended and what it said."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def environment() -> dict[str, str]:
+    """The tests' environment, one thread per process, plain terminal."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def edgec(*arguments: str, cwd: Path, timeout: float = 300) -> Run:
+    """Run `edgec` to its end."""
+    done = subprocess.run(
+        [str(EDGEC), *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start `edgec` in a process group of its own."""
+    return subprocess.Popen(
+        [str(EDGEC), *arguments], cwd=cwd, env=environment(), text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
