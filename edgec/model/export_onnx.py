@@ -75,12 +75,11 @@ def export_with_notes(model: FloatModel, out: Path) -> ExportedOnnx:
 def _export(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, out: Path) -> None:
     import torch
 
+    from edgec.model.flat_module import AlwaysEval
+
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         if not isinstance(module, torch.jit.ScriptModule):
-            # the exporter calls train(False), which torch.export's modules refuse; a traced module has no such limit
-            module = torch.jit.trace(  # type: ignore[no-untyped-call]
-                module, example, check_trace=False, strict=False
-            )
+            module = AlwaysEval(module)
         torch.onnx.export(
             module,
             example,

@@ -1,4 +1,4 @@
-"""A module around the user's that returns a flat tuple. Imports torch: only for use inside functions."""
+"""Modules around the user's. Imports torch: only for use inside functions."""
 
 from __future__ import annotations
 
@@ -20,3 +20,20 @@ class FlatOutputs(torch.nn.Module):
         """The flat outputs of ``inner(*inputs)``."""
         tensors = tensors_of(self.inner(*inputs))
         return tensors[0] if len(tensors) == 1 else tuple(tensors)
+
+
+class AlwaysEval(torch.nn.Module):
+    """`inner`, in eval mode whatever is asked: the modules of torch.export raise when they are told a mode."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.training = False
+
+    def train(self, mode: bool = True) -> AlwaysEval:
+        """Stay in eval mode."""
+        return self
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """What `inner` returns."""
+        return self.inner(*inputs)

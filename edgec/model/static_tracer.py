@@ -30,6 +30,11 @@ _UNKNOWN = object()
 class StaticProxy(fx.Proxy):
     """A proxy that turns into a number where its value follows from shapes alone."""
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _SHAPE_ATTRIBUTES and (value := self._tracer().shape_attribute(self.node, name)) is not _UNKNOWN:
+            return value
+        return super().__getattr__(name)
+
     def __index__(self) -> int:
         return operator.index(self._static("an integer"))
 
@@ -58,10 +63,13 @@ class StaticTracer(fx.Tracer):
 
     Args:
         example: one sample, in call order; its shapes are what the graph is valid for.
+        concrete_shapes: write shapes as numbers, where a graph that computes them cannot be had: ``torch.zeros``
+            and other native functions take no symbolic sizes.
     """
 
-    def __init__(self, example: Sequence[torch.Tensor]) -> None:
+    def __init__(self, example: Sequence[torch.Tensor], *, concrete_shapes: bool = False) -> None:
         super().__init__()
+        self._concrete_shapes = concrete_shapes
         self._example = list(example)
         self._values: dict[fx.Node, Any] = {}
         self._static: set[fx.Node] = set()
@@ -75,6 +83,13 @@ class StaticTracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """A proxy that knows the node's value where it is static."""
         return StaticProxy(node, self)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> Any:
+        """As FX does, or the value itself where shapes are to be numbers."""
+        proxy = super().create_proxy(*args, **kwargs)
+        if self._concrete_shapes and proxy.node in self._static:
+            return self._values[proxy.node]
+        return proxy
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Make the node and evaluate it on the example."""
@@ -111,6 +126,11 @@ class StaticTracer(fx.Tracer):
     def static_value(self, node: fx.Node) -> Any:
         """The value of a node that depends on shapes alone, else a private marker."""
         return self._values[node] if node in self._static else _UNKNOWN
+
+    def shape_attribute(self, node: fx.Node, name: str) -> Any:
+        """``value.name`` when shapes are to be numbers, else a private marker."""
+        known = self._concrete_shapes and isinstance(self._values.get(node), torch.Tensor)
+        return getattr(self._values[node], name) if known else _UNKNOWN
 
     def _evaluate(self, node: fx.Node) -> None:
         if self._evaluating or any(argument not in self._values for argument in node.all_input_nodes):

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from torch import fx
 
 
+_WRITING = frozenset(
+    {"setitem", "setattr", *(f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "pow"))}
+)
+"""Names of operators that change their first operand."""
+
+
 @dataclass(frozen=True)
 class Traced:
     """Exactly one of the two is there."""
@@ -42,15 +48,15 @@ def trace(
     """
     import torch
 
-    try:
-        own = copy.deepcopy(module)
-    except Exception as exc:
-        return Traced(None, f"the module cannot be copied: {_first_line(exc)}")
     with torch.no_grad():
         try:
-            graph = _capture(own, example)
+            graph = _capture(module, example, concrete_shapes=False)
         except Exception as exc:
-            return Traced(None, explain(exc))
+            try:
+                graph = _capture(module, example, concrete_shapes=True)
+            except Exception:
+                return Traced(None, explain(exc))
+        before = {name: value.clone() for name, value in graph.state_dict().items()}
         for sample in (example, second) if second is not None else (example,):
             try:
                 ours = tensors_of(graph(*[item.clone() for item in sample]))
@@ -63,23 +69,27 @@ def trace(
                 return Traced(
                     None, "the traced graph computes something else: the code branches on data, or keeps state"
                 )
+        if any(not torch.equal(value, before[name]) for name, value in graph.state_dict().items()):
+            return Traced(None, "the model keeps state: a run changes its parameters or buffers")
     return Traced(graph)
 
 
-def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> fx.GraphModule:
+def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor], *, concrete_shapes: bool) -> fx.GraphModule:
     import inspect
 
     from torch import fx
 
     from edgec.model.static_tracer import StaticTracer
 
+    module = copy.deepcopy(module)  # tracing runs the user's code, and the graph shares its parameters
     result = module(*[item.clone() for item in example])
     parameters = list(inspect.signature(module.forward).parameters.values())
     named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
     unused = {item.name: item.default for item in named[len(example) :] if item.default is not item.empty}
-    graph = StaticTracer(example).trace(module, concrete_args=unused or None)
+    graph = StaticTracer(example, concrete_shapes=concrete_shapes).trace(module, concrete_args=unused or None)
     graph._tracer_cls = None  # unpickling re-traces the generated code, which the stock tracer can do
     _drop_placeholders(graph, len(example))
+    _copy_written_constants(graph)
     _flatten_output(graph, result)
     traced = fx.GraphModule(module, graph, class_name="EdgecGraph")
     remove_dead_code(traced)
@@ -101,16 +111,38 @@ def _has_effect(node: fx.Node, graph: fx.GraphModule) -> bool:
         return True
     if node.op == "call_module":
         return bool(getattr(graph.get_submodule(str(node.target)), "inplace", False))
+    return _writes(node)
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether a call changes a tensor it is given."""
+    if node.op not in ("call_function", "call_method"):
+        return False
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    in_place = name in ("setitem", "setattr") or (name.endswith("_") and not name.endswith("__"))
-    return (
-        in_place
-        or bool(node.kwargs.get("inplace"))
-        or "out" in node.kwargs
-        or (
-            name.startswith("i") and name[1:] in ("add", "sub", "mul", "truediv", "and", "or", "xor", "floordiv", "pow")
-        )
-    )
+    if name.endswith("_") and not name.endswith("__"):
+        return True
+    return name.strip("_") in _WRITING or bool(node.kwargs.get("inplace")) or "out" in node.kwargs
+
+
+def _copy_written_constants(graph: fx.Graph) -> None:
+    """Let code that fills a new tensor (torch.zeros) fill a new one in each run: FX makes it a constant."""
+    first: dict[str, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "get_attr" or not str(node.target).startswith("_tensor_constant"):
+            continue
+        if node.target in first:
+            node.replace_all_uses_with(first[node.target])
+            graph.erase_node(node)
+        else:
+            first[str(node.target)] = node
+    for node in first.values():
+        if any(_writes(user) and user.args[:1] == (node,) for user in node.users):
+            with graph.inserting_after(node):
+                copied = graph.call_method("clone", (node,))
+
+
+for user in [item for item in node.users if item is not copied]:
+    user.replace_input_with(node, copied)
 
 
 def _drop_placeholders(graph: fx.Graph, keep: int) -> None:
