@@ -139,10 +139,8 @@ def _copy_written_constants(graph: fx.Graph) -> None:
         if any(_writes(user) and user.args[:1] == (node,) for user in node.users):
             with graph.inserting_after(node):
                 copied = graph.call_method("clone", (node,))
-
-
-for user in [item for item in node.users if item is not copied]:
-    user.replace_input_with(node, copied)
+            for user in [item for item in node.users if item is not copied]:
+                user.replace_input_with(node, copied)
 
 
 def _drop_placeholders(graph: fx.Graph, keep: int) -> None:
