@@ -66,6 +66,8 @@ class PlainModules:
             name = add_module(graph, _stem(node, key), module)
             with graph.graph.inserting_before(node):
                 call = graph.graph.call_module(name, (source,))
+            if node in shapes:
+                shapes[call] = shapes[node]  # what reads it may be rewritten next
             node.replace_all_uses_with(call)
             graph.graph.erase_node(node)
             replaced += 1

@@ -1,0 +1,69 @@
+"""Float models made of a module, and what passes need to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgec.model.outputs import flat_module, flatten_outputs, is_flat
+from edgec.model.samples import sample_tensors
+from edgec.model.spec import FloatModel, ModelSource, TensorSpec
+from edgec.model.trace import trace
+from edgec.passes.contract import PassContext
+from edgec.target.spec import Device, Emit, Target
+
+Wrap = Callable[..., FloatModel]
+
+
+@pytest.fixture
+def wrap() -> Wrap:
+    """A FloatModel of a module in eval mode, with lively BatchNorm statistics."""
+    torch.set_num_threads(1)
+
+    def make(module: torch.nn.Module, *shapes: tuple[int, ...]) -> FloatModel:
+        source = torch.Generator().manual_seed(0)
+        for part in module.modules():
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+                part.running_mean.copy_(torch.randn(part.num_features, generator=source))
+                part.running_var.copy_(torch.rand(part.num_features, generator=source) + 0.5)
+                if part.affine:
+                    torch.nn.init.normal_(part.weight, generator=source)
+                    torch.nn.init.normal_(part.bias, generator=source)
+        inputs = tuple(TensorSpec(name=f"x{index}", shape=shape) for index, shape in enumerate(shapes))
+        sample = sample_tensors(inputs, seed=0)
+        with torch.no_grad():
+            result = module.eval()(*sample)
+        traced = trace(module, sample, sample_tensors(inputs, seed=1))
+        return FloatModel(
+            name="net",
+            source=ModelSource(format="python", path="net.py", sha256="0" * 64, entry="make"),
+            inputs=inputs,
+            outputs=tuple(TensorSpec(name=name, shape=tuple(item.shape)) for name, item in flatten_outputs(result)),
+            graph=traced.graph,
+            untraceable=traced.untraceable,
+            module=traced.graph or (module if is_flat(result) else flat_module(module)),
+        )
+
+    return make
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> PassContext:
+    """The context of a float target."""
+    facts = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
+    device = Device(
+        name="board",
+        description="for tests",
+        arch="aarch64",
+        triple="aarch64-linux-gnu",
+        cpu="cortex-a72",
+        isa=frozenset({"neon"}),
+        cores=4,
+        ram_mb=1024,
+        sources=dict.fromkeys(facts, "made up"),
+    )
+    target = Target(name="board-fp32", device=device, precision="fp32", emit=(Emit(backend="onnxruntime"),))
+    return PassContext(target, tmp_path)
