@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgec.backend.fit import check_possible
 from edgec.backend.protocol import AnyBackend, RuntimeSpec
 from edgec.backend.registry import get_backend
-from edgec.errors import ProjectError, TargetError
+from edgec.errors import ProjectError
 from edgec.frozen import Frozen
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, options_of
 from edgec.passes.portable import portable_passes
 from edgec.project.spec import Project
+from edgec.target.load import ResolvedTarget
 from edgec.target.spec import Emit, Target
 
 
@@ -49,13 +51,15 @@ class PlanRecord(Frozen):
     artifacts: tuple[dict[str, Any], ...]
 
 
-def make_plan(target: Target, project: Project) -> Plan:
-    """Plan the build of `target`; imports no framework.
+def make_plan(resolved: ResolvedTarget, project: Project) -> Plan:
+    """Plan the build of a target; imports no framework.
 
     Raises:
         TargetError: a backend cannot make what the target asks for, or knows no such runtime.
         ProjectError: the project lacks what the target needs (a model, calibration or evaluation data).
     """
+    check_possible(resolved)
+    target = resolved.target
     if project.model.path is None:
         raise ProjectError("no model is named", hint='[model] path = "file.py:function", or: edgec build MODEL')
     if project.evaluation is None:
@@ -78,16 +82,8 @@ def make_plan(target: Target, project: Project) -> Plan:
 def _plan_emit(target: Target, index: int) -> PlannedEmit:
     emit = target.emit[index]
     backend = get_backend(emit.backend)
-    if reasons := backend.reasons_against(target, emit):
-        raise TargetError("; ".join(reasons), where=f"target {target.name}: emit {backend.name}")
     runtimes = tuple(backend.runtimes(target, emit))
     if emit.runtimes is not None:
-        if unknown := set(emit.runtimes) - {runtime.name for runtime in runtimes}:
-            raise TargetError(
-                f"no such runtime: {', '.join(sorted(unknown))}",
-                where=f"target {target.name}: emit {backend.name}: runtimes",
-                hint=f"runtimes: {', '.join(runtime.name for runtime in runtimes)}",
-            )
         runtimes = tuple(runtime for runtime in runtimes if runtime.name in emit.runtimes)
     return PlannedEmit(index, emit, backend, tuple(backend.passes(target, emit)), backend.artifact_file(emit), runtimes)
 

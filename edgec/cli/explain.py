@@ -19,7 +19,7 @@ from edgec.target.load import load_target
 def command(root: Path, as_json: bool, **given: Any) -> None:
     """Print what `edgec build` would do, from the same plan."""
     project = project_of(root, given)
-    plans = [make_plan(load_target(name, root).target, project) for name in targets_of(project, root)]
+    plans = [make_plan(load_target(name, root), project) for name in targets_of(project, root)]
     if as_json:
         click.echo(json.dumps({plan.target.name: record(plan).model_dump(mode="json") for plan in plans}, indent=2))
         return

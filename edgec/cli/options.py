@@ -12,7 +12,7 @@ from edgec.errors import ProjectError
 from edgec.project.flags import Flag, flags
 from edgec.project.load import load_project
 from edgec.project.spec import Project
-from edgec.target.load import select
+from edgec.target.select import select
 
 _TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from edgec.target.load import check_file, list_targets, load_target, select
+from edgec.backend.fit import check_possible
+from edgec.target.load import check_file, list_targets, load_target
+from edgec.target.select import select
 
 
 @click.group(invoke_without_command=True)
@@ -82,5 +84,5 @@ def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 def check_command(files: tuple[Path, ...]) -> None:
     """Check target files; the exit code tells."""
     for file in files:
-        check_file(file)
+        check_possible(check_file(file))
         click.echo(f"{file}: ok")

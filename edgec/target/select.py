@@ -1,0 +1,29 @@
+"""From what a user names (names and globs) to target names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgec.errors import TargetError
+from edgec.target.load import target_files
+from edgec.toml_source import suggest
+
+
+def select(patterns: Sequence[str], root: Path) -> tuple[str, ...]:
+    """Names of the targets that `patterns` name, each once, in the order named.
+
+    Raises:
+        TargetError: a name or glob matches no target.
+    """
+    known = list(target_files(root))
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        matches = fnmatch.filter(known, pattern)
+        if not matches:
+            kind = "matches the glob" if set("*?[") & set(pattern) else "is called"
+            hint = suggest(pattern.strip("*?"), known) or f"`edgec targets` lists the {len(known)} targets"
+            raise TargetError(f'no target {kind} "{pattern}"', hint=hint)
+        chosen.update(dict.fromkeys(matches))
+    return tuple(chosen)
