@@ -15,13 +15,14 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgec.errors import EdgecError
 
-T = TypeVar("T", bound=BaseModel)
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+T = TypeVar("T", bound="BaseModel")
 KeyPath = tuple[str | int, ...]
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
@@ -93,6 +94,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def validate(record: type[T], source: TomlSource, values: Mapping[str, Any], error: type[EdgecError]) -> T:
     """`values` (out of `source`) as a `record`; every problem of the file in one `error`."""
+    from pydantic import ValidationError  # only validation needs it: listing targets stays fast
+
     try:
         return record.model_validate_json(
             json.dumps(values, default=str)
@@ -135,6 +138,8 @@ def fields_at(record: type[BaseModel], location: KeyPath) -> tuple[str, ...]:
 
 
 def _record_in(annotation: Any) -> type[BaseModel] | None:
+    from pydantic import BaseModel
+
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (tuple, list, dict, types.UnionType, typing.Union, typing.Annotated):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from edgec.backend.registry import backend_names, get_backend, missing_packages,
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
     """List backends, the packages they use with versions, and what is missing."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in backend_names():
         backend = get_backend(name)
         missing = missing_packages(backend)
@@ -36,9 +37,9 @@ def command(as_json: bool) -> None:
 
     table = Table("backend", "format", "precisions", "packages", "state", box=None, pad_edge=False)
     for row in rows:
-        packages = ", ".join(f"{name} {version or '-'}" for name, version in row["packages"].items())  # type: ignore[union-attr]
-        state = f"missing: {', '.join(row['missing'])}; {row['install']}" if row["missing"] else "ready"  # type: ignore[arg-type]
-        table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, state)  # type: ignore[arg-type]
+        packages = ", ".join(f"{name} {version or '-'}" for name, version in row["packages"].items())
+        state = f"missing: {', '.join(row['missing'])}; {row['install']}" if row["missing"] else "ready"
+        table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, state)
     console = Console()
     console.print(table)
     for row in rows:

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from edgec.backend.fit import check_possible
-from edgec.target.load import check_file, list_targets, load_target
+from edgec.target.files import list_targets
 from edgec.target.select import select
 
 
@@ -60,6 +59,8 @@ def _list(root: Path, as_json: bool) -> None:
 @click.pass_obj
 def show_command(root: Path, name: str, as_json: bool) -> None:
     """Print a resolved target with the origin of each value."""
+    from edgec.target.load import load_target  # validation needs pydantic, listing does not
+
     (name,) = select([name], root) if "*" not in name else (name,)
     resolved = load_target(name, root)
     if as_json:
@@ -83,6 +84,9 @@ def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check_command(files: tuple[Path, ...]) -> None:
     """Check target files; the exit code tells."""
+    from edgec.backend.fit import check_possible
+    from edgec.target.load import check_file
+
     for file in files:
         check_possible(check_file(file))
         click.echo(f"{file}: ok")

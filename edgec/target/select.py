@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.errors import TargetError
-from edgec.target.load import target_files
+from edgec.target.files import target_files
 from edgec.toml_source import suggest
 
 
