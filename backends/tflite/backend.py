@@ -78,7 +78,7 @@ class TFLiteBackend:
         passes: dict[Precision, tuple[Pass[LiteModel], ...]] = {
             "fp32": (),
             "fp16": (StoreFloat16(),),
-            "int8": (QuantizeStatic(per_channel=per_channel, per_channel_dense=dense),),
+            "int8": (QuantizeStatic(per_channel=per_channel),),
             "int8-dynamic": (QuantizeDynamic(per_channel=per_channel, per_channel_dense=dense),),
         }
         return passes[target.precision]

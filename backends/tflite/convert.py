@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from edgec.backends.tflite.fuse_gelu import fuse_gelu
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array
 
@@ -85,12 +86,15 @@ def prepare(source: Path, out: Path) -> tuple[str, ...]:
     except Exception as exc:  # the simplifier is optional: without it constants stay unfolded
         print(f"onnxsim: {exc}")  # noqa: T201  # goes into the worker's log
         simple = onnx.shape_inference.infer_shapes(model)
+    fuse_gelu(simple)
     graph = simple.graph
     constants = {item.name for item in graph.initializer}
     inputs = [item.name for item in graph.input if item.name not in constants]
     renamed = {item.name: f"output_{k}" for k, item in enumerate(graph.output)}
     renamed |= {name: input_name(k) for k, name in enumerate(inputs)}
     _rename(graph, renamed)
+    for index, node in enumerate(graph.node):
+        node.name = f"{re.sub(r'[^0-9A-Za-z_.]+', '_', node.name).strip('_') or node.op_type}_{index}"
     onnx.save(simple, str(out))
     return tuple(inputs)
 
@@ -146,7 +150,9 @@ def to_keras(file: Path, keep_layout: Sequence[str], work: Path) -> Any:
                 copy_onnx_input_output_names_to_tflite=True,
                 keep_shape_absolutely_input_names=list(keep_layout) or None,
                 not_use_onnxsim=True,
+                not_use_opname_auto_generate=True,  # it infers shapes anew, and loses those behind Gelu
                 enable_rnn_unroll=True,  # loops become TensorList ops, which plain TFLite lacks
+                replace_to_pseudo_operators=["erf"],  # TFLite has none; the formula is exact to 1.5e-7
                 disable_model_save=True,
                 non_verbose=True,
             )
@@ -179,6 +185,7 @@ def save_program(keras: Any, inputs: Sequence[str], outputs: Sequence[str], fold
         UnsupportedError: onnx2tf lost an input or output.
     """
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     if len(keras.outputs) != len(outputs) or len(keras.inputs) != len(inputs):
         raise UnsupportedError(
@@ -187,19 +194,23 @@ def save_program(keras: Any, inputs: Sequence[str], outputs: Sequence[str], fold
             where="tflite",
         )
 
-    def run(*arrays: Any) -> dict[str, Any]:
-        results = keras(list(arrays))
-        listed = list(results) if isinstance(results, list | tuple) else [results]
-        # An output that is also an input, or stands twice, would lose its name without the identity.
-        return {name: tf.identity(value) for name, value in zip(outputs, listed, strict=True)}
-
     signature = [
         tf.TensorSpec(tensor.shape, tensor.dtype, name) for tensor, name in zip(keras.inputs, inputs, strict=True)
     ]
+    # Some of onnx2tf's layers hide their variables in lambdas, which a SavedModel refuses; frozen they are constants.
+    traced = tf.function(lambda *arrays: _listed(keras(list(arrays))), input_signature=signature)
+    frozen = convert_variables_to_constants_v2(traced.get_concrete_function(), lower_control_flow=False)
+
+    def run(*arrays: Any) -> dict[str, Any]:
+        return dict(zip(outputs, _listed(frozen(*arrays)), strict=True))
+
     program = tf.Module()
-    program.model = keras
     program.run = tf.function(run, input_signature=signature)
     tf.saved_model.save(program, str(folder), signatures={"serving_default": program.run})
+
+
+def _listed(results: Any) -> list[Any]:
+    return list(results) if isinstance(results, list | tuple) else [results]
 
 
 def reference_outputs(file: Path, samples: Sequence[dict[str, Array]]) -> list[list[Array]]:

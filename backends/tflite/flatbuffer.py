@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from edgec.errors import UnsupportedError
+
 _ALIGNMENT = 16
 """Bytes; TensorFlow's own writer aligns constants so, and SIMD kernels may read them in place."""
 
@@ -109,6 +111,9 @@ def normalise(content: bytes) -> bytes:
     The converter names tensors ``serving_default_x:0`` and ``StatefulPartitionedCall:1``; runtimes without
     signature support, and people, see only these. Metadata (converter version, minimum runtime) is dropped: what
     the file needs is measured by loading it.
+
+    Raises:
+        UnsupportedError: one tensor is two outputs, or input and output, and so cannot have both names.
     """
     import flatbuffers  # type: ignore[import-untyped]
 
@@ -119,6 +124,7 @@ def normalise(content: bytes) -> bytes:
     model = _unpack(content)
     (signature,) = model.signatureDefs
     graph = model.subgraphs[signature.subgraphIndex]
+    _refuse_shared(signature)
     renamed = {int(item.tensorIndex): item.name for item in (*signature.inputs, *signature.outputs)}
     kept = {_text(tensor.name) for index, tensor in enumerate(graph.tensors) if index not in renamed}
     for index, name in renamed.items():
@@ -131,3 +137,16 @@ def normalise(content: bytes) -> bytes:
     builder = AlignedBuilder(len(content) + 1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _refuse_shared(signature: Any) -> None:
+    owner: dict[int, str] = {}
+    for item in (*signature.inputs, *signature.outputs):
+        index, name = int(item.tensorIndex), _text(item.name)
+        if index in owner:
+            raise UnsupportedError(
+                f'"{owner[index]}" and "{name}" are one and the same tensor in TFLite',
+                where="tflite",
+                hint="return each tensor once, and do not return an input unchanged",
+            )
+        owner[index] = name

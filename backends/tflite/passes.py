@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgec.backends.tflite.capability import DYNAMIC_INT8
+from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS
 from edgec.backends.tflite.model import LiteModel
-from edgec.errors import PassError
+from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 
 _DENSE_PER_TENSOR = Coverage(
     subject="FULLY_CONNECTED weights",
     state="per-tensor",
-    reason="tflite-runtime 2.14 refuses per-channel ones (FULLY_CONNECTED version 12), and this target must run in it",
+    reason="tflite-runtime 2.14 refuses per-channel ones with float activations (FULLY_CONNECTED version 12), "
+    "and this target must run in it",
 )
 
 
@@ -55,7 +56,6 @@ class QuantizeStatic:
     """Weights and activations in int8, ranges by min-max over the calibration set; inputs and outputs stay float."""
 
     per_channel: bool = True
-    per_channel_dense: bool = False
 
     @property
     def name(self) -> str:
@@ -70,13 +70,10 @@ class QuantizeStatic:
 
         if ctx.calibration is None or not len(ctx.calibration):
             raise PassError("static int8 needs a calibration set", where=self.name, hint="state [calibration] data")
-        scheme = Scheme("static", self.per_channel, self.per_channel_dense)
+        scheme = Scheme("static", self.per_channel, per_channel_dense=self.per_channel)
         content = to_flatbuffer(model.saved_model, scheme, model.inputs, ctx.calibration)
         records = audit_content(content, "int8")
         coverage = coverage_of(records)
-        dense = any(item.op == "FULLY_CONNECTED" and item.dtype == "int8" for item in records)
-        if self.per_channel and not self.per_channel_dense and dense:
-            coverage += (_DENSE_PER_TENSOR,)
         quantized = sum(item.dtype == "int8" for item in records)
         summary = f"{quantized} of {len(records)} ops int8, {len(ctx.calibration)} samples"
         return PassResult(model.with_content(content, "int8", coverage), summary, coverage)
@@ -114,6 +111,13 @@ class QuantizeDynamic:
         quantized = [item for item in records if item.dtype == "int8" and item.op in DYNAMIC_INT8]
         if self.per_channel and not self.per_channel_dense and any(i.op == "FULLY_CONNECTED" for i in quantized):
             coverage += (_DENSE_PER_TENSOR,)
+        if not quantized:
+            raise UnsupportedError(
+                f"dynamic quantization finds nothing to quantize: all weights have fewer than {MIN_DYNAMIC_ELEMENTS} "
+                "elements, or are of ops it does not cover",
+                where=self.name,
+                hint="build an fp32 or int8 target",
+            )
         summary = f"{len(quantized)} of {len(records)} ops with int8 weights"
         return PassResult(model.with_content(content, "int8-dynamic", coverage), summary, coverage)
 
@@ -122,4 +126,4 @@ class QuantizeDynamic:
 
         records = audit_content(model.content, "int8-dynamic")
         found = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
-        return None if found else "no op has int8 weights (all are smaller than the converter quantizes)"
+        return None if found else "no op has int8 weights"
