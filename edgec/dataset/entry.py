@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgec.errors import EdgecError
+from edgec.model.python_entry import imports_from
 from edgec.project.load import split_entry
 from edgec.toml_source import suggest
 
@@ -34,7 +35,7 @@ def python_entry(value: str, root: Path, error: type[EdgecError], *, seed: int) 
     if not path.is_file():
         near = suggest(path.name, (item.name for item in path.parent.glob("*.py")))
         raise error("no such file", where=str(path), hint=near)
-    with _seeded(seed), _importable(path.parent):
+    with _seeded(seed), imports_from(path.parent):
         name = f"edgec_entry_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -64,16 +65,6 @@ def entry_place(exc: BaseException, path: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f"{path}:{line}" if line else path
-
-
-@contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        if str(folder) in sys.path:
-            sys.path.remove(str(folder))
 
 
 @contextmanager

@@ -1,27 +1,80 @@
-"""The check that calibration and evaluation data share no samples."""
+"""Calibration and evaluation data must share no samples."""
 
 from __future__ import annotations
 
-from edgec.dataset.spool import Spool
-from edgec.errors import DataLeakError
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from edgec.dataset.spool import Spool, write_index
+from edgec.errors import DataLeakError, StorageError
+
+STRAY_SHARE = 0.01
+"""Public data sets hold stray duplicates. Up to this share of the calibration samples is left out, and noted."""
 
 
-def check_disjoint(calibration: Spool, evaluation: Spool) -> None:
-    """Compare the samples' digests.
+def check_disjoint(calibration: Spool, evaluation: Spool) -> Spool:
+    """The calibration samples that are not in the evaluation data, compared by digest as the model sees them.
+
+    Returns:
+        `calibration` itself when nothing is shared. When a few samples are (see `STRAY_SHARE`), a spool without
+        them, beside it, whose notes say so.
 
     Raises:
-        DataLeakError: at least one sample is in both sets, bit by bit as the model sees it.
+        DataLeakError: more is shared.
+        StorageError: the disk is full or refuses the write.
     """
-    held_out = {digest: index for index, digest in reversed(list(enumerate(evaluation.sample_digests())))}
-    shared = [(index, held_out[item]) for index, item in enumerate(calibration.sample_digests()) if item in held_out]
+    held_out: dict[bytes, int] = {}
+    for index, digest in enumerate(evaluation.sample_digests()):
+        held_out.setdefault(digest, index)
+    shared = {index: held_out[item] for index, item in enumerate(calibration.sample_digests()) if item in held_out}
     if not shared:
-        return
+        return calibration
     mine, theirs = calibration.source_indices(), evaluation.source_indices()
-    places = sorted((int(mine[first]), int(theirs[second])) for first, second in shared)
-    told = ", ".join(f"{first} = {second}" for first, second in places[:3])
-    raise DataLeakError(
+    places = sorted((int(mine[first]), int(theirs[second])) for first, second in shared.items())
+    told = ", ".join(f"{first} = {second}" for first, second in places[:3]) + (", ..." if len(places) > 3 else "")
+    found = (
         f"{len(shared)} of {len(calibration)} calibration samples are also in the evaluation data "
-        f"(calibration index = evaluation index: {told}{', ...' if len(places) > 3 else ''})",
-        where=f"{calibration.info.origin}, {evaluation.info.origin}",
-        hint="calibrate on training data, and evaluate on samples that were held out",
+        f"(calibration index = evaluation index: {told})"
     )
+    if len(shared) > STRAY_SHARE * len(calibration):
+        raise DataLeakError(
+            found,
+            where=f"{calibration.info.origin}, {evaluation.info.origin}",
+            hint="calibrate on training data, and evaluate on samples that were held out",
+        )
+    return _without(calibration, set(shared), f"{found}; they were left out of calibration")
+
+
+def _without(spool: Spool, dropped: set[int], note: str) -> Spool:
+    kept = [index for index in range(len(spool)) if index not in dropped]
+    folder = spool.folder.with_name(f"{spool.folder.name}-disjoint")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            partial = Path(scratch, "spool")
+            partial.mkdir()
+            for k, item in enumerate(spool.info.inputs):
+                array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                    partial / f"{k}.npy", "w+", np.dtype(item.dtype), (len(kept), *item.shape)
+                )
+                for place, index in enumerate(kept):
+                    array[place] = spool[index][item.name]
+                array.flush()
+            digests, indices = spool.sample_digests(), spool.source_indices()
+            write_index(
+                partial,
+                spool.info.inputs,
+                digests=[digests[index] for index in kept],
+                indices=[int(indices[index]) for index in kept],
+                labels=None if spool.labels is None else spool.labels[kept],
+                origin=spool.info.origin,
+                notes=(*spool.info.notes, note),
+            )
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.rename(folder)
+    except OSError as exc:
+        raise StorageError(f"cannot write the calibration samples: {exc.strerror or exc}", where=str(folder)) from exc
+    return Spool(folder)

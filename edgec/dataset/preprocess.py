@@ -36,8 +36,8 @@ def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: b
                 hint="[preprocess] divide = 255 for 8-bit images, or divide = 1 to use the values as they are",
             )
     elif ready:
-        return _finite(shaped.astype(spec.dtype), spec)
-    return _finite(_normalize(shaped.astype(np.float32), spec, preprocess).astype(spec.dtype, copy=False), spec)
+        return _finite(_cast(shaped, spec.dtype), spec)
+    return _finite(_cast(_normalize(_cast(shaped, "float32"), spec, preprocess), spec.dtype), spec)
 
 
 def fit_shape(array: Array, spec: TensorSpec) -> Array:
@@ -75,6 +75,11 @@ def _integers(array: Array, spec: TensorSpec) -> Array:
         if low < limits.min or high > limits.max:
             raise DatasetError(f'values from {low} to {high} do not fit {spec.dtype} of input "{spec.name}"')
     return array.astype(wanted)
+
+
+def _cast(array: Array, dtype: str) -> Array:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which `_finite` refuses
+        return array.astype(dtype, copy=False)
 
 
 def _normalize(array: Array, spec: TensorSpec, preprocess: Preprocess) -> Array:

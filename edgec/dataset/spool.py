@@ -8,12 +8,13 @@ not grow with the number of samples. `edgec.dataset.write` makes one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edgec.frozen import Frozen
+from edgec.frozen import Frozen, canonical_json
 from edgec.model.spec import Array, TensorSpec
 
 
@@ -59,3 +60,33 @@ class Spool(Sequence[dict[str, Array]]):
         """Where each sample of this spool stands in the user's data."""
         indices: Array = np.load(self.folder / "indices.npy")
         return indices
+
+
+def write_index(
+    folder: Path,
+    inputs: tuple[TensorSpec, ...],
+    *,
+    digests: Sequence[bytes],
+    indices: Sequence[int],
+    labels: Array | None,
+    origin: str,
+    notes: tuple[str, ...],
+) -> None:
+    """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last."""
+    hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
+    for digest in digests:
+        hashed.update(digest)
+    if labels is not None:
+        hashed.update(f"{labels.dtype.str} {labels.shape}".encode() + labels.tobytes())
+        np.save(folder / "labels.npy", labels)
+    np.save(folder / "digests.npy", np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32))
+    np.save(folder / "indices.npy", np.array(indices, np.int64))
+    info = SpoolInfo(
+        inputs=inputs,
+        samples=len(digests),
+        has_labels=labels is not None,
+        content_digest=hashed.hexdigest(),
+        origin=origin,
+        notes=notes,
+    )
+    (folder / "spool.json").write_text(info.model_dump_json(indent=1))

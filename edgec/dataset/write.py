@@ -18,9 +18,8 @@ from edgec.dataset.balance import choose, class_labels
 from edgec.dataset.preprocess import is_channels_last, stated, to_input
 from edgec.dataset.readers import open_source
 from edgec.dataset.source import LabelledRow, Row, Source
-from edgec.dataset.spool import Spool, SpoolInfo
+from edgec.dataset.spool import Spool, write_index
 from edgec.errors import DatasetError, StorageError
-from edgec.frozen import canonical_json
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import DataSpec, Preprocess
 
@@ -113,24 +112,15 @@ def _write(
             where=spec.data,
         )
     order = range(len(digests))
-    label_array = _stack_labels([labels[slot] for slot in order], spec.data)
-    hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
-    for slot in order:
-        hashed.update(digests[slot])
-    if label_array is not None:
-        hashed.update(f"{label_array.dtype.str} {label_array.shape}".encode() + label_array.tobytes())
-        np.save(folder / "labels.npy", label_array)
-    np.save(folder / "digests.npy", np.frombuffer(b"".join(digests[k] for k in order), np.uint8).reshape(-1, 32))
-    np.save(folder / "indices.npy", np.array([indices[slot] for slot in order], np.int64))
-    info = SpoolInfo(
-        inputs=inputs,
-        samples=len(digests),
-        has_labels=label_array is not None,
-        content_digest=hashed.hexdigest(),
+    write_index(
+        folder,
+        inputs,
+        digests=[digests[slot] for slot in order],
+        indices=[indices[slot] for slot in order],
+        labels=_stack_labels([labels[slot] for slot in order], spec.data),
         origin=spec.data,
         notes=tuple(notes),
     )
-    (folder / "spool.json").write_text(info.model_dump_json(indent=1))
 
 
 def _slots(

@@ -30,7 +30,9 @@ def imports_from(folder: Path) -> Iterator[None]:
         sys.path[:] = path
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if name not in modules and file and Path(file).resolve().is_relative_to(folder):
+            if name in modules or not file or "site-packages" in Path(file).parts:
+                continue  # a virtual environment often lies inside the project folder; torch can't load twice
+            if Path(file).resolve().is_relative_to(folder):
                 del sys.modules[name]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from edgec.dataset.spool import Spool
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
+from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, Tensors
 from edgec.verify.outputs import OutputWriter, open_outputs
 from edgec.worker import Progress
@@ -84,7 +85,7 @@ def _torch(model: FloatModel, module: torch.nn.Module, threads: int) -> Iterator
 
     def forward(sample: Tensors) -> dict[str, Array]:
         result = module(*(torch.from_numpy(sample[item.name]) for item in model.inputs))
-        arrays = [tensor.detach().numpy() for tensor in _leaves(result)]
+        arrays = [tensor.detach().numpy() for tensor in tensors_of(result)]
         return {item.name: array for item, array in zip(model.outputs, arrays, strict=True)}
 
     before = torch.get_num_threads()
@@ -94,17 +95,6 @@ def _torch(model: FloatModel, module: torch.nn.Module, threads: int) -> Iterator
             yield forward
     finally:
         torch.set_num_threads(before)
-
-
-def _leaves(value: Any) -> Iterator[torch.Tensor]:
-    """Tensors of a nested result in the order the model returns them; None is left out."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item)
-    elif value is not None:
-        yield value
 
 
 def _onnx(model: FloatModel, threads: int) -> Forward:

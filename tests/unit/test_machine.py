@@ -1,0 +1,63 @@
+"""Machines in the words of device files, and which devices they stand for."""
+
+import pytest
+
+from edgec.machine import describe, host_machine, matches
+from edgec.target.spec import ISA_FEATURES, Device
+from edgec.verify.records import Machine
+
+PI4 = """processor\t: 0
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU part\t: 0xd08
+
+Model\t\t: Raspberry Pi 4 Model B Rev 1.4
+"""
+PI5 = PI4.replace("0xd08", "0xd0b").replace("cpuid", "cpuid asimdhp asimddp")
+PI3 = "model name\t: ARMv7\nFeatures\t: half thumb neon vfpv4\nCPU implementer\t: 0x41\nCPU part\t: 0xd03\n"
+HASWELL = "model name\t: Intel Core\nflags\t\t: sse4_2 avx avx2 fma f16c\n"
+ICELAKE = HASWELL.replace("f16c", "f16c avx512f avx512bw avx512vl avx512_vnni")
+
+
+@pytest.mark.parametrize(
+    ("uname", "cpuinfo", "arch", "cpu", "features"),
+    [
+        ("aarch64", PI4, "aarch64", "cortex-a72", ("neon",)),
+        ("aarch64", PI5, "aarch64", "cortex-a76", ("dotprod", "fp16", "neon")),
+        ("armv7l", PI3, "armv7", "cortex-a53", ("neon", "vfpv4")),
+        ("x86_64", HASWELL, "x86_64", "Intel Core", ("avx", "avx2", "f16c", "fma", "sse4.2")),
+        ("riscv64", "", "riscv64", "unknown", ()),
+    ],
+)
+def test_describe(uname, cpuinfo, arch, cpu, features):
+    assert describe(uname, cpuinfo, 4) == Machine(arch=arch, cpu=cpu, features=features, cores=4)
+
+
+def test_this_machine():
+    machine = host_machine()
+    assert machine.cores >= 1
+    if machine.arch in ISA_FEATURES:
+        assert set(machine.features) <= ISA_FEATURES[machine.arch]
+
+
+def device(arch: str, cpu: str, *isa: str) -> Device:
+    facts = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
+    return Device.model_validate(
+        {"name": "d", "description": "", "arch": arch, "triple": "t", "cpu": cpu, "isa": frozenset(isa), "cores": 1,
+         "ram_mb": 1, "sources": dict.fromkeys(facts, "test")}
+    )  # fmt: skip
+
+
+def test_a_machine_stands_for_devices_of_its_kind_only():
+    pi4, pi5 = describe("aarch64", PI4, 4), describe("aarch64", PI5, 4)
+    avx2, vnni = describe("x86_64", HASWELL, 4), describe("x86_64", ICELAKE, 4)
+    small = device("x86_64", "haswell", "avx2", "fma")
+    big = device("x86_64", "icelake-server", "avx2", "avx512f", "avx512-vnni")
+    assert matches(device("aarch64", "cortex-a72", "neon"), pi4)
+    assert not matches(device("aarch64", "cortex-a72", "neon"), pi5)
+    assert not matches(device("aarch64", "cortex-a76", "neon", "dotprod"), pi4)
+    assert matches(small, avx2)
+    assert not matches(small, vnni)
+    assert matches(big, vnni)
+    assert not matches(big, avx2)
+    assert not matches(big, pi5)
