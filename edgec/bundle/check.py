@@ -1,0 +1,92 @@
+"""Reading a bundle and checking that it is what its manifest says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from edgec.bundle.manifest import MANIFEST, SCHEMA, Manifest
+from edgec.bundle.write import digest_file, is_digested
+from edgec.errors import BundleError
+
+_REBUILD = "build it again with: edgec build"
+
+
+def read_bundle(path: Path) -> Manifest:
+    """The manifest of the bundle in folder `path`; its files are not looked at.
+
+    Raises:
+        BundleError: this is no bundle, its manifest is damaged, or a newer edgec wrote it.
+    """
+    file = path / MANIFEST
+    if not path.is_dir():
+        what = "there is no such folder" if not path.exists() else "a bundle is a folder, this is a file"
+        raise BundleError(what, where=str(path), hint="name a folder that edgec build wrote, e.g. dist/rpi4-int8")
+    if not file.is_file():
+        raise BundleError(
+            f"this is not a bundle, or not a complete one: it has no {MANIFEST}", where=str(path), hint=_REBUILD
+        )
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text)
+    except (OSError, ValueError) as exc:
+        raise BundleError(f"the manifest cannot be read: {exc}", where=str(file), hint=_REBUILD) from exc
+    if not isinstance(content, dict) or content.get("kind") != "edgec bundle":
+        raise BundleError("this is not the manifest of an edgec bundle", where=str(file), hint=_REBUILD)
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA:
+        raise BundleError(
+            f"a newer edgec wrote this bundle (schema {version}, this edgec reads {SCHEMA})",
+            where=str(file),
+            hint=f"use edgec {content.get('edgec', 'of that version')} or later",
+        )
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise BundleError(f"the manifest is damaged: {key}: {first['msg']}", where=str(file), hint=_REBUILD) from exc
+
+
+def check_digests(path: Path) -> Manifest:
+    """The manifest of a bundle whose files are all there, unchanged, and no others are.
+
+    Raises:
+        BundleError: as `read_bundle`, or a file is missing, changed, unexpected, or leads out of the bundle.
+    """
+    manifest = read_bundle(path)
+    wrong: list[str] = []
+    for name, record in sorted(manifest.files.items()):
+        file = path / name
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            wrong.append(f"{name}: leads out of the bundle")
+        elif _through_link(path, name):
+            wrong.append(f"{name}: is a symbolic link")
+        elif not file.is_file():
+            wrong.append(f"{name}: missing")
+        elif file.stat().st_size != record.size:
+            wrong.append(f"{name}: changed ({file.stat().st_size} bytes, not {record.size})")
+        elif digest_file(file).sha256 != record.sha256:
+            wrong.append(f"{name}: changed")
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if name in manifest.files or (file.is_dir() and not file.is_symlink()):
+            continue
+        if file.is_symlink():
+            wrong.append(f"{name}: is a symbolic link")
+        elif is_digested(name):
+            wrong.append(f"{name}: unexpected")
+    for item in manifest.artifacts:
+        listed = manifest.files.get(item.artifact.file)
+        if listed is None or listed.sha256 != item.sha256:
+            wrong.append(f"{item.artifact.file}: the manifest contradicts itself")
+    if wrong:
+        raise BundleError("the bundle is not as it was built: " + "; ".join(wrong), where=str(path), hint=_REBUILD)
+    return manifest
+
+
+def _through_link(path: Path, name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return any((path / Path(*parts[: end + 1])).is_symlink() for end in range(len(parts)))

@@ -1,0 +1,149 @@
+"""The index of a bundle, ``manifest.json``: the same inputs on the same machine give the same bytes.
+
+Nothing in it depends on the clock or on where the bundle lies. What was timed (latency, peak memory, seconds of each
+pass) is in ``measurements.json`` beside it and is shown in ``report.html``; these two and the results that the
+harness writes are the only files of a bundle without a digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from edgec.backend.protocol import Artifact, OpRecord
+from edgec.dataset.spool import SpoolInfo
+from edgec.frozen import Frozen
+from edgec.model.spec import ModelSource
+from edgec.passes.contract import Coverage, PassRecord
+from edgec.target.spec import Target
+from edgec.verify.records import GateResult, Machine, Measurement, MetricResult, OutputFidelity
+
+SCHEMA = 1
+"""Version of the manifest's layout; a reader refuses a higher one."""
+MANIFEST = "manifest.json"
+MEASUREMENTS = "measurements.json"
+REPORT = "report.html"
+SUMS = "SHA256SUMS"
+"""Digests of the other files in sha256sum's format, for machines without Python."""
+
+
+class FileRecord(Frozen):
+    """Digest and size in bytes of one file."""
+
+    sha256: str
+    size: int
+
+
+class PassFacts(Frozen):
+    """A `PassRecord` without its time."""
+
+    name: str
+    options: dict[str, Any]
+    state: str
+    summary: str
+    before: str
+    after: str
+    coverage: tuple[Coverage, ...]
+
+
+class ArtifactRecord(Frozen):
+    """One model file of the bundle, and how it came to be."""
+
+    artifact: Artifact
+    sha256: str
+    size: int
+    passes: tuple[PassFacts, ...]
+
+
+class OpCount(Frozen):
+    """How many ops of an artifact compute in one dtype, and why not in the target's precision."""
+
+    op: str
+    dtype: str
+    reason: str
+    count: int
+
+
+class Accuracy(Frozen):
+    """The part of a `Measurement` that comes out the same each time on the same machine."""
+
+    artifact: str
+    backend: str
+    runtime: str
+    runtime_version: str
+    judged: bool
+    machine: Machine
+    emulated: bool
+    samples: int
+    metric: MetricResult | None
+    agreement: float | None
+    agreement_low: float | None
+    fidelity: tuple[OutputFidelity, ...]
+    ops: tuple[OpCount, ...]
+    failure: str
+
+
+class Manifest(Frozen):
+    """Everything about a bundle that its inputs determine."""
+
+    kind: Literal["edgec bundle"] = "edgec bundle"
+    schema_version: int = SCHEMA
+    edgec: str
+    """Version of the compiler."""
+    target: Target
+    target_digest: str
+    source: ModelSource
+    calibration: SpoolInfo | None
+    evaluation: SpoolInfo | None
+    plan: dict[str, Any]
+    """A `PlanRecord` as JSON."""
+    artifacts: tuple[ArtifactRecord, ...]
+    """In the target's order: the first is the primary one."""
+    coverage: tuple[Coverage, ...]
+    gates: tuple[GateResult, ...]
+    accuracy: tuple[Accuracy, ...]
+    toolchain: dict[str, str]
+    """Distribution -> installed version."""
+    files: dict[str, FileRecord] = {}
+    """Every digested file of the bundle by its path in it; filled in when the manifest is written."""
+
+    def to_json(self) -> str:
+        """The file's text: keys sorted, one a line."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+class PassTime(Frozen):
+    """Wall time of one pass of one artifact."""
+
+    artifact: str
+    name: str
+    seconds: float
+
+
+class Measurements(Frozen):
+    """``measurements.json``: everything measured, times included."""
+
+    schema_version: int = SCHEMA
+    measurements: tuple[Measurement, ...]
+    passes: tuple[PassTime, ...] = ()
+
+
+def pass_facts(record: PassRecord) -> PassFacts:
+    """The reproducible part of what a pass did."""
+    return PassFacts(**{name: getattr(record, name) for name in PassFacts.model_fields})
+
+
+def count_ops(ops: Sequence[OpRecord]) -> tuple[OpCount, ...]:
+    """Ops that are alike, counted, in order of name."""
+    counts = Counter((item.op, item.dtype, item.reason) for item in ops)
+    return tuple(
+        OpCount(op=op, dtype=dtype, reason=reason, count=count) for (op, dtype, reason), count in sorted(counts.items())
+    )
+
+
+def accuracy_of(measurement: Measurement) -> Accuracy:
+    """The reproducible part of a measurement."""
+    same = {name: getattr(measurement, name) for name in Accuracy.model_fields if name != "ops"}
+    return Accuracy(ops=count_ops(measurement.ops), **same)
