@@ -89,7 +89,7 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
     Both are under ``<out>/.work/``, on the file system of the bundles, and two builds never share a folder. What a
     killed build left behind is never read again, and is removed by the next build that sees its owner gone.
     """
-    base = out / ".work" / target
+    base = (out / ".work" / target).absolute()
     base.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(base)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
