@@ -182,7 +182,7 @@ def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
             samples=project.evaluation.samples, seed=seed, what="evaluation",
         )  # fmt: skip
     if calibration is not None:
-        check_disjoint(calibration, evaluation)
+        calibration = check_disjoint(calibration, evaluation)
     return calibration, evaluation
 
 

@@ -1,0 +1,28 @@
+# Cross builds with Make. In your Makefile:
+#
+#     TARGETS = rpi4-int8 x86-64-int8
+#     include $(shell edgec makefile)
+#
+# `make -j2 dist` then builds dist/<target>/ for each target, in parallel; again, it does nothing. Touch the model,
+# its weights, data, a target or edgec.toml, and just the bundles that depend on it are built anew.
+#
+# EDGEC        the command                                     (edgec)
+# EDGEC_FLAGS  more flags for `edgec build`                    (none)
+# PROJECT      folder of edgec.toml                            (.)
+# DIST         folder of the bundles                           ($(PROJECT)/dist)
+# TARGETS      targets to build                                (rpi4-int8)
+
+EDGEC ?= edgec
+PROJECT ?= .
+DIST ?= $(PROJECT)/dist
+TARGETS ?= rpi4-int8
+
+EDGEC_MANIFESTS := $(TARGETS:%=$(DIST)/%/manifest.json)
+
+.PHONY: dist
+dist: $(EDGEC_MANIFESTS)
+
+$(EDGEC_MANIFESTS): $(DIST)/%/manifest.json:
+	$(EDGEC) build --project $(PROJECT) --target $* --out $(abspath $(DIST)) --depfile $(DIST)/.deps/$*.d $(EDGEC_FLAGS)
+
+-include $(TARGETS:%=$(DIST)/.deps/%.d)
