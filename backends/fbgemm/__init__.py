@@ -1,0 +1,1 @@
+"""TorchScript artifacts for x86-64 devices, on torch's fbgemm kernels."""

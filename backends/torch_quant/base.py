@@ -1,0 +1,95 @@
+"""What the fbgemm and qnnpack backend objects have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.backend.protocol import Artifact, Capability, Format, Package, Runner, RuntimeSpec
+from edgec.backends.torch_quant import emit as emitter
+from edgec.backends.torch_quant import lower as lowering
+from edgec.backends.torch_quant.model import TorchModel, fingerprint
+from edgec.backends.torch_quant.passes import EmbedPadding, QuantizeDynamic, StoreFloat16
+from edgec.backends.torch_quant.qconfig import Observer, reduced_weights
+from edgec.backends.torch_quant.quantize import QuantizeStatic
+from edgec.backends.torch_quant.runner import TorchRunner
+from edgec.errors import UnsupportedError
+from edgec.model.spec import FloatModel
+from edgec.passes.contract import Pass, PassContext
+from edgec.target.spec import Arch, Emit, Precision, Target
+
+RUNTIME = RuntimeSpec(name="torch", distribution="torch")
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class TorchBackend:
+    """TorchScript files for one family of torch's quantized kernels."""
+
+    name: str
+    arch: Arch
+    engines: tuple[str, ...]
+    """Engines to choose from; the first is the default."""
+    capabilities: tuple[Capability, ...]
+    format: Format = "torchscript"
+    extra: str = ""
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
+    packages: tuple[Package, ...] = (
+        Package(distribution="torch", purpose="compile"),
+        Package(distribution="torch", purpose="run"),
+    )
+    own_quantizer: str = "torch.ao.quantization's FX graph mode decides which ops become one integer kernel"
+
+    def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
+        reasons = []
+        if target.precision not in self.precisions:
+            reasons.append(f"precision {target.precision} is not one of {', '.join(self.precisions)}")
+        if target.device.arch != self.arch:
+            reasons.append(f"{self.name} is for {self.arch}, and the device is {target.device.arch}")
+        choices = self.engines if len(self.engines) == 1 else (AUTO, *self.engines)
+        if emit.engine is not None and emit.engine not in choices:
+            reasons.append(f'engine "{emit.engine}" is not one of {", ".join(choices)}')
+        if unknown := sorted(set(emit.runtimes or ()) - {RUNTIME.name}):
+            reasons.append(f"runtimes: {', '.join(unknown)}: TorchScript artifacts run in {RUNTIME.name}")
+        return reasons
+
+    def capability(self, target: Target) -> Sequence[Capability]:
+        return self.capabilities
+
+    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[TorchModel]]:
+        quantize = target.quantize
+        reduced = reduced_weights(target.device, quantize, self.engines[0])
+        if target.precision == "fp16":
+            return (StoreFloat16(),)
+        if target.precision == "int8-dynamic":
+            return (QuantizeDynamic(quantize.weights, reduced),)
+        if target.precision == "int8":
+            chosen = emit.engine not in (None, AUTO)
+            engines = (emit.engine,) if chosen and emit.engine else self.engines
+            several = len(engines) > 1 and quantize.calibration == "auto"
+            observers: tuple[Observer, ...] = ("minmax", "histogram") if several else ("minmax",)
+            return (EmbedPadding(), QuantizeStatic(engines, observers, quantize.weights, reduced))
+        return ()
+
+    def artifact_file(self, emit: Emit) -> str:
+        return f"model.{self.name}.pt"
+
+    def lower(self, model: FloatModel, ctx: PassContext) -> TorchModel:
+        engine = ctx.emit.engine if ctx.emit is not None else None
+        return lowering.lower(model, self.engines[0] if engine in (None, AUTO) or not engine else engine)
+
+    def fingerprint(self, model: TorchModel) -> str:
+        return fingerprint(model)
+
+    def emit(self, model: TorchModel, ctx: PassContext, out: Path) -> Artifact:
+        emit = ctx.emit if ctx.emit is not None else Emit(backend=self.name)
+        return emitter.emit(model, ctx, out, backend=self.name, file=self.artifact_file(emit))
+
+    def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
+        return (RUNTIME,)
+
+    def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
+        if runtime != RUNTIME.name:
+            raise UnsupportedError(f'runtime "{runtime}" does not run TorchScript artifacts', where=artifact.file)
+        return TorchRunner(artifact, file, threads)

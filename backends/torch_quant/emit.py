@@ -1,0 +1,125 @@
+"""The artifact: a TorchScript file with stable bytes, how to feed it, and what of it stayed in float."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backends.torch_quant.audit import executed_ops, is_integer_product
+from edgec.backends.torch_quant.engines import running
+from edgec.backends.torch_quant.model import TorchModel
+from edgec.errors import StorageError, UnsupportedError
+from edgec.model.spec import TensorSpec
+from edgec.passes.contract import Coverage, PassContext
+
+if TYPE_CHECKING:
+    from torch import fx
+
+
+def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: str) -> Artifact:
+    """Write the TorchScript of `model` to ``out/file``.
+
+    Raises:
+        UnsupportedError: it cannot be traced, or nothing of an int8 target computes in int8.
+        StorageError: the file cannot be written.
+    """
+    precision = ctx.target.precision
+    with running(model.engine, ctx.threads):
+        try:
+            scripted = script(model)
+        except (RuntimeError, TypeError, ValueError) as exc:
+            reason = str(exc).strip().splitlines()[0]
+            raise UnsupportedError(f"torch cannot trace the model: {reason}", where=model.name) from exc
+        steps = _steps(model)
+        data = _stable_bytes(scripted)
+        ops = executed_ops(scripted, precision)
+    if precision in ("int8", "int8-dynamic") and not any(map(is_integer_product, ops)):
+        raise UnsupportedError(f"nothing of the model would be computed in {precision} by torch", where=model.name)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / file).write_bytes(data)
+    except OSError as exc:
+        raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / file)) from exc
+    return Artifact(
+        backend=backend,
+        format="torchscript",
+        file=file,
+        precision=precision,
+        inputs=tuple(_binding(spec, None) for spec in model.inputs),
+        outputs=tuple(_binding(spec, step) for spec, step in zip(model.outputs, steps, strict=True)),
+        engine=model.engine,
+        coverage=tuple(
+            Coverage(subject=op.layer or op.name, state=op.dtype, reason=f"{op.op}: {op.reason}")
+            for op in ops
+            if op.reason
+        ),
+    )
+
+
+def script(model: TorchModel) -> Any:
+    """The traced graph; frozen, unless the weights must stay narrower than what is computed with."""
+    import torch
+
+    graph: Any = model.graph
+    if model.half:
+        from edgec.backends.torch_quant.half import Widened
+
+        graph = Widened(model.graph).eval()
+    example = tuple(item.clone() for item in model.example)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(graph, example, check_trace=False, strict=False)
+        return traced if model.half else torch.jit.freeze(traced.eval())
+
+
+def _binding(spec: TensorSpec, step: float | None) -> TensorBinding:
+    return TensorBinding(name=spec.name, artifact_name=spec.name, shape=spec.shape, dtype=spec.dtype, step=step)
+
+
+def _steps(model: TorchModel) -> list[float | None]:
+    """Scale of the quantized tensor that each output is dequantized from, where it is."""
+    from torch import fx
+
+    scales: dict[fx.Node, float] = {}
+
+    class _Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if getattr(value, "is_quantized", False):
+                scales[n] = float(value.q_scale())
+            return value
+
+    _Recorder(model.graph).run(*[item.clone() for item in model.example])
+    found: list[float | None] = []
+
+    def visit(node: fx.Node) -> fx.Node:
+        made = node.args[0] if node.target == "dequantize" else None
+        found.append(scales.get(made) if isinstance(made, fx.Node) else None)
+        return node
+
+    output = next(node for node in model.graph.graph.nodes if node.op == "output")
+    fx.node.map_arg(output.args[0], visit)
+    return found if len(found) == len(model.outputs) else [None] * len(model.outputs)
+
+
+def _stable_bytes(scripted: Any) -> bytes:
+    """The file without debug records, which hold paths and line numbers of whoever built it."""
+    import torch
+
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        source = Path(folder, "model.pt")
+        torch.jit.save(scripted, str(source))
+        reader = torch._C.PyTorchFileReader(str(source))
+        buffer = io.BytesIO()
+        writer = torch._C.PyTorchFileWriter(buffer)
+        made_by_writer = ("version", "byteorder", ".data/version", ".data/serialization_id")
+        for name in sorted(reader.get_all_records()):
+            if not name.endswith(".debug_pkl") and name not in made_by_writer:
+                record = reader.get_record(name)
+                writer.write_record(name, record, len(record))
+        writer.write_end_of_file()
+        return buffer.getvalue()

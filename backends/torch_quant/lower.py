@@ -1,0 +1,29 @@
+"""From the float model to its graph in the form torch's quantizer takes."""
+
+from __future__ import annotations
+
+import copy
+
+from edgec.backends.torch_quant.model import TorchModel
+from edgec.errors import TraceError
+from edgec.model.spec import FloatModel
+
+
+def lower(model: FloatModel, engine: str) -> TorchModel:
+    """A private copy of the model's graph.
+
+    Raises:
+        TraceError: the model has no graph. (torch quantizes nothing of an exported program, and says nothing.)
+    """
+    if model.graph is None:
+        raise TraceError(model.untraceable, where=model.name, hint="the onnxruntime backend may take this model")
+    from edgec.model.samples import sample_tensors
+
+    return TorchModel(
+        name=model.name,
+        graph=copy.deepcopy(model.graph).eval(),
+        inputs=model.inputs,
+        outputs=model.outputs,
+        example=tuple(sample_tensors(model.inputs, seed=0)),
+        engine=engine,
+    )

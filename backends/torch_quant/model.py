@@ -1,0 +1,71 @@
+"""What flows through the torch backends: a graph, float at first and quantized later."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgec.frozen import canonical_json
+from edgec.model.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx
+
+
+@dataclass(frozen=True)
+class TorchModel:
+    """A graph with how to call it; passes never change one in place.
+
+    Attributes:
+        example: one made-up sample in call order, for tracing.
+        engine: kernel library that the graph must run with.
+        half: whether the file stores the weights as float16.
+    """
+
+    name: str
+    graph: fx.GraphModule
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    example: tuple[torch.Tensor, ...]
+    engine: str
+    half: bool = False
+
+
+def fingerprint(model: TorchModel) -> str:
+    """SHA-256 (hex) over code, module options and constants; packed weights of quantized modules count too."""
+    digest = hashlib.sha256()
+    specs = [item.model_dump(mode="json") for item in (*model.inputs, *model.outputs)]
+    digest.update(canonical_json([specs, model.engine, model.half]).encode())
+    digest.update(model.graph.code.encode())
+    for name, module in model.graph.named_modules():
+        if module is not model.graph:
+            digest.update(f"{name} {type(module).__qualname__} {module.extra_repr()}\n".encode())
+    for name, value in sorted(model.graph.state_dict().items()):
+        digest.update(f"{name}\n".encode())
+        _update(value, digest.update)
+    return digest.hexdigest()
+
+
+def _update(value: Any, update: Callable[[bytes], None]) -> None:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        update(f"{value.dtype} {tuple(value.shape)}\n".encode())
+        if value.is_quantized:
+            if value.qscheme() in (torch.per_channel_affine, torch.per_channel_symmetric):
+                _update((value.q_per_channel_scales(), value.q_per_channel_zero_points()), update)
+            else:
+                update(f"{value.q_scale()!r} {value.q_zero_point()}".encode())
+            value = value.int_repr()
+        flat = value.detach().contiguous().reshape(-1)
+        update(flat.view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _update(item, update)
+    elif isinstance(value, torch.ScriptObject):
+        _update(value.__getstate__(), update)
+    else:
+        update(repr(value).encode())

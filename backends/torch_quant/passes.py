@@ -1,0 +1,103 @@
+"""The passes of the torch backends that are not static quantization."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+from edgec.backends.torch_quant.engines import running
+from edgec.backends.torch_quant.model import TorchModel
+from edgec.backends.torch_quant.qconfig import Granularity, weight_observer
+from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.embed_padding import embed_asymmetric_padding
+
+
+@dataclass(frozen=True)
+class EmbedPadding:
+    """Asymmetric pads become zeros in the kernel: torch would leave int8 for a pad, and fbgemm is slow after it."""
+
+    @property
+    def name(self) -> str:
+        return "embed-padding"
+
+    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
+        graph = copy.deepcopy(model.graph)
+        count = embed_asymmetric_padding(graph, model.example)
+        return PassResult(replace(model, graph=graph), f"embedded {count} pads in kernels")
+
+    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class StoreFloat16:
+    """Weights in half precision in the file; torch's CPU kernels are slow in float16, so it computes in float32."""
+
+    @property
+    def name(self) -> str:
+        return "store-float16"
+
+    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
+        import torch
+
+        graph = copy.deepcopy(model.graph)
+        limit = torch.finfo(torch.float16).max
+        clipped = 0
+        with torch.no_grad():
+            for value in (*graph.parameters(), *graph.buffers()):
+                if value.dtype == torch.float32:
+                    clipped += int((value.abs() > limit).sum())
+                    value.copy_(value.clamp(-limit, limit).half().float())
+        coverage = [
+            Coverage(
+                subject="weights",
+                state="float32",
+                reason="stored in float16 and widened on use: torch has no fast float16 kernels for CPUs",
+            )
+        ]
+        if clipped:
+            coverage.append(Coverage(subject="weights", state="clipped", reason=f"{clipped} are beyond float16"))
+        return PassResult(replace(model, graph=graph, half=True), "rounded weights to float16", coverage)
+
+    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class QuantizeDynamic:
+    """int8 weights of Linear, LSTM and GRU; activations are quantized as they come."""
+
+    weights: Granularity = "per-channel"
+    reduced: bool = False
+
+    @property
+    def name(self) -> str:
+        return "quantize-dynamic"
+
+    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
+        import torch
+        from torch import nn
+        from torch.ao.quantization import PlaceholderObserver, QConfig, quantize_dynamic
+
+        activation = PlaceholderObserver.with_args(dtype=torch.quint8, quant_min=0, quant_max=255, is_dynamic=True)
+        linear = QConfig(activation=activation, weight=weight_observer(self.weights, self.reduced))
+        # the recurrent kernels take one scale a matrix
+        recurrent = QConfig(activation=activation, weight=weight_observer("per-tensor", self.reduced))
+        with running(model.engine, ctx.threads):
+            graph = quantize_dynamic(
+                copy.deepcopy(model.graph), {nn.Linear: linear, nn.LSTM: recurrent, nn.GRU: recurrent}
+            )
+        count = sum("quantized.dynamic" in type(part).__module__ for part in graph.modules())
+        return PassResult(replace(model, graph=graph), f"{count} dynamically quantized modules")
+
+    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None

@@ -1,0 +1,61 @@
+"""A TorchScript artifact, loaded and ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.torch_quant.audit import executed_ops
+from edgec.backends.torch_quant.engines import running
+from edgec.errors import InputSpecError, UnsupportedError
+from edgec.model.outputs import tensors_of
+from edgec.model.spec import Array, Tensors
+
+
+class TorchRunner:
+    """Runs one sample a call, with the artifact's engine.
+
+    Args:
+        artifact: how to feed the file.
+        file: the TorchScript file.
+        threads: threads within an op.
+
+    Raises:
+        UnsupportedError: torch does not load the file.
+    """
+
+    def __init__(self, artifact: Artifact, file: Path, threads: int) -> None:
+        import torch
+
+        self._artifact, self._file, self._threads = artifact, file, threads
+        self._engine = artifact.engine or torch.backends.quantized.engine
+        with running(self._engine, threads):
+            try:
+                self._module = torch.jit.load(str(file), map_location="cpu").eval()
+            except (RuntimeError, ValueError) as exc:
+                reason = (str(exc).strip().splitlines() or ["no message"])[0]
+                raise UnsupportedError(f"torch does not load the file: {reason}", where=file.name) from exc
+
+    def __call__(self, inputs: Tensors) -> dict[str, Array]:
+        import torch
+
+        feeds = []
+        for binding in self._artifact.inputs:
+            if binding.name not in inputs:
+                raise InputSpecError(f'input "{binding.name}" is missing', where=self._file.name)
+            value = np.ascontiguousarray(inputs[binding.name], dtype=binding.dtype)
+            if value.shape != binding.shape:
+                raise InputSpecError(
+                    f'input "{binding.name}" has shape {value.shape}, the artifact takes {binding.shape}',
+                    where=self._file.name,
+                )
+            feeds.append(torch.from_numpy(value))
+        with running(self._engine, self._threads):
+            found = tensors_of(self._module(*feeds))
+        return {item.name: tensor.numpy() for item, tensor in zip(self._artifact.outputs, found, strict=True)}
+
+    def ops(self) -> Sequence[OpRecord]:
+        return executed_ops(self._module, self._artifact.precision)
