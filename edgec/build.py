@@ -1,253 +1,244 @@
-"""Plan -> Bundle: the straight line of a build. Nothing here knows a framework or a backend by name."""
+"""Target + project -> Bundle: the straight line of a build, and the Python API `build`."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from edgec.backend.protocol import Artifact, RuntimeSpec
-from edgec.backend.registry import require_packages
-from edgec.dataset.leak import check_disjoint
+import numpy as np
+
+from edgec.backend.protocol import Artifact
+from edgec.backend.registry import package_version
+from edgec.bench.write import HarnessArtifact, write_harness
+from edgec.bundle.manifest import (
+    REPORT,
+    ArtifactRecord,
+    Manifest,
+    Measurements,
+    PassTime,
+    accuracy_of,
+    pass_facts,
+)
+from edgec.bundle.write import (
+    bundle_lock,
+    digest_file,
+    discard,
+    publish_folder,
+    stage,
+    write_manifest,
+    write_measurements,
+)
 from edgec.dataset.spool import Spool
-from edgec.dataset.write import write_spool
-from edgec.errors import EdgecError, WorkerError
-from edgec.log import captured
-from edgec.machine import host_machine
-from edgec.model import store
-from edgec.model.load import load_model
-from edgec.model.spec import FloatModel
-from edgec.passes.contract import PassContext, PassRecord
-from edgec.passes.runner import run_passes
-from edgec.plan import Plan, PlannedEmit
-from edgec.verify.gates import judge
-from edgec.verify.measure import measure
-from edgec.verify.metrics import Metric, choose_metric
-from edgec.verify.outputs import Outputs
-from edgec.verify.records import GateResult, Machine, Measurement
-from edgec.verify.reference import float_outputs
-from edgec.worker import WorkerResult, call
+from edgec.errors import EdgecError, GateError, ProjectError
+from edgec.execute import BuildResult, BuiltArtifact, Job, Progress, outputs_folder, run_plan, workspace
+from edgec.passes.contract import Coverage
+from edgec.plan import Plan, make_plan, record
+from edgec.project.flags import flags
+from edgec.project.load import load_project
+from edgec.project.spec import Project
+from edgec.report.html import render_report
+from edgec.target.load import load_target
+from edgec.target.select import select
+from edgec.verify.records import GateResult, Measurement
 
-Progress = Callable[[str], None]
-"""Told each step of the build as it begins, one short line."""
+HARNESS_SAMPLES = 8
+"""Evaluation samples that a bundle carries, for its harness to replay."""
+
+Listener = Callable[[Plan, BuildResult], None]
+"""Told what was built and measured, before gates decide."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What all steps of one build share."""
+class Bundle:
+    """A finished bundle."""
 
-    plan: Plan
-    root: Path
-    """Folder that the project's paths are relative to."""
-    scratch: Path
-    """Private folder of this build. Artifacts are made in its ``artifacts``."""
-    log: Path
-    """Receives everything that toolchains print."""
-    threads: int
-    """CPU threads of each process."""
-    progress: Progress
-
-
-@dataclass(frozen=True)
-class BuiltArtifact:
-    """One artifact with everything known about it."""
-
-    artifact: Artifact
-    passes: tuple[PassRecord, ...]
+    path: Path
+    manifest: Manifest
     measurements: tuple[Measurement, ...]
+    failures: tuple[EdgecError, ...] = ()
+    """Artifacts that ``keep_going`` went on without."""
 
 
-@dataclass(frozen=True)
-class BuildData:
-    """What a build was made from."""
-
-    model: FloatModel
-    """As loaded, before any pass."""
-    calibration: Spool | None
-    evaluation: Spool
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """What a build made and measured; `failures` are the artifacts that `keep_going` went on without."""
-
-    data: BuildData
-    built: tuple[BuiltArtifact, ...]
-    gates: tuple[GateResult, ...]
-    failures: tuple[EdgecError, ...]
-
-
-@contextmanager
-def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
-    """A private scratch folder for one build, and its log; the folder goes when the build ends, the log stays.
-
-    Both are under ``<out>/.work/``, on the file system of the bundles, and two builds never share a folder. What a
-    killed build left behind is never read again, and is removed by the next build that sees its owner gone.
-    """
-    base = (out / ".work" / target).absolute()
-    base.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(base)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
-    log = base / "build.log"
-    log.write_text("")
-    try:
-        yield folder, log
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(base: Path) -> None:
-    for folder in base.iterdir():
-        owner = folder.name.partition("-")[0]
-        if folder.is_dir() and owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
-    """Compile, run and judge all artifacts of a plan.
+def build(
+    model: str | None = None,
+    *,
+    target: str,
+    calibration: str | None = None,
+    evaluation: str | None = None,
+    project: str | Path = ".",
+    settings: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    keep_going: bool = False,
+    progress: Progress = lambda step: None,
+) -> Bundle:
+    """Build one target; the Python form of ``edgec build``.
 
     Args:
-        job: what to do, and where.
-        keep_going: go on with the other artifacts when one cannot be compiled.
+        model: model file or Python entry ``file.py:function``; None: what edgec.toml says.
+        target: name of the target.
+        calibration: calibration data.
+        evaluation: evaluation data.
+        project: folder of edgec.toml; it need not have one when `model` is given.
+        settings: any other key of edgec.toml by its dotted name: ``{"gates.max_drop": 0.5}``.
+        threads: CPU threads of each toolchain process.
+        keep_going: build the other artifacts when one cannot be compiled.
+        progress: told each step.
+
+    Returns:
+        The bundle, which met its gates.
 
     Raises:
-        EdgecError: any error of the tree; with `keep_going`, only one that concerns all artifacts, or the
-            first artifact's when none could be compiled.
+        EdgecError: any error of the tree; GateError when a gate is not met.
     """
-    plan, project = job.plan, job.plan.project
-    for item in plan.emits:
-        require_packages(item.backend)
-    job.progress(f"load {project.model.path}")
-    with captured(job.log):
-        loaded = load_model(project.model, job.root)
-    calibration, evaluation = _spool_data(job, loaded)
-    assert project.evaluation is not None  # make_plan refuses a project without
-    metric = choose_metric(
-        project.evaluation.metric, loaded.outputs, evaluation.labels, job.root, seed=project.build.seed
-    )
-    job.progress(f"run the float model on {len(evaluation)} samples")
-    with captured(job.log):
-        reference = float_outputs(loaded, evaluation, job.scratch / "float", job.threads)
-    portable = _transform(job, loaded, calibration)
-    judged = _Judged(evaluation, reference, metric, host_machine())
-    built: list[BuiltArtifact] = []
-    failures: list[EdgecError] = []
-    for item in plan.emits:
+    values: dict[tuple[str, str], Any] = {
+        ("model", "path"): model,
+        ("calibration", "data"): calibration,
+        ("evaluation", "data"): evaluation,
+    }
+    known = {flag.key for flag in flags()}
+    for dotted, value in (settings or {}).items():
+        table, _, key = dotted.partition(".")
+        if (table, key) not in known:
+            names = ", ".join(".".join(item) for item in sorted(known))
+            raise ProjectError(f'no setting is called "{dotted}"', hint=f"settings: {names}")
+        values[table, key] = value
+    root = Path(project)
+    loaded = load_project(root, values)
+    (name,) = select([target], root)
+    return build_target(name, loaded, root, threads=threads, keep_going=keep_going, progress=progress)
+
+
+def build_target(
+    name: str,
+    project: Project,
+    root: Path,
+    *,
+    threads: int,
+    keep_going: bool,
+    progress: Progress,
+    listener: Listener = lambda plan, result: None,
+) -> Bundle:
+    """Build the bundle of one target into ``<out>/<target>``, or leave none that looks finished.
+
+    Args:
+        name: of the target.
+        project: what to build, with paths relative to `root`.
+        root: the project's folder.
+        threads: CPU threads of each toolchain process.
+        keep_going: build the other artifacts when one cannot be compiled.
+        progress: told each step.
+        listener: told the measurements, also when gates then fail.
+
+    Raises:
+        EdgecError: any error of the tree; GateError when a gate is not met, after removing an older bundle.
+    """
+    plan = make_plan(load_target(name, root), project)
+    out = (root / project.build.out).absolute()
+    destination = out / name
+    with bundle_lock(destination), workspace(out, name) as (scratch, log):
         try:
-            artifact, records = _compile(job, item, calibration)
+            result = run_plan(Job(plan, root, scratch, log, threads, progress), keep_going=keep_going)
         except EdgecError as error:
-            if not keep_going:
-                raise
-            failures.append(error)
-            continue
-        measurements = tuple(_verify(job, artifact, runtime, judged) for runtime in item.runtimes)
-        built.append(BuiltArtifact(artifact, (*portable, *records), measurements))
-    if not built:
-        raise failures[0]
-    gates = judge(project.gates, plan.target, [item for one in built for item in one.measurements])
-    data = BuildData(loaded, calibration, evaluation)
-    return BuildResult(data, tuple(built), gates, tuple(failures))
+            if not error.log and log.stat().st_size:
+                error.log = str(log)
+            raise
+        listener(plan, result)
+        if failed := [gate for gate in result.gates if gate.state == "failed"]:
+            discard(destination)
+            raise _gate_error(failed, name)
+        progress("write the bundle")
+        manifest = _write(plan, result, scratch, destination)
+    measurements = tuple(item for one in result.built for item in one.measurements)
+    return Bundle(destination, manifest, measurements, result.failures)
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """What every artifact is measured against."""
-
-    evaluation: Spool
-    reference: Outputs
-    metric: Metric
-    machine: Machine
-
-
-def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
-    project, seed = job.plan.project, job.plan.project.build.seed
-    calibration = None
-    if project.calibration is not None and job.plan.calibration_samples is not None:
-        job.progress(f"read calibration samples of {project.calibration.data}")
-        with captured(job.log):
-            calibration = write_spool(
-                project.calibration, project.preprocess, model.inputs, job.scratch / "calibration", job.root,
-                samples=job.plan.calibration_samples, seed=seed, what="calibration",
-            )  # fmt: skip
-    assert project.evaluation is not None  # make_plan refuses a project without
-    job.progress(f"read evaluation samples of {project.evaluation.data}")
-    with captured(job.log):
-        evaluation = write_spool(
-            project.evaluation, project.preprocess, model.inputs, job.scratch / "evaluation", job.root,
-            samples=project.evaluation.samples, seed=seed, what="evaluation",
-        )  # fmt: skip
-    if calibration is not None:
-        calibration = check_disjoint(calibration, evaluation)
-    return calibration, evaluation
-
-
-def _transform(job: Job, model: FloatModel, calibration: Spool | None) -> tuple[PassRecord, ...]:
-    """Run the portable passes and leave the model where worker processes find it."""
-    context = PassContext(job.plan.target, job.scratch, calibration, job.plan.project.build.seed, job.threads)
-    with captured(job.log):
-        changed, records = run_passes(
-            job.plan.portable, model, context, store.fingerprint, on_progress=lambda name: job.progress(name)
-        )
-        store.save(changed, job.scratch / "model")
-    return records
-
-
-def _compile(job: Job, item: PlannedEmit, calibration: Spool | None) -> tuple[Artifact, tuple[PassRecord, ...]]:
-    work, out = job.scratch / f"emit-{item.index}", job.scratch / "artifacts"
-    work.mkdir()
-    out.mkdir(exist_ok=True)
-    result = call(
-        "edgec.backend.compile:compile_artifact",
-        {
-            "model": str(job.scratch / "model"),
-            "target": job.plan.target.model_dump_json(),
-            "emit": item.index,
-            "calibration": str(calibration.folder) if calibration else None,
-            "work": str(work),
-            "out": str(out),
-            "seed": job.plan.project.build.seed,
-            "threads": job.threads,
-        },
-        log=job.log,
-        what=f"{item.file} ({item.backend.name})",
-        threads=job.threads,
-        on_progress=lambda step: job.progress(f"{item.file}: {step}"),
+def _gate_error(failed: list[GateResult], target: str) -> GateError:
+    lines = []
+    for gate in failed:
+        value = "not measured" if gate.value is None else f"{gate.value:.4g}"
+        margin = "" if gate.margin is None else f", missed by {-gate.margin:.4g}"
+        lines.append(f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: {value}{margin} ({gate.reason})")
+    return GateError(
+        f"{len(failed)} gate{'s' if len(failed) > 1 else ''} not met, so no bundle was written\n  "
+        + "\n  ".join(lines),
+        where=target,
+        hint="more or better calibration data, a target of higher precision, or a wider gate under [gates]",
     )
-    shutil.rmtree(work)
-    artifact = Artifact.model_validate_json(json.dumps(result.value["artifact"]))
-    return artifact, tuple(PassRecord.model_validate_json(json.dumps(one)) for one in result.value["passes"])
 
 
-def _verify(job: Job, artifact: Artifact, runtime: RuntimeSpec, judged: _Judged) -> Measurement:
-    file, bench = job.scratch / "artifacts" / artifact.file, job.plan.target.bench
-    try:
-        result: WorkerResult | EdgecError = call(
-            "edgec.verify.run:run_artifact",
-            {
-                "artifact": artifact.model_dump(mode="json"),
-                "file": str(file),
-                "runtime": runtime.name,
-                "spool": str(judged.evaluation.folder),
-                "out": str(outputs_folder(job.scratch, artifact, runtime.name)),
-                "threads": bench.threads,
-                "warmup": bench.warmup,
-                "runs": bench.runs,
-            },
-            log=job.log,
-            what=f"{artifact.file} in {runtime.name}",
-            threads=bench.threads,
-            on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
-        )
-    except WorkerError as error:
-        result = error  # a runtime that crashes over an artifact is a finding about the artifact
-    return measure(artifact, file, runtime, result, judged.reference, judged.metric, judged.machine)
+def _write(plan: Plan, result: BuildResult, scratch: Path, destination: Path) -> Manifest:
+    measurements = tuple(item for one in result.built for item in one.measurements)
+    times = tuple(
+        PassTime(artifact=one.artifact.file, name=step.name, seconds=step.seconds)
+        for one in result.built
+        for step in one.passes
+    )
+    with stage(destination.parent) as folder:
+        for one in result.built:
+            (scratch / "artifacts" / one.artifact.file).rename(folder / one.artifact.file)
+        (folder / "bench").mkdir()
+        harness = [item for one in result.built if (item := _harness(one, scratch)) is not None]
+        write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
+        manifest = write_manifest(folder, _manifest(plan, result, folder))
+        write_measurements(folder, Measurements(measurements=measurements, passes=times))
+        (folder / REPORT).write_text(render_report(manifest, measurements), encoding="utf-8")
+        publish_folder(folder, destination)
+    return manifest
 
 
-def outputs_folder(scratch: Path, artifact: Artifact, runtime: str) -> Path:
-    """Where the outputs of an artifact in a runtime are, one ``<output>.npy`` each."""
-    return scratch / "outputs" / f"{artifact.file}.{runtime}"
+def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    samples = [spool[index] for index in range(min(HARNESS_SAMPLES, len(spool)))]
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
+    """What the harness replays: the outputs of the first runtime that ran the artifact."""
+    worked = tuple(item.runtime for item in one.measurements if not item.failure)
+    if not worked:
+        return None
+    folder = outputs_folder(scratch, one.artifact, worked[0])
+    expected = {
+        binding.name: np.array(np.load(folder / f"{index}.npy", mmap_mode="r")[:HARNESS_SAMPLES])
+        for index, binding in enumerate(one.artifact.outputs)
+    }
+    return HarnessArtifact(artifact=one.artifact, runtimes=worked, expected=expected)
+
+
+def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
+    coverage = [item for one in result.built for item in one.artifact.coverage]
+    coverage += [item for one in result.built for step in one.passes for item in step.coverage]
+    coverage += [
+        Coverage(subject=error.where or "artifact", state="not built", reason=error.what) for error in result.failures
+    ]
+    return Manifest(
+        edgec=package_version("edgec") or "unknown",
+        target=plan.target,
+        target_digest=plan.target.digest(),
+        source=result.data.model.source,
+        calibration=result.data.calibration.info if result.data.calibration else None,
+        evaluation=result.data.evaluation.info,
+        plan=record(plan).model_dump(mode="json"),
+        artifacts=tuple(_artifact(one, folder) for one in result.built),
+        coverage=tuple(dict.fromkeys(coverage)),
+        gates=result.gates,
+        accuracy=tuple(accuracy_of(item) for one in result.built for item in one.measurements),
+        toolchain=_toolchain(plan, [one.artifact for one in result.built]),
+    )
+
+
+def _artifact(one: BuiltArtifact, folder: Path) -> ArtifactRecord:
+    file = digest_file(folder / one.artifact.file)
+    passes = tuple(pass_facts(step) for step in one.passes)
+    return ArtifactRecord(artifact=one.artifact, sha256=file.sha256, size=file.size, passes=passes)
+
+
+def _toolchain(plan: Plan, artifacts: list[Artifact]) -> dict[str, str]:
+    made = {artifact.backend for artifact in artifacts}
+    names = {
+        package.distribution for item in plan.emits if item.backend.name in made for package in item.backend.packages
+    }
+    versions = {name: package_version(name) or "unknown" for name in sorted(names | {"torch", "numpy"})}
+    return {"python": platform.python_version(), **versions}

@@ -7,6 +7,11 @@ documented in docs/errors.md, which is generated from this file.
 
 from __future__ import annotations
 
+import errno
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""What the operating system says when a disk is full or read-only; told as `StorageError`."""
+
 
 class EdgecError(Exception):
     """Base of all errors that edgec explains to its user.

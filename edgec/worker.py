@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import EdgecError, WorkerError, error_classes
+from edgec.errors import DISK_ERRORS, EdgecError, StorageError, WorkerError, error_classes
 
 Progress = Callable[[str], None]
 """Told the name of the step that begins."""
@@ -183,6 +183,14 @@ def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
             log=str(log),
         )
     return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))
+
+
+def _told(exc: BaseException) -> EdgecError:
+    if isinstance(exc, EdgecError):
+        return exc
+    if isinstance(exc, OSError) and exc.errno in DISK_ERRORS:
+        return StorageError(f"cannot write: {exc.strerror}", where=str(exc.filename or ""))
+    return EdgecError(str(exc))
 
 
 def _main(request: Path, response: Path, send: int, parent: int) -> None:

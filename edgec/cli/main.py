@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import signal
 import sys
@@ -14,13 +13,11 @@ from typing import Any
 
 import click
 
-from edgec.errors import EdgecError, InternalError, StoppedError, StorageError, UsageError
+from edgec.errors import DISK_ERRORS, EdgecError, InternalError, StoppedError, StorageError, UsageError
 from edgec.toml_source import suggest
 
 VERBS = ("build", "explain", "targets", "backends", "bench", "inspect", "verify", "makefile")
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""
-
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class VerbGroup(click.Group):
@@ -75,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
     except OSError as problem:
-        if problem.errno in _DISK:
+        if problem.errno in DISK_ERRORS:
             return _tell(StorageError(f"cannot write: {problem.strerror}", where=str(problem.filename or "")))
         return _tell(_internal())
     except Exception:

@@ -1,0 +1,91 @@
+"""`edgec build`: bundles for the named targets, with progress and a table of what was measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgec.cli.options import project_of, project_options, targets_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgec.execute import BuildResult
+    from edgec.plan import Plan
+
+
+@click.command()
+@project_options
+@click.option(
+    "--keep-going",
+    is_flag=True,
+    help="When an artifact or target fails, build the others; the exit code still tells.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
+@click.option("--depfile", type=click.Path(path_type=Path, dir_okay=False), help="Write a Make dependency file.")
+def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **given: Any) -> None:
+    """Compile MODEL (a file, or file.py:function) to verified bundles under dist/.
+
+    Without MODEL, the edgec.toml of this folder says what to build.
+    """
+    from rich.console import Console
+
+    from edgec.depfile import dependencies, write_depfile
+    from edgec.errors import EdgecError
+    from edgec.log import terminal
+    from edgec.target.load import load_target
+
+    project = project_of(root, given)
+    names = targets_of(project, root)
+    errors: list[EdgecError] = []
+    with terminal() as stream:
+        console = Console(file=stream)
+        for name in names:
+            try:
+                errors += _build(name, project, root, console, threads=threads, keep_going=keep_going)
+            except EdgecError as error:
+                if not keep_going or (name == names[-1] and not errors):
+                    raise
+                errors.append(error)
+    if depfile is not None:
+        out = root / project.build.out
+        rules = [
+            (out / name / "manifest.json", dependencies(project, root, load_target(name, root).files)) for name in names
+        ]
+        write_depfile(depfile, rules)
+    for other in errors[1:]:
+        click.echo(f"edgec: error: {other}", err=True)
+    if errors:
+        raise errors[0]
+
+
+def _build(name: str, project: Any, root: Path, console: Console, *, threads: int, keep_going: bool) -> list[Any]:
+    from edgec.build import build_target
+    from edgec.cli.tables import gate_table, measurement_table
+
+    began = time.monotonic()
+
+    def show(plan: Plan, result: BuildResult) -> None:
+        measurements = [item for one in result.built for item in one.measurements]
+        console.print(measurement_table(measurements, result.gates))
+        if any(gate.state == "failed" for gate in result.gates):
+            console.print(gate_table(result.gates))
+
+    with console.status(name) as status:
+
+        def progress(step: str) -> None:
+            status.update(f"{name}: {step}")
+            if not console.is_terminal:
+                console.print(f"{name}: {step}", highlight=False, soft_wrap=True)
+
+        bundle = build_target(
+            name, project, root, threads=threads, keep_going=keep_going, progress=progress, listener=show
+        )
+    for item in bundle.manifest.coverage:
+        console.print(f"  {item.subject}: {item.state}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{name}: done in {time.monotonic() - began:.0f} s, bundle:", highlight=False)
+    click.echo(bundle.path)
+    return list(bundle.failures)
