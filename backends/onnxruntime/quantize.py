@@ -105,7 +105,6 @@ class QuantizeDynamic:
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         import onnx
-
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         source, result = ctx.work / "dynamic-source.onnx", ctx.work / "dynamic.onnx"

@@ -12,7 +12,21 @@ PRODUCTS = ("conv", "linear", "matmul", "addmm", "bmm", "lstm", "gru", "rnn", "e
 CASTS = frozenset({"quantize_per_tensor", "quantize_per_channel", "dequantize", "to", "type_as"})
 DATA_MOVEMENT = frozenset(
     {"flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "cat", "stack"}
-    | {"slice", "select", "split", "chunk", "dropout", "expand", "detach", "size", "Int", "clone", "t", "index"}
+    | {
+        "slice",
+        "select",
+        "split",
+        "chunk",
+        "dropout",
+        "expand",
+        "detach",
+        "size",
+        "Int",
+        "is_floating_point",
+        "clone",
+        "t",
+        "index",
+    }
     | {"embedding", "pad", "constant_pad_nd", "max_pool2d", "narrow", "gather", "zeros", "ones", "zeros_like"}
     | {"pixel_shuffle", "channel_shuffle", "feature_dropout", "ScalarImplicit", "numel", "unflatten", "_shape"}
 )

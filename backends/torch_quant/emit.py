@@ -55,7 +55,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         coverage=tuple(
             Coverage(subject=op.layer or op.name, state=op.dtype, reason=f"{op.op}: {op.reason}")
             for op in ops
-            if op.reason
+            if op.reason and not model.half  # of half weights the pass has told once
         ),
     )
 
@@ -72,7 +72,8 @@ def script(model: TorchModel) -> Any:
     example = tuple(item.clone() for item in model.example)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(graph, example, check_trace=False, strict=False)
+        trace: Any = torch.jit.trace
+        traced = trace(graph, example, check_trace=False, strict=False)
         return traced if model.half else torch.jit.freeze(traced.eval())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
@@ -86,16 +87,18 @@ class QuantizeDynamic:
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         import torch
         from torch import nn
-        from torch.ao.quantization import PlaceholderObserver, QConfig, quantize_dynamic
+        from torch.ao import quantization
+        from torch.ao.quantization import PlaceholderObserver
+
+        make_qconfig: Any = quantization.QConfig
+        quantize: Any = quantization.quantize_dynamic
 
         activation = PlaceholderObserver.with_args(dtype=torch.quint8, quant_min=0, quant_max=255, is_dynamic=True)
-        linear = QConfig(activation=activation, weight=weight_observer(self.weights, self.reduced))
+        linear = make_qconfig(activation=activation, weight=weight_observer(self.weights, self.reduced))
         # the recurrent kernels take one scale a matrix
-        recurrent = QConfig(activation=activation, weight=weight_observer("per-tensor", self.reduced))
+        recurrent = make_qconfig(activation=activation, weight=weight_observer("per-tensor", self.reduced))
         with running(model.engine, ctx.threads):
-            graph = quantize_dynamic(
-                copy.deepcopy(model.graph), {nn.Linear: linear, nn.LSTM: recurrent, nn.GRU: recurrent}
-            )
+            graph = quantize(copy.deepcopy(model.graph), {nn.Linear: linear, nn.LSTM: recurrent, nn.GRU: recurrent})
         count = sum("quantized.dynamic" in type(part).__module__ for part in graph.modules())
         return PassResult(replace(model, graph=graph), f"{count} dynamically quantized modules")
 

@@ -26,21 +26,25 @@ def reduced_weights(device: Device, quantize: QuantSpec, engine: str) -> bool:
 def static_mapping(observer: Observer, weights: Granularity, reduced: bool) -> QConfigMapping:
     """Full-range affine quint8 activations (saturation stands for ReLU6, see `saturate`), symmetric qint8 weights."""
     from torch import nn
-    from torch.ao.quantization import HistogramObserver, MinMaxObserver, QConfig, get_default_qconfig_mapping
+    from torch.ao import quantization
+    from torch.ao.quantization import HistogramObserver, MinMaxObserver, get_default_qconfig_mapping
+
+    make_qconfig: Any = quantization.QConfig
 
     seen = HistogramObserver if observer == "histogram" else MinMaxObserver
     activation = seen.with_args(reduce_range=False, quant_min=0, quant_max=255)
-    chosen = QConfig(activation=activation, weight=weight_observer(weights, reduced))
-    per_tensor = QConfig(activation=activation, weight=weight_observer("per-tensor", reduced))
+    chosen = make_qconfig(activation=activation, weight=weight_observer(weights, reduced))
+    per_tensor = make_qconfig(activation=activation, weight=weight_observer("per-tensor", reduced))
     mapping = get_default_qconfig_mapping("x86")
     mapping.set_global(chosen)
     # transposed kernels have their output channels on another axis, which torch's kernels cannot scale
     transposed = {nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d}
-    for kind, default in list(mapping.object_type_qconfigs.items()):
-        if default is not None and kind != "reshape" and not _is_fixed(default):
-            mapping.set_object_type(kind, chosen)
+    for known, default in list(mapping.object_type_qconfigs.items()):
+        if default is not None and known != "reshape" and not _is_fixed(default):
+            mapping.set_object_type(known, chosen)
     functional = (nn.functional.conv_transpose1d, nn.functional.conv_transpose2d, nn.functional.conv_transpose3d)
-    for kind in (*transposed, *functional):
+    kinds: tuple[Any, ...] = (*transposed, *functional)
+    for kind in kinds:
         mapping.set_object_type(kind, per_tensor)
     return mapping
 

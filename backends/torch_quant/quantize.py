@@ -12,7 +12,7 @@ from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import Candidate, best, judge, table
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Observer, static_mapping
-from edgec.backends.torch_quant.saturate import clamps_to_keep_float, saturate
+from edgec.backends.torch_quant.saturate import clamp_in_float, saturate
 from edgec.dataset.spool import Spool
 from edgec.errors import DatasetError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
@@ -81,12 +81,12 @@ class QuantizeStatic:
         from torch.ao.quantization.quantize_fx import prepare_fx
 
         mapping = static_mapping(observer, self.weights, self.reduced)
-        for name in clamps_to_keep_float(model.graph):
-            mapping.set_module_name(name, None)
+        graph = copy.deepcopy(model.graph)
+        clamp_in_float(graph)
         limit = HISTOGRAM_SAMPLES if observer == "histogram" else len(samples)
         with running(model.engine, threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            prepared = prepare_fx(copy.deepcopy(model.graph), mapping, model.example)
+            prepared = prepare_fx(graph, mapping, model.example)
             for index in spread(len(samples), limit):
                 prepared(*call_arguments(model, samples[index]))
         return prepared, saturate(prepared)

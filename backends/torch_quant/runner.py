@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class TorchRunner:
         self._engine = artifact.engine or torch.backends.quantized.engine
         with running(self._engine, threads):
             try:
-                self._module = torch.jit.load(str(file), map_location="cpu").eval()
+                load: Any = torch.jit.load
+                self._module = load(str(file), map_location="cpu").eval()
             except (RuntimeError, ValueError) as exc:
                 reason = (str(exc).strip().splitlines() or ["no message"])[0]
                 raise UnsupportedError(f"torch does not load the file: {reason}", where=file.name) from exc

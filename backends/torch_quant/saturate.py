@@ -41,13 +41,33 @@ def can_saturate(node: fx.Node, graph: fx.GraphModule) -> bool:
     return source.target in (operator.add, operator.mul)
 
 
-def clamps_to_keep_float(graph: fx.GraphModule) -> list[str]:
-    """Clamp modules that saturation cannot stand for: their quantized kernel is not to be trusted."""
-    return [
-        str(node.target)
-        for node in graph.graph.nodes
-        if limits(node, graph) is not None and not can_saturate(node, graph)
-    ]
+def clamp_in_float(graph: fx.GraphModule) -> int:
+    """Replace clamps that saturation cannot stand for by ops that have no quantized kernel, in place.
+
+    Leaving a module without a qconfig is not enough: torch runs a clamp on whatever its input is.
+
+    Returns:
+        How many clamps were replaced.
+    """
+    import torch
+
+    replaced = 0
+    for node in list(graph.graph.nodes):
+        span = limits(node, graph)
+        if span is None or can_saturate(node, graph):
+            continue
+        value = node.args[0]
+        with graph.graph.inserting_before(node):
+            for op, limit in ((torch.maximum, span[0]), (torch.minimum, span[1])):
+                name = f"clamp_limit_{replaced}_{op.__name__}"
+                graph.register_buffer(name, torch.tensor(limit))
+                value = graph.graph.call_function(op, (value, graph.graph.get_attr(name)))
+        node.replace_all_uses_with(value)
+        graph.graph.erase_node(node)
+        replaced += 1
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return replaced
 
 
 def saturate(prepared: fx.GraphModule) -> int:

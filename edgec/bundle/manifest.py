@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from pydantic import Field
+
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.dataset.spool import SpoolInfo
 from edgec.frozen import Frozen
@@ -106,7 +108,7 @@ class Manifest(Frozen):
     accuracy: tuple[Accuracy, ...]
     toolchain: dict[str, str]
     """Distribution -> installed version."""
-    files: dict[str, FileRecord] = {}
+    files: dict[str, FileRecord] = Field(default_factory=dict)
     """Every digested file of the bundle by its path in it; filled in when the manifest is written."""
 
     def to_json(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
 from edgec.frozen import Frozen
 
@@ -51,6 +51,10 @@ class Device(Frozen):
     """For each stated fact, where it was read (data sheet, kernel, probe)."""
 
     _check_name = field_validator("name")(check_name)
+
+    @field_serializer("isa", when_used="json")
+    def _sort_isa(self, isa: frozenset[str]) -> list[str]:
+        return sorted(isa)  # a set's order changes from process to process, a digest must not
 
     @model_validator(mode="after")
     def _check_facts(self) -> Device:

@@ -28,7 +28,13 @@ def environment() -> dict[str, str]:
 def edgec(*arguments: str, cwd: Path, timeout: float = 300) -> Run:
     """Run `edgec` to its end."""
     done = subprocess.run(
-        [str(EDGEC), *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+        [str(EDGEC), *arguments],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     return Run(done.returncode, done.stdout, done.stderr)
 

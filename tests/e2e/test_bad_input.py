@@ -153,10 +153,14 @@ def test_labels_missing_for_top1(project: Path) -> None:
 
 def test_model_that_cannot_be_traced(project: Path) -> None:
     (project / "model.py").write_text(
-        (project / "model.py").read_text().replace("        return ", "        if x.sum() > 1e9:\n            x = -x\n        return ", 1)
+        (project / "model.py")
+        .read_text()
+        .replace("        return ", "        if x.sum() > 1e9:\n            x = -x\n        return ", 1)
     )
     line = next(
-        number for number, text in enumerate((project / "model.py").read_text().splitlines(), 1) if "x.sum() > 1e9" in text
+        number
+        for number, text in enumerate((project / "model.py").read_text().splitlines(), 1)
+        if "x.sum() > 1e9" in text
     )
     run = build(project)
     assert_refused(run, TraceError, project, f"model.py:{line}", "if x.sum() > 1e9")

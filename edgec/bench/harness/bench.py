@@ -1,0 +1,444 @@
+#!/usr/bin/env python3
+"""Check and time the model files of an edgec bundle on this machine.
+
+Needs Python 3.9, NumPy and the runtime named in requirements.txt; edgec itself is not needed. In order: the digests
+of all files, the recorded outputs within the stated tolerance, then times. Exit codes: 0 all well; 2 a file of the
+bundle is missing or changed; 3 the outputs differ; 4 the runtime is missing or refuses the file; 5 the result
+cannot be written; 64 wrong arguments.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: B905  (zip has no strict= before Python 3.10)
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, NoReturn
+
+Entry = Dict[str, Any]
+"""One artifact of bench.json."""
+Arrays = List[Any]
+
+HERE = Path(__file__).resolve().parent
+DAMAGED, DIFFERENT, NO_RUNTIME, NO_WRITE, USAGE = 2, 3, 4, 5, 64
+DEFAULT_RUNTIMES = {
+    "tflite": ["ai-edge-litert", "tflite-runtime"],
+    "onnx": ["onnxruntime"],
+    "torchscript": ["torch"],
+}
+LITE_MODULES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+
+
+class HarnessError(Exception):
+    """Ends the run with an exit code and a message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's own exit code for wrong arguments is the one for a damaged bundle."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise HarnessError(USAGE, message)
+
+
+def check_digests(root: Path) -> dict[str, Any]:
+    """Compare every file of the manifest with its digest; return the manifest."""
+    try:
+        manifest: dict[str, Any] = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        files = manifest["files"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise HarnessError(DAMAGED, "manifest.json cannot be read: %s" % exc) from exc
+    wrong = []
+    for name, record in sorted(files):
+        path = root / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or path.is_symlink():
+            wrong.append("%s: leads out of the bundle" % name)
+        elif not path.is_file():
+            wrong.append("%s: missing" % name)
+        elif sha256(path) != record["sha256"]:
+            wrong.append("%s: changed" % name)
+    if wrong:
+        raise HarnessError(DAMAGED, "the bundle is not as it was built: %s" % "; ".join(wrong))
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class Lite:
+    """A .tflite file."""
+
+    def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
+        module = load_module(LITE_MODULES[runtime])
+        self.entry = entry
+        self.interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
+        self.interpreter.allocate_tensors()
+        self.inputs = {item["name"]: item["index"] for item in self.interpreter.get_input_details()}
+        self.outputs = {item["name"]: item["index"] for item in self.interpreter.get_output_details()}
+
+    def prepare(self, arrays: Arrays) -> Any:
+        return [(self.inputs[item["artifact_name"]], array) for item, array in zip(self.entry["inputs"], arrays)]
+
+    def run(self, feed: Any) -> Arrays:
+        for index, array in feed:
+            self.interpreter.set_tensor(index, array)
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(self.outputs[item["artifact_name"]]) for item in self.entry["outputs"]]
+
+
+class Onnx:
+    """An .onnx file."""
+
+    def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
+        onnxruntime = load_module("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.entry = entry
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.outputs = [item["artifact_name"] for item in entry["outputs"]]
+
+    def prepare(self, arrays: Arrays) -> Any:
+        return {item["artifact_name"]: array for item, array in zip(self.entry["inputs"], arrays)}
+
+    def run(self, feed: Any) -> Arrays:
+        found: Arrays = self.session.run(self.outputs, feed)
+        return found
+
+
+class TorchScript:
+    """A TorchScript file; quantized ones need the kernel library they were made for."""
+
+    def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
+        self.torch = torch = load_module("torch")
+        torch.set_num_threads(threads)
+        if entry["engine"]:
+            if entry["engine"] not in torch.backends.quantized.supported_engines:
+                raise HarnessError(NO_RUNTIME, "this PyTorch has no quantized engine %s" % entry["engine"])
+            torch.backends.quantized.engine = entry["engine"]
+        self.module = torch.jit.load(str(path), map_location="cpu").eval()
+
+    def prepare(self, arrays: Arrays) -> Any:
+        return [self.torch.from_numpy(array) for array in arrays]
+
+    def run(self, feed: Any) -> Arrays:
+        with self.torch.inference_mode():
+            return [tensor.numpy() for tensor in self.flatten(self.module(*feed))]
+
+    def flatten(self, found: Any) -> list[Any]:
+        if isinstance(found, self.torch.Tensor):
+            return [found.dequantize() if found.is_quantized else found]
+        parts = found.values() if isinstance(found, dict) else found
+        return [tensor for part in parts for tensor in self.flatten(part)]
+
+
+KINDS: dict[str, Any] = {"tflite": Lite, "onnx": Onnx, "torchscript": TorchScript}
+
+
+def load_module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as exc:
+        hint = "%s -m pip install -r %s" % (sys.executable, HERE / "requirements.txt")
+        raise HarnessError(NO_RUNTIME, "%s cannot be imported (%s); install it with: %s" % (name, exc, hint)) from exc
+
+
+def distribution_version(name: str) -> str:
+    try:
+        from importlib.metadata import version
+
+        return version(name)
+    except Exception:  # no metadata, as in some embedded images
+        return "unknown"
+
+
+def load_runner(entry: Entry, root: Path, runtime: str, threads: int) -> tuple[Any, float]:
+    kind = KINDS.get(entry["format"])
+    if kind is None:
+        raise HarnessError(NO_RUNTIME, "this harness cannot run files of format %s" % entry["format"])
+    began = time.perf_counter()
+    try:
+        runner = kind(entry, root / entry["file"], runtime, threads)
+    except HarnessError:
+        raise
+    except Exception as exc:
+        raise HarnessError(NO_RUNTIME, "%s refuses %s: %s" % (runtime, entry["file"], exc)) from exc
+    return runner, (time.perf_counter() - began) * 1000
+
+
+def read_samples(numpy: Any, entry: Entry, inputs: dict[str, Any]) -> list[Arrays]:
+    """The recorded inputs as the artifact takes them: one list of arrays a sample."""
+    count = len(next(iter(inputs.values())))
+    samples = []
+    for index in range(count):
+        arrays = []
+        for item in entry["inputs"]:
+            array = numpy.asarray(inputs[item["name"]][index], dtype=item["dtype"])
+            if item["permutation"] is not None:
+                array = numpy.transpose(array, item["permutation"])
+            arrays.append(numpy.ascontiguousarray(array).reshape(item["shape"]))
+        samples.append(arrays)
+    return samples
+
+
+def replay(numpy: Any, entry: Entry, runner: Any, feeds: list[Any], expected: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run all samples and compare each output with what was recorded at the build."""
+    worst = [{"output": item["name"], "atol": item["atol"], "max_unequal": item["max_unequal"],
+              "max_abs_error": 0.0, "unequal": 0.0, "ok": True} for item in entry["outputs"]]  # fmt: skip
+    for index, feed in enumerate(feeds):
+        try:
+            found = runner.run(feed)
+        except Exception as exc:
+            raise HarnessError(NO_RUNTIME, "%s cannot be run: %s" % (entry["file"], exc)) from exc
+        if len(found) != len(worst):
+            raise HarnessError(DIFFERENT, "%s gives %d outputs, not %d" % (entry["file"], len(found), len(worst)))
+        for item, array, told in zip(entry["outputs"], found, worst):
+            if item["permutation"] is not None:
+                array = numpy.transpose(array, item["permutation"])
+            compare(numpy, numpy.asarray(array), expected[item["name"]][index], told)
+    return worst
+
+
+def compare(numpy: Any, found: Any, wanted: Any, told: dict[str, Any]) -> None:
+    if found.shape != wanted.shape:
+        told["ok"] = False
+        told["max_abs_error"] = None
+        return
+    if told["max_abs_error"] is None or not wanted.size:
+        return
+    wide_found, wide_wanted = found.astype(numpy.float64), wanted.astype(numpy.float64)
+    same = (wide_found == wide_wanted) | (numpy.isnan(wide_found) & numpy.isnan(wide_wanted))
+    told["unequal"] = max(told["unequal"], float(1 - same.mean()))
+    with numpy.errstate(invalid="ignore"):
+        error = numpy.where(same, 0.0, numpy.abs(wide_found - wide_wanted))
+    largest = float(error.max())
+    if not numpy.isfinite(largest):
+        told["max_abs_error"] = None
+        told["ok"] = False
+        return
+    told["max_abs_error"] = max(told["max_abs_error"], largest)
+    if told["max_unequal"] is None:
+        told["ok"] = told["ok"] and largest <= told["atol"]
+    else:
+        told["ok"] = told["ok"] and told["unequal"] <= told["max_unequal"]
+
+
+def measure(numpy: Any, runner: Any, feeds: list[Any], warmup: int, runs: int) -> dict[str, float]:
+    """Milliseconds of each run, the samples in turn."""
+    for index in range(warmup):
+        runner.run(feeds[index % len(feeds)])
+    times = []
+    for index in range(runs):
+        feed = feeds[index % len(feeds)]
+        began = time.perf_counter()
+        runner.run(feed)
+        times.append((time.perf_counter() - began) * 1000)
+    p50, p90, p99 = (float(value) for value in numpy.percentile(times, [50, 90, 99]))
+    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": float(numpy.mean(times)), "min_ms": min(times)}
+
+
+def peak_rss_mb() -> float | None:
+    """Highest resident memory of this process; getrusage would count what ran before exec."""
+    for line in (read_text("/proc/self/status") or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1024)
+
+
+def read_text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def read_number(path: str) -> int | None:
+    try:
+        return int(read_text(path) or "")
+    except ValueError:
+        return None
+
+
+def describe_machine() -> dict[str, Any]:
+    model = read_text("/proc/device-tree/model")
+    cpu = None
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
+        if line.lower().startswith("model name") and cpu is None:
+            cpu = line.partition(":")[2].strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "arch": platform.machine(),
+        "board": model.rstrip("\x00") if model else None,
+        "cpu": cpu or platform.processor() or None,
+        "cores": cores,
+        "system": "%s %s" % (platform.system(), platform.release()),
+        "python": platform.python_version(),
+    }
+
+
+def describe_state() -> dict[str, Any]:
+    """Clock and temperature as Linux shows them; None where it does not."""
+    base = "/sys/devices/system/cpu/cpu0/cpufreq/"
+    khz = read_number(base + "scaling_cur_freq")
+    heat = read_number("/sys/class/thermal/thermal_zone0/temp")
+    return {
+        "governor": read_text(base + "scaling_governor"),
+        "frequency_mhz": None if khz is None else khz / 1000,
+        "temperature_c": None if heat is None else heat / 1000,
+    }
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    partial = path.with_name(".%s.%d.partial" % (path.name, os.getpid()))
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps(result, indent=1, sort_keys=True) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as exc:
+        if partial.exists():
+            partial.unlink()
+        raise HarnessError(NO_WRITE, "cannot write %s: %s; choose another place with --out" % (path, exc)) from exc
+
+
+def choose(config: dict[str, Any], artifact: str | None, runtime: str | None) -> tuple[Entry, str]:
+    """The entry and the runtime to use: the first ones unless told otherwise."""
+    entries = config["artifacts"]
+    if artifact is not None:
+        entries = [item for item in entries if item["file"] == artifact]
+        if not entries:
+            known = ", ".join(item["file"] for item in config["artifacts"])
+            raise HarnessError(USAGE, "no artifact is called %s; there are: %s" % (artifact, known))
+    entry = entries[0]
+    names = entry["runtimes"] or DEFAULT_RUNTIMES.get(entry["format"], [])
+    if runtime is None and not names:
+        raise HarnessError(NO_RUNTIME, "this harness cannot run files of format %s" % entry["format"])
+    if runtime is not None and runtime not in names:
+        raise HarnessError(USAGE, "%s does not run in %s; it does in: %s" % (entry["file"], runtime, ", ".join(names)))
+    return entry, runtime or names[0]
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(description="Check and time the model files of this bundle.")
+    parser.add_argument("--artifact", help="file to run; default: the first of bench.json")
+    parser.add_argument("--runtime", help="runtime to use; default: the file's first one")
+    parser.add_argument("--threads", type=positive)
+    parser.add_argument("--runs", type=positive)
+    parser.add_argument("--warmup", type=not_negative)
+    parser.add_argument("--out", type=Path, default=HERE / "result.json", help="default: result.json beside bench.py")
+    parser.add_argument("--check-only", action="store_true", help="check digests and outputs, time nothing")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> None:
+    options = parse(arguments)
+    root = HERE.parent
+    manifest = check_digests(root)
+    config = json.loads((HERE / "bench.json").read_text(encoding="utf-8"))
+    entry, runtime = choose(config, options.artifact, options.runtime)
+    threads = options.threads or config["threads"]
+    warmup = config["warmup"] if options.warmup is None else options.warmup
+    runs = options.runs or config["runs"]
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    numpy = load_module("numpy")
+    with numpy.load(HERE / "inputs.npz") as file:
+        inputs = {name: file[name] for name in file.files}
+    with numpy.load(HERE / entry["expected"]) as file:
+        expected = {name: file[name] for name in file.files}
+    samples = read_samples(numpy, entry, inputs)
+    before = describe_state()
+    runner, load_ms = load_runner(entry, root, runtime, threads)
+    feeds = [runner.prepare(arrays) for arrays in samples]
+    parity = replay(numpy, entry, runner, feeds, expected)
+    matches = all(item["ok"] for item in parity)
+    latency = None
+    if matches and not options.check_only:
+        latency = measure(numpy, runner, feeds, warmup, runs)
+    result = {
+        "schema_version": 1,
+        "target": config["target"],
+        "manifest_sha256": sha256(root / "manifest.json"),
+        "artifact": entry["file"],
+        "artifact_sha256": manifest["files"][entry["file"]]["sha256"],
+        "size_bytes": (root / entry["file"]).stat().st_size,
+        "runtime": runtime,
+        "runtime_version": distribution_version(runtime),
+        "engine": entry["engine"],
+        "threads": threads,
+        "warmup": warmup,
+        "runs": runs,
+        "parity": {"ok": matches, "samples": len(samples), "outputs": parity},
+        "load_ms": load_ms,
+        "latency": latency,
+        "peak_rss_mb": peak_rss_mb(),
+        "machine": describe_machine(),
+        "before": before,
+        "after": describe_state(),
+        "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_result(options.out, result)
+    show(result)
+    if not matches:
+        bad = ["%s: off by %s" % (item["output"], item["max_abs_error"]) for item in parity if not item["ok"]]
+        raise HarnessError(DIFFERENT, "%s computes something else here: %s" % (entry["file"], "; ".join(bad)))
+
+
+def show(result: dict[str, Any]) -> None:
+    rows = [
+        ("artifact", "%s, %.1f KiB" % (result["artifact"], result["size_bytes"] / 1024)),
+        ("runtime", "%s %s, %d thread(s)" % (result["runtime"], result["runtime_version"], result["threads"])),
+        ("outputs", "as recorded" if result["parity"]["ok"] else "NOT as recorded"),
+        ("load", "%.1f ms" % result["load_ms"]),
+    ]
+    if result["latency"]:
+        rows.append(("latency", "p50 {p50_ms:.3f}  p90 {p90_ms:.3f}  p99 {p99_ms:.3f} ms".format(**result["latency"])))
+    if result["peak_rss_mb"]:
+        rows.append(("peak memory", "%.0f MB" % result["peak_rss_mb"]))
+    if result["after"]["temperature_c"] is not None:
+        rows.append(("temperature", "%.0f C" % result["after"]["temperature_c"]))
+    for name, value in rows:
+        print("%-12s %s" % (name, value))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except HarnessError as stop:
+        print("bench.py: %s" % stop, file=sys.stderr)
+        sys.exit(stop.code)

@@ -1,0 +1,57 @@
+"""`edgec inspect`: what is in a bundle, or in one artifact of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the artifact's part of it, as JSON.")
+def command(path: Path, as_json: bool) -> None:
+    """Show the bundle in folder PATH, or the artifact PATH of a bundle: tensors, ops by dtype, what stayed float."""
+    from edgec.bundle.check import read_bundle
+    from edgec.bundle.manifest import Manifest
+    from edgec.errors import BundleError
+
+    bundle, name = (path.parent, path.name) if path.is_file() and path.name != "manifest.json" else (path, None)
+    if path.name == "manifest.json":
+        bundle = path.parent
+    manifest: Manifest = read_bundle(bundle)
+    artifacts = [item for item in manifest.artifacts if name in (None, item.artifact.file)]
+    if not artifacts:
+        raise BundleError(
+            f"{name} is no artifact of this bundle",
+            where=str(bundle),
+            hint=f"artifacts: {', '.join(item.artifact.file for item in manifest.artifacts)}",
+        )
+    if as_json:
+        chosen = manifest.model_dump(mode="json") if name is None else artifacts[0].model_dump(mode="json")
+        click.echo(json.dumps(chosen, indent=1, sort_keys=True))
+        return
+    if name is None:
+        click.echo(f"{manifest.target.name}: {manifest.target.precision} for {manifest.target.device.description}")
+        click.echo(f"  from {manifest.source.path}, edgec {manifest.edgec}, {len(manifest.files)} files")
+    for item in artifacts:
+        click.echo(f"{item.artifact.file}: {item.artifact.backend}, {item.size / 1024:.1f} KiB, sha256 {item.sha256}")
+        for kind, tensors in (("input", item.artifact.inputs), ("output", item.artifact.outputs)):
+            for tensor in tensors:
+                shape = "x".join(str(size) for size in tensor.shape)
+                layout = (
+                    "" if tensor.permutation is None else f", float layout transposed by {list(tensor.permutation)}"
+                )
+                click.echo(f"  {kind:6} {tensor.artifact_name}: {tensor.dtype} {shape}{layout}")
+        for result in (one for one in manifest.accuracy if one.artifact == item.artifact.file):
+            metric = result.metric
+            told = f"{metric.name} {metric.value:.2f} (float {metric.float_value:.2f})" if metric else "no metric"
+            failed = f", FAILED: {result.failure}" if result.failure else ""
+            click.echo(f"  {result.runtime} {result.runtime_version}: {told}{failed}")
+            for op in result.ops:
+                click.echo(f"    {op.count:4} {op.op} {op.dtype}{'  ' + op.reason if op.reason else ''}")
+        for step in item.passes:
+            click.echo(f"  pass {step.name}: {step.state}{': ' + step.summary if step.summary else ''}")
+    for gap in manifest.coverage:
+        click.echo(f"  {gap.subject}: {gap.state}: {gap.reason}")
