@@ -184,7 +184,7 @@ def _write(plan: Plan, result: BuildResult, scratch: Path, destination: Path) ->
         write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
         manifest = write_manifest(folder, _manifest(plan, result, folder))
         write_measurements(folder, Measurements(measurements=measurements, passes=times))
-        (folder / REPORT).write_text(render_report(manifest, measurements), encoding="utf-8")
+        (folder / REPORT).write_text(render_report(manifest, measurements, times), encoding="utf-8")
         publish_folder(folder, destination)
     return manifest
 

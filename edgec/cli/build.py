@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edgec.execute import BuildResult
     from edgec.plan import Plan
 
+LOG_WIDTH = 160
+"""Columns of tables that go to a file or a pipe, as in CI."""
+
 
 @click.command()
 @project_options
@@ -42,7 +45,7 @@ def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **
     names = targets_of(project, root)
     errors: list[EdgecError] = []
     with terminal() as stream:
-        console = Console(file=stream)
+        console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         for name in names:
             try:
                 errors += _build(name, project, root, console, threads=threads, keep_going=keep_going)
@@ -70,9 +73,12 @@ def _build(name: str, project: Any, root: Path, console: Console, *, threads: in
 
     def show(plan: Plan, result: BuildResult) -> None:
         measurements = [item for one in result.built for item in one.measurements]
-        console.print(measurement_table(measurements, result.gates))
+        console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
         if any(gate.state == "failed" for gate in result.gates):
             console.print(gate_table(result.gates))
+        failures = [item for item in measurements if item.failure]
+        for item in failures:
+            console.print(f"{item.artifact} in {item.runtime}: {item.failure}", markup=False, soft_wrap=True)
 
     with console.status(name) as status:
 

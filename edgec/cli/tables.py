@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -11,28 +11,41 @@ from edgec.verify.records import GateResult, Measurement, MetricResult
 NOT_MEASURED = "-"
 
 
-def measurement_table(measurements: Sequence[Measurement], gates: Sequence[GateResult]) -> Table:
-    """One row per artifact and runtime: size, metric float and artifact, agreement, latency, gate."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+WIDE = 120
+"""Columns of a terminal that has room for the interval of the drop and the SQNR."""
+
+
+def measurement_table(
+    measurements: Sequence[Measurement], gates: Sequence[GateResult], precision: str, width: int
+) -> Table:
+    """One row per artifact and runtime: size, metric float and artifact, agreement, latency, gate.
+
+    Args:
+        measurements: the rows.
+        gates: how they came out.
+        precision: of the target; heads the artifacts' column.
+        width: columns of the terminal.
+    """
+    columns: list[tuple[str, Callable[[Measurement], str]]] = [
+        ("KiB", lambda item: f"{item.size_bytes / 1024:.1f}"),
+        ("float", lambda item: _value(item.metric, "float_value")),
+        (precision, lambda item: _value(item.metric, "value")),
+    ]
+    if width >= WIDE:
+        columns.append(("drop (95% interval)", lambda item: _drop(item.metric)))
+        columns.append(("SQNR dB", lambda item: NOT_MEASURED if (db := item.sqnr_db()) is None else f"{db:.1f}"))
+    columns += [
+        ("agree", lambda item: NOT_MEASURED if item.agreement is None else f"{100 * item.agreement:.1f}%"),
+        ("host ms", lambda item: NOT_MEASURED if item.latency is None else f"{item.latency.p50_ms:.3f}"),
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 1) if width < WIDE else (0, 2))
     for heading in ("artifact", "runtime"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("KiB", "float", "artifact", "drop (95% interval)", "agreement", "SQNR dB", "host p50 ms"):
+    for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("gate", no_wrap=True)
     for item in measurements:
-        metric = item.metric
-        table.add_row(
-            item.artifact,
-            item.runtime,
-            f"{item.size_bytes / 1024:.1f}",
-            _value(metric, "float_value"),
-            _value(metric, "value"),
-            _drop(metric),
-            NOT_MEASURED if item.agreement is None else f"{100 * item.agreement:.2f}%",
-            NOT_MEASURED if (sqnr := item.sqnr_db()) is None else f"{sqnr:.1f}",
-            NOT_MEASURED if item.latency is None else f"{item.latency.p50_ms:.3f}",
-            _gate(item, gates),
-        )
+        table.add_row(item.artifact, item.runtime, *(value(item) for _, value in columns), _gate(item, gates))
     return table
 
 
