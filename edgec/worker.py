@@ -8,6 +8,7 @@ with its parent, also when that is killed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -209,11 +210,12 @@ def _main(request: Path, response: Path, send: int, parent: int) -> None:
             task: Task = getattr(importlib.import_module(module), function)
             answer: dict[str, Any] = {"value": task(asked["payload"], progress)}
         except BaseException as exc:  # also SystemExit: toolchains call sys.exit
-            traceback.print_exc()
-            told = exc if isinstance(exc, EdgecError) else EdgecError(str(exc))
+            with contextlib.suppress(OSError):  # the disk may be full, which is then what is told
+                traceback.print_exc()
+            told = _told(exc)
             answer = {
                 "error": {
-                    "class": type(exc).__name__,
+                    "class": type(exc if type(told) is EdgecError else told).__name__,
                     "what": told.what,
                     "where": told.where,
                     "hint": told.hint,
@@ -223,8 +225,9 @@ def _main(request: Path, response: Path, send: int, parent: int) -> None:
     partial = response.with_suffix(".partial")
     partial.write_text(json.dumps(answer))
     partial.rename(response)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(0)  # native runtimes may crash while they are torn down; the answer is complete
 
 

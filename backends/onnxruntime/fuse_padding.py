@@ -28,7 +28,7 @@ class FuseAsymmetricPadding:
         return "fuse-asymmetric-padding"
 
     def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None if _fusable(model.proto) else "no constant zero padding before a convolution"
+        return None
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)

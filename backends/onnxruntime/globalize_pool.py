@@ -26,7 +26,7 @@ class GlobalizeAveragePool:
         return "globalize-average-pool"
 
     def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None if _whole_plane(model.proto) else "no average pool over a whole plane"
+        return None
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)

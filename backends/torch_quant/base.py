@@ -30,7 +30,7 @@ class TorchBackend:
     name: str
     arch: Arch
     engines: tuple[str, ...]
-    """Engines to choose from; the first is the default."""
+    """Engines to choose from, fastest first (benchmarks/torch_engines.py); the first is the default."""
     capabilities: tuple[Capability, ...]
     format: Format = "torchscript"
     extra: str = ""

@@ -1,8 +1,11 @@
-"""Which of several quantized graphs is best: nearest to the float graph on calibration samples, then fastest."""
+"""Which of several quantized graphs is best: nearest to the float graph on calibration samples.
+
+Nothing is timed here: two builds of the same inputs must choose alike. Among equally exact ones the order of the
+candidates decides, which is that of ``benchmarks/torch_engines.py``: fastest engine first.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,11 +22,8 @@ if TYPE_CHECKING:
     from edgec.model.spec import Array
 
 SAMPLES = 64
-TIMED_SECONDS = 2.0
 TIE_DB = 0.5
 """Candidates within this of the best are equally exact."""
-CLEARLY_FASTER = 0.75
-"""A smaller gain in time is noise, and would make builds differ."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Candidate:
     observer: Observer
     sqnr_db: float
     agreement: float
-    milliseconds: float
 
 
 def judge(
     model: TorchModel, made: Mapping[tuple[str, Observer], TorchModel], samples: Spool, threads: int
 ) -> list[Candidate]:
     """Measure candidates against float graph `model`."""
+    from edgec.backends.torch_quant.emit import script
     from edgec.backends.torch_quant.quantize import call_arguments, spread
 
     feeds = [call_arguments(model, samples[index]) for index in spread(len(samples), SAMPLES)]
@@ -54,29 +54,23 @@ def judge(
     found = []
     for (engine, observer), candidate in made.items():
         with running(engine, threads):
-            graph = _scripted(candidate)
-            given = outputs(graph)
-            found.append(
-                Candidate(engine, observer, sqnr(wanted, given), agreement(wanted, given), _milliseconds(graph, feeds))
-            )
+            given = outputs(script(candidate))
+            found.append(Candidate(engine, observer, sqnr(wanted, given), agreement(wanted, given)))
     return found
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
-    """The most exact candidate, or one as exact that is clearly faster."""
+    """The first of the most exact candidates."""
     chosen = max(candidates, key=lambda item: item.sqnr_db)
-    equal = [
+    return next(
         item for item in candidates if item.sqnr_db >= chosen.sqnr_db - TIE_DB and item.agreement >= chosen.agreement
-    ]
-    fastest = min(equal, key=lambda item: item.milliseconds)
-    return fastest if fastest.milliseconds < CLEARLY_FASTER * chosen.milliseconds else chosen
+    )
 
 
 def table(candidates: Sequence[Candidate]) -> str:
     """All candidates in one line, for the report."""
     return ", ".join(
-        f"{item.engine}/{item.observer}: {item.sqnr_db:.1f} dB, top-1 agreement {item.agreement:.3f}, "
-        f"{item.milliseconds:.2f} ms"
+        f"{item.engine}/{item.observer}: {item.sqnr_db:.1f} dB, top-1 agreement {item.agreement:.3f}"
         for item in candidates
     )
 
@@ -101,21 +95,3 @@ def agreement(wanted: Sequence[Sequence[Array]], given: Sequence[Sequence[Array]
         bool((ours[0].argmax(-1) == theirs[0].argmax(-1)).all()) for ours, theirs in zip(wanted, given, strict=True)
     ]
     return float(np.mean(same))
-
-
-def _scripted(model: TorchModel) -> Any:
-    from edgec.backends.torch_quant.emit import script
-
-    return script(model)
-
-
-def _milliseconds(graph: Any, feeds: Sequence[Any]) -> float:
-    times: list[float] = []
-    began = time.perf_counter()
-    for feed in feeds:
-        start = time.perf_counter()
-        graph(*feed)
-        times.append(1e3 * (time.perf_counter() - start))
-        if time.perf_counter() - began > TIMED_SECONDS:
-            break
-    return min(times)  # the least disturbed by other processes
