@@ -142,8 +142,7 @@ def build_target(
         try:
             result = run_plan(Job(plan, root, scratch, log, threads, progress), keep_going=keep_going)
         except EdgecError as error:
-            if not error.log and log.stat().st_size:
-                error.log = str(log)
+            error.log = error.log or (str(log) if log.stat().st_size else "")
             raise
         listener(plan, result)
         if failed := [gate for gate in result.gates if gate.state == "failed"]:

@@ -8,9 +8,10 @@ documented in docs/errors.md, which is generated from this file.
 from __future__ import annotations
 
 import errno
+import os
 
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""What the operating system says when a disk is full or read-only; told as `StorageError`."""
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""What the operating system says when a disk is full or read-only."""
 
 
 class EdgecError(Exception):
@@ -154,6 +155,25 @@ class StorageError(EdgecError):
     """The disk is full, read-only, or refuses the write."""
 
     exit_code = 33
+
+
+def storage_failure(exc: BaseException) -> StorageError | None:
+    """What to tell when a full or read-only disk is behind an exception, however deep; else None.
+
+    Native libraries put the operating system's words into exceptions of their own, so these are looked for too.
+    """
+    link: BaseException | None = exc
+    while link is not None:
+        number = link.errno if isinstance(link, OSError) else None
+        told = next(
+            (os.strerror(code) for code in _DISK_ERRORS if code == number or os.strerror(code) in str(link)), ""
+        )
+        if told:
+            place = link.filename if isinstance(link, OSError) else None
+            hint = "free some space, or build elsewhere with --out"
+            return StorageError(f"cannot write: {told.lower()}", where=str(place or ""), hint=hint)
+        link = link.__cause__ or link.__context__
+    return None
 
 
 class StoppedError(EdgecError):

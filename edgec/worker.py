@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import DISK_ERRORS, EdgecError, StorageError, WorkerError, error_classes
+from edgec.errors import EdgecError, WorkerError, error_classes, storage_failure
 
 Progress = Callable[[str], None]
 """Told the name of the step that begins."""
@@ -187,11 +187,9 @@ def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
 
 
 def _told(exc: BaseException) -> EdgecError:
-    if isinstance(exc, EdgecError):
-        return exc
-    if isinstance(exc, OSError) and exc.errno in DISK_ERRORS:
-        return StorageError(f"cannot write: {exc.strerror}", where=str(exc.filename or ""))
-    return EdgecError(str(exc))
+    if full := storage_failure(exc):
+        return full
+    return exc if isinstance(exc, EdgecError) else EdgecError(str(exc))
 
 
 def _main(request: Path, response: Path, send: int, parent: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from edgec.errors import DISK_ERRORS, EdgecError, InternalError, StoppedError, StorageError, UsageError
+from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, storage_failure
 from edgec.toml_source import suggest
 
 VERBS = ("build", "explain", "targets", "backends", "bench", "inspect", "verify", "makefile")
@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
     except EdgecError as error:
-        return _tell(error)
+        return _tell(storage_failure(error) or error)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.UsageError as problem:
@@ -71,12 +71,8 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
-    except OSError as problem:
-        if problem.errno in DISK_ERRORS:
-            return _tell(StorageError(f"cannot write: {problem.strerror}", where=str(problem.filename or "")))
-        return _tell(_internal())
-    except Exception:
-        return _tell(_internal())
+    except Exception as problem:
+        return _tell(storage_failure(problem) or _internal())
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
