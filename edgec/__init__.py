@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgec.build import Bundle, build
+    from edgec.assemble import Bundle, build
 
 __all__ = ["Bundle", "build"]
 
@@ -17,5 +17,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module("edgec.build"), name)
+        return getattr(importlib.import_module("edgec.assemble"), name)
     raise AttributeError(f"module 'edgec' has no attribute {name!r}")

@@ -18,7 +18,7 @@ from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import EdgecError, WorkerError
 from edgec.log import captured
-from edgec.machine import host_machine
+from edgec.machine import Machine, host_machine
 from edgec.model import store
 from edgec.model.load import load_model
 from edgec.model.spec import FloatModel
@@ -29,7 +29,7 @@ from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.metrics import Metric, choose_metric
 from edgec.verify.outputs import Outputs
-from edgec.verify.records import GateResult, Machine, Measurement
+from edgec.verify.records import GateResult, Measurement
 from edgec.verify.reference import float_outputs
 from edgec.worker import WorkerResult, call
 

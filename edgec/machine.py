@@ -7,8 +7,8 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgec.frozen import Frozen
 from edgec.target.spec import ISA_FEATURES, Arch, Device
-from edgec.verify.records import Machine
 
 _ARCH: Mapping[str, Arch] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
@@ -34,6 +34,16 @@ _ARM_PARTS = {
 """Part numbers of implementer 0x41 (Arm) -> core, as GCC's -mcpu spells it (gcc/config/aarch64/aarch64-cores.def)."""
 
 _INT8_DOT = frozenset({"avx512-vnni", "avx-vnni", "dotprod", "i8mm"})
+
+
+class Machine(Frozen):
+    """The machine a measurement was made on."""
+
+    arch: str
+    cpu: str
+    features: tuple[str, ...]
+    """ISA features, by the names that device files use."""
+    cores: int
 
 
 def host_machine() -> Machine:

@@ -25,13 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import EdgecError, WorkerError, error_classes, storage_failure
+from edgec.errors import EdgecError, StorageError, WorkerError, error_classes, storage_failure
 
 Progress = Callable[[str], None]
 """Told the name of the step that begins."""
 Task = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
 _PR_SET_PDEATHSIG = 1
+_NO_ANSWER = 74
+"""Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def call(
     log.parent.mkdir(parents=True, exist_ok=True)
     step = [""]
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="edgec-worker-") as folder, log.open("ab") as sink:
+    private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
+    with private as folder, log.open("ab") as sink:
         request, response = Path(folder, "request.json"), Path(folder, "response.json")
         request.write_text(json.dumps({"task": task, "payload": payload}))
         receive, send = os.pipe()
@@ -93,7 +96,7 @@ def call(
                 stdout=sink,
                 stderr=sink,
                 pass_fds=(send,),
-                env=_environment(threads),
+                env=_environment(threads, folder),
                 start_new_session=True,
             )
         except OSError as exc:
@@ -136,8 +139,10 @@ def call(
     return WorkerResult(answer["value"], seconds, usage.ru_maxrss / 1024)
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int, folder: str) -> dict[str, str]:
+    """The child's environment; `folder` is for the temporary files that toolchains leave behind."""
     quiet = {
+        "TMPDIR": folder,
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "CUDA_VISIBLE_DEVICES": "",
         "TF_USE_LEGACY_KERAS": "1",
@@ -148,9 +153,11 @@ def _environment(threads: int) -> dict[str, str]:
     return {**os.environ, **quiet, **counts}
 
 
-def _crash(code: int, place: str, log: Path, *, timed_out: bool) -> WorkerError:
+def _crash(code: int, place: str, log: Path, *, timed_out: bool) -> EdgecError:
     if timed_out:
         return WorkerError("the process took too long and was stopped", where=place, log=str(log))
+    if code == _NO_ANSWER:
+        return StorageError("cannot write: no space left on device", where=str(log.parent), hint="free some space")
     if code == -signal.SIGKILL:
         return WorkerError(
             "the process was killed (SIGKILL); most often the machine ran out of memory",
@@ -221,8 +228,11 @@ def _main(request: Path, response: Path, send: int, parent: int) -> None:
                 }
             }
     partial = response.with_suffix(".partial")
-    partial.write_text(json.dumps(answer))
-    partial.rename(response)
+    try:
+        partial.write_text(json.dumps(answer))
+        partial.rename(response)
+    except OSError as exc:
+        os._exit(_NO_ANSWER if storage_failure(exc) else 1)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

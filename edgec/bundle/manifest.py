@@ -17,10 +17,11 @@ from pydantic import Field
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.dataset.spool import SpoolInfo
 from edgec.frozen import Frozen
+from edgec.machine import Machine
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage, PassRecord
 from edgec.target.spec import Target
-from edgec.verify.records import GateResult, Machine, Measurement, MetricResult, OutputFidelity
+from edgec.verify.records import GateResult, Measurement, MetricResult, OutputFidelity
 
 SCHEMA = 1
 """Version of the manifest's layout; a reader refuses a higher one."""

@@ -66,7 +66,7 @@ def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **
 
 
 def _build(name: str, project: Any, root: Path, console: Console, *, threads: int, keep_going: bool) -> list[Any]:
-    from edgec.build import build_target
+    from edgec.assemble import build_target
     from edgec.cli.tables import gate_table, measurement_table
 
     began = time.monotonic()

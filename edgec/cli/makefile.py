@@ -6,10 +6,8 @@ from pathlib import Path
 
 import click
 
-import edgec
-
 
 @click.command()
 def command() -> None:
     """Print the path of edgec.mk, for `include $(shell edgec makefile)`."""
-    click.echo(Path(edgec.__file__).with_name("edgec.mk"))
+    click.echo(Path(__file__).parents[1] / "edgec.mk")

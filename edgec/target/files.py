@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import edgec
 from edgec.errors import TargetError
 from edgec.toml_source import KeyPath, TomlSource, read_toml, suggest
 
-BUILT_IN = Path(edgec.__file__).parent / "targets"
+BUILT_IN = Path(__file__).parents[1] / "targets"
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 from edgec.backend.protocol import Artifact, OpRecord, RuntimeSpec
 from edgec.backend.registry import package_version
 from edgec.errors import EdgecError
+from edgec.machine import Machine
 from edgec.model.spec import Array
 from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric, agreeing, class_count
 from edgec.verify.outputs import Outputs, first_output, open_outputs
-from edgec.verify.records import Latency, Machine, Measurement
+from edgec.verify.records import Latency, Measurement
 from edgec.verify.statistics import wilson
 from edgec.worker import WorkerResult
 

@@ -8,19 +8,10 @@ from pydantic import Field
 
 from edgec.backend.protocol import OpRecord
 from edgec.frozen import Frozen
+from edgec.machine import Machine
 
 MayBeInfinite = Annotated[float, Field(strict=False)]
 """A float that may be infinite: JSON has it as the text ``Infinity``, which only lax validation reads back."""
-
-
-class Machine(Frozen):
-    """The machine a measurement was made on."""
-
-    arch: str
-    cpu: str
-    features: tuple[str, ...]
-    """ISA features, by the names that device files use."""
-    cores: int
 
 
 class MetricResult(Frozen):

@@ -2,9 +2,8 @@
 
 import pytest
 
-from edgec.machine import describe, host_machine, matches
+from edgec.machine import Machine, describe, host_machine, matches
 from edgec.target.spec import ISA_FEATURES, Device
-from edgec.verify.records import Machine
 
 PI4 = """processor\t: 0
 Features\t: fp asimd evtstrm crc32 cpuid

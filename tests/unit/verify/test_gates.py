@@ -4,10 +4,11 @@ import math
 
 import pytest
 
+from edgec.machine import Machine
 from edgec.project.spec import Gates
 from edgec.target.spec import Budget, Device, Emit, Target
 from edgec.verify.gates import judge
-from edgec.verify.records import GateResult, Latency, Machine, Measurement, MetricResult, OutputFidelity
+from edgec.verify.records import GateResult, Latency, Measurement, MetricResult, OutputFidelity
 
 ISA = frozenset({"neon"})
 FACTS = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
