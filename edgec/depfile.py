@@ -11,13 +11,19 @@ from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 
 
-def dependencies(project: Project, root: Path, target_files: Iterable[Path]) -> tuple[Path, ...]:
+def dependencies(project: Project, root: Path, target_files: Iterable[Path], *, calibrated: bool) -> tuple[Path, ...]:
     """Every file that a bundle is made from: model, weights, data, metric, target, device, edgec.toml.
 
     Folders of data stand for themselves and for every file below them.
+
+    Args:
+        project: what is built, with paths relative to `root`.
+        root: the project's folder.
+        target_files: the target's own file, those it extends, its device's.
+        calibrated: whether the target uses calibration data.
     """
     named = [project.model.path, project.model.weights]
-    for data in (project.calibration, project.evaluation):
+    for data in (project.calibration if calibrated else None, project.evaluation):
         if data is not None:
             named.append(data.data)
             if data.labels and (root / data.labels).is_file():

@@ -13,8 +13,10 @@ from edgec.cli.options import project_of, project_options, targets_of
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgec.errors import EdgecError
     from edgec.execute import BuildResult
     from edgec.plan import Plan
+    from edgec.project.spec import Project
 
 LOG_WIDTH = 160
 """Columns of tables that go to a file or a pipe, as in CI."""
@@ -36,36 +38,47 @@ def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **
     """
     from rich.console import Console
 
-    from edgec.depfile import dependencies, write_depfile
+    from edgec.depfile import write_depfile
     from edgec.errors import EdgecError
     from edgec.log import terminal
-    from edgec.target.load import load_target
 
     project = project_of(root, given)
     names = targets_of(project, root)
     errors: list[EdgecError] = []
+    finished: list[str] = []
     with terminal() as stream:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         for name in names:
             try:
                 errors += _build(name, project, root, console, threads=threads, keep_going=keep_going)
+                finished.append(name)
             except EdgecError as error:
                 if not keep_going or (name == names[-1] and not errors):
                     raise
                 errors.append(error)
     if depfile is not None:
-        out = root / project.build.out
-        rules = [
-            (out / name / "manifest.json", dependencies(project, root, load_target(name, root).files)) for name in names
-        ]
-        write_depfile(depfile, rules)
+        write_depfile(depfile, [_rule(name, project, root) for name in finished])
     for other in errors[1:]:
         click.echo(f"edgec: error: {other}", err=True)
     if errors:
         raise errors[0]
 
 
-def _build(name: str, project: Any, root: Path, console: Console, *, threads: int, keep_going: bool) -> list[Any]:
+def _rule(name: str, project: Project, root: Path) -> tuple[Path, tuple[Path, ...]]:
+    """A bundle's manifest and what it depends on."""
+    from edgec.depfile import dependencies
+    from edgec.plan import make_plan
+    from edgec.target.load import load_target
+
+    target = load_target(name, root)
+    calibrated = make_plan(target, project).calibration_samples is not None
+    manifest = root / project.build.out / name / "manifest.json"
+    return manifest, dependencies(project, root, target.files, calibrated=calibrated)
+
+
+def _build(
+    name: str, project: Project, root: Path, console: Console, *, threads: int, keep_going: bool
+) -> list[EdgecError]:
     from edgec.assemble import build_target
     from edgec.cli.tables import gate_table, measurement_table
 
@@ -94,4 +107,4 @@ def _build(name: str, project: Any, root: Path, console: Console, *, threads: in
         console.print(f"  {item.subject}: {item.state}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{name}: done in {time.monotonic() - began:.0f} s, bundle:", highlight=False)
     click.echo(bundle.path)
-    return list(bundle.failures)
+    return bundle.failures

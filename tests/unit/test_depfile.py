@@ -43,9 +43,11 @@ def test_dependencies_are_everything_a_bundle_is_made_from(tmp_path: Path, monke
         '[model]\npath = "model.py:load"\nweights = "w.pt"\n[calibration]\ndata = "photos"\n'
         '[evaluation]\ndata = "data.py:evaluation"\nmetric = "metric.py:f1"\nlabels = "y.npy"\n'
     )
-    found = dependencies(load_project(tmp_path), tmp_path, [tmp_path / "targets" / "t.toml"])
+    found = dependencies(load_project(tmp_path), tmp_path, [tmp_path / "targets" / "t.toml"], calibrated=True)
     names = {str(path) for path in found}
     assert names == {
         "edgec.toml", "model.py", "w.pt", "photos", "photos/cat", "photos/cat/1.png", "data.py", "metric.py", "y.npy",
         "targets/t.toml",
     }  # fmt: skip
+    without = dependencies(load_project(tmp_path), tmp_path, [], calibrated=False)
+    assert names - {str(path) for path in without} == {"photos", "photos/cat", "photos/cat/1.png", "targets/t.toml"}
