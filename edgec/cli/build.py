@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def _rule(name: str, project: Project, root: Path) -> tuple[Path, tuple[Path, ..
 
 def _build(
     name: str, project: Project, root: Path, console: Console, *, threads: int, keep_going: bool
-) -> list[EdgecError]:
+) -> Sequence[EdgecError]:
     from edgec.assemble import build_target
     from edgec.cli.tables import gate_table, measurement_table
 
