@@ -11,6 +11,8 @@ from pathlib import Path
 import filelock
 import pytest
 
+from .command import edgec
+
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 SOURCES = ("model.py", "train.py", "edgec.toml")
 
@@ -34,3 +36,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(trained: Path, tmp_path: Path) -> Path:
     """A private copy of the trained example."""
     return shutil.copytree(trained, tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def rpi4_bundle(trained: Path) -> Path:
+    """The digits bundle for rpi4-int8, all artifacts; for reading only."""
+    out = trained.parent / "rpi4"
+    bundle = out / "rpi4-int8"
+    with filelock.FileLock(trained.parent / "rpi4.lock"):
+        if not bundle.exists():
+            run = edgec("build", "--target", "rpi4-int8", "--out", str(out), cwd=trained)
+            assert run.code == 0, run.errors
+    return bundle
