@@ -37,6 +37,11 @@ class TomlSource:
     values: dict[str, Any]
     lines: Mapping[KeyPath, int]
 
+    def place_of(self, key: KeyPath) -> str:
+        """``file:line`` of `key` or of what encloses it; the file alone when nothing of it is written there."""
+        line = self.line_of(key)
+        return f"{self.path}:{line}" if line else str(self.path)
+
     def line_of(self, key: KeyPath) -> int | None:
         """Line of `key`, or of the nearest enclosing table that stands in this file."""
         for length in range(len(key), 0, -1):
@@ -106,8 +111,7 @@ def validate(record: type[T], source: TomlSource, values: Mapping[str, Any], err
 
 def _explain(record: type[BaseModel], source: TomlSource, problem: Any) -> str:
     location: KeyPath = tuple(part for part in problem["loc"] if not str(part).startswith("function-"))
-    line = source.line_of(location)
-    place = f"{source.path}:{line}" if line else str(source.path)
+    place = source.place_of(location)
     key = ".".join(str(part) for part in location)
     kind = problem["type"]
     if kind == "extra_forbidden":

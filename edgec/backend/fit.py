@@ -24,6 +24,9 @@ def check_possible(resolved: ResolvedTarget) -> None:
         if reasons := backend.reasons_against(target, emit):
             raise TargetError(f"emit.{index}: {emit.backend}: {'; '.join(reasons)}", where=place)
         known = [runtime.name for runtime in backend.runtimes(target, emit)]
+        if emit.runtimes == ():
+            hint = f"leave it out for all of {', '.join(known)}"
+            raise TargetError(f"emit.{index}.runtimes: empty: nothing would be verified", where=place, hint=hint)
         for name in emit.runtimes or ():
             if name not in known:
                 hint = suggest(name, known) or f"runtimes: {', '.join(known)}"

@@ -129,9 +129,10 @@ def _write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def _requirements(artifacts: Sequence[HarnessArtifact]) -> str:
-    """The primary artifact's first runtime; what the others need stands in comments."""
+    """NumPy and the primary artifact's first runtime; what the others need stands in comments."""
     names = list(dict.fromkeys(name for item in artifacts for name in item.runtimes))
-    lines = [_pin("numpy"), *(_pin(name) for name in names[:1])]
+    # not the build's NumPy: a board's Python may be older or newer than any that this version has wheels for
+    lines = ["numpy<2" if names[:1] == ["tflite-runtime"] else "numpy", *(_pin(name) for name in names[:1])]
     if names[1:]:
         lines += ["# for the other artifacts and runtimes of this bundle:", *(f"# {_pin(name)}" for name in names[1:])]
     return "\n".join(lines) + "\n"

@@ -54,8 +54,12 @@ def list_targets(root: Path) -> tuple[TargetSummary, ...]:
 
 def _summary(name: str, file: Path, root: Path) -> TargetSummary:
     values, _, _ = merged_values(file, root)
-    emits = values.get("emit", ())
-    backends = tuple(str(item.get("backend", "?")) for item in emits if isinstance(item, dict))
+    emits = values.get("emit")
+    backends = tuple(
+        str(item.get("backend", "?"))
+        for item in (emits if isinstance(emits, list) else ())  # a wrong type is told by whoever loads the target
+        if isinstance(item, dict)
+    )
     text = str(values.get("description", ""))
     return TargetSummary(name, str(values.get("device", "?")), str(values.get("precision", "?")), backends, text, file)
 
@@ -80,10 +84,18 @@ def merged_values(file: Path, root: Path) -> tuple[dict[str, Any], dict[KeyPath,
             if not (isinstance(value, dict) and isinstance(values.get(key), dict)):
                 origins = {path: place for path, place in origins.items() if path[0] != key}
         values = _merge(values, own)
-        origins |= {key: f"{source.path}:{line}" for key, line in source.lines.items() if key[0] != "extends"}
+        origins |= {key: source.place_of(key) for key in keys_in(own)}
     if "name" in chain[0].values:
         values["name"] = chain[0].values["name"]
     return values, origins, tuple(source.path for source in chain)
+
+
+def keys_in(value: Any, above: KeyPath = ()) -> Iterator[KeyPath]:
+    """Every key that is written in a value, also those of inline tables, which share their table's line."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*above, key)
+        yield from keys_in(item, (*above, key))
 
 
 def _chain(file: Path, root: Path) -> Iterator[TomlSource]:
@@ -102,7 +114,7 @@ def _chain(file: Path, root: Path) -> Iterator[TomlSource]:
 
 
 def _parent_of(source: TomlSource, parent: object, root: Path) -> Path:
-    place = f"{source.path}:{source.line_of(('extends',))}"
+    place = source.place_of(("extends",))
     if not isinstance(parent, str):
         raise TargetError("extends: wrong type; write the name of a target", where=place)
     if parent == source.path.stem and (BUILT_IN / source.path.name).exists() and source.path.parent != BUILT_IN:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.errors import TargetError
-from edgec.target.files import file_of, merged_values, search_path
+from edgec.target.files import file_of, keys_in, merged_values, search_path
 from edgec.target.spec import Device, Target
 from edgec.toml_source import KeyPath, TomlSource, read_toml, suggest, validate
 
@@ -24,11 +24,20 @@ class ResolvedTarget:
 
     def origin(self, dotted: str) -> str:
         """Where the value of a dotted key stands: ``targets/rpi4-int8.toml:3``, or ``default``."""
-        key: KeyPath = tuple(int(part) if part.isdigit() else part for part in dotted.split("."))
+        return self.origins.get(tuple(int(part) if part.isdigit() else part for part in dotted.split(".")), "default")
+
+
+@dataclass(frozen=True)
+class _Merged(TomlSource):
+    """Values out of several files, so that an error names the file that holds the wrong one."""
+
+    origins: Mapping[KeyPath, str]
+
+    def place_of(self, key: KeyPath) -> str:
         for length in range(len(key), 0, -1):
             if key[:length] in self.origins:
-                return self.origins[key[:length]] if length == len(key) or isinstance(key[-1], int) else "default"
-        return "default"
+                return self.origins[key[:length]]
+        return str(self.path)
 
 
 def load_target(name: str, root: Path) -> ResolvedTarget:
@@ -50,30 +59,28 @@ def resolve_file(file: Path, root: Path) -> ResolvedTarget:
     """Load, merge and validate one target file."""
     values, origins, files = merged_values(file, root)
     name = values.setdefault("name", file.stem)
-    source = TomlSource(file, values, _lines_in(file, origins))
+    source = _Merged(file, values, {}, origins)
     if name != file.stem:
         raise TargetError(f'name: "{name}" is not the name of the file', where=str(file), hint=f'name = "{file.stem}"')
     device_name = values.get("device")
     if not isinstance(device_name, str):
-        raise TargetError('device: missing or not text; write device = "rpi4"', where=str(file))
+        hint = 'write the name of a device: device = "rpi4"'
+        raise TargetError("device: missing or not text", where=source.place_of(("device",)), hint=hint)
     device_file, device, device_origins = _device(device_name, source, root)
     target = validate(Target, source, {**values, "device": device.model_dump(mode="json")}, TargetError)
     return ResolvedTarget(target, {**origins, **device_origins}, (*files, device_file))
 
 
-def _lines_in(file: Path, origins: Mapping[KeyPath, str]) -> dict[KeyPath, int]:
-    return {
-        key: int(place.rpartition(":")[2]) for key, place in origins.items() if place.rpartition(":")[0] == str(file)
-    }
-
-
 def _device(name: str, source: TomlSource, root: Path) -> tuple[Path, Device, dict[KeyPath, str]]:
     files = {file.stem: file for folder in reversed(search_path(root)) for file in (folder / "devices").glob("*.toml")}
     if name not in files:
-        line = source.line_of(("device",))
         hint = suggest(name, files) or f"devices: {', '.join(sorted(files))}"
-        raise TargetError(f'device: no device is called "{name}"', where=f"{source.path}:{line}", hint=hint)
+        raise TargetError(f'device: no device is called "{name}"', where=source.place_of(("device",)), hint=hint)
     device = read_toml(files[name], TargetError)
+    stated = device.values.get("name", name)
+    if stated != name:
+        place = device.place_of(("name",))
+        raise TargetError(f'name: "{stated}" is not the name of the file', where=place, hint=f'name = "{name}"')
     record = validate(Device, device, {"name": name, **device.values}, TargetError)
-    origins: dict[KeyPath, str] = {("device", *key): f"{files[name]}:{line}" for key, line in device.lines.items()}
+    origins: dict[KeyPath, str] = {("device", *key): device.place_of(key) for key in keys_in(device.values)}
     return files[name], record, origins

@@ -87,7 +87,7 @@ class Emit(Frozen):
     engine: str | None = None
     """Kernel library within the backend (fbgemm: ``auto``, ``fbgemm``, ``x86``, ``onednn``); None: its default."""
     runtimes: tuple[str, ...] | None = None
-    """Runtimes that the artifact must be right in; None: every one the backend has for this device."""
+    """Runtimes that the artifact must be right in, at least one; None: every one the backend has for this device."""
 
 
 class QuantSpec(Frozen):

@@ -310,7 +310,7 @@ def describe_state() -> dict[str, Any]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    partial = path.with_name(".%s.%d.partial" % (path.name, os.getpid()))
+    partial = path.parent / (".%s.%d.partial" % (path.name, os.getpid()))
     try:
         with partial.open("w", encoding="utf-8") as stream:
             stream.write(json.dumps(result, indent=1, sort_keys=True) + "\n")
