@@ -1,0 +1,86 @@
+"""Backends by name: built-in ones, a third party's, and those that do not load."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgec.backend.protocol import Package
+from edgec.backend.registry import (
+    BUILT_IN,
+    backend_names,
+    get_backend,
+    missing_packages,
+    package_version,
+    require_packages,
+)
+from edgec.errors import BackendUnavailableError, TargetError
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, *rows: str) -> None:
+    """A distribution with entry points, as pip would leave it in `folder`."""
+    info = folder / "acme_backend-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-backend\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[edgec.backends]\n" + "".join(f"{row}\n" for row in rows))
+    source = (
+        "from edgec.backends.onnxruntime.backend import OnnxRuntimeBackend\nBACKEND = OnnxRuntimeBackend(name='acme')\n"
+    )
+    (folder / "acme_backend_module.py").write_text(source)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "acme_backend_module", raising=False)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_backends_load(name: str) -> None:
+    assert get_backend(name).name == name
+    assert get_backend(name) is get_backend(name)
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    with pytest.raises(TargetError) as caught:
+        get_backend("tflit")
+    assert caught.value.hint == 'did you mean "tflite"?'
+    with pytest.raises(TargetError) as caught:
+        get_backend("zzz")
+    assert caught.value.hint.startswith("backends: fbgemm, qnnpack")
+
+
+def test_a_third_partys_backend_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "acme = acme_backend_module:BACKEND")
+    assert backend_names() == (*BUILT_IN, "acme")
+    assert get_backend("acme").name == "acme"
+    assert package_version("acme-backend") == "1.2"
+
+
+def test_an_entry_point_that_does_not_load_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "acme = acme_backend_module:NOTHING")
+    with pytest.raises(BackendUnavailableError) as caught:
+        get_backend("acme")
+    assert 'entry point of backend "acme" does not load' in caught.value.what
+    assert caught.value.where == "acme_backend_module:NOTHING"
+
+
+def test_a_second_backend_of_one_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "tflite = acme_backend_module:BACKEND")
+    with pytest.raises(TargetError, match='"tflite" is registered twice'):
+        backend_names()
+
+
+def test_missing_packages_are_told_with_what_installs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = get_backend("onnxruntime")
+    require_packages(backend)
+    assert missing_packages(backend) == ()
+    gone = Package(distribution="edgec-no-such-package", purpose="run")
+    more = type(backend)(packages=(*backend.packages, gone))  # type: ignore[call-arg]
+    assert missing_packages(more) == ("edgec-no-such-package",)
+    with pytest.raises(BackendUnavailableError) as caught:
+        require_packages(more)
+    assert "not installed: edgec-no-such-package" in str(caught.value)
+    assert "pip install 'edgec[onnx]'" in caught.value.hint
+    core = type(backend)(packages=(gone,), extra="")  # type: ignore[call-arg]
+    with pytest.raises(BackendUnavailableError) as caught:
+        require_packages(core)
+    assert caught.value.hint == "pip install edgec-no-such-package"

@@ -1,0 +1,93 @@
+"""What a build of a target will do, as values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgec.errors import ProjectError, TargetError
+from edgec.plan import make_plan, record
+from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
+from edgec.target.load import ResolvedTarget, load_target
+
+MODEL = ModelSpec(path="model.py:Net")
+EVALUATION = EvaluationSpec(data="e.npz")
+COMPLETE = Project(model=MODEL, calibration=CalibrationSpec(data="c.npz"), evaluation=EVALUATION)
+
+
+def built_in(name: str) -> ResolvedTarget:
+    return load_target(name, Path("nowhere"))
+
+
+def own(root: Path, emit: str, more: str = "") -> ResolvedTarget:
+    (root / "targets").mkdir(exist_ok=True)
+    (root / "targets" / "mine.toml").write_text(f'device = "rpi4"\nprecision = "int8"\n{more}\n[[emit]]\n{emit}\n')
+    return load_target("mine", root)
+
+
+def test_a_plan_follows_the_targets_order() -> None:
+    plan = make_plan(built_in("rpi4-int8"), COMPLETE)
+    assert [(item.index, item.backend.name, item.file) for item in plan.emits] == [
+        (0, "tflite", "model.tflite"),
+        (1, "qnnpack", "model.qnnpack.pt"),
+        (2, "onnxruntime", "model.onnx"),
+    ]
+    assert plan == make_plan(built_in("rpi4-int8"), COMPLETE)
+    assert plan != make_plan(built_in("rpi4-fp32"), COMPLETE)
+
+
+def test_calibration_samples_are_the_projects_or_the_targets() -> None:
+    assert make_plan(built_in("rpi4-int8"), COMPLETE).calibration_samples == 256
+    stated = COMPLETE.model_copy(update={"calibration": CalibrationSpec(data="c.npz", samples=12)})
+    assert make_plan(built_in("rpi4-int8"), stated).calibration_samples == 12
+    for name in ("rpi4-fp32", "rpi4-fp16", "rpi4-int8-dynamic"):
+        assert make_plan(built_in(name), stated).calibration_samples is None
+
+
+@pytest.mark.parametrize(
+    ("project", "words", "hint"),
+    [
+        (Project(evaluation=EVALUATION), "no model is named", "edgec build MODEL"),
+        (Project(model=MODEL), "no evaluation data is named", "--evaluate DATA"),
+        (Project(model=MODEL, evaluation=EVALUATION), "which rpi4-int8 needs for static int8", "--calibration DATA"),
+    ],
+)
+def test_what_the_project_lacks_is_told(project: Project, words: str, hint: str) -> None:
+    with pytest.raises(ProjectError) as caught:
+        make_plan(built_in("rpi4-int8"), project)
+    assert words in caught.value.what
+    assert hint in caught.value.hint
+
+
+def test_float_targets_need_no_calibration() -> None:
+    project = Project(model=MODEL, evaluation=EVALUATION)
+    assert make_plan(built_in("rpi4-fp32"), project).emits
+
+
+def test_an_impossible_target_is_refused_before_the_project_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="fbgemm is for x86_64"):
+        make_plan(own(tmp_path, 'backend = "fbgemm"'), Project())
+
+
+def test_stated_runtimes_are_the_ones_verified(tmp_path: Path) -> None:
+    plan = make_plan(own(tmp_path, 'backend = "tflite"\nruntimes = ["tflite-runtime"]'), COMPLETE)
+    assert [(item.name, item.judged) for item in plan.emits[0].runtimes] == [("tflite-runtime", True)]
+    plan = make_plan(own(tmp_path, 'backend = "tflite"'), COMPLETE)
+    assert [item.name for item in plan.emits[0].runtimes] == ["ai-edge-litert", "tflite-runtime"]
+
+
+def test_a_plan_as_data(tmp_path: Path) -> None:
+    plan = make_plan(own(tmp_path, 'backend = "onnxruntime"', "[prune]\namount = 0.25\nround_to = 4"), COMPLETE)
+    told = json.loads(record(plan).model_dump_json())
+    assert told["calibration_samples"] == 256
+    assert told["portable"][-1] == {"name": "prune-channels", "options": {"amount": 0.25, "round_to": 4}}
+    (artifact,) = told["artifacts"]
+    assert (artifact["file"], artifact["backend"], artifact["runtimes"]) == (
+        "model.onnx",
+        "onnxruntime",
+        ["onnxruntime"],
+    )
+    assert [step["name"] for step in artifact["passes"]] == [step.name for step in plan.emits[0].passes]
+    assert artifact["passes"]
