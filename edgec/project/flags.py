@@ -34,6 +34,12 @@ class Flag:
     kind: Kind
 
     @property
+    def form(self) -> str | None:
+        """How its value is written, where that is not plain."""
+        forms: dict[Kind, str] = {"numbers": "N[,N...]", "arguments": "NAME=VALUE", "inputs": "NAME:1x3x8x8[:DTYPE]"}
+        return forms.get(self.kind)
+
+    @property
     def repeated(self) -> bool:
         """Whether the flag may stand several times."""
         return self.kind in ("texts", "arguments", "inputs")

@@ -50,6 +50,9 @@ class Preprocess(Frozen):
     std: tuple[float, ...] | None = _key("--std", "divide by; one value, or one per channel")
 
 
+_ARRAYS = "model input = array name in an npz; needed when they differ and there are several"
+
+
 class DataSpec(Frozen):
     """``[calibration]`` or ``[evaluation]``: a set of samples."""
 
@@ -58,7 +61,7 @@ class DataSpec(Frozen):
     )
     inputs: dict[str, str] = Field(
         default_factory=dict,
-        description="model input -> array name in an npz; needed when they differ and there are several",
+        description=_ARRAYS,
     )
     labels: str | None = Field(
         None, description='array name of the labels in an npz (default: "y" or "labels" if present), or a .npy file'
@@ -71,6 +74,9 @@ class CalibrationSpec(DataSpec):
     data: str = Field(
         description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--calibration"}
     )
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--calibration-array"}
+    )
     labels: str | None = _key("--calibration-labels", "labels of the calibration set, for class balance")
     samples: int | None = _key(
         "--calibration-samples", "samples to draw, balanced by class (default: the target's)", ge=1
@@ -81,6 +87,9 @@ class EvaluationSpec(DataSpec):
     """``[evaluation]``: the held-out samples that artifacts are judged on."""
 
     data: str = Field(description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--evaluate"})
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--evaluate-array"}
+    )
     labels: str | None = _key("--labels", "labels of the evaluation set")
     samples: int | None = _key("--evaluate-samples", "use at most this many, balanced by class (default: all)", ge=1)
     metric: str = _key("--metric", "auto, top1, agreement, sqnr, or a Python entry file.py:function", "auto")

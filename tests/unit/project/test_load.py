@@ -7,6 +7,7 @@ import pytest
 from edgec.errors import ProjectError, UsageError
 from edgec.project.flags import flags
 from edgec.project.load import load_project, split_entry
+from edgec.project.spec import BuildSpec, CalibrationSpec, EvaluationSpec, Gates, ModelSpec, Preprocess, Project
 
 TOML = """
 [model]
@@ -68,8 +69,18 @@ def test_a_bad_flag_value_is_told_as_such(tmp_path: Path) -> None:
         load_project(project_folder(tmp_path), {("gates", "max_drop"): -1.0})
 
 
-def test_every_scalar_key_has_a_flag_of_its_own() -> None:
+def test_every_key_has_a_flag_of_its_own() -> None:
     found = list(flags())
+    tables = {
+        "model": ModelSpec,
+        "preprocess": Preprocess,
+        "calibration": CalibrationSpec,
+        "evaluation": EvaluationSpec,
+        "gates": Gates,
+        "build": BuildSpec,
+    }
+    assert set(tables) == set(Project.model_fields)
+    assert {flag.key for flag in found} == {(name, key) for name, spec in tables.items() for key in spec.model_fields}
     names = [flag.flag for flag in found]
     assert len(set(names)) == len(names)
     assert {"MODEL", "--calibration", "--evaluate", "--max-drop", "--target", "--metric", "--divide"} <= set(names)
