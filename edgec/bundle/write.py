@@ -93,7 +93,8 @@ def is_digested(relative: str) -> bool:
     if relative in {MANIFEST, MEASUREMENTS, REPORT}:
         return False
     folder, _, name = relative.rpartition("/")
-    return not (folder == "bench" and name.startswith("result") and name.endswith(".json"))
+    partial = name.startswith(".result") and name.endswith(".partial")  # left by a harness that was killed
+    return not (folder == "bench" and (partial or (name.startswith("result") and name.endswith(".json"))))
 
 
 def digest_folder(folder: Path) -> dict[str, FileRecord]:

@@ -1,0 +1,113 @@
+"""A manifest as a build makes it, for the tests of bundle, harness and report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
+from edgec.bundle.manifest import Manifest, accuracy_of
+from edgec.bundle.write import digest_file
+from edgec.dataset.spool import SpoolInfo
+from edgec.machine import Machine
+from edgec.model.spec import ModelSource, TensorSpec
+from edgec.passes.contract import Coverage
+from edgec.plan import make_plan, record
+from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
+from edgec.target.load import load_target
+from edgec.verify.records import GateResult, Latency, Measurement, MetricResult, OutputFidelity
+
+PROJECT = Project(
+    model=ModelSpec(path="model.py:Net"),
+    calibration=CalibrationSpec(data="c.npz"),
+    evaluation=EvaluationSpec(data="e.npz"),
+)
+
+
+@pytest.fixture(scope="session")
+def make_measurement() -> Callable[..., Measurement]:
+    """A measurement of ``model.onnx``; keywords replace fields."""
+
+    def make(**fields: Any) -> Measurement:
+        metric = MetricResult(
+            name="top1", unit="points", float_value=97.25, value=96.5, drop=0.75, drop_low=-0.25, drop_high=1.75,
+            interval="paired bootstrap", samples=400,
+        )  # fmt: skip
+        plain: dict[str, Any] = {
+            "artifact": "model.onnx",
+            "backend": "onnxruntime",
+            "runtime": "onnxruntime",
+            "runtime_version": "1.2.3",
+            "judged": True,
+            "machine": Machine(arch="x86_64", cpu="test cpu", features=("avx2",), cores=2),
+            "size_bytes": 2048,
+            "samples": 400,
+            "metric": metric,
+            "agreement": 0.985,
+            "agreement_low": 0.97,
+            "fidelity": (OutputFidelity(output="y", sqnr_db=33.25, max_abs_error=0.5),),
+            "ops": tuple(OpRecord(name=f"n{index}", op="Conv", dtype="int8") for index in range(3)),
+            "latency": Latency(p50_ms=1.125, p90_ms=1.5, runs=50, threads=1),
+            "peak_rss_mb": 81.0,
+        }
+        return Measurement(**{**plain, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_manifest(make_measurement: Callable[..., Measurement]) -> Callable[..., Manifest]:
+    """The manifest of a bundle in folder `folder`, whose artifacts lie there already; keywords replace fields."""
+
+    def make(folder: Path, *artifacts: Artifact, target: str = "x86-64-int8", **fields: Any) -> Manifest:
+        resolved = load_target(target, folder)
+        info = SpoolInfo(
+            inputs=(TensorSpec(name="x", shape=(1, 4), dtype="float32"),),
+            samples=400,
+            has_labels=True,
+            content_digest="1" * 64,
+            origin="e.npz",
+            notes=("labels: y",),
+        )
+        records = []
+        for artifact in artifacts:
+            file = digest_file(folder / artifact.file)
+            records.append({"artifact": artifact, "sha256": file.sha256, "size": file.size, "passes": ()})
+        plain: dict[str, Any] = {
+            "edgec": "0.1.0",
+            "target": resolved.target,
+            "target_digest": resolved.target.digest(),
+            "source": ModelSource(format="python", path="model.py", sha256="0" * 64, entry="Net"),
+            "calibration": info,
+            "evaluation": info,
+            "plan": record(make_plan(resolved, PROJECT)).model_dump(mode="json"),
+            "artifacts": tuple(records),
+            "coverage": (Coverage(subject="conv1", state="float32", reason="its weights are shared"),),
+            "gates": (
+                GateResult(
+                    gate="max_drop", artifact="model.onnx", runtime="onnxruntime", limit=1.0, value=0.75, state="met",
+                    margin=0.25, reason="as measured", default=True,
+                ),
+            ),
+            "accuracy": (accuracy_of(make_measurement()),),
+            "toolchain": {"python": "3.11.7", "onnx": "1.2.3"},
+        }  # fmt: skip
+        return Manifest.model_validate({**plain, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plain_artifact() -> Artifact:
+    """``model.onnx``: one input, one output."""
+    return Artifact(
+        backend="onnxruntime",
+        format="onnx",
+        file="model.onnx",
+        precision="int8",
+        inputs=(TensorBinding(name="x", artifact_name="x", shape=(1, 4), dtype="float32"),),
+        outputs=(TensorBinding(name="y", artifact_name="y_q", shape=(1, 2), dtype="float32", step=0.125),),
+    )
