@@ -5,7 +5,8 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
 if command -v sha256sum >/dev/null 2>&1; then
-    if ! (cd "$here/.." && sha256sum -c SHA256SUMS >/dev/null); then
+    if ! told=$(cd "$here/.." && sha256sum -c SHA256SUMS 2>&1); then
+        printf '%s\n' "$told" | grep -v ': OK$' >&2 || true
         echo "run.sh: the bundle is not as it was built; copy it again" >&2
         exit 2
     fi
