@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgec.target.spec import Device, QuantSpec
+from edgec.backends.torch_quant.kernels import ReducedRange, saturates
 
 if TYPE_CHECKING:
     from torch.ao.quantization import QConfigMapping
 
 Observer = Literal["minmax", "histogram"]
 Granularity = Literal["per-channel", "per-tensor"]
-
-
-def reduced_weights(device: Device, quantize: QuantSpec, engine: str) -> bool:
-    """Whether weights get 7 bits.
-
-    x86 kernels without VNNI add pairs of products in int16, which overflows with 8-bit weights; qnnpack's do not.
-    """
-    if quantize.reduced_range != "auto":
-        return quantize.reduced_range == "yes"
-    return engine != "qnnpack" and device.arch == "x86_64" and not device.has_int8_dot_product
 
 
 def static_mapping(observer: Observer, weights: Granularity, reduced: bool) -> QConfigMapping:
