@@ -1,0 +1,195 @@
+"""The report shows all that was measured and all that was not done, and is safe to open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgec.backend.protocol import Artifact, OpRecord
+from edgec.bundle.manifest import Manifest, PassTime
+from edgec.model.spec import ModelSource
+from edgec.passes.contract import Coverage
+from edgec.report.html import render_report
+from edgec.verify.records import GateResult, Measurement, OutputFidelity
+
+HOSTILE = "<script>alert('x')</script>\"><b>&amp;"
+
+
+class Reader(HTMLParser):
+    """Tags, attributes and the text of each table row."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str | None]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.in_row = False
+        self.feed(page)
+        self.close()
+        self.rows = [[" ".join(cell.split()) for cell in row] for row in self.rows]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag == "tr":
+            self.rows.append([])
+            self.in_row = True
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_row = self.in_row and tag not in ("tr", "table")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.in_row and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.onnx").write_bytes(bytes(2048))
+    return tmp_path
+
+
+def gate(**fields: Any) -> GateResult:
+    plain = {"gate": "max_drop", "artifact": "model.onnx", "runtime": "onnxruntime", "limit": 1.0, "value": 0.75}
+    return GateResult.model_validate({**plain, "state": "met", "margin": 0.25, **fields})
+
+
+def test_what_was_measured(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    manifest = make_manifest(folder, plain_artifact)
+    page = Reader(render_report(manifest, [make_measurement()]))
+    assert page.rows[1] == [
+        "model.onnx", "onnxruntime 1.2.3", "2.0", "top1, %", "97.25", "96.50", "0.75 (-0.25 to 1.75)", "98.50 %",
+        "33.2", "1.125", "1.500", "81",
+    ]  # fmt: skip
+    assert ["x", "x", "float32", "1 x 4", "-"] in page.rows
+    assert ["y", "y_q", "float32", "1 x 2", "-"] in page.rows
+    assert ["3", "Conv", "int8", ""] in page.rows
+    assert "1 of 1 gates met" in page.text
+    for digest in (manifest.target_digest, manifest.source.sha256, manifest.artifacts[0].sha256):
+        assert digest in page.text
+
+
+def test_gates_coverage_and_failures_are_shown(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    unmeasured = gate(gate="latency_ms", limit=3.0, value=None, state="not measured", margin=None, reason="other CPU")
+    gaps = (
+        Coverage(subject="conv1", state="float32", reason="its weights are shared"),
+        Coverage(subject="model.tflite", state="not built", reason="no such op"),
+    )
+    manifest = make_manifest(folder, plain_artifact, gates=(gate(default=True), unmeasured), coverage=gaps)
+    failed = make_measurement(
+        runtime="torch", failure="it crashed", metric=None, agreement=None, agreement_low=None, fidelity=(), ops=(),
+        latency=None, peak_rss_mb=None, judged=False,
+    )  # fmt: skip
+    page = Reader(render_report(manifest, [make_measurement(), failed]))
+    assert ["model.onnx", "torch 1.2.3 (not judged)", "2.0", "it crashed"] in page.rows
+    assert ["model.onnx", "onnxruntime", "max_drop (default)", "1.00", "0.75", "0.25", "met", ""] in page.rows
+    assert ["model.onnx", "onnxruntime", "latency_ms", "3.00", "-", "-", "not measured", "other CPU"] in page.rows
+    assert [list(gap.model_dump().values()) for gap in gaps] == [
+        row for row in page.rows if row[0] in ("conv1", "model.tflite")
+    ]
+    assert "1 of 2 gates met, 1 not measured" in page.text
+
+
+def test_ops_that_stayed_float_are_shown_with_their_reason(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    ops = (OpRecord(name="a", op="Softmax", dtype="float32", reason="no integer kernel"),)
+    exact = (OutputFidelity(output="y", sqnr_db=float("inf"), max_abs_error=0.0),)
+    measured = make_measurement(ops=ops, fidelity=exact, latency=None, peak_rss_mb=None, metric=None, agreement=None)
+    page = Reader(render_report(make_manifest(folder, plain_artifact), [measured]))
+    assert ["1", "Softmax", "float32", "no integer kernel"] in page.rows
+    assert page.rows[1][3:] == ["-", "-", "-", "-", "-", "inf", "-", "-", "-"]
+
+
+def test_passes_with_their_times(
+    folder: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact
+) -> None:
+    record = {"name": "fold", "options": {"amount": 0.5}, "state": "changed", "summary": "folded 4", "coverage": ()}
+    manifest = make_manifest(folder, plain_artifact)
+    (one,) = manifest.artifacts
+    passes = ({**record, "before": "a", "after": "b"}, {**record, "name": "other", "before": "b", "after": "b"})
+    listed = one.model_dump() | {"artifact": plain_artifact, "passes": passes}
+    manifest = Manifest.model_validate({**dict(manifest), "artifacts": (listed,)})
+    page = Reader(render_report(manifest, [], [PassTime(artifact="model.onnx", name="fold", seconds=1.25)]))
+    assert ["fold", "amount=0.5", "changed", "folded 4", "1.25"] in page.rows
+    assert ["other", "amount=0.5", "changed", "folded 4", "-"] in page.rows
+
+
+def test_nothing_to_tell(folder: Path, make_manifest: Callable[..., Manifest]) -> None:
+    manifest = make_manifest(folder, gates=(), coverage=(), calibration=None, evaluation=None, target="rpi4-fp32")
+    page = Reader(render_report(manifest, []))
+    assert "no gates were set" in page.text
+    assert "Nothing: every layer computes in the target's precision." in page.text
+
+
+def test_names_that_users_give_are_text_only(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    binding = plain_artifact.inputs[0].model_copy(update={"name": HOSTILE, "artifact_name": HOSTILE})
+    artifact = plain_artifact.model_copy(update={"inputs": (binding,), "engine": HOSTILE})
+    plain = make_manifest(folder)
+    assert plain.evaluation is not None
+    data = plain.evaluation.model_copy(update={"origin": HOSTILE, "notes": (HOSTILE,)})
+    manifest = make_manifest(
+        folder,
+        artifact,
+        source=ModelSource(format="python", path=HOSTILE, sha256="0", weights=HOSTILE, weights_sha256=HOSTILE),
+        evaluation=data,
+        calibration=data,
+        coverage=(Coverage(subject=HOSTILE, state=HOSTILE, reason=HOSTILE),),
+        gates=(gate(gate=HOSTILE, reason=HOSTILE),),
+        toolchain={HOSTILE: HOSTILE},
+    )
+    metric = make_measurement().metric
+    assert metric is not None
+    metric = metric.model_copy(update={"name": HOSTILE, "interval": HOSTILE})
+    ops = (OpRecord(name=HOSTILE, op=HOSTILE, dtype=HOSTILE, reason=HOSTILE),)
+    page = render_report(
+        manifest, [make_measurement(metric=metric, ops=ops), make_measurement(failure=HOSTILE, runtime=HOSTILE)]
+    )
+    assert "<script" not in page
+    assert "<b>" not in page
+    found = Reader(page)
+    assert found.tags.isdisjoint({"script", "b"})
+    assert found.text.count(HOSTILE) >= 18
+    assert ("title", HOSTILE) in found.attributes
+
+
+def test_the_page_needs_nothing_from_outside(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    text = render_report(make_manifest(folder, plain_artifact), [make_measurement()])
+    assert not re.search(r"https?://|//[a-z]|@import|url\(", text)
+    page = Reader(text)
+    assert {name for name, _ in page.attributes} <= {"lang", "charset", "name", "content", "class", "colspan", "title"}
+    assert page.tags.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form"})
+    assert text.startswith("<!doctype html>")
+    assert text == render_report(make_manifest(folder, plain_artifact), [make_measurement()])
