@@ -13,6 +13,7 @@ import ctypes
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,8 @@ Progress = Callable[[str], None]
 Task = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
 _PR_SET_PDEATHSIG = 1
+_ALMOST_FULL = 1 << 20
+"""Free bytes below which a failure is put down to the disk: toolchains leave truncated files without a word."""
 _NO_ANSWER = 74
 """Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
 
@@ -194,9 +197,18 @@ def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
 
 
 def _told(exc: BaseException) -> EdgecError:
+    """The error to tell; when the disk is full that is the cause, though toolchains tell it in words of their own."""
     if full := storage_failure(exc):
         return full
-    return exc if isinstance(exc, EdgecError) else EdgecError(str(exc))
+    told = exc if isinstance(exc, EdgecError) else EdgecError(str(exc))
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < _ALMOST_FULL:
+        return StorageError(
+            f"the disk is full ({free // 1024} KiB are free), and then: {told.what}",
+            where=told.where,
+            hint="free some space, or build elsewhere with --out",
+        )
+    return told
 
 
 def _main(request: Path, response: Path, send: int, parent: int) -> None:
