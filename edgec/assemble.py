@@ -151,7 +151,7 @@ def build_target(
         progress("write the bundle")
         manifest = _write(plan, result, scratch, destination)
     measurements = tuple(item for one in result.built for item in one.measurements)
-    return Bundle(destination, manifest, measurements, result.failures)
+    return Bundle(destination, manifest, measurements, tuple(item.error for item in result.failures))
 
 
 def _gate_error(failed: list[GateResult], target: str) -> GateError:
@@ -209,8 +209,9 @@ def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
 def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
     coverage = [item for one in result.built for item in one.artifact.coverage]
     coverage += [item for one in result.built for step in one.passes for item in step.coverage]
+    coverage += [Coverage(subject=item.file, state="not built", reason=item.error.what) for item in result.failures]
     coverage += [
-        Coverage(subject=error.where or "artifact", state="not built", reason=error.what) for error in result.failures
+        Coverage(subject=result.data.model.source.path, state="assumed", reason=note) for note in result.data.notes
     ]
     return Manifest(
         edgec=package_version("edgec") or "unknown",

@@ -63,23 +63,33 @@ class BuiltArtifact:
 
 
 @dataclass(frozen=True)
+class FailedArtifact:
+    """An artifact that `keep_going` went on without."""
+
+    file: str
+    error: EdgecError
+
+
+@dataclass(frozen=True)
 class BuildData:
     """What a build was made from."""
 
     model: FloatModel
     """As loaded, before any pass."""
+    notes: tuple[str, ...]
+    """What loading and tracing the model had to assume."""
     calibration: Spool | None
     evaluation: Spool
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made and measured; `failures` are the artifacts that `keep_going` went on without."""
+    """What a build made and measured."""
 
     data: BuildData
     built: tuple[BuiltArtifact, ...]
     gates: tuple[GateResult, ...]
-    failures: tuple[EdgecError, ...]
+    failures: tuple[FailedArtifact, ...]
 
 
 @contextmanager
@@ -133,24 +143,24 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     job.progress(f"run the float model on {len(evaluation)} samples")
     with captured(job.log):
         reference = float_outputs(loaded, evaluation, job.scratch / "float", job.threads)
-    portable = _transform(job, loaded, calibration)
+    portable, notes = _transform(job, loaded, calibration)
     judged = _Judged(evaluation, reference, metric, host_machine())
     built: list[BuiltArtifact] = []
-    failures: list[EdgecError] = []
+    failures: list[FailedArtifact] = []
     for item in plan.emits:
         try:
             artifact, records = _compile(job, item, calibration)
         except EdgecError as error:
             if not keep_going:
                 raise
-            failures.append(error)
+            failures.append(FailedArtifact(item.file, error))
             continue
         measurements = tuple(_verify(job, artifact, runtime, judged) for runtime in item.runtimes)
         built.append(BuiltArtifact(artifact, (*portable, *records), measurements))
     if not built:
-        raise failures[0]
+        raise failures[0].error
     gates = judge(project.gates, plan.target, [item for one in built for item in one.measurements])
-    data = BuildData(loaded, calibration, evaluation)
+    data = BuildData(loaded, notes, calibration, evaluation)
     return BuildResult(data, tuple(built), gates, tuple(failures))
 
 
@@ -186,15 +196,17 @@ def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
     return calibration, evaluation
 
 
-def _transform(job: Job, model: FloatModel, calibration: Spool | None) -> tuple[PassRecord, ...]:
-    """Run the portable passes and leave the model where worker processes find it."""
+def _transform(
+    job: Job, model: FloatModel, calibration: Spool | None
+) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
+    """Run the portable passes and leave the model where worker processes find it; return records and notes."""
     context = PassContext(job.plan.target, job.scratch, calibration, job.plan.project.build.seed, job.threads)
     with captured(job.log):
         changed, records = run_passes(
             job.plan.portable, model, context, store.fingerprint, on_progress=lambda name: job.progress(name)
         )
-        store.save(changed, job.scratch / "model")
-    return records
+        notes = store.save(changed, job.scratch / "model")
+    return records, notes
 
 
 def _compile(job: Job, item: PlannedEmit, calibration: Spool | None) -> tuple[Artifact, tuple[PassRecord, ...]]:

@@ -16,7 +16,7 @@ def lower(model: FloatModel, engine: str) -> TorchModel:
         TraceError: the model has no graph. (torch quantizes nothing of an exported program, and says nothing.)
     """
     if model.graph is None:
-        raise TraceError(model.untraceable, where=model.name, hint="the onnxruntime backend may take this model")
+        raise TraceError(model.untraceable, hint="the onnxruntime and tflite backends may take this model")
     from edgec.model.samples import sample_tensors
 
     return TorchModel(

@@ -26,8 +26,11 @@ class _Index(Frozen):
     onnx: str | None
 
 
-def save(model: FloatModel, folder: Path) -> None:
+def save(model: FloatModel, folder: Path) -> tuple[str, ...]:
     """Write `model` to `folder` (made if missing). A model without a graph is written as ONNX.
+
+    Returns:
+        The model's notes, with those of the ONNX export: branches that it froze.
 
     Raises:
         UnsupportedError: there is no graph, and no ONNX can be made either.
@@ -61,6 +64,7 @@ def save(model: FloatModel, folder: Path) -> None:
         onnx=onnx,
     )
     (folder / _INDEX).write_text(index.model_dump_json())
+    return notes
 
 
 def load(folder: Path) -> FloatModel:
