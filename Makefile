@@ -45,7 +45,7 @@ test: lint
 	$(BIN)/pytest -n 2
 
 test-data: setup
-	$(BIN)/pytest -m data
+	$(BIN)/pytest -m data -n 2 --dist loadgroup tests/data
 
 clean:
 	rm -rf $(DIST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,191 @@
+"""Trained models on real data through `edgec.build` with its default options, in all four backends.
+
+Run by `make test-data`. The data is in ``$EDGEC_DATA`` and is only read.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgec
+from edgec.backend.registry import BUILT_IN
+from edgec.target.load import load_target
+
+pytestmark = pytest.mark.data
+
+TARGETS = {"x86-64-vnni-int8": "x86-64-vnni-fp32", "rpi4-int8": "rpi4-fp32"}
+"""int8 target -> the same device's float32 target; together they use every backend."""
+SIZED = {("small_cnn", "rpi4-int8"), ("small_cnn_bn", "x86-64-vnni-int8")}
+"""Builds of large models that are held against the float32 ones; together they use every backend too."""
+MAX_RATIO = 0.30
+"""int8 artifact to float32 artifact, for models of over `LARGE` parameters."""
+LARGE = 200_000
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, and what its int8 artifacts must hold."""
+
+    name: str
+    folder: str
+    path: str
+    calibration: str
+    evaluation: str
+    parameters: int
+    samples: int
+    float_value: float
+    """Published top-1 of the float model in percent."""
+    least: float
+    """Top-1 that every int8 artifact must reach."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    """Copied beside the entry: the data folder is not written to, not even by Python's bytecode cache."""
+
+
+def _fashion(name: str, *, batch_norm: bool, parameters: int, float_value: float) -> Model:
+    return Model(
+        name=name,
+        folder="fashion-mnist",
+        path="small_cnn.py:SmallCNN",
+        calibration="fashion_mnist_train.npz",
+        evaluation="fashion_mnist_test.npz",
+        parameters=parameters,
+        samples=10_000,
+        float_value=float_value,
+        least=float_value - 0.30,
+        settings={
+            "model.arguments": {"batch_norm": batch_norm},
+            "model.weights": f"{name}.pt",
+            "model.inputs": [{"name": "x", "shape": [1, 1, 28, 28]}],
+            "preprocess.divide": 255.0,
+        },
+        files=("small_cnn.py", f"{name}.pt"),
+    )
+
+
+def _kws(name: str, path: str, *files: str, input_name: str, settings: dict[str, Any]) -> Model:
+    arrays = {input_name: "x"}
+    return Model(
+        name=name,
+        folder="mlperf-tiny-kws",
+        path=path,
+        calibration="kws_calibration_200.npz",
+        evaluation="kws_eval_400.npz",
+        parameters=23_756,
+        samples=400,
+        float_value=91.25,
+        least=90.5,
+        settings={**settings, "calibration.inputs": arrays, "evaluation.inputs": arrays},
+        files=files,
+    )
+
+
+MODELS = (
+    _fashion("small_cnn", batch_norm=False, parameters=206_922, float_value=92.00),
+    _fashion("small_cnn_bn", batch_norm=True, parameters=207_018, float_value=92.55),
+    _kws(
+        "kws_torch", "ds_cnn.py:DSCNN", "ds_cnn.py", "kws_dscnn.pt", input_name="mfcc",
+        settings={"model.weights": "kws_dscnn.pt", "model.inputs": [{"name": "mfcc", "shape": [1, 1, 49, 10]}]},
+    ),
+    _kws("kws_onnx", "kws_dscnn.onnx", "kws_dscnn.onnx", input_name="input", settings={}),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model built for one int8 target and, where sizes are compared, for the float32 target of the same device."""
+
+    model: Model
+    target: str
+    int8: edgec.Bundle
+    float32: edgec.Bundle | None
+
+    def ratios(self) -> dict[str, float]:
+        """Artifact -> its size over that of the float32 artifact of the same format."""
+        if self.float32 is None:
+            return {}
+        full = {item.artifact.file: item.size for item in self.float32.manifest.artifacts}
+        return {item.artifact.file: item.size / full[item.artifact.file] for item in self.int8.manifest.artifacts}
+
+
+def _cases() -> Iterator[Any]:
+    for model in MODELS:
+        for target in TARGETS:
+            name = f"{model.name}-{target}"
+            # All tests of a case share its builds: xdist must give them to one process.
+            yield pytest.param((model, target), id=name, marks=pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="module", params=_cases())
+def case(request: pytest.FixtureRequest, data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    model, target = request.param
+    project = tmp_path_factory.mktemp(model.name)
+    for name in model.files:
+        shutil.copy(data_folder / model.folder / name, project)
+    settings = {**model.settings, "build.out": str(project / "dist")}
+    if "model.weights" in settings:
+        settings["model.weights"] = str(project / settings["model.weights"])
+
+    def build(name: str, **more: Any) -> edgec.Bundle:
+        return edgec.build(
+            str(project / model.path),
+            target=name,
+            calibration=str(data_folder / model.folder / model.calibration),
+            evaluation=str(data_folder / model.folder / model.evaluation),
+            project=project,
+            settings={**settings, **more},
+        )
+
+    sized = (model.name, target) in SIZED
+    float32 = build(TARGETS[target], **{"evaluation.samples": 100}) if sized else None  # only its sizes are needed
+    return Case(model, target, build(target), float32)
+
+
+def test_the_targets_use_every_backend() -> None:
+    used = chain.from_iterable(load_target(name, Path()).target.emit for name in TARGETS)
+    assert {item.backend for item in used} == set(BUILT_IN)
+
+
+def test_large_models_are_sized_in_every_backend() -> None:
+    used = chain.from_iterable(load_target(name, Path()).target.emit for _, name in SIZED)
+    assert {item.backend for item in used} == set(BUILT_IN)
+    assert {name for name, _ in SIZED} == {model.name for model in MODELS if model.parameters > LARGE}
+
+
+def test_int8_is_as_accurate_as_float(case: Case, record_property: Callable[[str, object], None]) -> None:
+    ratios = case.ratios()
+    for item in case.int8.measurements:
+        assert item.failure == "", item.runtime
+        assert item.metric is not None
+        assert item.agreement is not None
+        ratio = f"{ratios[item.artifact]:.3f}" if item.artifact in ratios else "-"
+        record_property(
+            "measured",
+            f"{case.model.name:<15}{case.target:<18}{item.artifact:<18}{item.runtime:<16}"
+            f"{item.metric.float_value:>8.2f}{item.metric.value:>8.2f}{item.metric.drop:>7.2f}"
+            f"{100 * item.agreement:>8.2f}{item.size_bytes / 1024:>8.1f}{ratio:>7}",
+        )
+    assert {item.artifact for item in case.int8.measurements} == {
+        item.artifact.file for item in case.int8.manifest.artifacts
+    }
+    for item in case.int8.measurements:
+        assert item.metric is not None
+        told = f"{item.artifact} in {item.runtime}"
+        assert (item.metric.name, item.samples) == ("top1", case.model.samples), told
+        assert item.metric.float_value == pytest.approx(case.model.float_value, abs=0.005), told
+        assert item.metric.value >= case.model.least - 1e-9, told
+
+
+def test_int8_is_small(case: Case) -> None:
+    assert case.int8.failures == ()
+    assert len(case.int8.manifest.artifacts) == len(load_target(case.target, Path()).target.emit)
+    for file, ratio in case.ratios().items():
+        assert ratio <= MAX_RATIO, file
+    assert bool(case.ratios()) == ((case.model.name, case.target) in SIZED)
