@@ -14,6 +14,7 @@ BUILT_IN = {
     "qnnpack": "edgec.backends.qnnpack.backend",
     "onnxruntime": "edgec.backends.onnxruntime.backend",
     "tflite": "edgec.backends.tflite.backend",
+    "example": "edgec.backends.example.backend",
 }
 """Name -> module, which has the backend object as ``BACKEND``."""
 

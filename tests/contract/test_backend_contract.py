@@ -57,7 +57,7 @@ def test_attributes(name: str) -> None:
     assert backend.precisions
     assert set(backend.precisions) <= set(get_args(Precision))
     assert all(isinstance(package, Package) for package in backend.packages)
-    assert {package.purpose for package in backend.packages} == {"compile", "run"}
+    assert "run" in {package.purpose for package in backend.packages}
     wanted = {item for item in vars(Backend) if not item.startswith("_")} | set(Backend.__annotations__)
     assert [item for item in sorted(wanted) if not hasattr(backend, item)] == []
 

@@ -1,0 +1,15 @@
+"""What the NumPy kernels of `edgec.backends.example.runner` compute in int8."""
+
+from __future__ import annotations
+
+from edgec.backend.protocol import Capability
+
+CAPABILITIES = (
+    Capability(op="conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="depthwise-conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="linear", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="relu", static_int8=True, dynamic_int8=False, note="within the layer before it, or on its own"),
+    Capability(op="max-pool2d", static_int8=True, dynamic_int8=False),
+    Capability(op="global-average-pool2d", static_int8=True, dynamic_int8=False, note="keeps its input's qparams"),
+    Capability(op="flatten", static_int8=True, dynamic_int8=False),
+)

@@ -1,0 +1,40 @@
+"""The artifact: one ``.npz`` file with the layers' records and arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backends.example.model import ExampleModel
+from edgec.backends.example.runner import LAYERS
+from edgec.errors import StorageError
+from edgec.frozen import canonical_json
+from edgec.passes.contract import PassContext
+
+FILE = "model.npz"
+
+
+def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
+    """Write ``model.npz`` into folder `out`; the same model gives the same bytes."""
+    records = canonical_json([layer.model_dump(mode="json") for layer in model.layers])
+    arrays = {name: model.arrays[name] for name in sorted(model.arrays)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez(out / FILE, **{LAYERS: np.frombuffer(records.encode(), np.uint8)}, **arrays)
+    except OSError as exc:
+        raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / FILE)) from exc
+    last = model.layers[-1].output if model.layers else None
+    fed, made = (
+        TensorBinding(name=spec.name, artifact_name=spec.name, shape=spec.shape, dtype=spec.dtype)
+        for spec in (model.input, model.output)
+    )
+    return Artifact(
+        backend="example",
+        format="npz",
+        file=FILE,
+        precision=ctx.target.precision,
+        inputs=(fed,),
+        outputs=(made.model_copy(update={"step": last.scale if last else None}),),
+    )

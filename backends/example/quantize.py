@@ -1,0 +1,86 @@
+"""Static int8: affine activations per tensor from min-max calibration, symmetric weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from edgec.backends.example.model import ExampleModel, Layer, QParams
+from edgec.backends.example.runner import run
+from edgec.errors import DatasetError
+from edgec.model.spec import Array
+from edgec.passes.contract import PassContext, PassResult
+
+KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "mean-pool2d")
+"""Ops whose output has the qparams of their input."""
+
+
+@dataclass(frozen=True)
+class QuantizeStatic:
+    """Quantize every layer to int8.
+
+    Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference
+    (2018): ``x = S (q - Z)``, int32 bias with scale S_x S_w.
+    """
+
+    weights: Literal["per-channel", "per-tensor"] = "per-channel"
+
+    @property
+    def name(self) -> str:
+        return "quantize-static"
+
+    def requires(self, model: ExampleModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
+        qparams = [_affine(low, high) for low, high in _ranges(model, ctx)]
+        layers: list[Layer] = []
+        arrays: dict[str, Array] = {}
+        before = qparams[0]
+        for index, layer in enumerate(model.layers):
+            after = before if layer.op in KEEPS_QPARAMS else qparams[index + 1]
+            layers.append(layer.model_copy(update={"input": before, "output": after}))
+            if f"{index}.weight" in model.arrays:
+                codes, scale = self._quantize(model.arrays[f"{index}.weight"])
+                bias = np.round(model.arrays[f"{index}.bias"] / (before.scale * scale))
+                own = {"weight": codes, "scale": scale, "bias": np.clip(bias, -(2**31), 2**31 - 1).astype(np.int32)}
+                arrays |= {f"{index}.{key}": value for key, value in own.items()}
+            before = after
+        return PassResult(
+            replace(model, layers=tuple(layers), arrays=arrays),
+            f"{len(layers)} layers int8, {len(ctx.calibration or ())} samples",
+        )
+
+    def ensures(self, model: ExampleModel, ctx: PassContext) -> str | None:
+        left = [layer.name for layer in model.layers if layer.input is None]
+        return f"not quantized: {', '.join(left)}" if left else None
+
+    def _quantize(self, weight: Array) -> tuple[Array, Array]:
+        """Codes from -127 to 127, and a float64 scale for each output channel."""
+        rows = weight.reshape(len(weight), -1)
+        largest = np.abs(rows).max(axis=1).astype(np.float64)
+        if self.weights == "per-tensor":
+            largest = np.full_like(largest, largest.max())
+        scale = np.maximum(largest, 1e-12) / 127
+        return np.round(rows / scale[:, None]).astype(np.int8).reshape(weight.shape), scale
+
+
+def _ranges(model: ExampleModel, ctx: PassContext) -> list[tuple[float, float]]:
+    """Smallest and largest value of the input and of every layer's output over the calibration samples."""
+    if not ctx.calibration:
+        raise DatasetError("static int8 needs calibration samples", where="pass quantize-static")
+    ranges = [(0.0, 0.0)] * (len(model.layers) + 1)  # 0 must have a code: padding and ReLU use it
+    for sample in ctx.calibration:
+        values = run(model.layers, model.arrays, sample[model.input.name])
+        ranges = [
+            (min(low, float(value.min())), max(high, float(value.max())))
+            for (low, high), value in zip(ranges, values, strict=True)
+        ]
+    return ranges
+
+
+def _affine(low: float, high: float) -> QParams:
+    scale = max(high - low, 1e-12) / 255
+    return QParams(scale=scale, zero_point=int(np.clip(round(-128 - low / scale), -128, 127)))
