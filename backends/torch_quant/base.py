@@ -11,7 +11,7 @@ from edgec.backends.torch_quant import emit as emitter
 from edgec.backends.torch_quant import lower as lowering
 from edgec.backends.torch_quant.model import TorchModel, fingerprint
 from edgec.backends.torch_quant.passes import EmbedPadding, QuantizeDynamic, StoreFloat16
-from edgec.backends.torch_quant.qconfig import Observer, reduced_weights
+from edgec.backends.torch_quant.qconfig import Observer
 from edgec.backends.torch_quant.quantize import QuantizeStatic
 from edgec.backends.torch_quant.runner import TorchRunner
 from edgec.errors import UnsupportedError
@@ -59,17 +59,18 @@ class TorchBackend:
 
     def passes(self, target: Target, emit: Emit) -> Sequence[Pass[TorchModel]]:
         quantize = target.quantize
-        reduced = reduced_weights(target.device, quantize, self.engines[0])
         if target.precision == "fp16":
             return (StoreFloat16(),)
         if target.precision == "int8-dynamic":
-            return (QuantizeDynamic(quantize.weights, reduced),)
+            return (QuantizeDynamic(quantize.weights, quantize.reduced_range == "yes"),)
         if target.precision == "int8":
             chosen = emit.engine not in (None, AUTO)
             engines = (emit.engine,) if chosen and emit.engine else self.engines
             several = len(engines) > 1 and quantize.calibration == "auto"
             observers: tuple[Observer, ...] = ("minmax", "histogram") if several else ("minmax",)
-            return (EmbedPadding(), QuantizeStatic(engines, observers, quantize.weights, reduced))
+            vnni = target.device.has_int8_dot_product
+            static = QuantizeStatic(engines, observers, quantize.weights, quantize.reduced_range, vnni)
+            return (EmbedPadding(), static)
         return ()
 
     def artifact_file(self, emit: Emit) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
-from edgec.backends.torch_quant.qconfig import Granularity, weight_observer
+from edgec.backends.torch_quant.qconfig import Granularity, Width, weight_observer
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.passes.embed_padding import embed_asymmetric_padding
 
@@ -76,6 +76,7 @@ class QuantizeDynamic:
 
     weights: Granularity = "per-channel"
     reduced: bool = False
+    """7-bit weights. Nothing overflows without: torch gives dynamic activations 7 bits on x86."""
 
     @property
     def name(self) -> str:
@@ -90,13 +91,14 @@ class QuantizeDynamic:
         from torch.ao import quantization
         from torch.ao.quantization import PlaceholderObserver
 
+        width: Width = "reduced" if self.reduced else "full"
         make_qconfig: Any = quantization.QConfig
         quantize: Any = quantization.quantize_dynamic
 
         activation = PlaceholderObserver.with_args(dtype=torch.quint8, quant_min=0, quant_max=255, is_dynamic=True)
-        linear = make_qconfig(activation=activation, weight=weight_observer(self.weights, self.reduced))
+        linear = make_qconfig(activation=activation, weight=weight_observer(self.weights, width))
         # the recurrent kernels take one scale a matrix
-        recurrent = make_qconfig(activation=activation, weight=weight_observer("per-tensor", self.reduced))
+        recurrent = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
         with running(model.engine, ctx.threads):
             graph = quantize(copy.deepcopy(model.graph), {nn.Linear: linear, nn.LSTM: recurrent, nn.GRU: recurrent})
         count = sum("quantized.dynamic" in type(part).__module__ for part in graph.modules())

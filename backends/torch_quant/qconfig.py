@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgec.backends.torch_quant.kernels import ReducedRange, saturates
+from edgec.backends.torch_quant.kernels import saturates
 
 if TYPE_CHECKING:
+    from torch import fx
     from torch.ao.quantization import QConfigMapping
 
 Observer = Literal["minmax", "histogram"]
 Granularity = Literal["per-channel", "per-tensor"]
+Width = Literal["full", "pair", "reduced"]
+"""Codes of weights: 8 bits; 8 bits in which no two overflow int16 (`pair_observer`); 7 bits."""
 
 
-def static_mapping(observer: Observer, weights: Granularity, reduced: bool) -> QConfigMapping:
-    """Full-range affine quint8 activations (saturation stands for ReLU6, see `saturate`), symmetric qint8 weights."""
+def static_mapping(
+    observer: Observer, weights: Granularity, *, reduced: bool, reduced_functions: bool
+) -> QConfigMapping:
+    """Full-range affine quint8 activations (saturation stands for ReLU6, see `saturate`), symmetric qint8 weights.
+
+    Args:
+        observer: of activations.
+        weights: granularity of their scales.
+        reduced: whether weights have 7 bits.
+        reduced_functions: whether those of products have that are functions and not modules, which
+            `narrow_weights` does not reach.
+    """
     from torch import nn
     from torch.ao import quantization
     from torch.ao.quantization import HistogramObserver, MinMaxObserver, get_default_qconfig_mapping
@@ -22,9 +35,10 @@ def static_mapping(observer: Observer, weights: Granularity, reduced: bool) -> Q
     make_qconfig: Any = quantization.QConfig
 
     seen = HistogramObserver if observer == "histogram" else MinMaxObserver
+    width: Width = "reduced" if reduced else "full"
     activation = seen.with_args(reduce_range=False, quant_min=0, quant_max=255)
-    chosen = make_qconfig(activation=activation, weight=weight_observer(weights, reduced))
-    per_tensor = make_qconfig(activation=activation, weight=weight_observer("per-tensor", reduced))
+    chosen = make_qconfig(activation=activation, weight=weight_observer(weights, width))
+    per_tensor = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
     mapping = get_default_qconfig_mapping("x86")
     mapping.set_global(chosen)
     # transposed kernels have their output channels on another axis, which torch's kernels cannot scale
@@ -32,26 +46,54 @@ def static_mapping(observer: Observer, weights: Granularity, reduced: bool) -> Q
     for known, default in list(mapping.object_type_qconfigs.items()):
         if default is not None and known != "reshape" and not _is_fixed(default):
             mapping.set_object_type(known, chosen)
-    functional = (nn.functional.conv_transpose1d, nn.functional.conv_transpose2d, nn.functional.conv_transpose3d)
-    kinds: tuple[Any, ...] = (*transposed, *functional)
-    for kind in kinds:
+    for kind in transposed:
         mapping.set_object_type(kind, per_tensor)
+    width = "reduced" if reduced or reduced_functions else "full"
+    of_function = make_qconfig(activation=activation, weight=weight_observer(weights, width))
+    of_transposed = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
+    call = nn.functional
+    for function in (call.linear, call.conv1d, call.conv2d, call.conv3d):
+        mapping.set_object_type(function, of_function)
+    for function in (call.conv_transpose1d, call.conv_transpose2d, call.conv_transpose3d):
+        mapping.set_object_type(function, of_transposed)
     return mapping
 
 
-def weight_observer(weights: Granularity, reduced: bool) -> Any:
-    """A constructor of observers for weights: symmetric, in 8 or 7 bits."""
+def narrow_weights(prepared: fx.GraphModule, engine: str, vnni: bool, weights: Granularity) -> None:
+    """Give the modules that would overflow in `engine`'s kernels narrower weights, in an observed graph, in place."""
+    from torch import nn
+    from torch.ao import quantization
+
+    make_qconfig: Any = quantization.QConfig
+    products = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    for module in prepared.modules():
+        # torch's fused modules are sequences that begin with the product
+        layer = module[0] if isinstance(module, nn.Sequential) and len(module) else module
+        qconfig: Any = getattr(module, "qconfig", None)
+        if qconfig is None or not isinstance(layer, products) or not saturates(engine, vnni, layer):
+            continue
+        transposed = isinstance(layer, products[4:])
+        observer = weight_observer("per-tensor" if transposed else weights, "pair")
+        module.qconfig = make_qconfig(activation=qconfig.activation, weight=observer)
+
+
+def weight_observer(weights: Granularity, width: Width) -> Any:
+    """A constructor of observers for weights, all symmetric."""
     import torch
     from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver
 
-    low, high = (-64, 63) if reduced else (-128, 127)
-    if weights == "per-channel":
-        return PerChannelMinMaxObserver.with_args(
-            dtype=torch.qint8, qscheme=torch.per_channel_symmetric, quant_min=low, quant_max=high
-        )
-    return MinMaxObserver.with_args(
-        dtype=torch.qint8, qscheme=torch.per_tensor_symmetric, quant_min=low, quant_max=high
-    )
+    # one scale for a whole tensor: two weights of the largest size must be reckoned with
+    low, high = (-128, 127) if width == "full" else (-64, 63)
+    if weights == "per-tensor":
+        scheme = torch.per_tensor_symmetric
+        return MinMaxObserver.with_args(dtype=torch.qint8, qscheme=scheme, quant_min=low, quant_max=high)
+    observer = PerChannelMinMaxObserver
+    if width == "pair":
+        from edgec.backends.torch_quant.pair_observer import PairObserver
+
+        observer, low, high = PairObserver, -128, 127
+    scheme = torch.per_channel_symmetric
+    return observer.with_args(dtype=torch.qint8, qscheme=scheme, quant_min=low, quant_max=high)
 
 
 def _is_fixed(qconfig: Any) -> bool:

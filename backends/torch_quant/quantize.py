@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import Candidate, best, judge, table
+from edgec.backends.torch_quant.kernels import ReducedRange
 from edgec.backends.torch_quant.model import TorchModel
-from edgec.backends.torch_quant.qconfig import Granularity, Observer, static_mapping
+from edgec.backends.torch_quant.qconfig import Granularity, Observer, narrow_weights, static_mapping
 from edgec.backends.torch_quant.saturate import clamp_in_float, saturate
 from edgec.dataset.spool import Spool
 from edgec.errors import DatasetError, UnsupportedError
@@ -32,7 +33,10 @@ class QuantizeStatic:
     engines: tuple[str, ...]
     observers: tuple[Observer, ...] = ("minmax",)
     weights: Granularity = "per-channel"
-    reduced: bool = False
+    reduced_range: ReducedRange = "auto"
+    """Weights of 7 bits everywhere, nowhere, or as wide as each kernel of the device can take."""
+    vnni: bool = True
+    """Whether the device has x86's dot-product instructions; the other engines do not ask."""
 
     @property
     def name(self) -> str:
@@ -51,7 +55,7 @@ class QuantizeStatic:
             prepared, clamps = self._observe(model, observer, ctx.calibration, ctx.threads)
             for engine in self.engines:
                 try:
-                    made[engine, observer] = replace(model, graph=_convert(prepared, engine, ctx), engine=engine)
+                    made[engine, observer] = replace(model, graph=self._convert(prepared, engine, ctx), engine=engine)
                     with running(engine, ctx.threads):
                         made[engine, observer].graph(*[item.clone() for item in model.example])
                 except (RuntimeError, NotImplementedError, UnsupportedError) as exc:
@@ -80,7 +84,12 @@ class QuantizeStatic:
     ) -> tuple[fx.GraphModule, int]:
         from torch.ao.quantization.quantize_fx import prepare_fx
 
-        mapping = static_mapping(observer, self.weights, self.reduced)
+        mapping = static_mapping(
+            observer,
+            self.weights,
+            reduced=self.reduced_range == "yes",
+            reduced_functions=self.reduced_range == "auto" and self.engines != ("qnnpack",),
+        )
         graph = copy.deepcopy(model.graph)
         clamp_in_float(graph)
         limit = HISTOGRAM_SAMPLES if observer == "histogram" else len(samples)
@@ -91,13 +100,15 @@ class QuantizeStatic:
                 prepared(*call_arguments(model, samples[index]))
         return prepared, saturate(prepared)
 
+    def _convert(self, prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
+        from torch.ao.quantization.quantize_fx import convert_fx
 
-def _convert(prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
-    from torch.ao.quantization.quantize_fx import convert_fx
-
-    with running(engine, ctx.threads), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return convert_fx(copy.deepcopy(prepared))
+        graph = copy.deepcopy(prepared)
+        if self.reduced_range == "auto":
+            narrow_weights(graph, engine, self.vnni, self.weights)
+        with running(engine, ctx.threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return convert_fx(graph)
 
 
 def spread(total: int, limit: int) -> Sequence[int]:

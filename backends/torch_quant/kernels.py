@@ -1,0 +1,26 @@
+"""Which of torch's x86 kernels add pairs of products in 16 bits, where 8-bit weights overflow.
+
+Measured against exact integer convolutions, with the largest activations and weights there are (torch 2.13, and
+oneDNN held to AVX2). Dynamic quantization is no concern: its activations have 7 bits already.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+ReducedRange = Literal["auto", "yes", "no"]
+X86_TO_ONEDNN = 100
+"""Engine ``x86`` hands convolutions of at most so many groups to oneDNN where there is VNNI, all else to fbgemm."""
+
+
+def saturates(engine: str, vnni: bool, module: Any) -> bool:
+    """Whether int16 can overflow in `engine`'s kernel of float layer `module` (a convolution or Linear)."""
+    groups: int = getattr(module, "groups", 1)
+    depthwise = groups > 1 and groups == module.in_channels
+    if engine == "qnnpack":
+        return False
+    if engine == "onednn" or (engine == "x86" and vnni and groups <= X86_TO_ONEDNN):
+        # its depthwise kernels of output channels that many as the input's, or more, widen before they add
+        return not vnni and not (depthwise and module.out_channels == groups)
+    # fbgemm's depthwise kernels have no VNNI form
+    return not vnni or depthwise
