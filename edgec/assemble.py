@@ -12,7 +12,7 @@ import numpy as np
 
 from edgec.backend.protocol import Artifact
 from edgec.backend.registry import package_version
-from edgec.bench.write import HarnessArtifact, write_harness
+from edgec.bench.write import FORMATS, HarnessArtifact, write_harness
 from edgec.bundle.manifest import (
     REPORT,
     ArtifactRecord,
@@ -178,9 +178,8 @@ def _write(plan: Plan, result: BuildResult, scratch: Path, destination: Path) ->
     with stage(destination.parent) as folder:
         for one in result.built:
             (scratch / "artifacts" / one.artifact.file).rename(folder / one.artifact.file)
-        (folder / "bench").mkdir()
-        harness = [item for one in result.built if (item := _harness(one, scratch)) is not None]
-        write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
+        if harness := [item for one in result.built if (item := _harness(one, scratch)) is not None]:
+            write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
         manifest = write_manifest(folder, _manifest(plan, result, folder))
         write_measurements(folder, Measurements(measurements=measurements, passes=times))
         (folder / REPORT).write_text(render_report(manifest, measurements, times), encoding="utf-8")
@@ -194,9 +193,9 @@ def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
 
 def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
-    """What the harness replays: the outputs of the first runtime that ran the artifact."""
+    """What the harness replays: the outputs of the first runtime that ran the artifact; None when it cannot."""
     worked = tuple(item.runtime for item in one.measurements if not item.failure)
-    if not worked:
+    if not worked or one.artifact.format not in FORMATS:
         return None
     folder = outputs_folder(scratch, one.artifact, worked[0])
     expected = {
@@ -209,6 +208,13 @@ def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
 def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
     coverage = [item for one in result.built for item in one.artifact.coverage]
     coverage += [item for one in result.built for step in one.passes for item in step.coverage]
+    coverage += [
+        Coverage(
+            subject=one.artifact.file, state="not in bench/", reason=f"the harness runs no {one.artifact.format} files"
+        )
+        for one in result.built
+        if one.artifact.format not in FORMATS
+    ]
     coverage += [Coverage(subject=item.file, state="not built", reason=item.error.what) for item in result.failures]
     coverage += [
         Coverage(subject=result.data.model.source.path, state="assumed", reason=note) for note in result.data.notes

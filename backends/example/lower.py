@@ -42,6 +42,8 @@ def lower(model: FloatModel) -> ExampleModel:
 
 def _chain(graph: fx.GraphModule) -> Iterator[tuple[str, nn.Module]]:
     """Names and modules in the order they are called, each on what the one before returns."""
+    import torch
+
     before = None
     for node in graph.graph.nodes:
         if node.op == "output":
@@ -52,8 +54,12 @@ def _chain(graph: fx.GraphModule) -> Iterator[tuple[str, nn.Module]]:
         elif node.op == "call_module" and node.args == (before,) and not node.kwargs:
             before = node
             yield str(node.target), graph.get_submodule(str(node.target))
+        elif node.target is torch.flatten and node.args == (before, 1) and not node.kwargs:
+            before = node
+            yield node.name, torch.nn.Flatten()
         else:
-            raise UnsupportedError(f"{node.target} is not a layer in a chain", where=node.name, hint=HINT)
+            called = getattr(node.target, "__name__", node.target)
+            raise UnsupportedError(f"{called} is not a layer in a chain", where=node.name, hint=HINT)
 
 
 def _layer(name: str, module: nn.Module) -> Lowered:

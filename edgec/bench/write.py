@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backend.protocol import Artifact, Format, TensorBinding
 from edgec.backend.registry import package_version
 from edgec.bundle.write import storage_errors
 from edgec.errors import InternalError
@@ -21,6 +21,8 @@ from edgec.model.spec import Array
 from edgec.target.spec import Precision, Target
 
 HARNESS = Path(__file__).parent / "harness"
+FORMATS: tuple[Format, ...] = ("tflite", "onnx", "torchscript")
+"""Formats that bench.py has a runner for."""
 
 _RELATIVE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 5e-2, "int8-dynamic": 5e-2}
 """Allowed difference as a share of the output's range: kernels of other CPUs add up in another order."""
@@ -67,7 +69,7 @@ def write_harness(
             (folder / name).chmod(0o755)
         _write_npz(folder / "inputs.npz", inputs)
         for item in artifacts:
-            _write_npz(folder / _expected_file(item.artifact), item.expected)
+            _write_npz(folder / expected_file(item.artifact.file), item.expected)
         config = {
             "schema_version": 1,
             "target": target.name,
@@ -80,8 +82,9 @@ def write_harness(
         (folder / "requirements.txt").write_text(_requirements(artifacts))
 
 
-def _expected_file(artifact: Artifact) -> str:
-    return f"expected-{artifact.file}.npz"
+def expected_file(artifact_file: str) -> str:
+    """Name of the file in ``bench/`` with the recorded outputs of an artifact."""
+    return f"expected-{artifact_file}.npz"
 
 
 def _describe(item: HarnessArtifact) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _describe(item: HarnessArtifact) -> dict[str, Any]:
         "format": artifact.format,
         "engine": artifact.engine,
         "runtimes": list(item.runtimes),
-        "expected": _expected_file(artifact),
+        "expected": expected_file(artifact.file),
         "inputs": [binding.model_dump(mode="json") for binding in artifact.inputs],
         "outputs": [
             {**binding.model_dump(mode="json"), **tolerance(artifact.precision, binding, item.expected[binding.name])}

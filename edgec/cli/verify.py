@@ -12,6 +12,7 @@ import click
 def command(bundle: Path) -> None:
     """Check every digest of BUNDLE, then replay its samples through each artifact in each runtime."""
     from edgec.bench.run import bench_on_host
+    from edgec.bench.write import expected_file
     from edgec.bundle.check import check_digests
 
     manifest = check_digests(bundle)
@@ -19,6 +20,9 @@ def command(bundle: Path) -> None:
     for item in manifest.accuracy:
         if item.failure:
             click.echo(f"{item.artifact} in {item.runtime}: not run: {item.failure}")
+            continue
+        if f"bench/{expected_file(item.artifact)}" not in manifest.files:
+            click.echo(f"{item.artifact} in {item.runtime}: not replayed: the harness does not run this format")
             continue
         result = bench_on_host(bundle, artifact=item.artifact, runtime=item.runtime, check_only=True)
         worst = max(output["max_abs_error"] for output in result["parity"]["outputs"])
