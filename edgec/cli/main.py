@@ -8,16 +8,20 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
-from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, storage_failure
+from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, WorkerError, storage_failure
 from edgec.toml_source import suggest
 
 VERBS = ("build", "explain", "targets", "backends", "bench", "inspect", "verify", "makefile")
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""
+
+LOG_LINES = 15
+"""Lines of a toolchain's log that are shown when it crashed."""
 
 
 class VerbGroup(click.Group):
@@ -91,4 +95,16 @@ def _internal() -> InternalError:
 
 def _tell(error: EdgecError) -> int:
     click.echo(f"edgec: error: {error}", err=True)
+    if isinstance(error, (WorkerError, InternalError)) and error.log:
+        _show_end(Path(error.log))
     return error.exit_code
+
+
+def _show_end(log: Path) -> None:
+    """The last lines of a toolchain's log: a CI run may keep nothing else."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines[-LOG_LINES:]:
+        click.echo(f"  | {line}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgec.bundle.check import check_digests
-from edgec.errors import StoppedError, StorageError
+from edgec.errors import StoppedError, StorageError, WorkerError
 
 from .command import EDGEC, edgec, environment
 
@@ -145,3 +146,17 @@ def test_disk_full(project: Path, small_disk: Path) -> None:
     assert "Traceback" not in run.errors
     assert not list(small_disk.glob("dist/*/manifest.json"))
     assert not list(small_disk.glob("dist/.work/**/stage-*"))
+
+
+def test_a_toolchain_that_is_killed_is_explained(project: Path) -> None:
+    """As the kernel does when memory runs out."""
+    process = start(project)
+    wait_for(process, "model.onnx: quantize-static")
+    (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == WorkerError.exit_code, errors
+    assert "model.onnx (onnxruntime), step quantize-static: the process was killed" in errors
+    assert "memory" in errors
+    assert "build.log" in errors
+    assert not list(project.glob("dist/*/manifest.json"))
