@@ -5,6 +5,7 @@ Run by `make test-data`. The data is in ``$EDGEC_DATA`` and is only read.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -120,30 +121,36 @@ def _cases() -> Iterator[Any]:
         for target in TARGETS:
             name = f"{model.name}-{target}"
             # All tests of a case share its builds: xdist must give them to one process.
-            yield pytest.param((model, target), id=name, marks=pytest.mark.xdist_group(name))
+            yield pytest.param((model.name, target), id=name, marks=pytest.mark.xdist_group(name))
 
 
-@pytest.fixture(scope="module", params=_cases())
+@pytest.fixture(params=_cases())
 def case(request: pytest.FixtureRequest, data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    model, target = request.param
-    project = tmp_path_factory.mktemp(model.name)
-    for name in model.files:
-        shutil.copy(data_folder / model.folder / name, project)
+    name, target = request.param
+    return _build_case(name, target, data_folder, tmp_path_factory.getbasetemp() / f"{name}-{target}")
+
+
+@functools.cache  # not the fixture's scope: under xdist, pytest sets a parametrized fixture up again for each test
+def _build_case(name: str, target: str, data_folder: Path, project: Path) -> Case:
+    (model,) = (item for item in MODELS if item.name == name)
+    project.mkdir(exist_ok=True)
+    for file in model.files:
+        shutil.copyfile(data_folder / model.folder / file, project / file)
     settings = {**model.settings, "build.out": str(project / "dist")}
     if "model.weights" in settings:
         settings["model.weights"] = str(project / settings["model.weights"])
 
-    def build(name: str, **more: Any) -> edgec.Bundle:
+    def build(built_for: str, **more: Any) -> edgec.Bundle:
         return edgec.build(
             str(project / model.path),
-            target=name,
+            target=built_for,
             calibration=str(data_folder / model.folder / model.calibration),
             evaluation=str(data_folder / model.folder / model.evaluation),
             project=project,
             settings={**settings, **more},
         )
 
-    sized = (model.name, target) in SIZED
+    sized = (name, target) in SIZED
     float32 = build(TARGETS[target], **{"evaluation.samples": 100}) if sized else None  # only its sizes are needed
     return Case(model, target, build(target), float32)
 
