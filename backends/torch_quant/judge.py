@@ -41,9 +41,10 @@ def judge(
 ) -> list[Candidate]:
     """Measure candidates against float graph `model`."""
     from edgec.backends.torch_quant.emit import script
-    from edgec.backends.torch_quant.quantize import call_arguments, spread
+    from edgec.backends.torch_quant.quantize import HISTOGRAM_SAMPLES, call_arguments, spread
 
-    feeds = [call_arguments(model, samples[index]) for index in spread(len(samples), SAMPLES)]
+    chosen = unseen(len(samples), spread(len(samples), HISTOGRAM_SAMPLES), SAMPLES)
+    feeds = [call_arguments(model, samples[index]) for index in chosen]
 
     def outputs(graph: Any) -> list[list[Array]]:
         results = [tensors_of(graph(*[item.clone() for item in feed])) for feed in feeds]
@@ -57,6 +58,17 @@ def judge(
             given = outputs(script(candidate))
             found.append(Candidate(engine, observer, sqnr(wanted, given), agreement(wanted, given)))
     return found
+
+
+def unseen(total: int, seen: Sequence[int], limit: int) -> Sequence[int]:
+    """At most `limit` of `total` indices, none of `seen` while there are others.
+
+    A clipped range looks good on the samples that it was chosen for.
+    """
+    from edgec.backends.torch_quant.quantize import spread
+
+    left = sorted(set(range(total)) - set(seen)) or range(total)
+    return [left[place] for place in spread(len(left), limit)]
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:

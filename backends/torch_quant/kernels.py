@@ -20,7 +20,7 @@ def saturates(engine: str, vnni: bool, module: Any) -> bool:
     if engine == "qnnpack":
         return False
     if engine == "onednn" or (engine == "x86" and vnni and groups <= X86_TO_ONEDNN):
-        # its depthwise kernels of output channels that many as the input's, or more, widen before they add
-        return not vnni and not (depthwise and module.out_channels == groups)
+        # it pairs input channels, of which a depthwise group has one
+        return not vnni and not depthwise
     # fbgemm's depthwise kernels have no VNNI form
     return not vnni or depthwise

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backends.torch_quant.audit import executed_ops
 from edgec.backends.torch_quant.engines import running
-from edgec.errors import InputSpecError, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, Tensors
 
@@ -44,20 +43,10 @@ class TorchRunner:
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
         import torch
 
-        feeds = []
-        for binding in self._artifact.inputs:
-            if binding.name not in inputs:
-                raise InputSpecError(f'input "{binding.name}" is missing', where=self._file.name)
-            value = np.ascontiguousarray(inputs[binding.name], dtype=binding.dtype)
-            if value.shape != binding.shape:
-                raise InputSpecError(
-                    f'input "{binding.name}" has shape {value.shape}, the artifact takes {binding.shape}',
-                    where=self._file.name,
-                )
-            feeds.append(torch.from_numpy(value))
+        feeds = [torch.from_numpy(value) for value in artifact_inputs(self._artifact, inputs)]
         with running(self._engine, self._threads):
             found = tensors_of(self._module(*feeds))
-        return {item.name: tensor.numpy() for item, tensor in zip(self._artifact.outputs, found, strict=True)}
+        return model_outputs(self._artifact, [tensor.numpy() for tensor in found])
 
     def ops(self) -> Sequence[OpRecord]:
         return executed_ops(self._module, self._artifact.precision)

@@ -1,0 +1,253 @@
+"""Small models compiled by real torch in this process, once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import fx, nn
+
+from edgec.backend.protocol import Artifact, Runner
+from edgec.backend.registry import get_backend
+from edgec.dataset.spool import Spool, SpoolInfo
+from edgec.model.outputs import tensors_of
+from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
+from edgec.passes.contract import PassContext, PassRecord
+from edgec.passes.portable import portable_passes
+from edgec.passes.runner import run_passes
+from edgec.target.spec import Device, Emit, Precision, QuantSpec, Target
+
+SAMPLES = 16
+
+
+class Vision(nn.Module):
+    """Dense, depthwise and pointwise convolutions with BatchNorm, ReLU and ReLU6, then Linear and softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.depthwise = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.BatchNorm2d(16), nn.ReLU6())
+        self.pointwise = nn.Sequential(nn.Conv2d(16, 24, 1), nn.BatchNorm2d(24), nn.ReLU6())
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.pointwise(self.depthwise(self.stem(image)))
+        answer: torch.Tensor = self.head(x.mean((2, 3)))
+        return answer
+
+
+class Sequence(nn.Module):
+    """An embedding of int64 ids, an LSTM, and two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 16)
+        self.lstm = nn.LSTM(16, 24, batch_first=True)
+        self.head = nn.Linear(24, 4)
+
+    def forward(self, ids: torch.Tensor, gain: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden, _ = self.lstm(self.table(ids) * gain)
+        return self.head(hidden[:, -1]), hidden
+
+
+class Dense(nn.Module):
+    """Wide layers, so that weights make up the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.layers(x)
+        return answer
+
+
+class Attention(nn.Module):
+    """Nothing that multiplies is a layer with weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+
+MODELS: dict[str, type[nn.Module]] = {"vision": Vision, "sequence": Sequence, "dense": Dense, "attention": Attention}
+DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
+    "vision": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
+    "sequence": lambda random: {
+        "ids": random.integers(0, 20, (1, 7)),
+        "gain": random.uniform(0.5, 2, (1, 1, 1)).astype(np.float32),
+    },
+    "dense": lambda random: {"x": random.standard_normal((1, 64)).astype(np.float32)},
+    "attention": lambda random: {"x": random.standard_normal((1, 6, 8)).astype(np.float32)},
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact, how it came about, and the float model's answers."""
+
+    artifact: Artifact
+    file: Path
+    records: tuple[PassRecord, ...]
+    samples: tuple[dict[str, Array], ...]
+    expected: tuple[dict[str, Array], ...]
+
+    def runner(self) -> Runner:
+        """The artifact in torch."""
+        return get_backend(self.artifact.backend).runner(self.artifact, self.file, "torch", 1)
+
+    def sqnr_db(self) -> float:
+        """Of the worst output, over all samples."""
+        runner = self.runner()
+        given = [runner(sample) for sample in self.samples]
+        found = []
+        for name in self.expected[0]:
+            exact = np.concatenate([answer[name].ravel() for answer in self.expected])
+            error = exact - np.concatenate([answer[name].ravel() for answer in given])
+            found.append(10 * np.log10(float((exact**2).sum()) / max(float((error**2).sum()), 1e-30)))
+        return float(min(found))
+
+    def quantized_weights(self) -> dict[int, torch.Tensor]:
+        """Packed weights as the file holds them, by their number of values."""
+        found = {}
+        for node in torch.jit.load(str(self.file)).inlined_graph.nodes():  # type: ignore[no-untyped-call]
+            if node.kind() == "prim::Constant" and "PackedParamsBase" in str(node.output().type()):
+                weights = node.output().toIValue().unpack()[0]
+                found[weights.numel()] = weights
+        return found
+
+
+def device(backend: str, *isa: str) -> Device:
+    """A board of the backend's architecture."""
+    facts = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
+    return Device(
+        name="board",
+        description="",
+        arch="aarch64" if backend == "qnnpack" else "x86_64",
+        triple="any",
+        cpu="any",
+        isa=frozenset(isa),
+        cores=1,
+        ram_mb=512,
+        sources=dict.fromkeys(facts, "test"),
+    )
+
+
+def make_target(
+    backend: str,
+    precision: Precision = "int8",
+    *,
+    isa: tuple[str, ...] = (),
+    engine: str | None = None,
+    quantize: QuantSpec | None = None,
+) -> Target:
+    """A target with one TorchScript artifact."""
+    emit = Emit(backend=backend, engine=engine)
+    return Target(
+        name="t", device=device(backend, *isa), precision=precision, emit=(emit,), quantize=quantize or QuantSpec()
+    )
+
+
+def float_model(name: str, module: nn.Module, sample: dict[str, Array], expected: dict[str, Array]) -> FloatModel:
+    """A module as the loader would hand it over."""
+    graph = fx.symbolic_trace(module)
+    source = ModelSource(format="python", path="model.py", sha256="0" * 64)
+    return FloatModel(name, source, specs(sample), specs(expected), graph=graph, module=module)
+
+
+def specs(tensors: dict[str, Array]) -> tuple[TensorSpec, ...]:
+    """Specs of the given arrays."""
+    return tuple(TensorSpec(name=k, shape=v.shape, dtype=v.dtype.name) for k, v in tensors.items())  # type: ignore[arg-type]
+
+
+def write_spool(samples: tuple[dict[str, Array], ...], folder: Path) -> Spool:
+    """The samples as a calibration spool."""
+    folder.mkdir(parents=True)
+    for index, name in enumerate(samples[0]):
+        np.save(folder / f"{index}.npy", np.stack([sample[name] for sample in samples]))
+    info = SpoolInfo(
+        inputs=specs(samples[0]), samples=len(samples), has_labels=False, content_digest="0" * 64, origin="test"
+    )
+    (folder / "spool.json").write_text(info.model_dump_json())
+    return Spool(folder)
+
+
+def make_model(name: str) -> tuple[FloatModel, tuple[dict[str, Array], ...], tuple[dict[str, Array], ...]]:
+    """The model called `name` with seeded weights, its samples, and what it answers to each."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = MODELS[name]()
+        if name == "vision":  # BatchNorm that does something
+            for part in module.modules():
+                if isinstance(part, nn.BatchNorm2d):
+                    part.running_mean.normal_()  # type: ignore[union-attr]
+                    part.running_var.uniform_(0.3, 3)  # type: ignore[union-attr]
+                    nn.init.uniform_(part.weight, 1, 6)
+    module.eval()
+    random = np.random.default_rng(0)
+    samples = tuple(DRAW[name](random) for _ in range(SAMPLES))
+    expected = []
+    with torch.no_grad():
+        for sample in samples:
+            found = tensors_of(module(*map(torch.from_numpy, sample.values())))
+            expected.append({f"output_{k}": tensor.numpy().copy() for k, tensor in enumerate(found)})
+    return float_model(name, module, samples[0], expected[0]), samples, tuple(expected)
+
+
+def compile_model(name: str, target: Target, folder: Path) -> Compiled:
+    """Portable passes, the backend's own, and emission."""
+    model, samples, expected = make_model(name)
+    spool = write_spool(samples, folder / "spool")
+    emit = target.emit[0]
+    backend = get_backend(emit.backend)
+    context = PassContext(target=target, work=folder, calibration=spool, emit=emit)
+    model, _ = run_passes(portable_passes(target), model, context, fingerprint=lambda item: str(id(item)))
+    lowered, records = run_passes(
+        backend.passes(target, emit), backend.lower(model, context), context, fingerprint=backend.fingerprint
+    )
+    artifact = backend.emit(lowered, context, folder / "out")
+    return Compiled(artifact, folder / "out" / artifact.file, tuple(records), samples, expected)
+
+
+Compile = Callable[[str, Target], Compiled]
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    """Compile each (model, target) once."""
+
+    @cache
+    def get(name: str, target: str) -> Compiled:
+        return compile_model(name, Target.model_validate_json(target), tmp_path_factory.mktemp(name))
+
+    return lambda name, target: get(name, target.model_dump_json())  # a target holds a dict: it has no hash
+
+
+@pytest.fixture(name="make_target")
+def target_maker() -> Callable[..., Target]:
+    """`make_target`."""
+    return make_target
+
+
+@pytest.fixture
+def lowered() -> Callable[[str, Target], tuple[object, object]]:
+    """A model as the target's backend lowers it, and the backend."""
+
+    def lower(name: str, target: Target) -> tuple[object, object]:
+        model, _, _ = make_model(name)
+        backend = get_backend(target.emit[0].backend)
+        return backend.lower(model, PassContext(target=target, work=Path(), emit=target.emit[0])), backend
+
+    return lower
+
+
+@pytest.fixture(autouse=True)
+def process_globals_are_left_alone() -> Iterator[None]:
+    """Engine and thread count are as they were, after every test."""
+    before = torch.backends.quantized.engine, torch.get_num_threads()
+    yield
+    assert (torch.backends.quantized.engine, torch.get_num_threads()) == before
