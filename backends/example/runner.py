@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backends.example.model import Layer
-from edgec.errors import InputSpecError, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 
 LAYERS = "layers"
@@ -36,10 +37,8 @@ class NumpyRunner:
         self._artifact = artifact
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
-        (fed,), (made,) = self._artifact.inputs, self._artifact.outputs
-        if fed.name not in inputs or inputs[fed.name].shape != fed.shape:
-            raise InputSpecError(f'input "{fed.name}" of shape {fed.shape} is missing', where=self._artifact.file)
-        return {made.name: run(self._layers, self._arrays, inputs[fed.name])[-1]}
+        (value,) = artifact_inputs(self._artifact, inputs)
+        return model_outputs(self._artifact, run(self._layers, self._arrays, value)[-1:])
 
     def ops(self) -> Sequence[OpRecord]:
         return [

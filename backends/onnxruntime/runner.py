@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.session import open_session
-from edgec.errors import InputSpecError, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 
 
@@ -36,19 +35,10 @@ class OnnxRunner:
             raise UnsupportedError(f"the file has no tensor {', '.join(missing)}", where=file.name)
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
-        feeds = {}
-        for binding in self._artifact.inputs:
-            if binding.name not in inputs:
-                raise InputSpecError(f'input "{binding.name}" is missing', where=self._file.name)
-            value = np.ascontiguousarray(inputs[binding.name], dtype=binding.dtype)
-            if value.shape != binding.shape:
-                raise InputSpecError(
-                    f'input "{binding.name}" has shape {value.shape}, the artifact takes {binding.shape}',
-                    where=self._file.name,
-                )
-            feeds[binding.artifact_name] = value
+        names = [binding.artifact_name for binding in self._artifact.inputs]
+        feeds = dict(zip(names, artifact_inputs(self._artifact, inputs), strict=True))
         found = self._session.run([binding.artifact_name for binding in self._artifact.outputs], feeds)
-        return {binding.name: value for binding, value in zip(self._artifact.outputs, found, strict=True)}
+        return model_outputs(self._artifact, found)
 
     def ops(self) -> Sequence[OpRecord]:
         return executed_ops(self._file, self._artifact.precision)

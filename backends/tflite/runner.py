@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backends.tflite.audit import Operand, audit_op
-from edgec.backends.tflite.layout import to_artifact
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 
@@ -50,16 +50,11 @@ class LiteRunner:
             raise UnsupportedError(f"the file has no tensor called {', '.join(sorted(missing))}", where=file.name)
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
-        for item in self._artifact.inputs:
-            detail = self._inputs[item.artifact_name]
-            array = to_artifact(np.asarray(inputs[item.name], detail["dtype"]), item.permutation)
-            self._interpreter.set_tensor(detail["index"], array)
+        for binding, value in zip(self._artifact.inputs, artifact_inputs(self._artifact, inputs), strict=True):
+            self._interpreter.set_tensor(self._inputs[binding.artifact_name]["index"], value)
         self._interpreter.invoke()
-        found: dict[str, Array] = {}
-        for item in self._artifact.outputs:
-            array = self._interpreter.get_tensor(self._outputs[item.artifact_name]["index"])
-            found[item.name] = array if item.permutation is None else np.transpose(array, item.permutation)
-        return found
+        places = [self._outputs[binding.artifact_name]["index"] for binding in self._artifact.outputs]
+        return model_outputs(self._artifact, [self._interpreter.get_tensor(place) for place in places])
 
     def ops(self) -> Sequence[OpRecord]:
         """Every op with its dtype; read without the XNNPACK delegate, which would hide what it took over."""

@@ -75,7 +75,7 @@ def export_with_notes(model: FloatModel, out: Path) -> ExportedOnnx:
 def _export(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, out: Path) -> None:
     import torch
 
-    from edgec.model.flat_module import AlwaysEval
+    from edgec.model.wrappers import AlwaysEval
 
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         if not isinstance(module, torch.jit.ScriptModule):

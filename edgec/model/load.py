@@ -13,7 +13,7 @@ from edgec.errors import EdgecError, InputSpecError, ModelError
 from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
 from edgec.model.exported import dtype_of, exported_inputs, refuse_other_floats
-from edgec.model.outputs import flat_module, flatten_outputs, is_flat
+from edgec.model.outputs import flatten_outputs, is_flat
 from edgec.model.samples import ordered, sample_arrays, sample_tensors
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import Traced, explain, trace
@@ -185,6 +185,8 @@ def _from_module(
     """Run a sample through `module` and capture its graph, by FX or by `graph_of`."""
     import torch
 
+    from edgec.model.wrappers import FlatOutputs
+
     first = tuple(map(torch.from_numpy, ordered(specs, example))) if example else sample_tensors(specs, seed=0)
     second = sample_tensors(specs, seed=1)
     with torch.no_grad():
@@ -197,7 +199,7 @@ def _from_module(
         )
     except EdgecError as error:
         raise ModelError(error.what, where=where, hint=error.hint) from error
-    flat = module if is_flat(result) else flat_module(module).eval()
+    flat = module if is_flat(result) else FlatOutputs(module).eval()
     model = FloatModel(title, source, specs, outputs, module=flat, notes=notes)
     traced: Traced = graph_of(model, first, second) if graph_of else trace(module, first, second)
     return replace(model, graph=traced.graph, untraceable=traced.untraceable, module=traced.graph or flat)

@@ -59,10 +59,3 @@ def is_flat(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (
         type(value) is tuple and all(isinstance(item, torch.Tensor) for item in value)
     )
-
-
-def flat_module(module: torch.nn.Module) -> torch.nn.Module:
-    """A module with the same inputs that returns one tensor or a flat tuple, whatever `module` returns."""
-    from edgec.model.flat_module import FlatOutputs
-
-    return FlatOutputs(module)

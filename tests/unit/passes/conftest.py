@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgec.model.outputs import flat_module, flatten_outputs, is_flat
+from edgec.model.outputs import flatten_outputs, is_flat
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import trace
+from edgec.model.wrappers import FlatOutputs
 from edgec.passes.contract import PassContext
 from edgec.target.spec import Device, Emit, Target
 
@@ -44,7 +45,7 @@ def wrap() -> Wrap:
             outputs=tuple(TensorSpec(name=name, shape=tuple(item.shape)) for name, item in flatten_outputs(result)),
             graph=traced.graph,
             untraceable=traced.untraceable,
-            module=traced.graph or (module if is_flat(result) else flat_module(module)),
+            module=traced.graph or (module if is_flat(result) else FlatOutputs(module)),
         )
 
     return make
