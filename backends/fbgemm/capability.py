@@ -1,5 +1,15 @@
 """What torch's quantized kernels do on x86-64, as a table."""
 
-from edgec.backends.torch_quant.capability import CAPABILITIES
+from __future__ import annotations
 
-__all__ = ["CAPABILITIES"]
+from edgec.backend.protocol import Capability
+from edgec.backends.torch_quant import capability
+
+_TRANSPOSED = Capability(
+    op="conv-transpose2d",
+    static_int8=False,
+    dynamic_int8=False,
+    note="stays float32: the x86 kernels compute something else for some shapes",
+)
+
+CAPABILITIES = tuple(_TRANSPOSED if item.op == _TRANSPOSED.op else item for item in capability.CAPABILITIES)

@@ -25,4 +25,4 @@ CAPABILITIES = (
     Capability(op="silu", static_int8=False, dynamic_int8=False, note="computed in float32"),
     Capability(op="attention", static_int8=False, dynamic_int8=False, note="computed in float32"),
 )
-"""Both engines' kernels cover the same ops."""
+"""Both backends' kernels cover the same ops, but for what `edgec.backends.fbgemm.capability` says."""

@@ -13,6 +13,11 @@ X86_TO_ONEDNN = 100
 """Engine ``x86`` hands convolutions of at most so many groups to oneDNN where there is VNNI, all else to fbgemm."""
 
 
+TRANSPOSED = frozenset({"qnnpack"})
+"""Engines whose kernels of transposed convolutions are right. Those of fbgemm and oneDNN are for some shapes, and for
+others compute something else without a word: 32 to 16 channels, kernel 2, stride 2 have an SQNR of -0.1 dB."""
+
+
 def saturates(engine: str, vnni: bool, module: Any) -> bool:
     """Whether int16 can overflow in `engine`'s kernel of float layer `module` (a convolution or Linear)."""
     groups: int = getattr(module, "groups", 1)

@@ -17,7 +17,7 @@ Width = Literal["full", "pair", "reduced"]
 
 
 def static_mapping(
-    observer: Observer, weights: Granularity, *, reduced: bool, reduced_functions: bool
+    observer: Observer, weights: Granularity, *, reduced: bool, reduced_functions: bool, transposed: bool
 ) -> QConfigMapping:
     """Full-range affine quint8 activations (saturation stands for ReLU6, see `saturate`), symmetric qint8 weights.
 
@@ -27,6 +27,7 @@ def static_mapping(
         reduced: whether weights have 7 bits.
         reduced_functions: whether those of products have that are functions and not modules, which
             `narrow_weights` does not reach.
+        transposed: whether transposed convolutions are quantized, and not left in float.
     """
     from torch import nn
     from torch.ao import quantization
@@ -41,13 +42,12 @@ def static_mapping(
     per_tensor = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
     mapping = get_default_qconfig_mapping("x86")
     mapping.set_global(chosen)
-    # transposed kernels have their output channels on another axis, which torch's kernels cannot scale
-    transposed = {nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d}
     for known, default in list(mapping.object_type_qconfigs.items()):
         if default is not None and known != "reshape" and not _is_fixed(default):
             mapping.set_object_type(known, chosen)
-    for kind in transposed:
-        mapping.set_object_type(kind, per_tensor)
+    # transposed kernels have their output channels on another axis, which torch's kernels cannot scale
+    for kind in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d):
+        mapping.set_object_type(kind, per_tensor if transposed else None)
     width = "reduced" if reduced or reduced_functions else "full"
     of_function = make_qconfig(activation=activation, weight=weight_observer(weights, width))
     of_transposed = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
@@ -55,7 +55,7 @@ def static_mapping(
     for function in (call.linear, call.conv1d, call.conv2d, call.conv3d):
         mapping.set_object_type(function, of_function)
     for function in (call.conv_transpose1d, call.conv_transpose2d, call.conv_transpose3d):
-        mapping.set_object_type(function, of_transposed)
+        mapping.set_object_type(function, of_transposed if transposed else None)
     return mapping
 
 
@@ -65,16 +65,14 @@ def narrow_weights(prepared: fx.GraphModule, engine: str, vnni: bool, weights: G
     from torch.ao import quantization
 
     make_qconfig: Any = quantization.QConfig
-    products = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    products = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     for module in prepared.modules():
         # torch's fused modules are sequences that begin with the product
         layer = module[0] if isinstance(module, nn.Sequential) and len(module) else module
         qconfig: Any = getattr(module, "qconfig", None)
         if qconfig is None or not isinstance(layer, products) or not saturates(engine, vnni, layer):
             continue
-        transposed = isinstance(layer, products[4:])
-        observer = weight_observer("per-tensor" if transposed else weights, "pair")
-        module.qconfig = make_qconfig(activation=qconfig.activation, weight=observer)
+        module.qconfig = make_qconfig(activation=qconfig.activation, weight=weight_observer(weights, "pair"))
 
 
 def weight_observer(weights: Granularity, width: Width) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import Candidate, best, judge, table
-from edgec.backends.torch_quant.kernels import ReducedRange
+from edgec.backends.torch_quant.kernels import TRANSPOSED, ReducedRange
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Observer, narrow_weights, static_mapping
 from edgec.backends.torch_quant.saturate import clamp_in_float, saturate
@@ -89,6 +89,7 @@ class QuantizeStatic:
             self.weights,
             reduced=self.reduced_range == "yes",
             reduced_functions=self.reduced_range == "auto" and self.engines != ("qnnpack",),
+            transposed=TRANSPOSED.issuperset(self.engines),
         )
         graph = copy.deepcopy(model.graph)
         clamp_in_float(graph)

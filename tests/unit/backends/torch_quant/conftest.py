@@ -74,7 +74,28 @@ class Attention(nn.Module):
         return (x @ x.transpose(1, 2)).softmax(-1) @ x
 
 
-MODELS: dict[str, type[nn.Module]] = {"vision": Vision, "sequence": Sequence, "dense": Dense, "attention": Attention}
+class Upscale(nn.Module):
+    """Transposed convolutions of a shape that torch's x86 kernels get wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.ReLU())
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(32, 16, 2, stride=2), nn.ReLU(), nn.ConvTranspose2d(16, 4, 2, stride=2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.up(self.down(x))
+        return answer
+
+
+MODELS: dict[str, type[nn.Module]] = {
+    "vision": Vision,
+    "sequence": Sequence,
+    "dense": Dense,
+    "attention": Attention,
+    "upscale": Upscale,
+}
 DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
     "vision": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
     "sequence": lambda random: {
@@ -82,6 +103,7 @@ DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
         "gain": random.uniform(0.5, 2, (1, 1, 1)).astype(np.float32),
     },
     "dense": lambda random: {"x": random.standard_normal((1, 64)).astype(np.float32)},
+    "upscale": lambda random: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
     "attention": lambda random: {"x": random.standard_normal((1, 6, 8)).astype(np.float32)},
 }
 

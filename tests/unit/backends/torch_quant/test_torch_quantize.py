@@ -32,6 +32,17 @@ def test_static_int8_is_close_to_float(compiled: Compile, make_target: MakeTarge
     assert compiled("vision", make_target(backend)).sqnr_db() > 35
 
 
+@pytest.mark.parametrize(("backend", "dtype"), [("fbgemm", "float32"), ("qnnpack", "int8")])
+def test_transposed_convolutions_are_right(
+    compiled: Compile, make_target: MakeTarget, backend: str, dtype: str
+) -> None:
+    made = compiled("upscale", make_target(backend))
+    assert made.sqnr_db() > 30
+    transposed = [op for op in made.runner().ops() if "conv_transpose" in op.op]
+    assert [op.dtype for op in transposed] == [dtype] * 2
+    assert all(bool(op.reason) == (dtype == "float32") for op in transposed)
+
+
 @pytest.mark.parametrize("backend", ["fbgemm", "qnnpack"])
 def test_batch_norm_and_relu_become_part_of_integer_convolutions(
     compiled: Compile, make_target: MakeTarget, backend: str
