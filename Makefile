@@ -14,7 +14,7 @@ include edgec/edgec.mk
 
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo "make test-data  the real models of \$$EDGEC_DATA, all backends (minutes)"
+	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends (minutes)"
 	@echo "make dist       bundles of PROJECT=$(PROJECT) for TARGETS=\"$(TARGETS)\"; use -j2"
 
 setup: $(STAMP)
@@ -45,7 +45,7 @@ test: lint
 	$(BIN)/pytest -n 2
 
 test-data: setup
-	$(BIN)/pytest -m data -n 2 --dist loadgroup tests/data
+	$(BIN)/pytest -m data -n 2 --dist worksteal tests/data
 
 clean:
 	rm -rf $(DIST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
