@@ -13,6 +13,7 @@ from edgec.backends.torch_quant.audit import executed_ops, is_integer_product
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.errors import StorageError, UnsupportedError
+from edgec.model.attention import attention_in_parts
 from edgec.model.spec import TensorSpec
 from edgec.passes.contract import Coverage, PassContext
 
@@ -70,7 +71,7 @@ def script(model: TorchModel) -> Any:
 
         graph = Widened(model.graph).eval()
     example = tuple(item.clone() for item in model.example)
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), attention_in_parts():
         warnings.simplefilter("ignore")
         trace: Any = torch.jit.trace
         traced = trace(graph, example, check_trace=False, strict=False)
@@ -94,7 +95,8 @@ def _steps(model: TorchModel) -> list[float | None]:
                 scales[n] = float(value.q_scale())
             return value
 
-    _Recorder(model.graph).run(*[item.clone() for item in model.example])
+    with attention_in_parts():
+        _Recorder(model.graph).run(*[item.clone() for item in model.example])
     found: list[float | None] = []
 
     def visit(node: fx.Node) -> fx.Node:

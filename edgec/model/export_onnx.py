@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.errors import UnsupportedError
 from edgec.model import onnx_file
+from edgec.model.attention import attention_in_parts
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
 
@@ -58,7 +57,7 @@ def export_with_notes(model: FloatModel, out: Path) -> ExportedOnnx:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with _slow_attention():
+            with attention_in_parts():
                 _export(module, example, model, out)
         except Exception as exc:
             raise UnsupportedError(
@@ -90,19 +89,6 @@ def _export(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, o
             input_names=[item.name for item in model.inputs],
             output_names=[item.name for item in model.outputs],
         )
-
-
-@contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Attention as its parts: the fused fast path has no ONNX op."""
-    import torch
-
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _keep_first_producer(proto: Any) -> None:

@@ -89,12 +89,26 @@ class Upscale(nn.Module):
         return answer
 
 
+class Encoder(nn.Module):
+    """torch's own transformer, which stays one node of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 2)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.head(self.encode(x).mean(1))
+        return answer
+
+
 MODELS: dict[str, type[nn.Module]] = {
     "vision": Vision,
     "sequence": Sequence,
     "dense": Dense,
     "attention": Attention,
     "upscale": Upscale,
+    "encoder": Encoder,
 }
 DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
     "vision": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
@@ -103,6 +117,7 @@ DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
         "gain": random.uniform(0.5, 2, (1, 1, 1)).astype(np.float32),
     },
     "dense": lambda random: {"x": random.standard_normal((1, 64)).astype(np.float32)},
+    "encoder": lambda random: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
     "upscale": lambda random: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
     "attention": lambda random: {"x": random.standard_normal((1, 6, 8)).astype(np.float32)},
 }

@@ -68,7 +68,7 @@ def test_fp32_is_the_float_model(compiled: Compile, make_target: MakeTarget, bac
 
 
 @BOTH
-@pytest.mark.parametrize("model", ["dense", "sequence"])
+@pytest.mark.parametrize("model", ["dense", "sequence", "encoder"])
 def test_fp16_halves_the_file_and_says_how_it_computes(
     compiled: Compile, make_target: MakeTarget, backend: str, model: str
 ) -> None:

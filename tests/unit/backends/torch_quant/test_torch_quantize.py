@@ -124,7 +124,7 @@ def test_candidates_are_judged_on_samples_that_no_histogram_saw() -> None:
 
 
 @pytest.mark.parametrize("backend", ["fbgemm", "qnnpack"])
-@pytest.mark.parametrize("model", ["sequence", "dense"])
+@pytest.mark.parametrize("model", ["sequence", "dense", "encoder"])
 def test_dynamic_int8_is_close_to_float(compiled: Compile, make_target: MakeTarget, backend: str, model: str) -> None:
     assert compiled(model, make_target(backend, "int8-dynamic")).sqnr_db() > 30
 
