@@ -16,6 +16,7 @@ from torch import fx
 
 _SHAPE_ATTRIBUTES = frozenset(
     {"shape", "dtype", "device", "ndim", "is_cuda", "is_quantized", "is_sparse", "layout", "requires_grad", "names"}
+    | {"is_nested"}
 )
 _SHAPE_METHODS = frozenset(
     {"size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_complex", "is_contiguous"}
@@ -24,6 +25,16 @@ _SHAPE_METHODS = frozenset(
 _SHAPE_FUNCTIONS: frozenset[Any] = frozenset(
     {len, isinstance, torch.is_tensor, torch.is_floating_point, torch.is_complex, torch.numel}
 )
+COMPOSITES = frozenset(
+    {
+        torch.nn.Transformer,
+        torch.nn.TransformerEncoder,
+        torch.nn.TransformerEncoderLayer,
+        torch.nn.TransformerDecoder,
+        torch.nn.TransformerDecoderLayer,
+    }
+)
+"""Classes of ``torch.nn`` whose forward calls layers that a backend can quantize one by one."""
 _UNKNOWN = object()
 
 
@@ -59,16 +70,20 @@ class StaticProxy(fx.Proxy):
 
 
 class StaticTracer(fx.Tracer):
-    """Leaves are exactly the classes of ``torch.nn``; subclasses of them are traced into.
+    """Leaves are exactly the classes of ``torch.nn`` but `COMPOSITES`; subclasses of them are traced into.
 
     Args:
         example: one sample, in call order; its shapes are what the graph is valid for.
         concrete_shapes: write shapes as numbers, where a graph that computes them cannot be had: ``torch.zeros``
             and other native functions take no symbolic sizes.
+        whole_composites: make leaves of `COMPOSITES` too.
     """
 
-    def __init__(self, example: Sequence[torch.Tensor], *, concrete_shapes: bool = False) -> None:
+    def __init__(
+        self, example: Sequence[torch.Tensor], *, concrete_shapes: bool = False, whole_composites: bool = False
+    ) -> None:
         super().__init__()
+        self._whole_composites = whole_composites
         self._concrete_shapes = concrete_shapes
         self._example = list(example)
         self._values: dict[fx.Node, Any] = {}
@@ -77,6 +92,8 @@ class StaticTracer(fx.Tracer):
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Whether `m` is of a torch.nn class itself, and no container."""
+        if type(m) in COMPOSITES:
+            return self._whole_composites
         containers = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
         return type(m).__module__.startswith("torch.nn.") and not isinstance(m, containers)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from torch import fx
 
+    from edgec.model.static_tracer import StaticTracer
+
 
 _WRITING = frozenset(
     {"setitem", "setattr", *(f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "pow"))}
@@ -46,14 +48,34 @@ def trace(
         The graph (it returns one tensor or a flat tuple), checked against `module`; or the reason there is none,
         with file, line and text of the user's code where that is the cause.
     """
+    from edgec.model.static_tracer import COMPOSITES
+
+    if any(type(part) in COMPOSITES for part in module.modules()):
+        # the parts can be quantized, where a composite stays whole; but masks may take a path that has no graph
+        opened = _trace(module, example, second, whole_composites=False)
+        if opened.graph is not None:
+            return opened
+    return _trace(module, example, second, whole_composites=True)
+
+
+def _trace(
+    module: torch.nn.Module,
+    example: Sequence[torch.Tensor],
+    second: Sequence[torch.Tensor] | None,
+    *,
+    whole_composites: bool,
+) -> Traced:
     import torch
+
+    from edgec.model.static_tracer import StaticTracer
 
     with torch.no_grad():
         try:
-            graph = _capture(module, example, concrete_shapes=False)
+            graph = _capture(module, example, StaticTracer(example, whole_composites=whole_composites))
         except Exception as exc:
             try:
-                graph = _capture(module, example, concrete_shapes=True)
+                tracer = StaticTracer(example, concrete_shapes=True, whole_composites=whole_composites)
+                graph = _capture(module, example, tracer)
             except Exception:
                 return Traced(None, explain(exc))
         before = {name: value.clone() for name, value in graph.state_dict().items()}
@@ -74,20 +96,20 @@ def trace(
     return Traced(graph)
 
 
-def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor], *, concrete_shapes: bool) -> fx.GraphModule:
+def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor], tracer: StaticTracer) -> fx.GraphModule:
     import inspect
 
     from torch import fx
-
-    from edgec.model.static_tracer import StaticTracer
 
     module = copy.deepcopy(module)  # tracing runs the user's code, and the graph shares its parameters
     result = module(*[item.clone() for item in example])
     parameters = list(inspect.signature(module.forward).parameters.values())
     named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
     unused = {item.name: item.default for item in named[len(example) :] if item.default is not item.empty}
-    graph = StaticTracer(example, concrete_shapes=concrete_shapes).trace(module, concrete_args=unused or None)
+    graph = tracer.trace(module, concrete_args=unused or None)
     graph._tracer_cls = None  # unpickling re-traces the generated code, which the stock tracer can do
+    for node in graph.nodes:
+        node.type = None  # annotations of the user's code, which cannot be pickled when they are text (PEP 563)
     _drop_placeholders(graph, len(example))
     _copy_written_constants(graph)
     _flatten_output(graph, result)

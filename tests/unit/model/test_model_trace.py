@@ -104,6 +104,58 @@ def test_leaves_are_plain_torch_modules() -> None:
     assert any(node.target is functional.conv2d for node in traced.graph.graph.nodes)
 
 
+class Sequences(nn.Module):
+    """Encoder and decoder of torch, with the mask of a language model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+        self.decode = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 1)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> Any:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.size(1))
+        return self.decode(target, self.encode(source), tgt_mask=mask)
+
+
+def test_composites_are_opened_so_that_their_layers_can_be_quantized() -> None:
+    module = Sequences().eval()
+    example, third = ((torch.randn(1, 5, 8), torch.randn(1, 4, 8)) for _ in range(2))
+    traced = trace(module, example)
+    assert traced.graph is not None, traced.untraceable
+    leaves = [
+        type(traced.graph.get_submodule(str(n.target))) for n in traced.graph.graph.nodes if n.op == "call_module"
+    ]
+    assert leaves.count(nn.Linear) == 6
+    assert leaves.count(nn.MultiheadAttention) == 4
+    with torch.no_grad():
+        assert torch.allclose(traced.graph(*third), module(*third), atol=1e-5)
+
+
+class Padded(nn.Module):
+    """Leaves out what is padded: torch then computes with nested tensors, and answers 0 there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.encode(x, src_key_padding_mask=x[:, :, 0] == 0)
+
+
+def test_composites_stay_whole_where_their_parts_answer_something_else() -> None:
+    module = Padded().eval()
+    for part in module.parameters():
+        part.requires_grad_(False)
+    example = torch.randn(1, 5, 8)
+    example[:, 3:] = 0
+    traced = trace(module, (example,))
+    assert traced.graph is not None, traced.untraceable
+    leaves = [n.target for n in traced.graph.graph.nodes if n.op == "call_module"]
+    assert leaves == ["encode"]
+    with torch.no_grad():
+        assert torch.allclose(traced.graph(example), module(example), atol=1e-5)
+
+
 def test_the_module_is_left_untouched_and_activations_are_unshared() -> None:
     relu = nn.ReLU()
     module = nn.Sequential(nn.Linear(3, 3), relu, nn.Linear(3, 3), relu).eval()
