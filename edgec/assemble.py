@@ -41,7 +41,8 @@ from edgec.project.load import load_project
 from edgec.project.spec import Project
 from edgec.report.html import render_report
 from edgec.target.load import load_target
-from edgec.target.select import select
+from edgec.target.select import select_one
+from edgec.target.spec import Target
 from edgec.verify.records import GateResult, Measurement
 
 HARNESS_SAMPLES = 8
@@ -107,7 +108,7 @@ def build(
         values[table, key] = value
     root = Path(project)
     loaded = load_project(root, values)
-    (name,) = select([target], root)
+    name = select_one(target, root)
     return build_target(name, loaded, root, threads=threads, keep_going=keep_going, progress=progress)
 
 
@@ -147,25 +148,38 @@ def build_target(
         listener(plan, result)
         if failed := [gate for gate in result.gates if gate.state == "failed"]:
             discard(destination)
-            raise _gate_error(failed, name)
+            raise _gate_error(failed, plan)
         progress("write the bundle")
         manifest = _write(plan, result, scratch, destination)
     measurements = tuple(item for one in result.built for item in one.measurements)
     return Bundle(destination, manifest, measurements, tuple(item.error for item in result.failures))
 
 
-def _gate_error(failed: list[GateResult], target: str) -> GateError:
+def _gate_error(failed: list[GateResult], plan: Plan) -> GateError:
     lines = []
     for gate in failed:
         value = "not measured" if gate.value is None else f"{gate.value:.4g}"
         margin = "" if gate.margin is None else f", missed by {-gate.margin:.4g}"
-        lines.append(f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: {value}{margin} ({gate.reason})")
+        default = " (default)" if gate.default else ""
+        reason = f" ({gate.reason})" if gate.reason else ""
+        lines.append(f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}{default}: {value}{margin}{reason}")
     return GateError(
         f"{len(failed)} gate{'s' if len(failed) > 1 else ''} not met, so no bundle was written\n  "
         + "\n  ".join(lines),
-        where=target,
-        hint="more or better calibration data, a target of higher precision, or a wider gate under [gates]",
+        where=plan.target.name,
+        hint=_advice(plan.target),
     )
+
+
+def _advice(target: Target) -> str:
+    ways = ["a wider gate under [gates]"]
+    if target.precision != "fp32":
+        ways.insert(0, "a target of higher precision")
+    if target.precision == "int8":
+        ways.insert(0, "more or better calibration data")
+    if target.prune.amount:
+        ways.insert(0, f"a smaller [prune] amount than {target.prune.amount:g}")
+    return "what may help: " + ", ".join(ways)
 
 
 def _write(plan: Plan, result: BuildResult, scratch: Path, destination: Path) -> Manifest:
@@ -193,8 +207,8 @@ def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 
 
 def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
-    """What the harness replays: the outputs of the first runtime that ran the artifact; None when it cannot."""
-    worked = tuple(item.runtime for item in one.measurements if not item.failure)
+    """What the harness replays: the outputs of the first runtime that the target's device has; None when it cannot."""
+    worked = tuple(item.runtime for item in one.measurements if item.judged and not item.failure)
     if not worked or one.artifact.format not in FORMATS:
         return None
     folder = outputs_folder(scratch, one.artifact, worked[0])
@@ -230,6 +244,7 @@ def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
         artifacts=tuple(_artifact(one, folder) for one in result.built),
         coverage=tuple(dict.fromkeys(coverage)),
         gates=result.gates,
+        complete=not result.failures,
         accuracy=tuple(accuracy_of(item) for one in result.built for item in one.measurements),
         toolchain=_toolchain(plan, [one.artifact for one in result.built]),
     )

@@ -26,8 +26,9 @@ def dependencies(project: Project, root: Path, target_files: Iterable[Path], *, 
     for data in (project.calibration if calibrated else None, project.evaluation):
         if data is not None:
             named.append(data.data)
-            if data.labels and (root / data.labels).is_file():
-                named.append(data.labels)
+            beside = Path(data.data).parent / data.labels if data.labels else None
+            if beside and (root / beside).is_file():
+                named.append(str(beside))
     if project.evaluation and split_entry(project.evaluation.metric):
         named.append(project.evaluation.metric)
     paths = [root / PROJECT_FILE] if (root / PROJECT_FILE).exists() else []
@@ -46,10 +47,12 @@ def write_depfile(file: Path, rules: Iterable[tuple[Path, Iterable[Path]]]) -> N
 
     The empty rules (as GCC's ``-MP``) keep Make going when a dependency has been deleted or renamed.
     """
-    lines, seen = [], {}
+    lines, seen = ["EDGEC_EQUALS := ="], {}
     for manifest, needed in rules:
-        paths = [_escape(path) for path in needed]
-        lines.append(f"{_escape(manifest)}: {' '.join(paths)}")
+        paths = [_escape(os.path.relpath(path)) for path in needed]
+        # Make knows the manifest by the name its rule has, which may be either
+        names = dict.fromkeys((_escape(os.path.relpath(manifest)), _escape(str(manifest.absolute()))))
+        lines.append(f"{' '.join(names)}: {' '.join(paths)}")
         seen.update(dict.fromkeys(paths))
     lines += [f"{path}:" for path in seen]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +61,7 @@ def write_depfile(file: Path, rules: Iterable[tuple[Path, Iterable[Path]]]) -> N
     Path(partial.name).replace(file)
 
 
-def _escape(path: Path) -> str:
-    text = os.path.relpath(path)
-    for special in ("\\", " ", "#", ":"):
+def _escape(text: str) -> str:
+    for special in ("\\", " ", "#", ":", "%", "*", "?", "[", "~"):
         text = text.replace(special, "\\" + special)
-    return text.replace("$", "$$")
+    return text.replace("$", "$$").replace("=", "$(EDGEC_EQUALS)")  # "a: b=c" would set a variable

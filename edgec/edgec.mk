@@ -23,6 +23,8 @@ EDGEC_MANIFESTS := $(TARGETS:%=$(DIST)/%/manifest.json)
 dist: $(EDGEC_MANIFESTS)
 
 $(EDGEC_MANIFESTS): $(DIST)/%/manifest.json:
-	$(EDGEC) build --project $(PROJECT) --target $* --out $(abspath $(DIST)) --depfile $(DIST)/.deps/$*.d $(EDGEC_FLAGS)
+	@# a bundle that --keep-going made of less than all artifacts must be tried again the next time
+	$(EDGEC) build --project $(PROJECT) --target $* --out $(abspath $(DIST)) --depfile $(DIST)/.deps/$*.d $(EDGEC_FLAGS) \
+	  || { code=$$?; test ! -e $@ || touch -d @0 $@; exit $$code; }
 
 -include $(TARGETS:%=$(DIST)/.deps/%.d)

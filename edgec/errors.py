@@ -2,7 +2,7 @@
 
 A message says *what* is wrong, *where* (file, key, pass, sample) and *what to do*. Only ``edgec.cli.main``
 turns an `EdgecError` into an exit; everything below it raises. Exit codes are unique by class (tested) and
-documented in docs/errors.md, which is generated from this file.
+documented in docs/errors.md, which a test holds against this file.
 """
 
 from __future__ import annotations

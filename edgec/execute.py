@@ -130,8 +130,9 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
             first artifact's when none could be compiled.
     """
     plan, project = job.plan, job.plan.project
-    for item in plan.emits:
-        require_packages(item.backend)
+    if not keep_going:
+        for item in plan.emits:
+            require_packages(item.backend)
     job.progress(f"load {project.model.path}")
     with captured(job.log):
         loaded = load_model(project.model, job.root)
@@ -149,6 +150,7 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     failures: list[FailedArtifact] = []
     for item in plan.emits:
         try:
+            require_packages(item.backend)
             artifact, records = _compile(job, item, calibration)
         except EdgecError as error:
             if not keep_going:

@@ -84,6 +84,7 @@ def call(
         try:
             command = [
                 sys.executable,
+                "-P",  # a file onnx.py in the current folder is not the package
                 "-X",
                 "faulthandler",
                 "-m",
@@ -124,7 +125,8 @@ def call(
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
             process.wait()
             raise
         finally:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from edgec.model.spec import Array
 
 SAMPLES = 64
-TIE_DB = 0.5
-"""Candidates within this of the best are equally exact."""
+TIE_DB = 1.0
+"""Candidates within this of the best are equally exact, as far as so few samples can tell."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,10 @@ def unseen(total: int, seen: Sequence[int], limit: int) -> Sequence[int]:
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
-    """The first of the most exact candidates."""
-    chosen = max(candidates, key=lambda item: item.sqnr_db)
-    return next(
-        item for item in candidates if item.sqnr_db >= chosen.sqnr_db - TIE_DB and item.agreement >= chosen.agreement
-    )
+    """Of the candidates that are equally exact, the one that agrees most with float; of several the first."""
+    most = max(item.sqnr_db for item in candidates)
+    equal = [item for item in candidates if item.sqnr_db >= most - TIE_DB]
+    return max(equal, key=lambda item: item.agreement)
 
 
 def table(candidates: Sequence[Candidate]) -> str:

@@ -102,6 +102,8 @@ class Manifest(Frozen):
     evaluation: SpoolInfo | None
     plan: dict[str, Any]
     """A `PlanRecord` as JSON."""
+    complete: bool = True
+    """False when ``--keep-going`` went on without an artifact of the target; `coverage` has the reason."""
     artifacts: tuple[ArtifactRecord, ...]
     """In the target's order: the first is the primary one."""
     coverage: tuple[Coverage, ...]

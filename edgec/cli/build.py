@@ -54,9 +54,9 @@ def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **
                 errors += _build(name, project, root, console, threads=threads, keep_going=keep_going)
                 finished.append(name)
             except EdgecError as error:
-                if not keep_going or (name == names[-1] and not errors):
-                    raise
                 errors.append(error)
+                if not keep_going:
+                    break
     if depfile is not None:
         write_depfile(depfile, [_rule(name, project, root) for name in finished])
     for other in errors[1:]:
@@ -66,15 +66,18 @@ def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **
 
 
 def _rule(name: str, project: Project, root: Path) -> tuple[Path, tuple[Path, ...]]:
-    """A bundle's manifest and what it depends on."""
+    """A built bundle's manifest and what it depends on."""
+    from edgec.bundle.check import read_bundle
     from edgec.depfile import dependencies
     from edgec.plan import make_plan
     from edgec.target.load import load_target
 
     target = load_target(name, root)
     calibrated = make_plan(target, project).calibration_samples is not None
-    manifest = root / project.build.out / name / "manifest.json"
-    return manifest, dependencies(project, root, target.files, calibrated=calibrated)
+    folder = root / project.build.out / name
+    imported = [root / file for file in read_bundle(folder).source.imported]
+    needed = dependencies(project, root, (*target.files, *imported), calibrated=calibrated)
+    return folder / "manifest.json", needed
 
 
 def _build(
@@ -90,9 +93,14 @@ def _build(
         console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
         if any(gate.state == "failed" for gate in result.gates):
             console.print(gate_table(result.gates))
-        failures = [item for item in measurements if item.failure]
-        for item in failures:
-            console.print(f"{item.artifact} in {item.runtime}: {item.failure}", markup=False, soft_wrap=True)
+        told = [f"{item.artifact} in {item.runtime}: {item.failure}" for item in measurements if item.failure]
+        told += [
+            f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: not measured: {gate.reason}"
+            for gate in result.gates
+            if gate.state == "not measured"
+        ]
+        for line in told:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     with console.status(name) as status:
 

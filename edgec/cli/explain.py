@@ -33,7 +33,7 @@ def _lines(plan: Plan) -> list[str]:
     lines.append(f"  model        {plan.project.model.path}")
     if plan.calibration_samples is not None and plan.project.calibration:
         count, data_source = plan.calibration_samples, plan.project.calibration.data
-        lines.append(f"  calibration  {count} samples of {data_source}, balanced by class")
+        lines.append(f"  calibration  up to {count} samples of {data_source}, balanced by class where it has labels")
     if plan.project.evaluation:
         lines.append(f"  evaluation   {plan.project.evaluation.data}, metric {plan.project.evaluation.metric}")
     lines.append("  portable passes")

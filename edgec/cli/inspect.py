@@ -51,6 +51,10 @@ def command(path: Path, as_json: bool) -> None:
             click.echo(f"  {result.runtime} {result.runtime_version}: {told}{failed}")
             for op in result.ops:
                 click.echo(f"    {op.count:4} {op.op} {op.dtype}{'  ' + op.reason if op.reason else ''}")
+        for gate in (one for one in manifest.gates if one.artifact == item.artifact.file):
+            value = "" if gate.value is None else f", here {gate.value:.4g}"
+            default = " (default)" if gate.default else ""
+            click.echo(f"  gate {gate.gate} {gate.limit:g}{default} in {gate.runtime}: {gate.state}{value}")
         for step in item.passes:
             click.echo(f"  pass {step.name}: {step.state}{': ' + step.summary if step.summary else ''}")
     for gap in manifest.coverage:

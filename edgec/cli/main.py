@@ -65,6 +65,9 @@ def run(arguments: Sequence[str]) -> int:
         return _tell(storage_failure(error) or error)
     except click.exceptions.Exit as leave:
         return leave.exit_code
+    except click.exceptions.NoArgsIsHelpError as problem:
+        click.echo(problem.format_message(), err=True)
+        return UsageError.exit_code
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "edgec"
         return _tell(UsageError(problem.format_message(), hint=f"{command} --help"))

@@ -56,7 +56,8 @@ def gate_table(gates: Sequence[GateResult]) -> Table:
         if gate.state == "failed":
             value = NOT_MEASURED if gate.value is None else f"{gate.value:.4g}"
             missed = NOT_MEASURED if gate.margin is None else f"{-gate.margin:.4g}"
-            table.add_row(gate.artifact, gate.runtime, gate.gate, f"{gate.limit:.4g}", value, missed, gate.reason)
+            name = f"{gate.gate} (default)" if gate.default else gate.gate
+            table.add_row(gate.artifact, gate.runtime, name, f"{gate.limit:.4g}", value, missed, gate.reason)
     return table
 
 

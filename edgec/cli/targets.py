@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgec.target.files import list_targets
-from edgec.target.select import select
+from edgec.target.select import select_one
 
 
 @click.group(invoke_without_command=True)
@@ -61,7 +61,7 @@ def show_command(root: Path, name: str, as_json: bool) -> None:
     """Print a resolved target with the origin of each value."""
     from edgec.target.load import load_target  # validation needs pydantic, listing does not
 
-    (name,) = select([name], root) if "*" not in name else (name,)
+    name = select_one(name, root)
     resolved = load_target(name, root)
     if as_json:
         click.echo(json.dumps(resolved.target.model_dump(mode="json"), indent=2, sort_keys=True))

@@ -17,6 +17,9 @@ def command(bundle: Path) -> None:
 
     manifest = check_digests(bundle)
     click.echo(f"{bundle}: {len(manifest.files)} files match their digests")
+    for gap in manifest.coverage if not manifest.complete else ():
+        if gap.state == "not built":
+            click.echo(f"{gap.subject}: not in this bundle, which --keep-going made without it: {gap.reason}")
     for item in manifest.accuracy:
         if item.failure:
             click.echo(f"{item.artifact} in {item.runtime}: not run: {item.failure}")

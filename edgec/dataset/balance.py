@@ -38,7 +38,10 @@ def choose(count: int, labels: Array | None, samples: int | None, seed: int) -> 
 
 
 def class_labels(labels: Array | None) -> npt.NDArray[Any] | None:
-    """`labels` as one integer a sample, or None when they are no class labels."""
-    if labels is None or labels.dtype.kind not in "iub" or labels.size != len(labels):
+    """`labels` as one integer a sample, or None when they are no class labels. Whole numbers in floats are."""
+    if labels is None or labels.dtype.kind not in "iubf" or labels.size != len(labels):
         return None
-    return labels.reshape(-1)
+    flat = labels.reshape(-1)
+    if flat.dtype.kind == "f":
+        return flat.astype(np.int64) if np.isfinite(flat).all() and (flat == np.round(flat)).all() else None
+    return flat

@@ -21,7 +21,7 @@ from edgec.toml_source import suggest
 
 @contextmanager
 def python_entry(value: str, root: Path, error: type[EdgecError], *, seed: int) -> Iterator[Callable[..., Any]]:
-    """The function that ``file.py:function`` names; random numbers are seeded while the context is open.
+    """The function that ``file.py:function`` names; random numbers are seeded anew at each call of it.
 
     The file's folder can be imported from while the context is open, so that it may use its siblings.
 
@@ -51,7 +51,12 @@ def python_entry(value: str, root: Path, error: type[EdgecError], *, seed: int) 
             if not callable(function):
                 known = [key for key, item in vars(module).items() if callable(item) and not key.startswith("_")]
                 raise error(f'has no function "{parts[1]}"', where=str(path), hint=suggest(parts[1], known))
-            yield function
+
+            def seeded(*arguments: Any) -> Any:
+                _seed(seed)
+                return function(*arguments)
+
+            yield seeded
         finally:
             sys.modules.pop(name, None)
 
@@ -72,10 +77,7 @@ def _seeded(seed: int) -> Iterator[None]:
     states = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")  # an entry that imports torch itself seeds it itself
     torch_state = torch.get_rng_state() if torch else None
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    if torch:
-        torch.manual_seed(seed)
+    _seed(seed)
     try:
         yield
     finally:
@@ -83,3 +85,10 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(states[1])
         if torch and torch_state is not None:
             torch.set_rng_state(torch_state)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)

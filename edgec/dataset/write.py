@@ -104,6 +104,13 @@ def _write(
             digests[slot] = _digest(arrays)
             indices[slot] = index
             labels[slot] = known_labels[index] if known_labels is not None else label
+            kept = labels[slot]
+            if label is not None and kept is not None and not np.array_equal(label, kept):
+                raise DatasetError(
+                    f"gave {source.place(index)} another label in the second pass",
+                    where=spec.data,
+                    hint="it must give the same samples each time it is called: seed its random numbers",
+                )
     if not digests:
         raise DatasetError(f"the {what} data is empty", where=spec.data)
     if slots is not None and len(digests) != len(slots):

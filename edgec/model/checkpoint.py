@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Kind = Literal["pt2", "torchscript", "checkpoint", "onnx", "unknown"]
-_ENTRY_HINT = "give the model as a Python entry, --model file.py:function, with --weights for its state_dict"
+_ENTRY_HINT = "give the model as a Python entry, edgec build file.py:function --weights FILE"
 
 
 def kind_of(path: Path) -> Kind:
@@ -42,7 +42,7 @@ def refuse_checkpoint(path: Path) -> ModelError | UntrustedModelError:
             hint=f"{_ENTRY_HINT}: torch.save(model.state_dict(), ...)",
         )
     return ModelError(
-        "a state_dict has no architecture; give --model file.py:function with --weights",
+        "a state_dict has no architecture; edgec build file.py:function --weights FILE",
         where=path.name,
     )
 

@@ -49,7 +49,9 @@ def load_model(spec: ModelSpec, root: Path, example: Mapping[str, Array] | None 
         return _python(path, name, function, spec, weights, stated, example)
     if weights or spec.arguments:
         given = "weights" if weights else "arguments"
-        raise ModelError(f"{given} go with a Python entry only", where=name, hint="give --model file.py:function")
+        raise ModelError(
+            f"{given} go with a Python entry only", where=name, hint="edgec build file.py:function --weights FILE"
+        )
     kind = kind_of(path)
     if kind == "onnx":
         return _onnx(path, name, stated, example)
@@ -94,13 +96,18 @@ def _python(
         weights=spec.weights,
         weights_sha256=file_digest(weights) if weights else None,
     )
-    with imports_from(path.parent):
+    with imports_from(path.parent) as imported:
         module, notes = entry_module(path, function, spec.arguments, weights)
+        folder = Path(name).parent
+        digests = {
+            str(folder / file.relative_to(path.parent)): file_digest(file) for file in imported() if file != path
+        }
+        source = source.model_copy(update={"imported": digests})
         if not stated:
             raise InputSpecError(
                 "the model's input is not known",
                 where=f"{name}:{function}",
-                hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input=1,...',
+                hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input:1x3x224x224',
             )
         module, more = _prepared(module)
         _check_names(module, stated, name)
@@ -148,7 +155,7 @@ def _torchscript(
         raise InputSpecError(
             "a TorchScript file does not state its input shape",
             where=name,
-            hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input=1,...',
+            hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input:1x3x224x224',
         )
     refuse_other_floats(module, name)
     source = ModelSource(format="torchscript", path=name, sha256=file_digest(path))
@@ -262,17 +269,13 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mappin
     )
     samples = [(sample, [item for _, item in result]) for sample, result in zip(inputs, results, strict=True)]
     traced = torch_graph(fixed, samples)
-    source = ModelSource(format="onnx", path=name, sha256=_onnx_digest(path, onnx_file.external_files(proto)))
+    external = {
+        str(Path(name).parent / item): file_digest(path.parent / item) for item in onnx_file.external_files(proto)
+    }
+    source = ModelSource(format="onnx", path=name, sha256=file_digest(path), imported=external)
     return FloatModel(
         path.stem, source, specs, outputs, traced.graph, traced.untraceable, module=traced.graph, onnx=path
     )
-
-
-def _onnx_digest(path: Path, external: Sequence[str]) -> str:
-    if not external:
-        return file_digest(path)
-    parts = [file_digest(path), *(file_digest(path.parent / item) for item in external)]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

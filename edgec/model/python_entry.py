@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,20 +20,31 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def imports_from(folder: Path) -> Iterator[None]:
-    """Let the user's code import its neighbours, and forget them again: another project may have the same names."""
+def imports_from(folder: Path) -> Iterator[Callable[[], list[Path]]]:
+    """Let the user's code import its neighbours, and forget them again: another project may have the same names.
+
+    Gives a function that lists the files in `folder` which have been imported so far.
+    """
     path, modules = list(sys.path), dict(sys.modules)
     sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = path
+
+    def own() -> dict[str, Path]:
+        found = {}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if name in modules or not file or "site-packages" in Path(file).parts:
                 continue  # a virtual environment often lies inside the project folder; torch can't load twice
-            if Path(file).resolve().is_relative_to(folder):
-                del sys.modules[name]
+            # modules made at run time, as torch.classes, have the name of no file
+            if Path(file).is_absolute() and Path(file).resolve().is_relative_to(folder):
+                found[name] = Path(file).resolve()
+        return found
+
+    try:
+        yield lambda: sorted(set(own().values()))
+    finally:
+        sys.path[:] = path
+        for name in own():
+            del sys.modules[name]
 
 
 def entry_module(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from edgec.frozen import Frozen
 
@@ -43,6 +44,9 @@ class ModelSource(Frozen):
     """Function name of a Python entry."""
     weights: str | None = None
     weights_sha256: str | None = None
+    imported: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of what the model is made of besides: files that a Python entry imports from its folder, and ONNX
+    external data."""
 
 
 @dataclass(frozen=True)

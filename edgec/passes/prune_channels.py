@@ -9,7 +9,7 @@ from edgec.errors import PassError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.passes.graph_edit import finish, module_of, needs_graph, own_graph
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class PruneChannels:
 
     Attributes:
         amount: share of each layer's channels to remove, 0 to 0.95.
-        round_to: channels that are left are a multiple of this.
+        round_to: channels that are left are the multiple of this nearest to what was asked, and at least one.
     """
 
     amount: float
@@ -51,13 +51,17 @@ class PruneChannels:
             parameter.requires_grad_(True)  # dependency groups are read off the autograd graph
         try:
             before = pruning.utils.count_ops_and_params(graph, example)
+            untouched = _untouched(graph)
+            layers = {name: layer for name, layer in _layers(graph).items() if layer not in untouched}
+            channels = {name: _channels(layer) for name, layer in layers.items()}
             pruner = pruning.BasePruner(
                 graph,
                 example,
                 importance=pruning.importance.MagnitudeImportance(p=1),
                 pruning_ratio=self.amount,
+                pruning_ratio_dict={layer: self._share(_channels(layer)) for layer in layers.values()},
                 round_to=self.round_to,
-                ignored_layers=_untouched(graph),
+                ignored_layers=untouched,
                 output_transform=tensors_of,
             )
             pruner.step()
@@ -75,15 +79,42 @@ class PruneChannels:
             ) from exc
         if shapes != [item.shape for item in model.outputs]:
             raise PassError(f"pruning changed the output shapes to {shapes}", where=self.name)
+        left = {name: _channels(layer) for name, layer in layers.items()}
+        removed = 1 - sum(left.values()) / max(sum(channels.values()), 1)
+        whole = [name for name in channels if left[name] == channels[name]]
+        reason = (
+            f"no multiple of {self.round_to} channels is nearer to {1 - self.amount:.0%} of them, or others need them"
+        )
         return PassResult(
             model.with_graph(graph, same_function=False),
+            f"{removed:.0%} of the channels removed, {self.amount:.0%} asked; "
             f"{before[0] / 1e6:.2f} -> {after[0] / 1e6:.2f} MMAC, "
             f"{before[1] / 1e3:.1f} -> {after[1] / 1e3:.1f} k parameters",
+            [Coverage(subject=name, state="not pruned", reason=reason) for name in whole],
         )
 
     def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
         """Nothing further: `run` has run the pruned graph."""
         return None
+
+    def _share(self, channels: int) -> float:
+        """Share of a layer's channels to remove, so that a multiple of `round_to` is left."""
+        left = max(round(channels * (1 - self.amount) / self.round_to), 1) * self.round_to
+        # torch-pruning rounds down what is left: a little more keeps 7.999... at 8
+        return 1 - (left + 0.01) / channels if left < channels else 0.0
+
+
+def _layers(graph: fx.GraphModule) -> dict[str, Any]:
+    """Layers whose output channels can be pruned, by name."""
+    from torch import nn
+
+    return {
+        name: item for name, item in graph.named_modules() if isinstance(item, (nn.modules.conv._ConvNd, nn.Linear))
+    }
+
+
+def _channels(layer: Any) -> int:
+    return int(getattr(layer, "out_channels", 0) or layer.out_features)
 
 
 def _untouched(graph: fx.GraphModule) -> list[nn.Module]:

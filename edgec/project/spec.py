@@ -77,7 +77,10 @@ class CalibrationSpec(DataSpec):
     inputs: dict[str, str] = Field(
         default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--calibration-array"}
     )
-    labels: str | None = _key("--calibration-labels", "labels of the calibration set, for class balance")
+    labels: str | None = _key(
+        "--calibration-labels",
+        "labels for class balance: array in the npz, or .npy beside the data",
+    )
     samples: int | None = _key(
         "--calibration-samples", "samples to draw, balanced by class (default: the target's)", ge=1
     )
@@ -90,7 +93,7 @@ class EvaluationSpec(DataSpec):
     inputs: dict[str, str] = Field(
         default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--evaluate-array"}
     )
-    labels: str | None = _key("--labels", "labels of the evaluation set")
+    labels: str | None = _key("--labels", "labels of the evaluation set: array in the npz, or .npy beside the data")
     samples: int | None = _key("--evaluate-samples", "use at most this many, balanced by class (default: all)", ge=1)
     metric: str = _key("--metric", "auto, top1, agreement, sqnr, or a Python entry file.py:function", "auto")
 
@@ -98,7 +101,11 @@ class EvaluationSpec(DataSpec):
 class Gates(Frozen):
     """``[gates]``: what an artifact must hold. With none stated, defaults that fit the metric apply and are shown."""
 
-    max_drop: float | None = _key("--max-drop", "largest allowed drop of the metric against float, in points", ge=0)
+    max_drop: float | None = _key(
+        "--max-drop",
+        "largest allowed drop against float: percentage points, or your own metric's scale",
+        ge=0,
+    )
     min_agreement: float | None = _key(
         "--min-agreement", "smallest allowed share of equal top-1 with float, 0 to 1", ge=0, le=1
     )
@@ -110,7 +117,7 @@ class BuildSpec(Frozen):
     """``[build]``: how to build."""
 
     targets: tuple[str, ...] = Field(
-        (), description="targets built when none is named", json_schema_extra={"flag": "--target"}
+        (), description="target to build, or a glob of several: 'rpi4-*'", json_schema_extra={"flag": "--target"}
     )
     out: str = _key("--out", "folder for bundles", "dist")
     seed: int = _key("--seed", "seed of everything random", 0, ge=0)

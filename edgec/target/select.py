@@ -11,6 +11,18 @@ from edgec.target.files import target_files
 from edgec.toml_source import suggest
 
 
+def select_one(pattern: str, root: Path) -> str:
+    """Name of the one target that `pattern` names.
+
+    Raises:
+        TargetError: it names no target, or several.
+    """
+    names = select([pattern], root)
+    if len(names) > 1:
+        raise TargetError(f'"{pattern}" names {len(names)} targets', hint=f"name one of {', '.join(names)}")
+    return names[0]
+
+
 def select(patterns: Sequence[str], root: Path) -> tuple[str, ...]:
     """Names of the targets that `patterns` name, each once, in the order named.
 

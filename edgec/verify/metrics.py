@@ -88,8 +88,7 @@ def choose_metric(
     """
     classes = class_count(outputs[0].shape, outputs[0].dtype)
     if name == "auto":
-        labelled = labels is not None and class_labels(labels) is not None
-        name = ("top1" if labelled else "agreement") if classes else "sqnr"
+        name = ("agreement" if labels is None else "top1") if classes else "sqnr"
     if name == "top1":
         _check_labels(outputs[0], classes, labels)
     elif name == "agreement" and not classes:
@@ -135,7 +134,9 @@ def _check_labels(output: TensorSpec, classes: int, labels: Array | None) -> Non
         raise LabelsError(
             f"labels are {labels.dtype} of shape {list(labels.shape)}; top-1 needs one class number a sample",
             where=where,
-            hint="save np.argmax(labels, -1) when they are one-hot" if labels.ndim == 2 else "",
+            hint="save np.argmax(labels, -1) when they are one-hot"
+            if labels.ndim == 2
+            else 'to do without them: metric = "agreement" or "sqnr"',
         )
     low, high = int(flat.min()), int(flat.max())
     if low < 0 or high >= classes:

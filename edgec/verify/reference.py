@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,31 +14,11 @@ from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, Tensors
 from edgec.verify.outputs import OutputWriter, open_outputs
-from edgec.worker import Progress
 
 if TYPE_CHECKING:
     import torch
 
 Forward = Callable[[Tensors], dict[str, Array]]
-
-
-def run_float(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Run a stored float model (an `edgec.worker` task).
-
-    Args:
-        payload: ``model`` (folder of `edgec.model.store`), ``spool`` and ``out`` (folders), ``threads``.
-        progress: told the name of each step.
-
-    Returns:
-        ``outputs``: output name -> .npy file; open them with `edgec.verify.outputs.open_outputs`.
-    """
-    from edgec.model import store
-
-    progress("load model")
-    model = store.load(Path(payload["model"]))
-    spool = Spool(Path(payload["spool"]))
-    progress(f"run the float model on {len(spool)} samples")
-    return {"outputs": _write_outputs(model, spool, Path(payload["out"]), int(payload["threads"]))}
 
 
 def float_outputs(model: FloatModel, spool: Spool, out: Path, threads: int) -> dict[str, Array]:

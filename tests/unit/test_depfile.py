@@ -17,8 +17,9 @@ def make(folder: Path) -> str:
 
 def test_make_rebuilds_exactly_when_a_dependency_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    needed = [tmp_path / "a b.npz", tmp_path / "c$d#.pt"]
+    needed = [tmp_path / "a b.npz", tmp_path / "c$d#.pt", tmp_path / "lr=0.1" / "m%[1]*.pt"]
     for path in needed:
+        path.parent.mkdir(exist_ok=True)
         path.touch()
     write_depfile(tmp_path / "out.d", [(tmp_path / "out", needed)])
     (tmp_path / "Makefile").write_text("include out.d\nout:\n\t@echo built; touch out\n")
@@ -32,6 +33,19 @@ def test_make_rebuilds_exactly_when_a_dependency_changes(tmp_path: Path, monkeyp
         assert make(tmp_path) == ""
     needed[0].unlink()
     assert make(tmp_path) == "built\n"
+
+
+def test_the_rule_holds_whatever_make_calls_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.pt").touch()
+    write_depfile(tmp_path / "out.d", [(tmp_path / "out", [tmp_path / "model.pt"])])
+    for name in ("out", str(tmp_path / "out")):
+        (tmp_path / "Makefile").write_text(f"include out.d\n{name}:\n\t@echo built; touch out\n")
+        (tmp_path / "out").touch()
+        later = (tmp_path / "out").stat().st_mtime + 5
+        os.utime(tmp_path / "model.pt", (later, later))
+        run = subprocess.run(["make", "-s", name], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert run.stdout == "built\n"
 
 
 def test_dependencies_are_everything_a_bundle_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

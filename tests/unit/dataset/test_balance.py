@@ -36,6 +36,8 @@ def test_another_seed_chooses_others():
 
 
 def test_only_one_integer_a_sample_is_a_class():
-    assert class_labels(np.zeros(3)) is None
+    assert class_labels(np.array([0.5, 1, 2])) is None
+    assert class_labels(np.array([np.nan, 1, 2])) is None
+    assert class_labels(np.array([0.0, 2, 1])).tolist() == [0, 2, 1]  # as pandas and many loaders save them
     assert class_labels(np.zeros((3, 4), int)) is None
     assert class_labels(np.zeros((3, 1), np.uint8)).shape == (3,)

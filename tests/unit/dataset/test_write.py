@@ -143,6 +143,13 @@ def half():
     yield np.zeros(5, "float32")
 def nothing():
     return iter(())
+def shuffled():
+    for k in np.random.permutation(40):
+        yield np.full(5, k, "float32"), k
+UNSEEDED = np.random.default_rng()
+def restless():
+    for k in UNSEEDED.permutation(40):
+        yield np.full(5, k, "float32"), k
 """
 
 
@@ -163,6 +170,14 @@ def test_python_entries(entries):
     assert sorted(chosen.labels) == [0, 0, 1, 1]
     again = spool(entries, "data.py:pairs", samples=4, what="calibration")
     assert again.info.content_digest == chosen.info.content_digest  # also its random numbers are seeded
+
+
+def test_labels_belong_to_their_samples_however_often_the_entry_is_called(entries):
+    made = spool(entries, "data.py:shuffled", samples=12)
+    assert len(made) == 12
+    assert [int(sample["v"][0, 0]) for sample in made] == made.labels.tolist()
+    with pytest.raises(DatasetError, match="another label in the second pass"):
+        spool(entries, "data.py:restless", samples=12)
 
 
 @pytest.mark.parametrize(

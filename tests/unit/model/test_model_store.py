@@ -138,3 +138,14 @@ def test_onnx_source_is_exported_with_its_dims_fixed(project: Path) -> None:
     proto = onnx.load(export_onnx(model, project / "fixed.onnx"))
     assert dims_of(proto.graph.input[0]) == [1, 1, 10, 8]
     assert dims_of(proto.graph.output[0]) == [1, 2, 8, 6]
+
+
+def test_annotations_that_are_text_do_not_matter(project: Path) -> None:
+    """PEP 563 makes every annotation of the user's file a string."""
+    text = (
+        (project / "net.py").read_text().replace("def forward(self, x):", "def forward(self, x: torch.Tensor) -> Any:")
+    )
+    (project / "net.py").write_text("from __future__ import annotations\nfrom typing import Any\n" + text)
+    model = _net(project)
+    store.save(model, project / "stored")
+    assert store.fingerprint(store.load(project / "stored")) == store.fingerprint(model)

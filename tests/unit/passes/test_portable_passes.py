@@ -230,9 +230,17 @@ def test_pruning_halves_the_channels_and_says_what_it_saved(wrap: Any, ctx: Pass
     assert result.model.graph is not None
     assert result.model.graph.get_submodule("conv").weight.shape == (16, 16, 3, 3)
     assert _outputs(result.model)[0].shape == (1, 5)
-    assert result.summary == "0.65 -> 0.18 MMAC, 10.3 -> 2.9 k parameters"
+    assert result.summary == "50% of the channels removed, 50% asked; 0.65 -> 0.18 MMAC, 10.3 -> 2.9 k parameters"
     assert result.model.onnx is None
     assert fingerprint(PruneChannels(0.5).run(model, ctx).model) == fingerprint(result.model)
+
+
+@pytest.mark.parametrize(("amount", "left"), [(0.02, 32), (0.2, 24), (0.3, 24), (0.45, 16), (0.9, 8)])
+def test_what_is_left_is_the_nearest_multiple(amount: float, left: int, wrap: Any, ctx: PassContext) -> None:
+    result = PruneChannels(amount).run(wrap(Residual(), (1, 3, 8, 8)), ctx)
+    assert result.model.graph is not None
+    assert result.model.graph.get_submodule("conv").weight.shape[0] == left
+    assert bool(result.coverage) == (left == 32)
 
 
 def test_pruning_by_nothing_is_skipped(wrap: Any, ctx: PassContext) -> None:

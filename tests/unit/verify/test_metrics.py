@@ -19,7 +19,7 @@ OTHER = {"logits": np.eye(3, dtype=np.float32)[[0, 1, 0, 1]][:, None]}
     [
         (SCORES, LABELS, "top1"),
         (SCORES, None, "agreement"),
-        (SCORES, np.zeros(4), "agreement"),
+        (SCORES, np.zeros(4), "top1"),
         (MAP, LABELS, "sqnr"),
         ((TensorSpec(name="p", shape=(1, 1)),), LABELS, "sqnr"),
         ((TensorSpec(name="class", shape=(1, 4), dtype="int64"),), LABELS, "sqnr"),
@@ -42,6 +42,12 @@ def test_auto(tmp_path, outputs, labels, name):
 def test_labels_that_do_not_fit(tmp_path, outputs, labels, message):
     with pytest.raises(LabelsError, match=message):
         choose_metric("top1", outputs, labels, tmp_path)
+
+
+@pytest.mark.parametrize("labels", [np.eye(3), np.array([0.5, 1, 2, 0])], ids=["one-hot", "fractions"])
+def test_labels_are_never_left_out_unsaid(tmp_path, labels):
+    with pytest.raises(LabelsError, match="one class number"):
+        choose_metric("auto", SCORES, labels, tmp_path)
 
 
 def test_unknown_metrics(tmp_path):
