@@ -82,6 +82,8 @@ def _reason(op: str, precision: Precision) -> str:
         return "torch quantizes recurrent layers dynamically only (precision int8-dynamic)"
     if "conv_transpose" in op:
         return "torch's x86 kernels of quantized transposed convolutions are wrong for some shapes"
+    if op == "linear" or "attention" in op:
+        return "part of nn.MultiheadAttention, which torch has as one float layer only"
     return "torch has no quantized kernel for it here"
 
 

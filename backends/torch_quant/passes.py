@@ -6,11 +6,11 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgec.backends.torch_quant.embed_padding import embed_asymmetric_padding
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Width, weight_observer
 from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.embed_padding import embed_asymmetric_padding
 
 
 @dataclass(frozen=True)

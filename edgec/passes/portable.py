@@ -6,15 +6,20 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass
 from edgec.passes.fold_batch_norm import FoldBatchNorm
 from edgec.passes.fold_constant_padding import FoldConstantPadding
-from edgec.passes.plain_modules import PlainModules
 from edgec.passes.prune_channels import PruneChannels
-from edgec.passes.strip_inference_no_ops import StripNoOps
+from edgec.passes.rewrite_as_modules import RewriteAsModules
+from edgec.passes.strip_inference_no_ops import StripInferenceNoOps
 from edgec.target.spec import Target
 
 
 def portable_passes(target: Target) -> tuple[Pass[FloatModel], ...]:
     """What is done to the float model for `target`, whichever artifact is made of it."""
-    passes: tuple[Pass[FloatModel], ...] = (PlainModules(), StripNoOps(), FoldBatchNorm(), FoldConstantPadding())
+    passes: tuple[Pass[FloatModel], ...] = (
+        RewriteAsModules(),
+        StripInferenceNoOps(),
+        FoldBatchNorm(),
+        FoldConstantPadding(),
+    )
     if target.prune.amount > 0:
         passes += (PruneChannels(amount=target.prune.amount, round_to=target.prune.round_to),)
     return passes

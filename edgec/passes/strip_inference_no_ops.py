@@ -16,7 +16,7 @@ _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", 
 
 
 @dataclass(frozen=True)
-class StripNoOps:
+class StripInferenceNoOps:
     """Remove Dropout and Identity."""
 
     @property

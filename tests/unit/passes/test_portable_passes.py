@@ -9,20 +9,20 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edgec.backends.torch_quant.embed_padding import embed_asymmetric_padding
 from edgec.errors import PassError
 from edgec.model.fingerprint import fingerprint
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close, sample_tensors
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext
-from edgec.passes.embed_padding import embed_asymmetric_padding
 from edgec.passes.fold_batch_norm import FoldBatchNorm
 from edgec.passes.fold_constant_padding import FoldConstantPadding
-from edgec.passes.plain_modules import PlainModules
 from edgec.passes.portable import portable_passes
 from edgec.passes.prune_channels import PruneChannels
+from edgec.passes.rewrite_as_modules import RewriteAsModules
 from edgec.passes.runner import run_passes
-from edgec.passes.strip_inference_no_ops import StripNoOps
+from edgec.passes.strip_inference_no_ops import StripInferenceNoOps
 from edgec.target.spec import PruneSpec
 
 
@@ -130,7 +130,7 @@ def test_mobile_becomes_plain_foldable_modules(wrap: Any, ctx: PassContext) -> N
 @pytest.mark.parametrize("name", ["deconv", "linear", "audio"])
 def test_batch_norm_is_gone(name: str, wrap: Any, ctx: PassContext) -> None:
     make, shape = MODELS[name]
-    done = FoldBatchNorm().run(PlainModules().run(wrap(make(), shape), ctx).model, ctx).model
+    done = FoldBatchNorm().run(RewriteAsModules().run(wrap(make(), shape), ctx).model, ctx).model
     assert not any("BatchNorm" in kind for kind in _kinds(done))
 
 
@@ -294,7 +294,7 @@ def test_training_dropout_is_not_stripped(wrap: Any, ctx: PassContext) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return functional.dropout(x, 0.0, training=True) + functional.dropout(x, 0.5, False)
 
-    done = StripNoOps().run(wrap(Half(), (1, 3)), ctx).model
+    done = StripInferenceNoOps().run(wrap(Half(), (1, 3)), ctx).model
     calls = [node for node in done.graph.graph.nodes if node.target is functional.dropout]
     assert len(calls) == 1
     assert calls[0].kwargs["training"] is True

@@ -31,13 +31,13 @@ Build = Callable[[dict[str, Any], int], "nn.Module | None"]
 
 
 @dataclass(frozen=True)
-class PlainModules:
+class RewriteAsModules:
     """Rewrite conv, linear, batch_norm, activations and zero pads to modules, and named paddings to numbers."""
 
     @property
     def name(self) -> str:
         """Stable identifier."""
-        return "plain-modules"
+        return "rewrite-as-modules"
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph."""
