@@ -61,13 +61,9 @@ class ConvertToFloat16:
 def _half_constants(proto: onnx.ModelProto) -> int:
     from onnx import TensorProto
 
-    inline = sum(
-        item.t.data_type == TensorProto.FLOAT16
-        for node in all_nodes(proto)
-        if node.op_type == "Constant"
-        for item in node.attribute
-    )
-    return inline + sum(item.data_type == TensorProto.FLOAT16 for item in proto.graph.initializer)
+    tensors = [*proto.graph.initializer]
+    tensors += [item.t for node in all_nodes(proto) if node.op_type == "Constant" for item in node.attribute]
+    return sum(1 for item in tensors if item.data_type == TensorProto.FLOAT16)
 
 
 def _overflows(proto: onnx.ModelProto) -> list[Coverage]:
