@@ -22,6 +22,7 @@ def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
     arrays = {name: model.arrays[name] for name in sorted(model.arrays)}
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # NumPy dates every entry 1980-01-01, so that the bytes follow from the content
         np.savez(out / FILE, **{LAYERS: np.frombuffer(records.encode(), np.uint8)}, **arrays)
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / FILE)) from exc

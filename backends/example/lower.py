@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.backends.example.model import ExampleModel, Layer
 from edgec.errors import TraceError, UnsupportedError
+from edgec.model.samples import sample_tensors
 from edgec.model.spec import Array, FloatModel
+from edgec.passes.graph_edit import input_shapes
 
 if TYPE_CHECKING:
     from torch import fx, nn
 
 HINT = "this backend takes chains of Conv2d, Linear, ReLU, Flatten, MaxPool2d and AdaptiveAvgPool2d(1)"
+
+IMAGE_OPS = ("conv2d", "max-pool2d", "mean-pool2d")
+"""torch also takes these without a batch axis; the kernels here do not."""
 
 Lowered = tuple[Layer, dict[str, Array]]
 
@@ -30,8 +35,12 @@ def lower(model: FloatModel) -> ExampleModel:
         raise UnsupportedError("the model has not one float32 input and one output", where=model.name, hint=HINT)
     layers: list[Layer] = []
     arrays: dict[str, Array] = {}
-    for name, module in _chain(model.graph):
+    shapes = input_shapes(model.graph, sample_tensors(model.inputs, seed=0))
+    for name, module, fed in _chain(model.graph):
         layer, own = _layer(name, module)
+        if layer.op in IMAGE_OPS and len(shapes[fed]) != 4:
+            what = f"{type(module).__name__} on shape {list(shapes[fed])} is not supported"
+            raise UnsupportedError(what, where=name, hint="images are (batch, channels, height, width) here")
         if layer.op == "relu" and layers and layers[-1].op in ("conv2d", "linear"):
             layers[-1] = layers[-1].model_copy(update={"relu": True})
             continue
@@ -40,11 +49,11 @@ def lower(model: FloatModel) -> ExampleModel:
     return ExampleModel(model.name, model.inputs[0], model.outputs[0], tuple(layers), arrays)
 
 
-def _chain(graph: fx.GraphModule) -> Iterator[tuple[str, nn.Module]]:
-    """Names and modules in the order they are called, each on what the one before returns."""
+def _chain(graph: fx.GraphModule) -> Iterator[tuple[str, nn.Module, fx.Node]]:
+    """Names, modules and input nodes in the order of the calls, each on what the one before returns."""
     import torch
 
-    before = None
+    before: Any = None
     for node in graph.graph.nodes:
         if node.op == "output":
             if node.args[0] is not before:
@@ -52,19 +61,23 @@ def _chain(graph: fx.GraphModule) -> Iterator[tuple[str, nn.Module]]:
         elif node.op == "placeholder":
             before = node
         elif node.op == "call_module" and node.args == (before,) and not node.kwargs:
+            yield str(node.target), graph.get_submodule(str(node.target)), before
             before = node
-            yield str(node.target), graph.get_submodule(str(node.target))
-        elif node.target is torch.flatten and node.args == (before, 1) and not node.kwargs:
+        elif node.target in (torch.flatten, "flatten") and node.args[:1] == (before,):
+            dims: Any = {"start_dim": 0} | dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False))
+            yield node.name, torch.nn.Flatten(**dims | node.kwargs), before
             before = node
-            yield node.name, torch.nn.Flatten()
         else:
             called = getattr(node.target, "__name__", node.target)
             raise UnsupportedError(f"{called} is not a layer in a chain", where=node.name, hint=HINT)
 
 
 def _layer(name: str, module: nn.Module) -> Lowered:
-    lowered = _LAYERS.get(type(module).__name__)
-    found = lowered(name, module) if lowered else None
+    from torch import nn
+
+    kind = type(module).__name__
+    known = getattr(nn, kind, None) is type(module)  # a subclass may compute something else
+    found = _LAYERS[kind](name, module) if known and kind in _LAYERS else None
     if found is None:
         raise UnsupportedError(f"{module} is not supported", where=name, hint=HINT)
     return found
@@ -75,7 +88,7 @@ def _parameters(module: Any) -> dict[str, Array]:
     import torch
 
     bias = torch.zeros(len(module.weight)) if module.bias is None else module.bias
-    return {"weight": module.weight.detach().numpy(), "bias": bias.detach().numpy()}
+    return {"weight": module.weight.detach().numpy().copy(), "bias": bias.detach().numpy().copy()}
 
 
 def _conv2d(name: str, module: Any) -> Lowered | None:

@@ -43,9 +43,9 @@ class QuantizeStatic:
             after = before if layer.op in KEEPS_QPARAMS else qparams[index + 1]
             layers.append(layer.model_copy(update={"input": before, "output": after}))
             if f"{index}.weight" in model.arrays:
-                codes, scale = self._quantize(model.arrays[f"{index}.weight"])
-                bias = np.round(model.arrays[f"{index}.bias"] / (before.scale * scale))
-                own = {"weight": codes, "scale": scale, "bias": np.clip(bias, -(2**31), 2**31 - 1).astype(np.int32)}
+                bias = model.arrays[f"{index}.bias"].astype(np.float64) / before.scale
+                codes, scale = self._quantize(model.arrays[f"{index}.weight"], bias)
+                own = {"weight": codes, "scale": scale, "bias": np.round(bias / scale).astype(np.int32)}
                 arrays |= {f"{index}.{key}": value for key, value in own.items()}
             before = after
         return PassResult(
@@ -57,10 +57,11 @@ class QuantizeStatic:
         left = [layer.name for layer in model.layers if layer.input is None]
         return f"not quantized: {', '.join(left)}" if left else None
 
-    def _quantize(self, weight: Array) -> tuple[Array, Array]:
-        """Codes from -127 to 127, and a float64 scale for each output channel."""
+    def _quantize(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Codes from -127 to 127, and a float64 scale for each output channel; `bias` is in steps of the input."""
         rows = weight.reshape(len(weight), -1)
-        largest = np.abs(rows).max(axis=1).astype(np.float64)
+        # a channel of zeros still has its bias, which must fit int32 and leave half of it to the products
+        largest = np.maximum(np.abs(rows).max(axis=1), 127 * np.abs(bias) / 2**30)
         if self.weights == "per-tensor":
             largest = np.full_like(largest, largest.max())
         scale = np.maximum(largest, 1e-12) / 127

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class NumpyRunner:
                 self._arrays = {name: content[name] for name in content.files if name != LAYERS}
                 records = json.loads(content[LAYERS].tobytes())
             self._layers = tuple(Layer.model_validate_json(json.dumps(item)) for item in records)
-        except (OSError, ValueError, KeyError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as exc:
             raise UnsupportedError(f"not a model of the example backend: {exc}", where=file.name) from exc
         self._artifact = artifact
 
@@ -41,8 +42,11 @@ class NumpyRunner:
         return model_outputs(self._artifact, run(self._layers, self._arrays, value)[-1:])
 
     def ops(self) -> Sequence[OpRecord]:
+        reason = "the file has no qparams for it" if self._artifact.precision == "int8" else ""
         return [
-            OpRecord(name=item.name, op=item.op, dtype="int8" if item.input else "float32", layer=item.name)
+            OpRecord(name=item.name, op=item.op, dtype="int8", layer=item.name)
+            if item.input
+            else OpRecord(name=item.name, op=item.op, dtype="float32", layer=item.name, reason=reason)
             for item in self._layers
         ]
 
@@ -91,7 +95,9 @@ def _product(layer: Layer, arrays: Mapping[str, Array], x: Array) -> Array:
         windows = _windows(x, layer, weight.shape[2:], 0)
         parts = zip(np.split(windows, layer.groups, axis=1), np.split(weight, layer.groups), strict=True)
         total = np.concatenate([np.einsum("nchwij,ocij->nohw", part, own) for part, own in parts], axis=1)
-    shape = (1, -1) + (1,) * (total.ndim - 2)
+    shape = (
+        (-1,) if layer.op == "linear" else (-1, 1, 1)
+    )  # channels are the last axis of one, the third last of the other
     total = total + arrays["bias"].reshape(shape)
     if layer.input is None or layer.output is None:
         floats: Array = np.maximum(total, 0) if layer.relu else total

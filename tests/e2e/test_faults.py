@@ -29,6 +29,7 @@ def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
 
 
@@ -76,8 +77,11 @@ def test_ctrl_c(project: Path, step: str) -> None:
     wait_for(process, step)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert not list(project.glob("dist/*/manifest.json"))
-    assert process.returncode == StoppedError.exit_code, errors
+    if process.returncode == 0 and step == "write the bundle":  # it was faster than the signal
+        check_digests(project / "dist" / TARGET)
+    else:
+        assert not list(project.glob("dist/*/manifest.json"))
+        assert process.returncode == StoppedError.exit_code, errors
     assert "Traceback" not in errors
     assert eventually(lambda: not processes_of(project))
     assert scratch_folders(project) == []
