@@ -95,9 +95,8 @@ def _product(layer: Layer, arrays: Mapping[str, Array], x: Array) -> Array:
         windows = _windows(x, layer, weight.shape[2:], 0)
         parts = zip(np.split(windows, layer.groups, axis=1), np.split(weight, layer.groups), strict=True)
         total = np.concatenate([np.einsum("nchwij,ocij->nohw", part, own) for part, own in parts], axis=1)
-    shape = (
-        (-1,) if layer.op == "linear" else (-1, 1, 1)
-    )  # channels are the last axis of one, the third last of the other
+    # a matrix product has its channels on the last axis, whatever its rank
+    shape = (-1,) if layer.op == "linear" else (-1, 1, 1)
     total = total + arrays["bias"].reshape(shape)
     if layer.input is None or layer.output is None:
         floats: Array = np.maximum(total, 0) if layer.relu else total

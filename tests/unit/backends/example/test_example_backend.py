@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.backend.compile import compile_artifact
 from edgec.backend.protocol import Artifact
 from edgec.backends.example.backend import BACKEND
 from edgec.dataset.write import write_spool
@@ -20,7 +22,7 @@ from edgec.model.load import load_model
 from edgec.model.spec import Array
 from edgec.project.spec import CalibrationSpec, InputSpec, ModelSpec, Preprocess
 from edgec.target.load import load_target
-from edgec.target.spec import Emit, Precision
+from edgec.target.spec import Emit, Precision, Target
 from edgec.worker import call
 
 CNN = """
@@ -32,6 +34,32 @@ def net():
     )
 def other():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+def sequence():
+    return nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4))
+def dead():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    nn.init.zeros_(net[0].weight[0].data)
+    net[0].bias.data[0] = 5.0
+    return net
+def odd():
+    return nn.Sequential(
+        nn.Conv2d(3, 6, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(2, 1), groups=3), nn.MaxPool2d(3, 2, 1),
+        nn.ReLU(), nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(),
+    )
+def unbatched():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2))
+def ceiling():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(3, ceil_mode=True))
+def reflected():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"))
+def coarse():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+class Flattened(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(768, 4)
+    def forward(self, x):
+        return self.fc(x.flatten(1))
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()
@@ -39,6 +67,15 @@ class Residual(nn.Module):
     def forward(self, x):
         return x + self.conv(x)
 """
+
+
+IMAGE = (1, 3, 16, 16)
+
+
+def target_of(precision: Precision, **emit: object) -> Target:
+    target = load_target("rpi4-fp32", Path()).target
+    made = Emit.model_validate({"backend": "example", **emit})
+    return target.model_copy(update={"precision": precision, "emit": (made,)})
 
 
 @dataclass
@@ -58,39 +95,46 @@ class Built:
         return float(10 * np.log10((self.wanted**2).sum() / ((self.wanted - self.outputs()) ** 2).sum()))
 
 
-def build(folder: Path, entry: str, precision: Precision, **quantize: str) -> Built:
+def build(
+    folder: Path,
+    entry: str,
+    precision: Precision,
+    *,
+    shape: tuple[int, ...] = IMAGE,
+    weights: str = "per-channel",
+    worker: bool = False,
+) -> Built:
+    """Compile an entry of `CNN`: in a worker process as a build does, or (quicker) the same task in this one."""
     folder.mkdir()
     (folder / "net.py").write_text(CNN)
     torch.manual_seed(0)
-    model = load_model(ModelSpec(path=f"net.py:{entry}", inputs=(InputSpec(name="x", shape=(1, 3, 16, 16)),)), folder)
+    model = load_model(ModelSpec(path=f"net.py:{entry}", inputs=(InputSpec(name="x", shape=shape),)), folder)
     store.save(model, folder / "model")
-    samples = np.random.default_rng(0).normal(size=(40, 3, 16, 16)).astype(np.float32)
+    samples = np.random.default_rng(0).normal(size=(40, *shape[1:])).astype(np.float32)
     np.save(folder / "samples.npy", samples)
     spool = write_spool(
         CalibrationSpec(data="samples.npy"), Preprocess(), model.inputs, folder / "spool", folder,
         samples=32, seed=0, what="calibration",
     )  # fmt: skip
-    target = load_target("rpi4-fp32", folder).target.model_copy(
-        update={"precision": precision, "emit": (Emit(backend="example"),)}
-    )
-    target = target.model_copy(update={"quantize": target.quantize.model_copy(update=quantize)})
+    target = target_of(precision)
+    target = target.model_copy(update={"quantize": target.quantize.model_copy(update={"weights": weights})})
     (folder / "work").mkdir()
-    result = call(
-        "edgec.backend.compile:compile_artifact",
-        {
-            "model": str(folder / "model"),
-            "target": target.model_dump_json(),
-            "emit": 0,
-            "calibration": str(spool.folder),
-            "work": str(folder / "work"),
-            "out": str(folder / "out"),
-            "seed": 0,
-            "threads": 1,
-        },
-        log=folder / "log",
-        what="example",
-    )
-    artifact = Artifact.model_validate_json(json.dumps(result.value["artifact"]))
+    payload = {
+        "model": str(folder / "model"),
+        "target": target.model_dump_json(),
+        "emit": 0,
+        "calibration": str(spool.folder),
+        "work": str(folder / "work"),
+        "out": str(folder / "out"),
+        "seed": 0,
+        "threads": 1,
+    }
+    if worker:
+        task = "edgec.backend.compile:compile_artifact"
+        value = call(task, payload, log=folder / "log", what="example").value
+    else:
+        value = compile_artifact(payload, lambda step: None)
+    artifact = Artifact.model_validate_json(json.dumps(value["artifact"]))
     module = model.module
     assert isinstance(module, nn.Module)
     with torch.inference_mode():
@@ -100,15 +144,26 @@ def build(folder: Path, entry: str, precision: Precision, **quantize: str) -> Bu
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 90.0), ("int8", 25.0)])
 def test_artifact_computes_the_float_model(precision: Precision, least: float, tmp_path: Path) -> None:
-    built = build(tmp_path / "one", "net", precision)
+    built = build(tmp_path / "one", "net", precision, worker=True)
     assert built.sqnr() > least
     ops = BACKEND.runner(built.artifact, built.file, "numpy", 1).ops()
     assert {item.dtype for item in ops} == {"int8" if precision == "int8" else "float32"}
     assert [item.op for item in ops].count("conv2d") == 3
+    assert not any(item.reason for item in ops)
     with np.load(built.file) as content:
         assert content["0.weight"].dtype == (np.int8 if precision == "int8" else np.float32)
+    with zipfile.ZipFile(built.file) as archive:
+        assert {item.date_time[0] for item in archive.infolist()} == {1980}
     again = build(tmp_path / "two", "net", precision)
     assert built.file.read_bytes() == again.file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("entry", "shape"), [("sequence", (1, 4, 6)), ("dead", IMAGE), ("odd", (1, 3, 9, 11)), ("Flattened", IMAGE)]
+)
+def test_int8_stays_near_the_float_model(entry: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    assert build(tmp_path / "fp32", entry, "fp32", shape=shape).sqnr() > 90
+    assert build(tmp_path / "int8", entry, "int8", shape=shape).sqnr() > 25
 
 
 def test_one_scale_a_channel_is_nearer_than_one_a_tensor(tmp_path: Path) -> None:
@@ -117,14 +172,53 @@ def test_one_scale_a_channel_is_nearer_than_one_a_tensor(tmp_path: Path) -> None
     assert channels.sqnr() > tensor.sqnr() > 15
 
 
-@pytest.mark.parametrize(("entry", "word"), [("other", "Hardswish"), ("Residual", "not a layer in a chain")])
-def test_what_it_has_no_layer_for_is_named(entry: str, word: str, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=word):
-        build(tmp_path / "refused", entry, "fp32")
+@pytest.mark.parametrize(
+    ("entry", "shape", "layer", "word"),
+    [
+        ("other", IMAGE, "1", "Hardswish"),
+        ("Residual", IMAGE, "add", "not a layer in a chain"),
+        ("unbatched", (1, 8, 8), "0", r"Conv2d on shape \[1, 8, 8\]"),
+        ("ceiling", IMAGE, "1", "ceil_mode=True"),
+        ("reflected", IMAGE, "0", "reflect"),
+        ("coarse", IMAGE, "0", "AdaptiveAvgPool2d"),
+    ],
+)
+def test_what_it_has_no_layer_for_is_named(
+    entry: str, shape: tuple[int, ...], layer: str, word: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UnsupportedError, match=word) as refused:
+        build(tmp_path / "refused", entry, "fp32", shape=shape)
+    assert refused.value.where == layer
+
+
+def test_a_refusal_comes_through_the_worker(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="Hardswish"):
+        build(tmp_path / "refused", "other", "int8", worker=True)
+
+
+def test_targets_it_cannot_have_are_told_why() -> None:
+    def reasons(target: Target) -> str:
+        return "; ".join(BACKEND.reasons_against(target, target.emit[0]))
+
+    assert reasons(target_of("fp32")) == reasons(target_of("int8", runtimes=("numpy",))) == ""
+    assert "precision fp16" in reasons(target_of("fp16"))
+    assert 'engine "fast"' in reasons(target_of("int8", engine="fast"))
+    assert "runtimes: torch: " in reasons(target_of("int8", runtimes=("numpy", "torch")))
+
+
+def test_an_int8_artifact_without_qparams_is_audited_as_float(tmp_path: Path) -> None:
+    built = build(tmp_path / "one", "net", "fp32")
+    claimed = built.artifact.model_copy(update={"precision": "int8"})
+    ops = BACKEND.runner(claimed, built.file, "numpy", 1).ops()
+    assert all(item.dtype == "float32" and item.reason for item in ops)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     built = build(tmp_path / "one", "net", "fp32")
     np.savez(tmp_path / "other.npz", layers=np.arange(3))
-    with pytest.raises(EdgecError, match="not a model of the example backend"):
-        BACKEND.runner(built.artifact, tmp_path / "other.npz", "numpy", 1)
+    (tmp_path / "short.npz").write_bytes(built.file.read_bytes()[:1000])
+    for name in ("other.npz", "short.npz"):
+        with pytest.raises(EdgecError, match="not a model of the example backend"):
+            BACKEND.runner(built.artifact, tmp_path / name, "numpy", 1)
+    with pytest.raises(UnsupportedError, match='"torch" does not run npz'):
+        BACKEND.runner(built.artifact, built.file, "torch", 1)
