@@ -45,7 +45,7 @@ test: lint
 	$(BIN)/pytest -n 2
 
 test-data: setup
-	$(BIN)/pytest -m data -n 2 --dist worksteal tests/data
+	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families
 
 clean:
 	rm -rf $(DIST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from edgec.bundle.write import (
     digest_file,
     discard,
     publish_folder,
+    refuse_foreign,
     stage,
     write_manifest,
     write_measurements,
@@ -139,12 +141,20 @@ def build_target(
     plan = make_plan(load_target(name, root), project)
     out = (root / project.build.out).absolute()
     destination = out / name
+    refuse_foreign(destination)
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
         try:
             result = run_plan(Job(plan, root, scratch, log, threads, progress), keep_going=keep_going)
         except EdgecError as error:
             error.log = error.log or (str(log) if log.stat().st_size else "")
             raise
+        except SystemExit as leave:
+            frames = traceback.extract_tb(leave.__traceback__)
+            raise ProjectError(
+                f"code of the project ended the process: sys.exit({leave.code!r})",
+                where=f"{frames[-1].filename}:{frames[-1].lineno}",
+                hint='guard what belongs to a script with: if __name__ == "__main__"',
+            ) from leave
         listener(plan, result)
         if failed := [gate for gate in result.gates if gate.state == "failed"]:
             discard(destination)
@@ -167,12 +177,14 @@ def _gate_error(failed: list[GateResult], plan: Plan) -> GateError:
         f"{len(failed)} gate{'s' if len(failed) > 1 else ''} not met, so no bundle was written\n  "
         + "\n  ".join(lines),
         where=plan.target.name,
-        hint=_advice(plan.target),
+        hint=_advice(plan.target, {gate.gate for gate in failed}),
     )
 
 
-def _advice(target: Target) -> str:
+def _advice(target: Target, gates: set[str]) -> str:
     ways = ["a wider gate under [gates]"]
+    if gates <= {"max_size_kib", "size_kib"}:
+        return "what may help: a smaller model, more [prune] amount, int8 if it is not yet, or a larger budget"
     if target.precision != "fp32":
         ways.insert(0, "a target of higher precision")
     if target.precision == "int8":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgec.backend.protocol import Artifact, RuntimeSpec
 from edgec.backend.registry import require_packages
-from edgec.dataset.leak import check_disjoint
+from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import EdgecError, WorkerError
@@ -145,6 +145,8 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     with captured(job.log):
         reference = float_outputs(loaded, evaluation, job.scratch / "float", job.threads)
     portable, notes = _transform(job, loaded, calibration)
+    if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
+        notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
     judged = _Judged(evaluation, reference, metric, host_machine())
     built: list[BuiltArtifact] = []
     failures: list[FailedArtifact] = []
@@ -194,6 +196,7 @@ def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
             samples=project.evaluation.samples, seed=seed, what="evaluation",
         )  # fmt: skip
     if calibration is not None:
+        check_classes(calibration, evaluation)
         calibration = check_disjoint(calibration, evaluation)
     return calibration, evaluation
 

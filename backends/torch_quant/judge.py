@@ -21,7 +21,7 @@ from edgec.model.outputs import tensors_of
 if TYPE_CHECKING:
     from edgec.model.spec import Array
 
-SAMPLES = 64
+SAMPLES = 128
 TIE_DB = 1.0
 """Candidates within this of the best are equally exact, as far as so few samples can tell."""
 

@@ -141,7 +141,7 @@ def publish_folder(staged: Path, destination: Path) -> None:
     Raises:
         StorageError: the write is refused, or `destination` is not edgec's to replace.
     """
-    _refuse_foreign(destination)
+    refuse_foreign(destination)
     with storage_errors(destination):
         mask = os.umask(0)
         os.umask(mask)
@@ -162,13 +162,14 @@ def discard(destination: Path) -> None:
     """Remove the bundle of an earlier build, when a newer build found its successor not good enough."""
     if not destination.exists() and not destination.is_symlink():
         return
-    _refuse_foreign(destination)
+    refuse_foreign(destination)
     with storage_errors(destination), stage(destination.parent) as folder:
         destination.rename(folder / "discarded")
         _sync_folder(destination.parent)
 
 
-def _refuse_foreign(destination: Path) -> None:
+def refuse_foreign(destination: Path) -> None:
+    """Raise StorageError when what is at `destination` is not edgec's to replace."""
     if not destination.exists() and not destination.is_symlink():
         return
     ours = destination.is_dir() and not destination.is_symlink()

@@ -112,6 +112,11 @@ def _build(
         bundle = build_target(
             name, project, root, threads=threads, keep_going=keep_going, progress=progress, listener=show
         )
+    for data in (bundle.manifest.calibration, bundle.manifest.evaluation):
+        if data is None:
+            continue
+        for note in data.notes:
+            console.print(f"  {data.origin}: {note}", highlight=False, markup=False, soft_wrap=True)
     for item in bundle.manifest.coverage:
         console.print(f"  {item.subject}: {item.state}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{name}: done in {time.monotonic() - began:.0f} s, bundle:", highlight=False)

@@ -50,6 +50,7 @@ def read_folder(request: Request) -> Source:
         _stated_labels(request, len(files)) if request.spec.labels else np.array(labels, np.int64) if classes else None,
         place=lambda index: str(files[index]),
         notes=tuple(notes),
+        classes=() if request.spec.labels else tuple(item.name for item in classes),
     )
 
 

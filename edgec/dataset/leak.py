@@ -9,10 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from edgec.dataset.spool import Spool, write_index
-from edgec.errors import DataLeakError, StorageError
+from edgec.errors import DataLeakError, LabelsError, StorageError
 
 STRAY_SHARE = 0.01
 """Public data sets hold stray duplicates. Up to this share of the calibration samples is left out, and noted."""
+
+
+def check_classes(calibration: Spool, evaluation: Spool) -> None:
+    """Refuse two sets that number their classes differently.
+
+    Raises:
+        LabelsError: both have named classes, and not the same ones.
+    """
+    one, other = calibration.info.classes, evaluation.info.classes
+    if one and other and one != other:
+        odd = ", ".join(sorted(set(one) ^ set(other)))
+        raise LabelsError(
+            f"the classes differ from those of {calibration.info.origin}, and so do their numbers: {odd}",
+            where=evaluation.info.origin,
+            hint="labels are the places of class folders in sorted order: give both sets the same folders "
+            "(one may be empty), or state labels",
+        )
 
 
 def check_disjoint(calibration: Spool, evaluation: Spool) -> Spool:

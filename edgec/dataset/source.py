@@ -37,6 +37,8 @@ class Source:
     ready: bool = False
     place: Callable[[int], str] = "sample {}".format
     notes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    """Names of the classes that labels number, where the source has names."""
 
 
 @dataclass(frozen=True)

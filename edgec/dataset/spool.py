@@ -30,6 +30,8 @@ class SpoolInfo(Frozen):
     """The data source as the user named it."""
     notes: tuple[str, ...] = ()
     """What reading had to assume, change or leave out, for the report."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that labels number, where the source has names."""
 
 
 class Spool(Sequence[dict[str, Array]]):
@@ -71,6 +73,7 @@ def write_index(
     labels: Array | None,
     origin: str,
     notes: tuple[str, ...],
+    classes: tuple[str, ...] = (),
 ) -> None:
     """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last."""
     hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
@@ -88,5 +91,6 @@ def write_index(
         content_digest=hashed.hexdigest(),
         origin=origin,
         notes=notes,
+        classes=classes,
     )
     (folder / "spool.json").write_text(info.model_dump_json(indent=1))

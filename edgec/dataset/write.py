@@ -127,6 +127,7 @@ def _write(
         labels=_stack_labels([labels[slot] for slot in order], spec.data),
         origin=spec.data,
         notes=tuple(notes),
+        classes=source.classes,
     )
 
 

@@ -69,7 +69,7 @@ def entry_module(
             f"{function} returned a {type(value).__name__}, not a torch.nn.Module", where=f"{file.name}:{function}"
         )
     if weights is None:
-        return value, ()
+        return value, (f"no weights file is named: the parameters are those that {function} gives",)
     state, notes = load_state_dict(weights)
     _fit(value, state, weights, f"{file.name}:{function}")
     return value, notes

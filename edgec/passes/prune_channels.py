@@ -80,7 +80,8 @@ class PruneChannels:
         if shapes != [item.shape for item in model.outputs]:
             raise PassError(f"pruning changed the output shapes to {shapes}", where=self.name)
         left = {name: _channels(layer) for name, layer in layers.items()}
-        removed = 1 - sum(left.values()) / max(sum(channels.values()), 1)
+        total = sum(channels.values())
+        removed = 1 - sum(left.values()) / total if total else 0.0
         whole = [name for name in channels if left[name] == channels[name]]
         reason = (
             f"no multiple of {self.round_to} channels is nearer to {1 - self.amount:.0%} of them, or others need them"
@@ -90,7 +91,8 @@ class PruneChannels:
             f"{removed:.0%} of the channels removed, {self.amount:.0%} asked; "
             f"{before[0] / 1e6:.2f} -> {after[0] / 1e6:.2f} MMAC, "
             f"{before[1] / 1e3:.1f} -> {after[1] / 1e3:.1f} k parameters",
-            [Coverage(subject=name, state="not pruned", reason=reason) for name in whole],
+            [Coverage(subject=name, state="not pruned", reason=reason) for name in whole]
+            or ([] if total else [Coverage(subject="model", state="not pruned", reason="it has no layer that can be")]),
         )
 
     def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:

@@ -80,6 +80,8 @@ def _input(text: str) -> dict[str, Any]:
     known = typing.get_args(InputSpec.model_fields["dtype"].annotation)
     if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in known):
         raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE], with DTYPE one of {", ".join(known)}')
+    if not all(size.isdigit() for size in parts[1].split("x")):
+        raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE]')
     return {
         "name": parts[0],
         "shape": [int(size) for size in parts[1].split("x")],

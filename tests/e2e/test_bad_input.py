@@ -19,6 +19,7 @@ from edgec.errors import (
     LabelsError,
     ModelError,
     ProjectError,
+    StorageError,
     TargetError,
     TraceError,
     UntrustedModelError,
@@ -181,3 +182,28 @@ def test_gate_not_met_leaves_no_bundle(project: Path) -> None:
 
 def test_size_budget(project: Path) -> None:
     assert_refused(build(project, "--max-size", "1"), GateError, project, "size")
+
+
+def test_an_entry_that_ends_the_process(project: Path) -> None:
+    text = (
+        (project / "model.py").read_text().replace("super().__init__()\n", "super().__init__()\n        sys.exit(0)\n")
+    )
+    (project / "model.py").write_text(f"import sys\n{text}")
+    line = text.splitlines().index("        sys.exit(0)") + 2
+    assert_refused(build(project), ProjectError, project, f"model.py:{line}", "ended the process", "sys.exit(0)")
+
+
+def test_something_foreign_in_the_bundle_s_place(project: Path) -> None:
+    place = project / "dist" / TARGET
+    place.mkdir(parents=True)
+    (place / "precious.txt").write_text("mine")
+    run = build(project)
+    assert_refused(run, StorageError, project, "in the way")
+    assert "load model" not in run.errors  # known before any work
+    assert (place / "precious.txt").read_text() == "mine"
+
+
+def test_size_gate_gives_fitting_advice(project: Path) -> None:
+    run = build(project, "--max-size", "1", target="x86-64-vnni-fp32")
+    assert_refused(run, GateError, project, "max_size_kib", "a smaller model")
+    assert "calibration data" not in run.errors

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from edgec.dataset.leak import check_disjoint
+from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.write import write_spool
-from edgec.errors import DataLeakError
+from edgec.errors import DataLeakError, LabelsError
 from edgec.model.spec import TensorSpec
 from edgec.project.spec import DataSpec, Preprocess
 
@@ -54,3 +54,20 @@ def test_a_stray_duplicate_is_left_out_and_told(tmp_path, x):
     assert "1 of 150" in clean.info.notes[-1]
     assert clean.info.content_digest != calibration.info.content_digest
     assert check_disjoint(clean, evaluation) is clean
+
+
+def test_class_folders_must_be_the_same_in_both_sets(tmp_path):
+    made = {}
+    for what, classes in (("calibration", "abc"), ("evaluation", "abc"), ("renamed", "abd"), ("fewer", "bc")):
+        for name in classes:
+            (tmp_path / what / name).mkdir(parents=True)
+            np.save(tmp_path / what / name / "1.npy", np.full(5, ord(name), np.float32))
+        made[what] = write_spool(
+            DataSpec(data=what), Preprocess(), INPUTS, tmp_path / "spools" / what, tmp_path,
+            samples=None, seed=0, what="evaluation",
+        )  # fmt: skip
+    check_classes(made["calibration"], made["evaluation"])
+    with pytest.raises(LabelsError, match="c, d"):
+        check_classes(made["calibration"], made["renamed"])
+    with pytest.raises(LabelsError, match=": a"):
+        check_classes(made["calibration"], made["fewer"])
