@@ -30,7 +30,8 @@ def lower(model: FloatModel) -> ExampleModel:
         UnsupportedError: it is no chain, or a layer is of another kind; the layer is named.
     """
     if model.graph is None:
-        raise TraceError(model.untraceable, hint="the onnxruntime and tflite backends may take this model")
+        hint = "the onnxruntime and tflite backends may take it, with each branch as one sample goes through it"
+        raise TraceError(model.untraceable, hint=hint)
     if len(model.inputs) != 1 or len(model.outputs) != 1 or model.inputs[0].dtype != "float32":
         raise UnsupportedError("the model has not one float32 input and one output", where=model.name, hint=HINT)
     layers: list[Layer] = []

@@ -16,7 +16,8 @@ def lower(model: FloatModel, engine: str) -> TorchModel:
         TraceError: the model has no graph. (torch quantizes nothing of an exported program, and says nothing.)
     """
     if model.graph is None:
-        raise TraceError(model.untraceable, hint="the onnxruntime and tflite backends may take this model")
+        hint = "the onnxruntime and tflite backends may take it, with each branch as one sample goes through it"
+        raise TraceError(model.untraceable, hint=hint)
     from edgec.model.samples import sample_tensors
 
     return TorchModel(
