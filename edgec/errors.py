@@ -128,7 +128,7 @@ class PassError(EdgecError):
 
 
 class WorkerError(EdgecError):
-    """A toolchain process crashed, was killed (for instance out of memory) or timed out."""
+    """A toolchain process crashed or was killed, for instance out of memory."""
 
     exit_code = 22
 

@@ -56,7 +56,6 @@ def call(
     what: str,
     threads: int = 1,
     on_progress: Progress | None = None,
-    timeout: float | None = None,
 ) -> WorkerResult:
     """Run `task` in its own process and wait for it.
 
@@ -67,11 +66,10 @@ def call(
         what: what it does, for messages: ``tflite: model.tflite``.
         threads: OMP/BLAS threads of the process.
         on_progress: told each step the function begins.
-        timeout: seconds after which the process is killed.
 
     Raises:
         EdgecError: whatever the function raised, with `log` attached.
-        WorkerError: the process crashed, was killed, timed out or failed without explanation.
+        WorkerError: the process crashed, was killed or failed without explanation.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     step = [""]
@@ -118,9 +116,6 @@ def call(
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
-        timer = threading.Timer(timeout, process.kill) if timeout else None
-        if timer:
-            timer.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -130,15 +125,13 @@ def call(
             process.wait()
             raise
         finally:
-            if timer:
-                timer.cancel()
             listener.join(timeout=5)
         seconds = time.perf_counter() - began
         place = f"{what}, step {step[0]}" if step[0] else what
         try:
             answer = json.loads(response.read_text())
         except (OSError, ValueError):
-            raise _crash(process.returncode, place, log, timed_out=bool(timeout and seconds >= timeout)) from None
+            raise _crash(process.returncode, place, log) from None
     if "error" in answer:
         raise _revive(answer["error"], place, log)
     return WorkerResult(answer["value"], seconds, usage.ru_maxrss / 1024)
@@ -158,9 +151,7 @@ def _environment(threads: int, folder: str) -> dict[str, str]:
     return {**os.environ, **quiet, **counts}
 
 
-def _crash(code: int, place: str, log: Path, *, timed_out: bool) -> EdgecError:
-    if timed_out:
-        return WorkerError("the process took too long and was stopped", where=place, log=str(log))
+def _crash(code: int, place: str, log: Path) -> EdgecError:
     if code == _NO_ANSWER:
         return StorageError("cannot write: no space left on device", where=str(log.parent), hint="free some space")
     if code == -signal.SIGKILL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
 from edgec.model.exported import dtype_of, exported_inputs, refuse_other_floats
 from edgec.model.outputs import flatten_outputs, is_flat
-from edgec.model.samples import ordered, sample_arrays, sample_tensors
-from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
+from edgec.model.samples import sample_arrays, sample_tensors
+from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import Traced, explain, trace
 from edgec.project.spec import ModelSpec
 from edgec.toml_source import suggest
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def load_model(spec: ModelSpec, root: Path, example: Mapping[str, Array] | None = None) -> FloatModel:
+def load_model(spec: ModelSpec, root: Path) -> FloatModel:
     """Load the model of `spec`, run a sample through it, and capture its graph where that is possible.
 
     Args:
         spec: the project's ``[model]``.
         root: folder that its paths are relative to.
-        example: one real sample by input name; made-up numbers are used without.
 
     Raises:
         ModelError: missing, unreadable, not a model, or weights that do not fit it.
@@ -46,7 +45,7 @@ def load_model(spec: ModelSpec, root: Path, example: Mapping[str, Array] | None 
     if path.suffix == ".py":
         if not function:
             raise ModelError("a Python file needs a function", where=name, hint=f"{name}:function")
-        return _python(path, name, function, spec, weights, stated, example)
+        return _python(path, name, function, spec, weights, stated)
     if weights or spec.arguments:
         given = "weights" if weights else "arguments"
         raise ModelError(
@@ -54,11 +53,11 @@ def load_model(spec: ModelSpec, root: Path, example: Mapping[str, Array] | None 
         )
     kind = kind_of(path)
     if kind == "onnx":
-        return _onnx(path, name, stated, example)
+        return _onnx(path, name, stated)
     if kind == "pt2":
-        return _pt2(path, name, stated, example)
+        return _pt2(path, name, stated)
     if kind == "torchscript":
-        return _torchscript(path, name, stated, example)
+        return _torchscript(path, name, stated)
     if kind == "checkpoint":
         raise refuse_checkpoint(path)
     raise ModelError(
@@ -84,7 +83,6 @@ def _python(
     spec: ModelSpec,
     weights: Path | None,
     stated: tuple[TensorSpec, ...],
-    example: Mapping[str, Array] | None,
 ) -> FloatModel:
     from edgec.model.python_entry import entry_module, imports_from
 
@@ -111,9 +109,7 @@ def _python(
             )
         module, more = _prepared(module)
         _check_names(module, stated, name)
-        return _from_module(
-            path.stem, source, module, stated, example, notes + more, graph_of=None, where=f"{name}:{function}"
-        )
+        return _from_module(path.stem, source, module, stated, notes + more, graph_of=None, where=f"{name}:{function}")
 
 
 def _prepared(module: torch.nn.Module) -> tuple[torch.nn.Module, tuple[str, ...]]:
@@ -142,9 +138,7 @@ def _check_names(module: torch.nn.Module, stated: Sequence[TensorSpec], where: s
         )
 
 
-def _torchscript(
-    path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mapping[str, Array] | None
-) -> FloatModel:
+def _torchscript(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     import torch
 
     try:
@@ -159,10 +153,10 @@ def _torchscript(
         )
     refuse_other_floats(module, name)
     source = ModelSource(format="torchscript", path=name, sha256=file_digest(path))
-    return _from_module(path.stem, source, module.eval(), stated, example, (), graph_of=_by_onnx, where=name)
+    return _from_module(path.stem, source, module.eval(), stated, (), graph_of=_by_onnx, where=name)
 
 
-def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mapping[str, Array] | None) -> FloatModel:
+def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     import torch
 
     check_pt2_is_data(path)
@@ -175,7 +169,7 @@ def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mapping
     module = program.module()
     refuse_other_floats(module, name)
     source = ModelSource(format="pt2", path=name, sha256=file_digest(path))
-    return _from_module(path.stem, source, module, specs, example, (), graph_of=_by_onnx, where=name)
+    return _from_module(path.stem, source, module, specs, (), graph_of=_by_onnx, where=name)
 
 
 def _from_module(
@@ -183,7 +177,6 @@ def _from_module(
     source: ModelSource,
     module: torch.nn.Module,
     specs: tuple[TensorSpec, ...],
-    example: Mapping[str, Array] | None,
     notes: tuple[str, ...],
     *,
     graph_of: Any,
@@ -194,8 +187,7 @@ def _from_module(
 
     from edgec.model.wrappers import FlatOutputs
 
-    first = tuple(map(torch.from_numpy, ordered(specs, example))) if example else sample_tensors(specs, seed=0)
-    second = sample_tensors(specs, seed=1)
+    first, second = sample_tensors(specs, seed=0), sample_tensors(specs, seed=1)
     with torch.no_grad():
         result = _first_result(module, first, specs, where)
     try:
@@ -251,13 +243,13 @@ def _by_onnx(model: FloatModel, first: Sequence[torch.Tensor], second: Sequence[
     return torch_graph(proto, samples)
 
 
-def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...], example: Mapping[str, Array] | None) -> FloatModel:
+def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     from edgec.model.from_onnx import torch_graph
 
     proto = onnx_file.read_checked(path)
     specs = onnx_file.input_specs(proto, stated, name)
     fixed = onnx_file.with_fixed_dims(path, specs)
-    inputs = [ordered(specs, example) if example else sample_arrays(specs, seed=0), sample_arrays(specs, seed=1)]
+    inputs = [sample_arrays(specs, seed=0), sample_arrays(specs, seed=1)]
     try:
         results = [onnx_file.run(path, specs, sample) for sample in inputs]
     except Exception as exc:

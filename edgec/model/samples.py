@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.errors import InputSpecError
 from edgec.model.spec import Array, TensorSpec
 
 if TYPE_CHECKING:
@@ -31,26 +30,6 @@ def sample_tensors(specs: Sequence[TensorSpec], seed: int) -> tuple[torch.Tensor
     import torch
 
     return tuple(torch.from_numpy(array) for array in sample_arrays(specs, seed))
-
-
-def ordered(specs: Sequence[TensorSpec], example: Mapping[str, Array]) -> tuple[Array, ...]:
-    """`example` in call order.
-
-    Raises:
-        InputSpecError: an input is missing, or has another shape or dtype.
-    """
-    arrays = []
-    for spec in specs:
-        if spec.name not in example:
-            raise InputSpecError(
-                f'the example has no input "{spec.name}"', hint=f"it has {', '.join(example) or 'none'}"
-            )
-        array = np.ascontiguousarray(example[spec.name])
-        if array.shape != spec.shape or str(array.dtype) != spec.dtype:
-            given, expected = f"{array.dtype}{list(array.shape)}", f"{spec.dtype}{list(spec.shape)}"
-            raise InputSpecError(f'input "{spec.name}": the example is {given}, expected {expected}')
-        arrays.append(array)
-    return tuple(arrays)
 
 
 def close(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], *, tolerance: float = 1e-4) -> bool:

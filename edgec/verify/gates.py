@@ -147,16 +147,8 @@ def _result(
 
 
 def _unmeasurable(gate: str, item: Measurement, limit: float, reason: str) -> GateResult:
-    return GateResult(
-        gate=gate,
-        artifact=item.artifact,
-        runtime=item.runtime,
-        limit=limit,
-        value=None,
-        state="failed",
-        margin=None,
-        reason=f"cannot be judged: {reason}",
-    )
+    """A gate that the user states and that this artifact cannot show to be met."""
+    return _not_measured(gate, item, limit, f"cannot be judged: {reason}").model_copy(update={"state": "failed"})
 
 
 def _not_measured(gate: str, item: Measurement, limit: float, reason: str, *, default: bool = False) -> GateResult:

@@ -153,3 +153,18 @@ def test_the_compiler_process_never_imports_a_heavy_toolchain(project: Path) -> 
 def test_python_api_names_are_documented() -> None:
     assert package.build.__doc__
     assert package.Bundle.__doc__
+
+
+def test_the_harness_names_only_runtimes_that_the_device_has(project: Path) -> None:
+    """ai-edge-litert has no release for 32-bit ARM: the artifact is reported there, and not run by its harness."""
+    run = edgec("build", "--target", "rpi3-armv7-fp32", "--evaluate-samples", "50", cwd=project)
+    assert run.code == 0, run.errors
+    bundle = project / "dist" / "rpi3-armv7-fp32"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert {item["runtime"]: item["judged"] for item in manifest["accuracy"]} == {
+        "tflite-runtime": True,
+        "ai-edge-litert": False,
+    }
+    (artifact,) = json.loads((bundle / "bench" / "bench.json").read_text())["artifacts"]
+    assert artifact["runtimes"] == ["tflite-runtime"]
+    assert "litert" not in (bundle / "bench" / "requirements.txt").read_text()

@@ -8,6 +8,21 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+INPUTS: dict[str, dict[str, tuple[int, ...]]] = {
+    "Transformer": {"x": (1, 10, 16)},
+    "Text": {"ids": (1, 12)},
+    "Recurrent": {"x": (1, 4, 16)},
+    "TwoInputs": {"image": (1, 3, 16, 16), "vector": (1, 6)},
+    "Detector": {"x": (1, 3, 32, 32)},
+    "Mobile": {"x": (1, 3, 32, 32)},
+    "Audio": {"x": (1, 1, 800)},
+    "Segmenter": {"x": (1, 3, 16, 16)},
+    "ConvNext": {"x": (1, 3, 32, 32)},
+}
+"""Family -> shape of each input; those called ``ids`` are token ids, all others float32."""
+PRODUCTS = ("conv", "gemm", "matmul", "linear", "fully_connected", "lstm", "gru", "attention")
+"""Parts of the names of ops that multiply matrices, in every runtime."""
+
 
 class Transformer(nn.Module):
     """torch's own encoder on float features."""

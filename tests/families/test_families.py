@@ -17,21 +17,14 @@ MODELS = Path(__file__).with_name("models.py")
 
 pytestmark = pytest.mark.families
 
-INPUTS: dict[str, dict[str, tuple[int, ...]]] = {
-    "Transformer": {"x": (1, 10, 16)},
-    "Text": {"ids": (1, 12)},
-    "Recurrent": {"x": (1, 10, 16)},
-    "TwoInputs": {"image": (1, 3, 16, 16), "vector": (1, 6)},
-    "Detector": {"x": (1, 3, 32, 32)},
-    "Mobile": {"x": (1, 3, 32, 32)},
-    "Audio": {"x": (1, 1, 800)},
-    "Segmenter": {"x": (1, 3, 16, 16)},
-    "ConvNext": {"x": (1, 3, 32, 32)},
-}
+SPEC = importlib.util.spec_from_file_location("family_models", MODELS)
+assert SPEC is not None
+assert SPEC.loader is not None
+FAMILIES = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(FAMILIES)
 LEAST = {"fp16": 50.0, "int8": 20.0, "int8-dynamic": 25.0}
 """SQNR in dB that the worst output must have."""
-PRODUCTS = ("conv", "gemm", "matmul", "linear", "fully_connected", "lstm", "gru", "attention")
-CASES = [(name, "rpi4-int8") for name in INPUTS]
+CASES = [(name, "rpi4-int8") for name in FAMILIES.INPUTS]
 CASES += [("Transformer", "x86-64-vnni-int8"), ("Segmenter", "x86-64-int8"), ("Mobile", "x86-64-int8")]
 CASES += [("Transformer", "rpi4-fp16"), ("Recurrent", "rpi4-int8-dynamic"), ("Text", "x86-64-int8-dynamic")]
 
@@ -43,7 +36,7 @@ def samples(name: str, count: int, seed: int) -> dict[str, Any]:
         key: random.integers(0, 100, (count, *shape[1:]))
         if key == "ids"
         else random.standard_normal((count, *shape[1:])).astype(np.float32)
-        for key, shape in INPUTS[name].items()
+        for key, shape in FAMILIES.INPUTS[name].items()
     }
 
 
@@ -51,13 +44,8 @@ def samples(name: str, count: int, seed: int) -> dict[str, Any]:
 def test_family(name: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(MODELS, tmp_path)
-    spec = importlib.util.spec_from_file_location("family_models", MODELS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     torch.manual_seed(0)
-    model = getattr(module, name)()
+    model = getattr(FAMILIES, name)()
     torch.save(model.state_dict(), "model.pt")
     np.savez("calibration.npz", **samples(name, 64, seed=1))
     np.savez("evaluation.npz", **samples(name, 50, seed=2))
@@ -70,7 +58,7 @@ def test_family(name: str, target: str, tmp_path: Path, monkeypatch: pytest.Monk
             "model.weights": "model.pt",
             "model.inputs": [
                 {"name": key, "shape": list(shape), "dtype": "int64" if key == "ids" else "float32"}
-                for key, shape in INPUTS[name].items()
+                for key, shape in FAMILIES.INPUTS[name].items()
             ],
             "evaluation.metric": "sqnr",
             "gates.min_sqnr_db": LEAST[bundle_precision(target)],
@@ -80,7 +68,9 @@ def test_family(name: str, target: str, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(manifest.artifacts) == len(manifest.target.emit)
     assert not [item for item in manifest.accuracy if item.failure]
     for item in manifest.accuracy:
-        in_float = [op for op in item.ops if op.dtype == "float32" and any(word in op.op.lower() for word in PRODUCTS)]
+        in_float = [
+            op for op in item.ops if op.dtype == "float32" and any(word in op.op.lower() for word in FAMILIES.PRODUCTS)
+        ]
         assert all(op.reason for op in in_float), f"{item.artifact}: a product in float without a reason"
 
 

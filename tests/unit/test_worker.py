@@ -33,6 +33,12 @@ def defect(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     return {"x": 1 // 0}
 
 
+def numpy_file(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    import numpy
+
+    return {"file": numpy.__file__}
+
+
 def leave(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     progress("convert")
     sys.exit(3)
@@ -98,10 +104,12 @@ def test_crash_and_kill_name_the_step(tmp_path: Path, number: int, words: str) -
     assert words in str(caught.value)
 
 
-def test_timeout_stops_the_process(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="took too long"):
-        run("sleep", tmp_path / "log", {"pid_file": str(tmp_path / "pid")}, timeout=2)
-    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+def test_a_file_of_the_current_folder_does_not_stand_for_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('the file of the folder was imported')\n")
+    monkeypatch.chdir(tmp_path)
+    assert run("numpy_file", tmp_path / "log").value["file"] != str(tmp_path / "numpy.py")
 
 
 def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:

@@ -31,17 +31,11 @@ from edgec.model.trace import trace
 from edgec.target.load import load_target
 
 MODELS = Path(__file__).parents[2] / "families" / "models.py"
-SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
-    "Transformer": {"x": (1, 10, 16)},
-    "Text": {"ids": (1, 12)},
-    "Recurrent": {"x": (1, 4, 16)},
-    "TwoInputs": {"image": (1, 3, 16, 16), "vector": (1, 6)},
-    "Detector": {"x": (1, 3, 32, 32)},
-    "Mobile": {"x": (1, 3, 32, 32)},
-    "Audio": {"x": (1, 1, 800)},
-    "Segmenter": {"x": (1, 3, 16, 16)},
-    "ConvNext": {"x": (1, 3, 32, 32)},
-}
+_SPEC = importlib.util.spec_from_file_location("family_models", MODELS)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+FAMILIES = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(FAMILIES)
 TARGETS = {"onnxruntime": "x86-64-vnni", "fbgemm": "x86-64-vnni", "qnnpack": "rpi4", "tflite": "rpi4"}
 LEAST_DB = {"fp32": 100.0, "int8": 20.0}
 """SQNR that the worst output must have."""
@@ -57,7 +51,6 @@ FLOAT_PRODUCTS: dict[tuple[str, str], set[str]] = {
     for name in ("Transformer", "Text")
 }
 """What multiplies matrices and yet stays float in an int8 artifact; everything else must be int8."""
-PRODUCTS = ("conv", "gemm", "matmul", "linear", "fully_connected", "lstm", "gru", "attention")
 SAMPLES = 16
 
 torch.set_num_threads(1)
@@ -83,12 +76,7 @@ def compiler() -> Iterator[ProcessPoolExecutor]:
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Family]:
     """Make each model once."""
-    spec = importlib.util.spec_from_file_location("family_models", MODELS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return cache(lambda name: _make(module, name, tmp_path_factory.mktemp(name)))
+    return cache(lambda name: _make(FAMILIES, name, tmp_path_factory.mktemp(name)))
 
 
 def _make(models: ModuleType, name: str, folder: Path) -> Family:
@@ -120,7 +108,7 @@ def _make(models: ModuleType, name: str, folder: Path) -> Family:
 def _draw(name: str, random: np.random.Generator) -> dict[str, Array]:
     return {
         key: random.integers(0, 100, shape) if key == "ids" else random.standard_normal(shape).astype(np.float32)
-        for key, shape in SHAPES[name].items()
+        for key, shape in FAMILIES.INPUTS[name].items()
     }
 
 
@@ -167,20 +155,20 @@ def _sqnr_db(exact: Array, given: Array) -> float:
     return float(10 * np.log10((exact.astype(np.float64) ** 2).sum() / max((error**2).sum(), 1e-30)))
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", FAMILIES.INPUTS)
 @pytest.mark.parametrize("backend", TARGETS)
 def test_int8_is_near_to_float_and_names_what_is_not_int8(
     name: str, backend: str, family: Callable[[str], Family], compiler: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
     artifact, ops = _check(family(name), backend, "int8", compiler, tmp_path)
-    in_float = [op for op in ops if op.dtype == "float32" and any(word in op.op.lower() for word in PRODUCTS)]
+    in_float = [op for op in ops if op.dtype == "float32" and any(word in op.op.lower() for word in FAMILIES.PRODUCTS)]
     assert {op.op for op in in_float} == FLOAT_PRODUCTS.get((backend, name), set())
     assert all(op.reason for op in in_float)
     told = Counter(item.reason for item in artifact.coverage)  # files name no layers, so that ops are counted
     assert Counter(f"{op.op}: {op.reason}" for op in ops if op.reason) <= told
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", FAMILIES.INPUTS)
 @pytest.mark.parametrize("backend", ["onnxruntime", "qnnpack"])  # fbgemm is the same; TFLite compares itself
 def test_fp32_is_float(
     name: str, backend: str, family: Callable[[str], Family], compiler: ProcessPoolExecutor, tmp_path: Path

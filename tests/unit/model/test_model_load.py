@@ -294,9 +294,3 @@ def test_refusals(project: Path, spec: ModelSpec, error: type[EdgecError], text:
     with pytest.raises(error) as caught:
         load_model(spec, project)
     assert text in str(caught.value)
-
-
-def test_example_of_another_shape(project: Path) -> None:
-    spec = ModelSpec(path="net.py:Net", inputs=IMAGE)
-    with pytest.raises(InputSpecError, match="the example is float64"):
-        load_model(spec, project, {"x": np.zeros((1, 3, 8, 8))})

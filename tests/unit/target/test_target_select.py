@@ -8,7 +8,7 @@ import pytest
 
 from edgec.errors import TargetError
 from edgec.target.files import BUILT_IN, list_targets, search_path, target_files
-from edgec.target.select import select
+from edgec.target.select import select, select_one
 
 
 def write(root: Path, name: str, text: str) -> Path:
@@ -66,3 +66,10 @@ def test_a_listing_survives_values_of_the_wrong_type(tmp_path: Path) -> None:
     write(tmp_path, "odd", "device = 1\nemit = 3\n")
     found = {item.name: item for item in list_targets(tmp_path)}
     assert (found["odd"].device, found["odd"].precision, found["odd"].backends) == ("1", "?", ())
+
+
+def test_one_target_where_one_is_wanted(tmp_path: Path) -> None:
+    assert select_one("rpi4-int8", tmp_path) == "rpi4-int8"
+    assert select_one("rpi3-*-int8", tmp_path) == "rpi3-armv7-int8"
+    with pytest.raises(TargetError, match=r"names 2 targets\s+name one of rpi4-int8, rpi5-int8"):
+        select_one("rpi?-int8", tmp_path)
