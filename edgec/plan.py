@@ -14,6 +14,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, options_of
 from edgec.passes.portable import portable_passes
 from edgec.project.spec import Project
+from edgec.quant.recipe import Recipe
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import Emit, Target
 
@@ -85,7 +86,8 @@ def _plan_emit(target: Target, index: int) -> PlannedEmit:
     runtimes = tuple(backend.runtimes(target, emit))
     if emit.runtimes is not None:
         runtimes = tuple(runtime for runtime in runtimes if runtime.name in emit.runtimes)
-    return PlannedEmit(index, emit, backend, tuple(backend.passes(target, emit)), backend.artifact_file(emit), runtimes)
+    passes = tuple(backend.passes(target, emit, Recipe()))
+    return PlannedEmit(index, emit, backend, passes, backend.artifact_file(emit), runtimes)
 
 
 def record(plan: Plan) -> PlanRecord:

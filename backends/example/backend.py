@@ -17,6 +17,7 @@ from edgec.backends.example.runner import NumpyRunner
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="numpy", distribution="numpy")
@@ -46,7 +47,7 @@ class ExampleBackend:
     def capability(self, target: Target) -> Sequence[Capability]:
         return CAPABILITIES
 
-    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[ExampleModel]]:
+    def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[ExampleModel]]:
         return (QuantizeStatic(target.quantize.weights),) if target.precision == "int8" else ()
 
     def artifact_file(self, emit: Emit) -> str:

@@ -19,6 +19,7 @@ from edgec.backends.onnxruntime.runner import OnnxRunner
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="onnxruntime", distribution="onnxruntime")
@@ -56,7 +57,7 @@ class OnnxRuntimeBackend:
     def capability(self, target: Target) -> Sequence[Capability]:
         return CAPABILITIES
 
-    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[OnnxModel]]:
+    def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[OnnxModel]]:
         device, quantize = target.device, target.quantize
         last: dict[Precision, tuple[Pass[OnnxModel], ...]] = {
             "fp32": (),

@@ -19,6 +19,7 @@ from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeStatic, StoreF
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Emit, Precision, Target
 
 LITERT = "ai-edge-litert"
@@ -71,7 +72,7 @@ class TFLiteBackend:
         """The kernels' table; the same on every CPU."""
         return CAPABILITIES
 
-    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[LiteModel]]:
+    def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[LiteModel]]:
         """One pass at most: TensorFlow's converter quantizes in one go."""
         per_channel = target.quantize.weights == "per-channel"
         dense = per_channel and TFLITE_RUNTIME not in judged_runtimes(target, emit)

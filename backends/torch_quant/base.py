@@ -17,6 +17,7 @@ from edgec.backends.torch_quant.runner import TorchRunner
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Arch, Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="torch", distribution="torch")
@@ -57,7 +58,7 @@ class TorchBackend:
     def capability(self, target: Target) -> Sequence[Capability]:
         return self.capabilities
 
-    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[TorchModel]]:
+    def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[TorchModel]]:
         quantize = target.quantize
         if target.precision == "fp16":
             return (StoreFloat16(),)

@@ -10,6 +10,7 @@ from edgec.dataset.spool import Spool
 from edgec.model import store
 from edgec.passes.contract import PassContext
 from edgec.passes.runner import run_passes
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
 from edgec.worker import Progress
 
@@ -41,7 +42,7 @@ def compile_artifact(payload: dict[str, Any], progress: Progress) -> dict[str, A
     progress("lower")
     lowered = backend.lower(model, context)
     lowered, records = run_passes(
-        backend.passes(target, emit), lowered, context, fingerprint=backend.fingerprint, on_progress=progress
+        backend.passes(target, emit, Recipe()), lowered, context, fingerprint=backend.fingerprint, on_progress=progress
     )
     progress("emit")
     artifact = backend.emit(lowered, context, Path(payload["out"]))

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from pydantic import Field
 
 from edgec.frozen import Frozen
 from edgec.model.spec import Array, FloatModel, Tensors
 from edgec.passes.contract import Coverage, Pass, PassContext
+from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Emit, Precision, Target
 
 M = TypeVar("M")
@@ -81,6 +84,24 @@ class OpRecord(Frozen):
     """Why it is not in the target's precision; empty when it is or when it holds no arithmetic."""
 
 
+class Layer(Frozen):
+    """One op of a lowered float model that a recipe may quantize or keep in float."""
+
+    name: str
+    """Module path in the user's model where it is known (``features.3.conv``), else the graph's own name of the op."""
+    op: str
+    """As `Capability.op`: conv2d, depthwise-conv2d, linear, matmul, add, ..."""
+
+
+class LayerFidelity(Frozen):
+    """How near one layer's output in a quantized model is to the float model's: where does the error enter?"""
+
+    layer: str
+    op: str
+    sqnr_db: Annotated[float, Field(strict=False)]
+    """Over all elements and samples; inf when equal."""
+
+
 class RuntimeSpec(Frozen):
     """A runtime that can execute a backend's artifact on the host."""
 
@@ -118,8 +139,21 @@ class Backend(Protocol[M]):
 
     def capability(self, target: Target) -> Sequence[Capability]: ...
 
-    def passes(self, target: Target, emit: Emit) -> Sequence[Pass[M]]:
-        """The backend's own passes, in order. Imports no framework."""
+    def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
+        """What of a recipe this backend cannot do (a calibration method that its toolchain does not take, int16
+        activations); empty: it can. Imports no framework."""
+        ...
+
+    def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
+        """The grid that static int8 weights are rounded to, for corrections of the float model."""
+        ...
+
+    def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[M]]:
+        """The backend's own passes, in order. Imports no framework.
+
+        Passes are values: two recipes that differ only in `Recipe.calibration` or `Recipe.float_layers` begin with
+        equal passes (statistics are collected by a pass of its own), whose results are then used for both.
+        """
         ...
 
     def artifact_file(self, emit: Emit) -> str:
@@ -137,6 +171,21 @@ class Backend(Protocol[M]):
 
     def fingerprint(self, model: M) -> str:
         """SHA-256 (hex) over structure and constants of `model`: equal for equal content."""
+        ...
+
+    def layers(self, model: M) -> Sequence[Layer]:
+        """What of a lowered float model static int8 can quantize one by one, in execution order, names unique.
+
+        A recipe's `float_layers` are names of this list; one that is none raises PassError when it is quantized.
+        """
+        ...
+
+    def compare_layers(self, model: M, quantized: M, ctx: PassContext) -> Sequence[LayerFidelity]:
+        """SQNR of each layer's output, `quantized` against the lowered float `model` it was made from.
+
+        Both run on the same (few) samples of ``ctx.calibration``, each on its own activations, so errors add up from
+        layer to layer as they do in the artifact. Layers whose output has no counterpart are left out.
+        """
         ...
 
     def emit(self, model: M, ctx: PassContext, out: Path) -> Artifact:

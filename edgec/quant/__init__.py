@@ -1,1 +1,1 @@
-"""Quantization that all backends share: recipes, statistics of tensors, ranges, qparams. NumPy only: no framework here."""
+"""Quantization that all backends share: recipes, statistics of tensors, ranges, qparams. Imports no framework."""

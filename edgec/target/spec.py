@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from pydantic import Field, field_serializer, field_validator, model_validator
 
 from edgec.frozen import Frozen
+from edgec.quant.recipe import RangeMethod
 
 Arch = Literal["x86_64", "aarch64", "armv7"]
-Precision = Literal["fp32", "fp16", "int8", "int8-dynamic"]
-CalibrationMethod = Literal["auto", "minmax"]
+Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weight-only", "int4-weight-only"]
+CalibrationMethod = Literal["auto"] | RangeMethod
+FallbackPrecision = Literal["fp32", "fp16"]
 
 ISA_FEATURES: dict[Arch, frozenset[str]] = {
     "x86_64": frozenset(
@@ -94,11 +96,18 @@ class QuantSpec(Frozen):
     """How int8 targets are quantized. ``auto`` values are derived from the device by each backend."""
 
     calibration: CalibrationMethod = "auto"
+    """How activation ranges follow from the calibration samples; auto: the accuracy ladder tries all methods."""
     samples: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Calibration samples to draw from the representative dataset, balanced by class."""
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
     reduced_range: Literal["auto", "yes", "no"] = "auto"
     """7-bit weights against int16 accumulator saturation; auto: where the device's kernels saturate."""
+    float_layers: tuple[str, ...] = ()
+    """Layers that always stay in float: names as ``edgec analyze`` lists them, or globs (``head.*``)."""
+    block_size: Literal[16, 32, 64, 128] = 32
+    """Weights that share a scale in block-wise weight-only quantization."""
+    fallback: FallbackPrecision | None = None
+    """Precision of an artifact that no rung of the accuracy ladder brings through its gates; None: the build fails."""
 
 
 class PruneSpec(Frozen):
@@ -116,6 +125,8 @@ class Budget(Frozen):
     size_kib: Annotated[float, Field(gt=0)] | None = None
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Median batch-1 latency; judged only where it was measured on a matching device, else *not measured*."""
+    min_speedup: Annotated[float, Field(gt=0)] | None = None
+    """Smallest allowed ratio of the float twin's latency to the artifact's, interleaved on the build host."""
 
 
 class BenchSpec(Frozen):

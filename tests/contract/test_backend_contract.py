@@ -12,6 +12,7 @@ import pytest
 from edgec.backend.protocol import Backend, Capability, Format, Package, RuntimeSpec
 from edgec.backend.registry import BUILT_IN, backend_names, get_backend
 from edgec.passes.contract import Pass, options_of
+from edgec.quant.recipe import Recipe
 from edgec.target.files import BUILT_IN as TARGETS
 from edgec.target.load import load_target
 from edgec.target.spec import Emit, Precision, Target
@@ -91,8 +92,8 @@ def test_passes_and_runtimes_of_each_possible_target(name: str, targets: tuple[T
     for target in targets:
         if backend.reasons_against(target, emit):
             continue
-        passes = backend.passes(target, emit)
-        assert passes == backend.passes(target, emit), "passes are values"
+        passes = backend.passes(target, emit, Recipe())
+        assert passes == backend.passes(target, emit, Recipe()), "passes are values"
         assert all(isinstance(step, Pass) for step in passes)
         assert len(set(passes)) == len({step.name for step in passes}) == len(passes)
         assert all(set(options_of(step)) == set(step.__dataclass_fields__) for step in passes)

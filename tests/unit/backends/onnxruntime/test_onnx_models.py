@@ -19,6 +19,7 @@ from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.errors import DatasetError, InputSpecError, UnsupportedError
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import PassContext
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Device, Emit, Precision, QuantSpec, Target
 
 FACTS = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
@@ -100,7 +101,7 @@ class Case:
         work.mkdir()
         context = PassContext(target=aim, work=work, calibration=self.spool, emit=aim.emit[0])
         lowered = BACKEND.lower(self.model, context)
-        for step in BACKEND.passes(aim, aim.emit[0]):
+        for step in BACKEND.passes(aim, aim.emit[0], Recipe()):
             if step.requires(lowered, context) is None:
                 before = BACKEND.fingerprint(lowered)
                 result = step.run(lowered, context).model
@@ -279,7 +280,7 @@ def test_static_without_calibration_is_refused(tmp_path: Path) -> None:
     context = PassContext(target=aim, work=tmp_path, emit=aim.emit[0])
     lowered = BACKEND.lower(built.model, context)
     with pytest.raises(DatasetError, match="calibration"):
-        BACKEND.passes(aim, aim.emit[0])[-1].run(lowered, context)
+        BACKEND.passes(aim, aim.emit[0], Recipe())[-1].run(lowered, context)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-dynamic"])

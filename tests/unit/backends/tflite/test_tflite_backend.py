@@ -11,6 +11,7 @@ from edgec.backend.protocol import Backend
 from edgec.backends.tflite.backend import BACKEND
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeStatic, StoreFloat16
 from edgec.passes.contract import Pass
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Arch, Precision, QuantSpec
 
 from .conftest import make_target
@@ -36,17 +37,19 @@ def test_importing_it_imports_no_framework() -> None:
 )
 def test_passes_of_each_precision(precision: Precision, expected: tuple[Pass[object], ...]) -> None:
     target = make_target(precision)
-    assert BACKEND.passes(target, target.emit[0]) == expected
+    assert BACKEND.passes(target, target.emit[0], Recipe()) == expected
 
 
 def test_dense_weights_are_per_channel_where_tflite_runtime_need_not_run_them() -> None:
     target = make_target("int8-dynamic", runtimes=("ai-edge-litert",))
-    assert BACKEND.passes(target, target.emit[0]) == (QuantizeDynamic(per_channel=True, per_channel_dense=True),)
+    assert BACKEND.passes(target, target.emit[0], Recipe()) == (
+        QuantizeDynamic(per_channel=True, per_channel_dense=True),
+    )
 
 
 def test_per_tensor_weights_on_request() -> None:
     target = make_target("int8", quantize=QuantSpec(weights="per-tensor"))
-    assert BACKEND.passes(target, target.emit[0]) == (QuantizeStatic(per_channel=False),)
+    assert BACKEND.passes(target, target.emit[0], Recipe()) == (QuantizeStatic(per_channel=False),)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import PassContext, PassRecord
 from edgec.passes.portable import portable_passes
 from edgec.passes.runner import run_passes
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Device, Emit, Precision, QuantSpec, Target
 
 SAMPLES = 16
@@ -244,7 +245,7 @@ def compile_model(name: str, target: Target, folder: Path) -> Compiled:
     context = PassContext(target=target, work=folder, calibration=spool, emit=emit)
     model, _ = run_passes(portable_passes(target), model, context, fingerprint=lambda item: str(id(item)))
     lowered, records = run_passes(
-        backend.passes(target, emit), backend.lower(model, context), context, fingerprint=backend.fingerprint
+        backend.passes(target, emit, Recipe()), backend.lower(model, context), context, fingerprint=backend.fingerprint
     )
     artifact = backend.emit(lowered, context, folder / "out")
     return Compiled(artifact, folder / "out" / artifact.file, tuple(records), samples, expected)

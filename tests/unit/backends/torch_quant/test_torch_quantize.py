@@ -12,6 +12,7 @@ from edgec.backends.torch_quant.judge import unseen
 from edgec.backends.torch_quant.quantize import spread
 from edgec.errors import DatasetError, PassError
 from edgec.passes.contract import PassContext
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import QuantSpec, Target
 
 STEM, DEPTHWISE, POINTWISE, HEAD = 16 * 3 * 9, 16 * 9, 24 * 16, 5 * 24
@@ -162,6 +163,6 @@ def test_a_model_of_which_nothing_can_be_quantized_is_refused(compiled: Compile,
 def test_static_int8_without_samples_is_refused(make_target: MakeTarget, lowered: Any, tmp_path: Any) -> None:
     target = make_target("qnnpack")
     model, backend = lowered("dense", target)
-    step = backend.passes(target, target.emit[0])[-1]
+    step = backend.passes(target, target.emit[0], Recipe())[-1]
     with pytest.raises(DatasetError, match="calibration"):
         step.run(model, PassContext(target=target, work=tmp_path))
