@@ -1,41 +1,39 @@
 """Functions in a process of their own: their memory, noise and crashes do not reach the compiler.
 
 `call` runs ``package.module:function`` in a fresh interpreter with a JSON payload and gets JSON back; big things
-travel as files named in the payload. All output of the child goes to a log file. The child reports its current
-step through a pipe, so that a crash or an out-of-memory kill is explained with the step's name. The child dies
-with its parent, also when that is killed.
+travel as files named in the payload. A `Worker` keeps such a process for several calls, and an object in it. All
+output of the child goes to a log file. The child (`edgec.worker_process`) reports its current step through a pipe,
+so that a crash or an out-of-memory kill is explained with the step's name. It dies with its parent, also when that
+is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib
 import json
 import os
-import shutil
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from edgec.errors import EdgecError, StorageError, WorkerError, error_classes, storage_failure
+from edgec.errors import EdgecError, StorageError, WorkerError, error_classes
 
 Progress = Callable[[str], None]
 """Told the name of the step that begins."""
 Task = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
-_PR_SET_PDEATHSIG = 1
-_ALMOST_FULL = 1 << 20
-"""Free bytes below which a failure is put down to the disk: toolchains leave truncated files without a word."""
-_NO_ANSWER = 74
+ANSWERED = "\x06"
+"""What the child writes instead of a step when an answer is complete."""
+NO_ANSWER = 74
 """Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
 
 
@@ -46,6 +44,7 @@ class WorkerResult:
     value: dict[str, Any]
     seconds: float
     peak_rss_mb: float
+    """Of the process until then."""
 
 
 def call(
@@ -71,70 +70,137 @@ def call(
         EdgecError: whatever the function raised, with `log` attached.
         WorkerError: the process crashed, was killed or failed without explanation.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    step = [""]
     began = time.perf_counter()
-    private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
-    with private as folder, log.open("ab") as sink:
-        request, response = Path(folder, "request.json"), Path(folder, "response.json")
-        request.write_text(json.dumps({"task": task, "payload": payload}))
-        receive, send = os.pipe()
-        try:
-            command = [
-                sys.executable,
-                "-P",  # a file onnx.py in the current folder is not the package
-                "-X",
-                "faulthandler",
-                "-m",
-                "edgec.worker",
-                str(request),
-                str(response),
-                str(send),
-                str(os.getpid()),
-            ]
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                pass_fds=(send,),
-                env=_environment(threads, folder),
-                start_new_session=True,
-            )
-        except OSError as exc:
-            os.close(receive)
-            raise WorkerError(f"cannot start a process: {exc}", where=what) from exc
-        finally:
-            os.close(send)
+    with Worker(log=log, what=what, threads=threads, on_progress=on_progress) as worker:
+        result = worker.call(task, payload)
+    return WorkerResult(result.value, time.perf_counter() - began, result.peak_rss_mb)
 
-        def listen() -> None:
-            with os.fdopen(receive, encoding="utf-8") as lines:
-                for line in lines:
-                    step[0] = line.rstrip("\n")
-                    if on_progress:
-                        on_progress(step[0])
 
-        listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
+class Worker:
+    """A process that answers one request after the other, until the context ends.
+
+    Args:
+        log: file that the process's output is appended to.
+        what: what it does, for messages.
+        threads: OMP/BLAS threads of the process.
+        on_progress: told each step that a function begins.
+
+    Raises:
+        WorkerError: the process cannot be started.
+    """
+
+    def __init__(self, *, log: Path, what: str, threads: int = 1, on_progress: Progress | None = None) -> None:
+        self._log, self._what = log, what
+        self._on_progress = on_progress
+        self._step = ""
+        self._requests = 0
+        self._ended: int | None = None
+        self._events: queue.Queue[int | None] = queue.Queue()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+            self._start(threads)
         except BaseException:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
-            process.wait()
+            self._private.cleanup()
             raise
+
+    def _start(self, threads: int) -> None:
+        status, report = os.pipe()
+        orders, self._orders = os.pipe()
+        command = [
+            sys.executable,
+            "-P",  # a file onnx.py in the current folder is not the package
+            "-X",
+            "faulthandler",
+            "-m",
+            "edgec.worker_process",
+            self._private.name,
+            str(orders),
+            str(report),
+            str(os.getpid()),
+        ]
+        try:
+            with self._log.open("ab") as sink:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=sink,
+                    pass_fds=(orders, report),
+                    env=_environment(threads, self._private.name),
+                    start_new_session=True,
+                )
+        except OSError as exc:
+            os.close(status)
+            os.close(self._orders)
+            raise WorkerError(f"cannot start a process: {exc}", where=self._what) from exc
         finally:
-            listener.join(timeout=5)
-        seconds = time.perf_counter() - began
-        place = f"{what}, step {step[0]}" if step[0] else what
+            os.close(orders)
+            os.close(report)
+        self._listener = threading.Thread(target=self._listen, args=(status,), daemon=True)
+        self._listener.start()
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _listen(self, status: int) -> None:
+        with os.fdopen(status, encoding="utf-8") as lines:
+            for line in lines:
+                told = line.rstrip("\n")
+                if told == ANSWERED:
+                    self._events.put(None)
+                    continue
+                self._step = told
+                if self._on_progress:
+                    self._on_progress(told)
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        self._listener.join(timeout=5)  # what it said last is heard before its end is told
+        self._events.put(code)
+
+    def call(self, task: str, payload: dict[str, Any]) -> WorkerResult:
+        """Run a function of type `Task`; errors as of `edgec.worker.call`."""
+        return self._ask({"task": task}, payload)
+
+    def create(self, factory: str, payload: dict[str, Any]) -> WorkerResult:
+        """Make the object that `ask` speaks to: ``package.module:Class``, called as a `Task` is, returning nothing."""
+        return self._ask({"create": factory}, payload)
+
+    def ask(self, method: str, payload: dict[str, Any]) -> WorkerResult:
+        """Call a method of the object as a `Task`."""
+        return self._ask({"method": method}, payload)
+
+    def _ask(self, request: dict[str, Any], payload: dict[str, Any]) -> WorkerResult:
+        self._requests += 1
+        self._step = ""
+        began = time.perf_counter()
+        folder = Path(self._private.name)
+        response = folder / f"response-{self._requests}.json"
+        (folder / f"request-{self._requests}.json").write_text(json.dumps(request | {"payload": payload}))
+        with contextlib.suppress(BrokenPipeError):  # its end is told below
+            os.write(self._orders, f"{self._requests}\n".encode())
+        if self._ended is None:
+            self._ended = self._events.get()
+        place = f"{self._what}, step {self._step}" if self._step else self._what
         try:
             answer = json.loads(response.read_text())
         except (OSError, ValueError):
-            raise _crash(process.returncode, place, log) from None
-    if "error" in answer:
-        raise _revive(answer["error"], place, log)
-    return WorkerResult(answer["value"], seconds, usage.ru_maxrss / 1024)
+            code = self._process.wait() if self._ended is None else self._ended
+            raise _crash(code, place, self._log) from None
+        if "error" in answer:
+            raise _revive(answer["error"], place, self._log)
+        return WorkerResult(answer["value"], time.perf_counter() - began, answer["peak_rss_mb"])
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._orders)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # with whatever it has started; its answers are on disk
+        self._process.wait()
+        self._private.cleanup()
 
 
 def _environment(threads: int, folder: str) -> dict[str, str]:
@@ -152,7 +218,7 @@ def _environment(threads: int, folder: str) -> dict[str, str]:
 
 
 def _crash(code: int, place: str, log: Path) -> EdgecError:
-    if code == _NO_ANSWER:
+    if code == NO_ANSWER:
         return StorageError("cannot write: no space left on device", where=str(log.parent), hint="free some space")
     if code == -signal.SIGKILL:
         return WorkerError(
@@ -187,62 +253,3 @@ def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
             log=str(log),
         )
     return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))
-
-
-def _told(exc: BaseException) -> EdgecError:
-    """The error to tell; when the disk is full that is the cause, though toolchains tell it in words of their own."""
-    if full := storage_failure(exc):
-        return full
-    told = exc if isinstance(exc, EdgecError) else EdgecError(str(exc))
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if free < _ALMOST_FULL:
-        return StorageError(
-            f"the disk is full ({free // 1024} KiB are free), and then: {told.what}",
-            where=told.where,
-            hint="free some space, or build elsewhere with --out",
-        )
-    return told
-
-
-def _main(request: Path, response: Path, send: int, parent: int) -> None:
-    """The child: run the requested function and leave its answer in a file."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    with os.fdopen(send, "w", encoding="utf-8", buffering=1) as pipe:
-
-        def progress(step: str) -> None:
-            pipe.write(step.replace("\n", " ") + "\n")
-
-        asked = json.loads(request.read_text())
-        module, _, function = asked["task"].partition(":")
-        try:
-            task: Task = getattr(importlib.import_module(module), function)
-            answer: dict[str, Any] = {"value": task(asked["payload"], progress)}
-        except BaseException as exc:  # also SystemExit: toolchains call sys.exit
-            with contextlib.suppress(OSError):  # the disk may be full, which is then what is told
-                traceback.print_exc()
-            told = _told(exc)
-            answer = {
-                "error": {
-                    "class": type(exc if type(told) is EdgecError else told).__name__,
-                    "what": told.what,
-                    "where": told.where,
-                    "hint": told.hint,
-                    "log": told.log,
-                }
-            }
-    partial = response.with_suffix(".partial")
-    try:
-        partial.write_text(json.dumps(answer))
-        partial.rename(response)
-    except OSError as exc:
-        os._exit(_NO_ANSWER if storage_failure(exc) else 1)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(0)  # native runtimes may crash while they are torn down; the answer is complete
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgec.errors import DatasetError, WorkerError
-from edgec.worker import Progress, WorkerResult, call
+from edgec.worker import Progress, Worker, WorkerResult, call
 
 HERE = str(Path(__file__).parent)
 
@@ -55,6 +55,24 @@ def sleep(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     Path(payload["pid_file"]).write_text(str(os.getpid()))
     time.sleep(60)
     return {}
+
+
+class Counter:
+    """An object that lives in a worker."""
+
+    def __init__(self, payload: dict[str, Any], progress: Progress) -> None:
+        self.value = payload["start"]
+
+    def add(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        progress(f"add {payload['number']}")
+        self.value += payload["number"]
+        return {"value": self.value, "pid": os.getpid()}
+
+    def fail(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        raise DatasetError("no samples")
+
+    def crash(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        return crash(payload, progress)
 
 
 @pytest.fixture(autouse=True)
@@ -130,3 +148,25 @@ call("test_worker:sleep", {payload!r}, log=Path({str(tmp_path / "log")!r}), what
     while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_object_lives_from_call_to_call_and_outlives_errors(tmp_path: Path) -> None:
+    steps: list[str] = []
+    with Worker(log=tmp_path / "log", what="unit test", on_progress=steps.append) as worker:
+        worker.create("test_worker:Counter", {"start": 40})
+        first = worker.ask("add", {"number": 1}).value
+        with pytest.raises(DatasetError, match="no samples"):
+            worker.ask("fail", {})
+        assert worker.ask("add", {"number": 1}).value == {"value": 42, "pid": first["pid"]}
+        with pytest.raises(WorkerError, match=r"step quantize: .*SIGSEGV"):
+            worker.ask("crash", {"signal": int(signal.SIGSEGV)})
+        with pytest.raises(WorkerError, match="SIGSEGV"):
+            worker.ask("add", {"number": 1})
+    assert steps == ["add 1", "add 1", "quantize"]
+    assert [item.name for item in tmp_path.iterdir()] == ["log"]
+
+
+def test_memory_is_the_workers_own(tmp_path: Path) -> None:
+    ballast = bytearray(os.urandom(1 << 20) * 300)
+    assert run("echo", tmp_path / "log").peak_rss_mb < 200, "what the parent held when it forked is not counted"
+    assert len(ballast) == 300 << 20
