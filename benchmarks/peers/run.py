@@ -108,7 +108,7 @@ def build_ours(pair: Pair, subject: Subject, work: Path, core: int) -> Side:
     emit = f'device = "x86-64-vnni"\nprecision = "int8"\n\n[[emit]]\nbackend = "{pair.backend}"\n'
     (project / "targets" / "peer.toml").write_text('description = "one backend of x86-64-vnni-int8"\n' + emit)
     bundle = project / "dist" / "peer"
-    if not (bundle / COSTS).exists():
+    if not (project / COSTS).exists():
         arguments = [
             "-c",
             _EDGEC,
@@ -121,9 +121,9 @@ def build_ours(pair: Pair, subject: Subject, work: Path, core: int) -> Side:
         ]
         arguments += ["--evaluate", subject.held_out_data, "--metric", "agreement", "--min-agreement", "0"]
         cost = run([*arguments, *subject.edgec_flags], project, work / f"edgec-{pair.backend}.log", core)
-        (bundle / COSTS).write_text(json.dumps(asdict(cost)))
+        (project / COSTS).write_text(json.dumps(asdict(cost)))
     artifact = json.loads((bundle / "manifest.json").read_text())["artifacts"][0]["artifact"]
-    return Side(bundle / artifact["file"], artifact["engine"] or "", _cost(bundle))
+    return Side(bundle / artifact["file"], artifact["engine"] or "", _cost(project))
 
 
 def build_peer(pair: Pair, subject: Subject, work: Path, core: int) -> Side:

@@ -175,26 +175,13 @@ def _misses(case: Case) -> Iterator[str]:
             yield f"{file}: {ratio:.3f} of the float32 artifact, above {MAX_RATIO:.2f}"
 
 
-def _rows(case: Case) -> Iterator[str]:
-    ratios = case.ratios()
-    for item in case.int8.measurements:
-        if item.metric is not None and item.agreement is not None:
-            ratio = f"{ratios[item.artifact]:.3f}" if item.artifact in ratios else "-"
-            yield (
-                f"{case.model.name:<15}{case.target:<18}{item.artifact:<18}{item.runtime:<16}"
-                f"{item.metric.float_value:>8.2f}{item.metric.value:>8.2f}{item.metric.drop:>7.2f}"
-                f"{100 * item.agreement:>8.2f}{item.size_bytes / 1024:>8.1f}{ratio:>7}"
-            )
-
-
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_int8_holds_accuracy_and_size(
-    model: Model, target: str, data_folder: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    model: Model, target: str, data_folder: Path, tmp_path: Path, tell: Callable[..., None]
 ) -> None:
     """One test a build: under xdist, two tests of one build would run, and build, in two processes."""
     case = _build_case(model, target, data_folder, tmp_path)
-    for row in _rows(case):
-        record_property("measured", row)
+    tell(case.model.name, case.target, case.int8, case.ratios())
     assert list(_misses(case)) == []
     assert bool(case.ratios()) == ((model.name, target) in SIZED)
