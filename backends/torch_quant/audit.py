@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from edgec.backend.protocol import OpRecord
+from edgec.passes.contract import Coverage
 from edgec.target.spec import Precision
 
 PRODUCTS = ("conv", "linear", "matmul", "addmm", "bmm", "lstm", "gru", "rnn", "einsum", "attention")
@@ -31,6 +33,8 @@ DATA_MOVEMENT = frozenset(
     | {"pixel_shuffle", "channel_shuffle", "feature_dropout", "ScalarImplicit", "numel", "unflatten", "_shape"}
 )
 """Ops without arithmetic."""
+KEPT = "kept in float by the recipe (sensitive)"
+NO_KERNEL = "torch has no quantized kernel for it here"
 
 
 def is_integer_product(op: OpRecord) -> bool:
@@ -38,8 +42,14 @@ def is_integer_product(op: OpRecord) -> bool:
     return op.dtype == "int8" and any(part in op.op for part in PRODUCTS)
 
 
-def executed_ops(scripted: Any, precision: Precision) -> tuple[OpRecord, ...]:
-    """The ops of a loaded TorchScript module, in execution order; (de)quantization is ``cast``."""
+def executed_ops(scripted: Any, precision: Precision, kept: Collection[str] = ()) -> tuple[OpRecord, ...]:
+    """The ops of a loaded TorchScript module, in execution order; (de)quantization is ``cast``.
+
+    Args:
+        scripted: frozen or not.
+        precision: what was asked for.
+        kept: layers that the recipe keeps in float.
+    """
     quantized: set[str] = set()
     records = []
     for number, node in enumerate(scripted.inlined_graph.nodes()):
@@ -58,8 +68,32 @@ def executed_ops(scripted: Any, precision: Precision) -> tuple[OpRecord, ...]:
         if op == "quantize_per_tensor" or on_quantized or (space == "quantized" and not dynamic):
             quantized.update(outputs)
         layer = _layer(node.scopeName())
-        records.append(_record(f"{op}_{number}", space, op, layer, reads_quantized or dynamic, precision))
+        layer = next((name for name in kept if _is_part(layer, name)), layer)
+        record = _record(f"{op}_{number}", space, op, layer, reads_quantized or dynamic, precision)
+        records.append(record.model_copy(update={"reason": KEPT}) if record.reason and layer in kept else record)
     return tuple(records)
+
+
+def with_layers(ops: Sequence[OpRecord], coverage: Sequence[Coverage]) -> tuple[OpRecord, ...]:
+    """The ops of a file, which knows no layers, with those that were told when it was written, op by op."""
+    told = iter(coverage)
+    if sum(bool(op.reason) for op in ops) != len(coverage):
+        return tuple(ops)
+    found = []
+    for op in ops:
+        if op.reason:
+            item = next(told)
+            reason = KEPT if item.reason == KEPT else op.reason
+            op = op.model_copy(update={"layer": item.subject if item.subject != op.name else "", "reason": reason})
+        found.append(op)
+    return tuple(found)
+
+
+def _is_part(scope: str, layer: str) -> bool:
+    """Whether `scope` is the layer, a part of its fused module, or the activation that stayed in float with it."""
+    from edgec.backends.torch_quant.float_call import activation_of
+
+    return f"{scope}.".startswith((f"{layer}.", f"{activation_of(layer)}."))
 
 
 def _record(name: str, space: str, op: str, layer: str, integer: bool, precision: Precision) -> OpRecord:
@@ -84,7 +118,9 @@ def _reason(op: str, precision: Precision) -> str:
         return "torch's x86 kernels of quantized transposed convolutions are wrong for some shapes"
     if op == "linear" or "attention" in op:
         return "part of nn.MultiheadAttention, which torch has as one float layer only"
-    return "torch has no quantized kernel for it here"
+    if op in ("hardtanh", "relu6"):
+        return "torch's quantized clamp scrambles channels-last tensors"
+    return NO_KERNEL
 
 
 def _layer(scope: str) -> str:

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, Capability, Format, Package, Runner, RuntimeSpec
+from edgec.backend.protocol import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
 from edgec.backends.torch_quant import emit as emitter
 from edgec.backends.torch_quant import lower as lowering
+from edgec.backends.torch_quant.collect import CollectRanges
+from edgec.backends.torch_quant.compare import compare_layers
+from edgec.backends.torch_quant.layers import layers
 from edgec.backends.torch_quant.model import TorchModel, fingerprint
 from edgec.backends.torch_quant.passes import EmbedPadding, QuantizeDynamic, StoreFloat16
-from edgec.backends.torch_quant.qconfig import Observer
+from edgec.backends.torch_quant.qconfig import LIMITS, Width
 from edgec.backends.torch_quant.quantize import QuantizeStatic
 from edgec.backends.torch_quant.runner import TorchRunner
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
-from edgec.quant.recipe import Recipe
+from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Arch, Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="torch", distribution="torch")
@@ -45,7 +48,9 @@ class TorchBackend:
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         reasons = []
         if target.precision not in self.precisions:
-            reasons.append(f"precision {target.precision} is not one of {', '.join(self.precisions)}")
+            told = f"precision {target.precision} is not one of {', '.join(self.precisions)}"
+            weight_only = "; torch has no weight-only CPU kernels for TorchScript"
+            reasons.append(told + weight_only * target.precision.endswith("weight-only"))
         if target.device.arch != self.arch:
             reasons.append(f"{self.name} is for {self.arch}, and the device is {target.device.arch}")
         choices = self.engines if len(self.engines) == 1 else (AUTO, *self.engines)
@@ -67,12 +72,26 @@ class TorchBackend:
         if target.precision == "int8":
             chosen = emit.engine not in (None, AUTO)
             engines = (emit.engine,) if chosen and emit.engine else self.engines
-            several = len(engines) > 1 and quantize.calibration == "auto"
-            observers: tuple[Observer, ...] = ("minmax", "histogram") if several else ("minmax",)
             vnni = target.device.has_int8_dot_product
-            static = QuantizeStatic(engines, observers, quantize.weights, quantize.reduced_range, vnni)
-            return (EmbedPadding(), static)
+            from edgec.quant.ranges import needs_histogram
+
+            static = QuantizeStatic(
+                recipe.calibration, recipe.float_layers, engines, quantize.weights, quantize.reduced_range, vnni
+            )
+            return (EmbedPadding(), CollectRanges(needs_histogram(recipe.calibration)), static)
         return ()
+
+    def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
+        reasons = []
+        if recipe.activations != "int8":
+            reasons.append(f"{recipe.activations} activations: torch's quantized kernels take 8 bits only")
+        if recipe.float_layers and target.precision != "int8":
+            reasons.append(f"float layers: only static int8 has a choice of layers, not {target.precision}")
+        return reasons
+
+    def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
+        width: Width = "reduced" if target.quantize.reduced_range == "yes" else "full"
+        return WeightGrid(limit=LIMITS[width], per_channel=target.quantize.weights == "per-channel")
 
     def artifact_file(self, emit: Emit) -> str:
         return f"model.{self.name}.pt"
@@ -83,6 +102,12 @@ class TorchBackend:
 
     def fingerprint(self, model: TorchModel) -> str:
         return fingerprint(model)
+
+    def layers(self, model: TorchModel) -> Sequence[Layer]:
+        return layers(model)
+
+    def compare_layers(self, model: TorchModel, quantized: TorchModel, ctx: PassContext) -> Sequence[LayerFidelity]:
+        return compare_layers(model, quantized, ctx)
 
     def emit(self, model: TorchModel, ctx: PassContext, out: Path) -> Artifact:
         emit = ctx.emit if ctx.emit is not None else Emit(backend=self.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.backend.protocol import Artifact, TensorBinding
-from edgec.backends.torch_quant.audit import executed_ops, is_integer_product
+from edgec.backends.torch_quant.audit import KEPT, executed_ops, is_integer_product
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.errors import StorageError, UnsupportedError
@@ -37,7 +37,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
             raise UnsupportedError(f"torch cannot trace the model: {reason}", where=model.name) from exc
         steps = _steps(model)
         data = _stable_bytes(scripted)
-        ops = executed_ops(scripted, precision)
+        ops = executed_ops(scripted, precision, model.kept)
     if precision in ("int8", "int8-dynamic") and not any(map(is_integer_product, ops)):
         raise UnsupportedError(f"nothing of the model would be computed in {precision} by torch", where=model.name)
     try:
@@ -54,7 +54,11 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         outputs=tuple(_binding(spec, step) for spec, step in zip(model.outputs, steps, strict=True)),
         engine=model.engine,
         coverage=tuple(
-            Coverage(subject=op.layer or op.name, state=op.dtype, reason=f"{op.op}: {op.reason}")
+            Coverage(
+                subject=op.layer or op.name,
+                state=op.dtype,
+                reason=op.reason if op.reason == KEPT else f"{op.op}: {op.reason}",
+            )
             for op in ops
             if op.reason and not model.half  # of half weights the pass has told once
         ),

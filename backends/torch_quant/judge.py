@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgec.backends.torch_quant.collect import call_arguments
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
-from edgec.backends.torch_quant.qconfig import Observer
 from edgec.dataset.spool import Spool
+from edgec.errors import DatasetError
 from edgec.model.outputs import tensors_of
 
 if TYPE_CHECKING:
     from edgec.model.spec import Array
 
-SAMPLES = 128
 TIE_DB = 1.0
 """Candidates within this of the best are equally exact, as far as so few samples can tell."""
 
@@ -31,44 +31,26 @@ class Candidate:
     """One quantized graph, measured."""
 
     engine: str
-    observer: Observer
     sqnr_db: float
     agreement: float
 
 
-def judge(
-    model: TorchModel, made: Mapping[tuple[str, Observer], TorchModel], samples: Spool, threads: int
-) -> list[Candidate]:
-    """Measure candidates against float graph `model`."""
-    from edgec.backends.torch_quant.emit import script
-    from edgec.backends.torch_quant.quantize import HISTOGRAM_SAMPLES, call_arguments, spread
+def judge(model: TorchModel, made: Mapping[str, TorchModel], samples: Spool | None, threads: int) -> list[Candidate]:
+    """Measure candidates, by engine, on the samples whose float outputs `model` has.
 
-    chosen = unseen(len(samples), spread(len(samples), HISTOGRAM_SAMPLES), SAMPLES)
-    feeds = [call_arguments(model, samples[index]) for index in chosen]
-
-    def outputs(graph: Any) -> list[list[Array]]:
-        results = [tensors_of(graph(*[item.clone() for item in feed])) for feed in feeds]
-        return [[item.numpy() for item in tensors] for tensors in results]
-
-    with running(model.engine, threads):
-        wanted = outputs(model.graph)
-    found = []
-    for (engine, observer), candidate in made.items():
-        with running(engine, threads):
-            given = outputs(script(candidate))
-            found.append(Candidate(engine, observer, sqnr(wanted, given), agreement(wanted, given)))
-    return found
-
-
-def unseen(total: int, seen: Sequence[int], limit: int) -> Sequence[int]:
-    """At most `limit` of `total` indices, none of `seen` while there are others.
-
-    A clipped range looks good on the samples that it was chosen for.
+    All have the same ranges, so that these were chosen on the same samples favours none.
     """
-    from edgec.backends.torch_quant.quantize import spread
-
-    left = sorted(set(range(total)) - set(seen)) or range(total)
-    return [left[place] for place in spread(len(left), limit)]
+    if samples is None or not model.reference:
+        raise DatasetError("no samples to choose an engine on", where=model.name)
+    wanted = [[item.numpy() for item in tensors] for tensors in model.reference.values()]
+    feeds = [call_arguments(model, samples[index]) for index in model.reference]
+    found = []
+    for engine, candidate in made.items():
+        with running(engine, threads):
+            results = [tensors_of(candidate.graph(*feed)) for feed in feeds]
+        given = [[item.numpy() for item in tensors] for tensors in results]
+        found.append(Candidate(engine, sqnr(wanted, given), agreement(wanted, given)))
+    return found
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
@@ -81,8 +63,7 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 def table(candidates: Sequence[Candidate]) -> str:
     """All candidates in one line, for the report."""
     return ", ".join(
-        f"{item.engine}/{item.observer}: {item.sqnr_db:.1f} dB, top-1 agreement {item.agreement:.3f}"
-        for item in candidates
+        f"{item.engine}: {item.sqnr_db:.1f} dB, top-1 agreement {item.agreement:.3f}" for item in candidates
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import fx
 
+    from edgec.quant.statistics import TensorStatistics
+
 
 @dataclass(frozen=True)
 class TorchModel:
@@ -23,6 +25,11 @@ class TorchModel:
         example: one made-up sample in call order, for tracing.
         engine: kernel library that the graph must run with.
         half: whether the file stores the weights as float16.
+        statistics: of the float graph's tensors over the calibration samples, by the name of the node that makes them.
+        reference: outputs of the float graph for some calibration samples, by the sample's index.
+        float_layers: of a quantized graph, the layers (`layers.layers`) that compute in float.
+        kept: those of them that do because the recipe says so.
+        calls: of a quantized graph, the node that computes each layer.
     """
 
     name: str
@@ -32,13 +39,18 @@ class TorchModel:
     example: tuple[torch.Tensor, ...]
     engine: str
     half: bool = False
+    statistics: Mapping[str, TensorStatistics] | None = None
+    reference: Mapping[int, tuple[torch.Tensor, ...]] | None = None
+    float_layers: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    calls: Mapping[str, str] | None = None
 
 
 def fingerprint(model: TorchModel) -> str:
     """SHA-256 (hex) over code, module options and constants; packed weights of quantized modules count too."""
     digest = hashlib.sha256()
     specs = [item.model_dump(mode="json") for item in (*model.inputs, *model.outputs)]
-    digest.update(canonical_json([specs, model.engine, model.half]).encode())
+    digest.update(canonical_json([specs, model.engine, model.half, model.float_layers, model.kept]).encode())
     digest.update(model.graph.code.encode())
     for name, module in model.graph.named_modules():
         if module is not model.graph:
@@ -46,6 +58,13 @@ def fingerprint(model: TorchModel) -> str:
     for name, value in sorted(model.graph.state_dict().items()):
         digest.update(f"{name}\n".encode())
         _update(value, digest.update)
+    for name, statistics in (model.statistics or {}).items():
+        digest.update(f"{name} {statistics.samples}\n".encode())
+        arrays = [statistics.lows, statistics.highs, statistics.average_lows, statistics.average_highs]
+        if statistics.histograms is not None:
+            arrays += [statistics.histograms.counts, statistics.histograms.zeros, statistics.histograms.exponents]
+        for array in arrays:
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgec.backends.torch_quant.kernels import saturates
@@ -10,34 +11,42 @@ if TYPE_CHECKING:
     from torch import fx
     from torch.ao.quantization import QConfigMapping
 
-Observer = Literal["minmax", "histogram"]
 Granularity = Literal["per-channel", "per-tensor"]
 Width = Literal["full", "pair", "reduced"]
 """Codes of weights: 8 bits; 8 bits in which no two overflow int16 (`pair_observer`); 7 bits."""
 
 
+LIMITS: dict[Width, int] = {"full": 127, "pair": 127, "reduced": 64}
+"""Largest code; the lowest is its negative, as in ONNX Runtime and TFLite, so that one grid of weights serves all.
+
+64 is the largest of which two cannot overflow: 255 x (64 + 64) fits 16 bits. Weights that were put on the grid of 127
+codes lie between the codes of a "pair" or "reduced" one, and are rounded again there.
+"""
+
+
 def static_mapping(
-    observer: Observer, weights: Granularity, *, reduced: bool, reduced_functions: bool, transposed: bool
+    weights: Granularity, *, reduced: bool, reduced_functions: bool, transposed: bool, float_modules: Iterable[str] = ()
 ) -> QConfigMapping:
     """Full-range affine quint8 activations (saturation stands for ReLU6, see `saturate`), symmetric qint8 weights.
 
     Args:
-        observer: of activations.
         weights: granularity of their scales.
         reduced: whether weights have 7 bits.
         reduced_functions: whether those of products have that are functions and not modules, which
             `narrow_weights` does not reach.
         transposed: whether transposed convolutions are quantized, and not left in float.
+        float_modules: paths of modules that are not quantized.
     """
     from torch import nn
     from torch.ao import quantization
-    from torch.ao.quantization import HistogramObserver, MinMaxObserver, get_default_qconfig_mapping
+    from torch.ao.quantization import get_default_qconfig_mapping
+
+    from edgec.backends.torch_quant.range_observer import RangeObserver
 
     make_qconfig: Any = quantization.QConfig
 
-    seen = HistogramObserver if observer == "histogram" else MinMaxObserver
     width: Width = "reduced" if reduced else "full"
-    activation = seen.with_args(reduce_range=False, quant_min=0, quant_max=255)
+    activation = RangeObserver.with_args()
     chosen = make_qconfig(activation=activation, weight=weight_observer(weights, width))
     per_tensor = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
     mapping = get_default_qconfig_mapping("x86")
@@ -56,6 +65,8 @@ def static_mapping(
         mapping.set_object_type(function, of_function)
     for function in (call.conv_transpose1d, call.conv_transpose2d, call.conv_transpose3d):
         mapping.set_object_type(function, of_transposed if transposed else None)
+    for name in float_modules:
+        mapping.set_module_name(name, None)
     return mapping
 
 
@@ -81,17 +92,17 @@ def weight_observer(weights: Granularity, width: Width) -> Any:
     from torch.ao.quantization import MinMaxObserver, PerChannelMinMaxObserver
 
     # one scale for a whole tensor: two weights of the largest size must be reckoned with
-    low, high = (-128, 127) if width == "full" else (-64, 63)
+    limit = LIMITS["reduced" if width == "pair" and weights == "per-tensor" else width]
     if weights == "per-tensor":
         scheme = torch.per_tensor_symmetric
-        return MinMaxObserver.with_args(dtype=torch.qint8, qscheme=scheme, quant_min=low, quant_max=high)
+        return MinMaxObserver.with_args(dtype=torch.qint8, qscheme=scheme, quant_min=-limit, quant_max=limit)
     observer = PerChannelMinMaxObserver
     if width == "pair":
         from edgec.backends.torch_quant.pair_observer import PairObserver
 
-        observer, low, high = PairObserver, -128, 127
+        observer = PairObserver
     scheme = torch.per_channel_symmetric
-    return observer.with_args(dtype=torch.qint8, qscheme=scheme, quant_min=low, quant_max=high)
+    return observer.with_args(dtype=torch.qint8, qscheme=scheme, quant_min=-limit, quant_max=limit)
 
 
 def _is_fixed(qconfig: Any) -> bool:

@@ -1,37 +1,37 @@
-"""Static int8 by FX graph mode, with candidates judged on calibration samples where the target leaves a choice."""
+"""Static int8 by FX graph mode, from statistics that are there; engines are judged where the target leaves a choice."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from edgec.backends.torch_quant.audit import KEPT, NO_KERNEL
+from edgec.backends.torch_quant.collect import run_observed
 from edgec.backends.torch_quant.engines import running
-from edgec.backends.torch_quant.judge import Candidate, best, judge, table
-from edgec.backends.torch_quant.kernels import TRANSPOSED, ReducedRange
+from edgec.backends.torch_quant.judge import best, judge, table
+from edgec.backends.torch_quant.kernels import ReducedRange
+from edgec.backends.torch_quant.layers import calls_after, check_names, float_layers_of, layer_nodes
 from edgec.backends.torch_quant.model import TorchModel
-from edgec.backends.torch_quant.qconfig import Granularity, Observer, narrow_weights, static_mapping
-from edgec.backends.torch_quant.saturate import clamp_in_float, saturate
-from edgec.dataset.spool import Spool
+from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
+from edgec.backends.torch_quant.qconfig import Granularity, narrow_weights
 from edgec.errors import DatasetError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
-    import torch
     from torch import fx
-
-HISTOGRAM_SAMPLES = 64
-"""Histogram observers are some ten times slower than min-max, and settle early."""
 
 
 @dataclass(frozen=True)
 class QuantizeStatic:
-    """FX quantization; of several engines and observers the one that is nearest to the float graph."""
+    """Quantize what `float_layers` leaves; of several engines take the one that is nearest to the float graph."""
 
-    engines: tuple[str, ...]
-    observers: tuple[Observer, ...] = ("minmax",)
+    calibration: RangeMethod = "minmax"
+    float_layers: tuple[str, ...] = ()
+    """Names of layers that stay in float32."""
+    engines: tuple[str, ...] = ("qnnpack",)
     weights: Granularity = "per-channel"
     reduced_range: ReducedRange = "auto"
     """Weights of 7 bits everywhere, nowhere, or as wide as each kernel of the device can take."""
@@ -46,60 +46,61 @@ class QuantizeStatic:
         return None
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
-        if ctx.calibration is None or len(ctx.calibration) == 0:
-            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
-        made: dict[tuple[str, Observer], TorchModel] = {}
+        layers = layer_nodes(model)
+        check_names(self.float_layers, layers, f"pass {self.name}")
+        observed = observe(model, self.weights, self.reduced_range, self.engines, self.float_layers)
+        self._set_ranges(observed, model, ctx)
+        made: dict[str, TorchModel] = {}
         failures: list[Coverage] = []
-        clamps = 0
-        for observer in self.observers:
-            prepared, clamps = self._observe(model, observer, ctx.calibration, ctx.threads)
-            for engine in self.engines:
-                try:
-                    made[engine, observer] = replace(model, graph=self._convert(prepared, engine, ctx), engine=engine)
-                    with running(engine, ctx.threads):
-                        made[engine, observer].graph(*[item.clone() for item in model.example])
-                except (RuntimeError, NotImplementedError, UnsupportedError) as exc:
-                    made.pop((engine, observer), None)
-                    reason = str(exc).strip().splitlines()[0]
-                    failures.append(Coverage(subject=f"{engine}, {observer}", state="skipped", reason=reason))
+        for engine in self.engines:
+            try:
+                graph = self._convert(observed.graph, engine, ctx)
+                with running(engine, ctx.threads):
+                    graph(*[item.clone() for item in model.example])
+                made[engine] = replace(model, graph=graph, engine=engine, statistics=None, reference=None)
+            except (RuntimeError, NotImplementedError, UnsupportedError) as exc:
+                reason = str(exc).strip().splitlines()[0]
+                failures.append(Coverage(subject=engine, state="skipped", reason=reason))
         if not made:
             raise UnsupportedError(
                 f"no engine of torch can run the quantized model: {failures[0].reason}", where=model.name
             )
-        key, summary = next(iter(made)), f"{clamps} clamps by saturation"
-        if len(self.engines) * len(self.observers) > 1:
-            candidates: list[Candidate] = judge(model, made, ctx.calibration, ctx.threads)
-            chosen = best(candidates)
-            key = (chosen.engine, chosen.observer)
-            summary = f"{key[0]} engine, {key[1]} observers, {summary}; {table(candidates)}"
-        return PassResult(made[key], summary, failures)
+        engine, summary = next(iter(made)), f"{self.calibration} ranges, {observed.clamps} clamps by saturation"
+        if len(made) > 1:
+            candidates = judge(model, made, ctx.calibration, ctx.threads)
+            engine = best(candidates).engine
+            summary = f"{engine} engine, {summary}; {table(candidates)}"
+        names = {name: [node.name for node in nodes] for name, (_, nodes) in layers.items()}
+        calls = calls_after(made[engine].graph, observed.graph, names)
+        in_float = float_layers_of(made[engine].graph, calls)
+        kept = [
+            Coverage(subject=name, state="float32", reason=KEPT if name in self.float_layers else NO_KERNEL)
+            for name in in_float
+        ]
+        result = replace(made[engine], float_layers=tuple(in_float), kept=self.float_layers, calls=calls)
+        return PassResult(result, summary, failures + kept)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        quantized = sum("quantized" in type(part).__module__ for part in model.graph.modules())
-        functional = sum("quantized" in str(node.target) for node in model.graph.graph.nodes)
-        return None if quantized + functional else "nothing of the model was quantized"
+        integer = [part for part in model.graph.modules() if "quantized" in type(part).__module__]
+        functional = [node for node in model.graph.graph.nodes if "quantized" in str(node.target)]
+        if not integer and not functional:
+            return "nothing of the model was quantized"
+        broken = sorted(set(self.float_layers) - set(model.float_layers))
+        return f"{', '.join(broken)} should have stayed in float" if broken else None
 
-    def _observe(
-        self, model: TorchModel, observer: Observer, samples: Spool, threads: int
-    ) -> tuple[fx.GraphModule, int]:
-        from torch.ao.quantization.quantize_fx import prepare_fx
+    def _set_ranges(self, observed: Observed, model: TorchModel, ctx: PassContext) -> None:
+        from edgec.quant.ranges import choose_range
 
-        mapping = static_mapping(
-            observer,
-            self.weights,
-            reduced=self.reduced_range == "yes",
-            reduced_functions=self.reduced_range == "auto" and self.engines != ("qnnpack",),
-            transposed=TRANSPOSED.issuperset(self.engines),
-        )
-        graph = copy.deepcopy(model.graph)
-        clamp_in_float(graph)
-        limit = HISTOGRAM_SAMPLES if observer == "histogram" else len(samples)
-        with running(model.engine, threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            prepared = prepare_fx(graph, mapping, model.example)
-            for index in spread(len(samples), limit):
-                prepared(*call_arguments(model, samples[index]))
-        return prepared, saturate(prepared)
+        if ctx.calibration is None or model.statistics is None:
+            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
+        statistics = model.statistics
+        if any(statistics_of(names, statistics) is None for _, names in observed.sources):
+            # a layer in float can put a tensor to quantize where there is none otherwise
+            again = observe(model, float_layers=self.float_layers)
+            histogram = any(item.histograms is not None for item in statistics.values())
+            statistics = run_observed(model, again, ctx.calibration, ctx.threads, histogram)[0] | dict(statistics)
+        for observer, names in observed.sources:
+            observer.span = choose_range(statistics_of(names, statistics), self.calibration, name=names[0])
 
     def _convert(self, prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
         from torch.ao.quantization.quantize_fx import convert_fx
@@ -110,17 +111,3 @@ class QuantizeStatic:
         with running(engine, ctx.threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return convert_fx(graph)
-
-
-def spread(total: int, limit: int) -> Sequence[int]:
-    """At most `limit` of `total` indices, evenly spaced."""
-    if total <= limit:
-        return range(total)
-    return [index * total // limit for index in range(limit)]
-
-
-def call_arguments(model: TorchModel, sample: Any) -> list[torch.Tensor]:
-    """A sample's tensors in call order."""
-    import torch
-
-    return [torch.from_numpy(sample[item.name]) for item in model.inputs]

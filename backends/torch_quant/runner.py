@@ -8,7 +8,7 @@ from typing import Any
 
 from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
-from edgec.backends.torch_quant.audit import executed_ops
+from edgec.backends.torch_quant.audit import executed_ops, with_layers
 from edgec.backends.torch_quant.engines import running
 from edgec.errors import UnsupportedError
 from edgec.model.outputs import tensors_of
@@ -49,4 +49,4 @@ class TorchRunner:
         return model_outputs(self._artifact, [tensor.numpy() for tensor in found])
 
     def ops(self) -> Sequence[OpRecord]:
-        return executed_ops(self._module, self._artifact.precision)
+        return with_layers(executed_ops(self._module, self._artifact.precision), self._artifact.coverage)

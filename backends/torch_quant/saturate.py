@@ -7,6 +7,7 @@ quantized clamp scrambles channels-last tensors.
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,80 +42,31 @@ def can_saturate(node: fx.Node, graph: fx.GraphModule) -> bool:
     return source.target in (operator.add, operator.mul)
 
 
-def clamp_in_float(graph: fx.GraphModule) -> int:
-    """Replace clamps that saturation cannot stand for by ops that have no quantized kernel, in place.
+def take_clamps_away(graph: fx.GraphModule, float_sources: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Erase the clamps that saturation stands for, and let all others be computed in float, in place.
 
-    Leaving a module without a qconfig is not enough: torch runs a clamp on whatever its input is.
+    Leaving a module without a qconfig is not enough for the latter: torch runs a clamp on whatever its input is.
+
+    Args:
+        graph: float, not yet observed.
+        float_sources: nodes whose output is not quantized, so that nothing would saturate, with their layers' names.
 
     Returns:
-        How many clamps were replaced.
+        For each erased clamp the name of the node before it, and its limits.
     """
-    import torch
+    from edgec.backends.torch_quant.float_call import activation_of, call_in_float
 
-    replaced = 0
+    spans: dict[str, tuple[float, float]] = {}
     for node in list(graph.graph.nodes):
         span = limits(node, graph)
-        if span is None or can_saturate(node, graph):
-            continue
-        value = node.args[0]
-        with graph.graph.inserting_before(node):
-            for op, limit in ((torch.maximum, span[0]), (torch.minimum, span[1])):
-                name = f"clamp_limit_{replaced}_{op.__name__}"
-                graph.register_buffer(name, torch.tensor(limit))
-                value = graph.graph.call_function(op, (value, graph.graph.get_attr(name)))
-        node.replace_all_uses_with(value)
-        graph.graph.erase_node(node)
-        replaced += 1
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-    return replaced
-
-
-def saturate(prepared: fx.GraphModule) -> int:
-    """Narrow the observers before clamps of an observed and calibrated graph, and erase the clamps, in place.
-
-    Returns:
-        How many clamps were erased.
-    """
-    erased = 0
-    for node in list(prepared.graph.nodes):
-        span = limits(node, prepared)
         if span is None:
             continue
-        before = node.args[0]
-        after = next(iter(node.users), None)
-        if not _is_observer(before, prepared) or len(before.users) != 1:
-            continue
-        if after is None or len(node.users) != 1 or not _is_observer(after, prepared):
-            continue
-        _narrow(prepared, str(before.target), span)
-        after.replace_all_uses_with(before)
-        prepared.graph.erase_node(after)
-        prepared.graph.erase_node(node)
-        erased += 1
-    prepared.recompile()
-    return erased
-
-
-def _is_observer(node: Any, graph: fx.GraphModule) -> bool:
-    from torch.ao.quantization import ObserverBase
-
-    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), ObserverBase)
-
-
-def _narrow(graph: fx.GraphModule, name: str, span: tuple[float, float]) -> None:
-    import torch
-    from torch.ao.quantization import HistogramObserver, MinMaxObserver
-
-    old: Any = graph.get_submodule(name)
-    if isinstance(old, HistogramObserver):
-        # its range is the one it would choose, not all it has seen
-        scale, zero = old.calculate_qparams()
-        low, high = (float(scale * (limit - zero)) for limit in (0, 255))
-    else:
-        low, high = float(old.min_val), float(old.max_val)
-    new = MinMaxObserver(quant_min=0, quant_max=255)
-    new.min_val, new.max_val = torch.tensor(max(low, span[0])), torch.tensor(min(high, span[1]))
-    for path, module in list(graph.named_modules(remove_duplicate=False)):
-        if module is old:
-            graph.set_submodule(path, new)
+        source: Any = node.args[0] if node.args else None
+        if can_saturate(node, graph) and source.name not in float_sources:
+            spans[source.name] = span
+            node.replace_all_uses_with(source)
+            graph.graph.erase_node(node)
+        else:
+            made_by = getattr(source, "name", node.name)
+            call_in_float(node, graph, activation_of(float_sources.get(made_by, made_by)))
+    return spans

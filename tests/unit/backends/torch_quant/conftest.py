@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,48 @@ class Encoder(nn.Module):
         return answer
 
 
+class Tangle(nn.Module):
+    """Sums and products of tensors between convolutions, with ReLU, ReLU6 and max-pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.third = nn.Conv2d(16, 16, 1)
+        self.clamp = nn.ReLU6()
+        self.relu = nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(16, 5)
+        nn.init.uniform_(self.first.weight, -2, 2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.clamp(self.first(image))
+        y = self.relu(self.second(x) + x)
+        y = self.clamp(self.third(self.pool(y * x)))
+        y = self.relu(y + self.pool(x))
+        answer: torch.Tensor = self.head(y.mean((2, 3)))
+        return answer
+
+
+class Clamps(nn.Module):
+    """One ReLU6 called in several places, of which not all can be left to saturation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(3, 8, 1)
+        self.third = nn.Conv2d(16, 8, 1)
+        self.clamp = nn.ReLU6()
+        self.pool = nn.AvgPool2d(2)
+        for part in (self.first, self.second, self.third):
+            nn.init.uniform_(part.weight, -4, 4)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.clamp(torch.cat([self.clamp(self.first(image)), self.second(image)], 1))
+        answer: torch.Tensor = self.clamp(self.pool(self.third(x)))
+        return answer
+
+
 MODELS: dict[str, type[nn.Module]] = {
     "vision": Vision,
     "sequence": Sequence,
@@ -110,8 +153,12 @@ MODELS: dict[str, type[nn.Module]] = {
     "attention": Attention,
     "upscale": Upscale,
     "encoder": Encoder,
+    "tangle": Tangle,
+    "clamps": Clamps,
 }
 DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
+    "tangle": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
+    "clamps": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
     "vision": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
     "sequence": lambda random: {
         "ids": random.integers(0, 20, (1, 7)),
@@ -281,6 +328,34 @@ def lowered() -> Callable[[str, Target], tuple[object, object]]:
         return backend.lower(model, PassContext(target=target, work=Path(), emit=target.emit[0])), backend
 
     return lower
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A lowered float model with calibration samples."""
+
+    lowered: Any
+    spool: Spool
+    samples: tuple[dict[str, Array], ...]
+    expected: tuple[dict[str, Array], ...]
+
+    def answers(self) -> Array:
+        """The float model's first outputs, of all samples."""
+        return np.concatenate([item["output_0"] for item in self.expected])
+
+
+@pytest.fixture
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Target], Ready]:
+    """A model after the portable passes, as the target's backend lowers it; a fresh copy each time."""
+
+    def make(name: str, target: Target) -> Ready:
+        model, samples, expected = make_model(name)
+        spool = write_spool(samples, tmp_path_factory.mktemp(name) / "spool")
+        context = PassContext(target=target, work=Path(), calibration=spool, emit=target.emit[0])
+        model, _ = run_passes(portable_passes(target), model, context, fingerprint=lambda item: str(id(item)))
+        return Ready(get_backend(target.emit[0].backend).lower(model, context), spool, samples, expected)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

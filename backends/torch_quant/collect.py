@@ -1,0 +1,98 @@
+"""Statistics of activations, collected once and used by every recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from edgec.backends.torch_quant.engines import running
+from edgec.backends.torch_quant.model import TorchModel
+from edgec.backends.torch_quant.observed import Observed, observe, silence_repeats
+from edgec.dataset.spool import Spool
+from edgec.errors import DatasetError
+from edgec.model.outputs import tensors_of
+from edgec.passes.contract import PassContext, PassResult
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgec.quant.statistics import TensorStatistics
+
+JUDGED = 32
+"""Samples whose float outputs are kept, for the choice between engines (`judge`)."""
+
+
+@dataclass(frozen=True)
+class CollectRanges:
+    """Run the calibration samples through the float graph, one at a time, and watch what will be quantized."""
+
+    histogram: bool = False
+    """Whether methods that look at more than extremes will ask."""
+
+    @property
+    def name(self) -> str:
+        return "collect-ranges"
+
+    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
+        if ctx.calibration is None or len(ctx.calibration) == 0:
+            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
+        observed = observe(model)
+        wanted = spread(len(ctx.calibration), JUDGED)
+        statistics, outputs = run_observed(model, observed, ctx.calibration, ctx.threads, self.histogram, wanted)
+        told = f"ranges of {len(observed.sources)} tensors over {len(ctx.calibration)} samples"
+        return PassResult(replace(model, statistics=statistics, reference=outputs), told)
+
+    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
+        return None
+
+
+def run_observed(
+    model: TorchModel,
+    observed: Observed,
+    samples: Spool,
+    threads: int,
+    histogram: bool,
+    keep: Sequence[int] = (),
+) -> tuple[dict[str, TensorStatistics], dict[int, tuple[torch.Tensor, ...]]]:
+    """Statistics by the name of the node that makes the tensor, and the float outputs of samples `keep`.
+
+    Args:
+        model: how to call the graph.
+        observed: what to run; repeated observers of it are erased.
+        samples: all are run.
+        threads: threads within an op.
+        histogram: whether to count values in bins.
+        keep: indices of samples.
+    """
+    from edgec.quant.statistics import TensorStatistics
+
+    silence_repeats(observed)
+    found: dict[str, TensorStatistics] = {}
+    for observer, names in observed.sources:
+        observer.statistics = TensorStatistics(histogram)
+        found.update(dict.fromkeys(names, observer.statistics))
+    outputs: dict[int, tuple[torch.Tensor, ...]] = {}
+    with running(model.engine, threads):
+        for index in range(len(samples)):
+            result = tensors_of(observed.graph(*call_arguments(model, samples[index])))
+            if index in keep:
+                outputs[index] = tuple(item.clone() for item in result)
+    return found, outputs
+
+
+def spread(total: int, limit: int) -> Sequence[int]:
+    """At most `limit` of `total` indices, evenly spaced."""
+    if total <= limit:
+        return range(total)
+    return [index * total // limit for index in range(limit)]
+
+
+def call_arguments(model: TorchModel, sample: Any) -> list[torch.Tensor]:
+    """A sample's tensors in call order."""
+    import torch
+
+    return [torch.from_numpy(sample[item.name]) for item in model.inputs]

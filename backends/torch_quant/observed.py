@@ -1,0 +1,164 @@
+"""A graph with observers: where torch's quantizer wants a scale, which layers stay in float, and what ranges are."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgec.backends.torch_quant.kernels import TRANSPOSED, ReducedRange
+from edgec.backends.torch_quant.layers import layer_nodes
+from edgec.backends.torch_quant.model import TorchModel
+from edgec.backends.torch_quant.qconfig import Granularity, static_mapping
+from edgec.backends.torch_quant.saturate import take_clamps_away
+from edgec.passes.graph_edit import module_of
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from edgec.backends.torch_quant.range_observer import RangeObserver
+
+Call = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A float graph with a `RangeObserver` at each tensor to quantize.
+
+    Attributes:
+        sources: the names of the nodes each observer sees, by the observer's place in the graph; several where ops
+            share one scale (concatenation, pooling).
+        clamps: how many clamps are left to saturation.
+    """
+
+    graph: fx.GraphModule
+    sources: tuple[tuple[RangeObserver, tuple[str, ...]], ...]
+    clamps: int
+
+
+def observe(
+    model: TorchModel,
+    weights: Granularity = "per-channel",
+    reduced_range: ReducedRange = "no",
+    engines: Sequence[str] = (),
+    float_layers: Sequence[str] = (),
+) -> Observed:
+    """A private, observed copy of a float graph.
+
+    Names of nodes are those of `model`, whatever layers are in float, so statistics of one variant fit all others.
+    """
+    layers = layer_nodes(model)
+    mapping = static_mapping(
+        weights,
+        reduced=reduced_range == "yes",
+        reduced_functions=reduced_range == "auto" and tuple(engines) != ("qnnpack",),
+        transposed=model.engine in TRANSPOSED,
+        float_modules=[name for name in float_layers if layers[name][1][0].op == "call_module"],
+    )
+    in_float = {node.name: name for name in float_layers for node in layers[name][1]}
+    while True:
+        graph = copy.deepcopy(model.graph)
+        _functions_in_float(graph, in_float)
+        clamps = take_clamps_away(graph, in_float)
+        prepared = _prepare(graph, mapping, model)
+        sources = _sources(prepared)
+        seen = {name: observer for observer, names in sources for name in names}
+        lost = set(clamps) - set(seen)
+        if not lost:
+            break
+        in_float |= {name: name for name in lost}  # torch does not quantize the tensor, so nothing would saturate
+    for name, limits in clamps.items():
+        seen[name].clamp = limits
+    return Observed(prepared, sources, len(clamps))
+
+
+def silence_repeats(observed: Observed) -> None:
+    """Erase calls of observers whose values are those of tensors that the same observer has just seen, in place.
+
+    Max-pooling, reshaping and concatenation make no new values; averaging makes none beyond the old ones. Ops that
+    share a scale would otherwise be counted twice.
+    """
+    graph = observed.graph
+    for node in list(graph.graph.nodes):
+        observer = _observer_of(node, graph)
+        if observer is None:
+            continue
+        made = node.args[0]
+        before = made.all_input_nodes
+        if before and all(_observer_of(item, graph) is observer for item in before):
+            node.replace_all_uses_with(made)
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _functions_in_float(graph: fx.GraphModule, names: Mapping[str, str]) -> None:
+    """Take the function calls `names` out of the quantizer's sight, with a ReLU that it would have fused to one.
+
+    `names` holds the layers' names by those of their nodes.
+    """
+    from torch import nn
+
+    from edgec.backends.torch_quant.float_call import activation_of, call_in_float
+
+    for node in list(graph.graph.nodes):
+        if node.op != "call_function" or node.name not in names:
+            continue
+        users = list(node.users)
+        if len(users) == 1 and isinstance(module_of(users[0], graph), nn.ReLU):
+            call_in_float(users[0], graph, activation_of(names[node.name]))
+        call_in_float(node, graph, names[node.name])
+    graph.recompile()
+
+
+def _prepare(graph: fx.GraphModule, mapping: Any, model: TorchModel) -> fx.GraphModule:
+    """What ``prepare_fx`` does, without tracing the graph anew: names of nodes stay."""
+    fuse, prepare = _torch_steps()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph.delete_all_unused_submodules()
+        graph.recompile()
+        for node in graph.graph.nodes:
+            node.meta = getattr(node, "meta", None) or {}
+        fused = fuse(graph, False, None, None)
+        modules = dict(fused.named_modules(remove_duplicate=False))
+        scopes = {
+            node.name: (str(node.target), type(modules[str(node.target)]))
+            if node.op == "call_module"
+            else ("", type(graph))
+            for node in fused.graph.nodes
+        }
+        prepared: fx.GraphModule = prepare(fused, mapping, False, scopes, example_inputs=model.example)
+    return prepared
+
+
+def _torch_steps() -> tuple[Call, Call]:
+    from torch.ao.quantization.fx.fuse import fuse
+    from torch.ao.quantization.fx.prepare import prepare
+
+    return fuse, prepare
+
+
+def _sources(prepared: fx.GraphModule) -> tuple[tuple[RangeObserver, tuple[str, ...]], ...]:
+    found: dict[int, tuple[RangeObserver, list[str]]] = {}
+    for node in prepared.graph.nodes:
+        observer = _observer_of(node, prepared)
+        if observer is not None:
+            made: Any = node.args[0]
+            found.setdefault(id(observer), (observer, []))[1].append(made.name)
+    return tuple((observer, tuple(names)) for observer, names in found.values())
+
+
+def _observer_of(node: fx.Node, graph: fx.GraphModule) -> RangeObserver | None:
+    from edgec.backends.torch_quant.range_observer import RangeObserver
+
+    if node.op != "call_module":
+        return None
+    module = graph.get_submodule(str(node.target))
+    return module if isinstance(module, RangeObserver) else None
+
+
+def statistics_of(names: Sequence[str], statistics: Mapping[str, Any]) -> Any:
+    """The statistics of the first of `names` that has some, else None."""
+    return next((statistics[name] for name in names if name in statistics), None)
