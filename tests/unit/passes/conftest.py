@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from edgec.dataset.spool import Spool, write_index
 from edgec.model.outputs import flatten_outputs, is_flat
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
@@ -68,3 +72,24 @@ def ctx(tmp_path: Path) -> PassContext:
     )
     target = Target(name="board-fp32", device=device, precision="fp32", emit=(Emit(backend="onnxruntime"),))
     return PassContext(target, tmp_path)
+
+
+@pytest.fixture
+def calibrated(ctx: PassContext, tmp_path: Path) -> Callable[..., PassContext]:
+    """`ctx` with calibration samples: one array ``(samples, *input shape)`` for each input of a model."""
+
+    def make(model: FloatModel, *arrays: Any) -> PassContext:
+        folder = tmp_path / "spool"
+        folder.mkdir(exist_ok=True)
+        for place, array in enumerate(arrays):
+            np.save(folder / f"{place}.npy", array)
+        count = len(arrays[0])
+        np.save(folder / "digests.npy", np.zeros((count, 32), np.uint8))
+        np.save(folder / "indices.npy", np.arange(count))
+        digests = [index.to_bytes(32, "little") for index in range(count)]
+        write_index(
+            folder, model.inputs, digests=digests, indices=range(count), labels=None, origin="made up", notes=()
+        )
+        return replace(ctx, calibration=Spool(folder))
+
+    return make

@@ -1,0 +1,222 @@
+"""Empirical bias correction: the mean error that rounding the weights makes goes into the biases."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgec.dataset.spool import Spool
+from edgec.model.spec import FloatModel, TensorSpec
+from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.graph_edit import finish, needs_graph, own_graph
+from edgec.passes.weight_layers import (
+    WeightLayer,
+    channel_axis,
+    quiet_torch,
+    run_graph,
+    run_side_by_side,
+    sample_of,
+    spread,
+    weight_layers,
+)
+from edgec.quant.recipe import WeightGrid
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx
+
+SAMPLES = 32
+MOST_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class CorrectBias:
+    """Add ``E[y] - E[y_rounded]`` of each output channel to the bias, in execution order.
+
+    Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2 and appendix D. Only biases change: the backend
+    rounds the weights later, on the same grid. For a model whose weights `RoundAdaptively` has placed this does
+    nothing: that pass corrects the biases itself.
+    """
+
+    grid: WeightGrid
+    float_layers: tuple[str, ...] = ()
+    """Layers that the backend will keep in float."""
+
+    @property
+    def name(self) -> str:
+        """Stable identifier."""
+        return "correct-bias"
+
+    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """A graph and calibration samples."""
+        return needs_graph(model) or needs_samples(ctx)
+
+    def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
+        """Compare means over evenly spread calibration samples."""
+        assert ctx.calibration is not None, "requires() has checked it"
+        from edgec.passes.weight_simulation import simulated_weight
+
+        graph = own_graph(model)
+        layers, coverage = weight_layers(graph, self.float_layers)
+        with quiet_torch(ctx.threads):
+            weights = {layer.name: simulated_weight(layer.module, self.grid) for layer in layers}
+            refused = correct_biases(graph, graph, weights, model.inputs, ctx.calibration, self.float_layers)
+        summary = f"corrected the biases of {len(layers) - len(refused)} layers"
+        return PassResult(model.with_graph(finish(graph), same_function=False), summary, (*coverage, *refused))
+
+    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """All biases are finite."""
+        return not_finite(model)
+
+
+def needs_samples(ctx: PassContext) -> str | None:
+    """The reason a pass is skipped that compares activations."""
+    return None if ctx.calibration is not None and len(ctx.calibration) else "there are no calibration samples"
+
+
+def not_finite(model: FloatModel) -> str | None:
+    """What is wrong with the parameters that a correction has made."""
+    assert model.graph is not None
+    names = [name for name, value in model.graph.named_parameters() if not value.isfinite().all()]
+    return f"not finite: {', '.join(names)}" if names else None
+
+
+def correct_biases(
+    graph: fx.GraphModule,
+    reference: fx.GraphModule,
+    weights: dict[str, torch.Tensor],
+    inputs: Sequence[TensorSpec],
+    spool: Spool,
+    float_layers: Sequence[str] = (),
+) -> tuple[Coverage, ...]:
+    """Correct the biases of `graph`, in place, for layers that will compute with `weights`.
+
+    The float model's means are taken sample by sample. Then all samples go through the rounded model side by side,
+    layer by layer, so that each layer sees what the corrected ones before it give, at the cost of one run; there are
+    no more samples than a batch of 32 takes memory. A layer that is called more than once is corrected beforehand,
+    for the error that its own weights make of the float model's inputs.
+
+    Args:
+        graph: its weights are left alone; a bias is added where there is none.
+        reference: the float model; may be `graph` itself.
+        weights: rounded weights by layer name.
+        inputs: what both graphs take.
+        spool: calibration samples.
+        float_layers: as for `weight_layers`.
+
+    Returns:
+        Layers without a correction, and why.
+    """
+    import torch
+    from torch import nn
+
+    chosen = spread(len(spool), _affordable(reference, sample_of(spool, inputs, 0)))
+    targets, local = _float_means(reference, weights, inputs, spool, chosen, float_layers)
+    simulated = copy.deepcopy(graph)
+    layers = [layer for layer in weight_layers(simulated, float_layers)[0] if layer.name in weights]
+    coverage: list[Coverage] = []
+
+    def shift(layer: WeightLayer, error: torch.Tensor) -> torch.Tensor | None:
+        if not error.isfinite().all():
+            reason = "its outputs are not finite on the calibration samples"
+            coverage.append(Coverage(subject=layer.name, state="bias not corrected", reason=reason))
+            return None
+        amount = credible_mean(error).to(layer.module.weight.dtype)
+        for module in (layer.module, _module(graph, layer.name)):
+            module.bias = nn.Parameter(amount.clone() if module.bias is None else module.bias + amount)
+        return amount
+
+    for layer in layers:
+        layer.module.weight = nn.Parameter(weights[layer.name])
+        if layer.name in local:
+            shift(layer, local[layer.name])
+    by_node = {layer.nodes[0]: layer for layer in layers if layer.name not in local}
+
+    def change(node: fx.Node, results: list[Any]) -> list[Any]:
+        if (layer := by_node.get(node)) is None:
+            return results
+        axis = channel_axis(layer.module)
+        amount = shift(layer, targets[layer.name] - torch.stack([channel_means(item, axis) for item in results]))
+        if amount is None:
+            return results
+        broadcast = amount.reshape(-1, *[1] * (-1 - axis))
+        return [item + broadcast for item in results]
+
+    run_side_by_side(simulated, (sample_of(spool, inputs, index) for index in chosen), change)
+    return tuple(coverage)
+
+
+def credible_mean(error: torch.Tensor) -> torch.Tensor:
+    """Mean over samples of (samples, channels), shrunk by what of it may be chance.
+
+    ``m max(0, 1 - se^2 / m^2)``, with the standard error se of the mean m (positive-part James-Stein, one channel at
+    a time): few samples and a layer without spatial extent give means that are mostly noise.
+    """
+    mean = error.mean(dim=0)
+    if len(error) < 2:
+        return mean
+    noise = error.var(dim=0) / len(error)
+    return mean * (1 - noise / mean.square().clamp_min(1e-30)).clamp_min(0)
+
+
+def channel_means(output: torch.Tensor, axis: int) -> torch.Tensor:
+    """Mean of each channel over all positions, in float64: sums of many positions lose digits in float32."""
+    return output.movedim(axis, 0).reshape(output.shape[axis], -1).double().mean(dim=1)
+
+
+def _float_means(
+    reference: fx.GraphModule,
+    weights: dict[str, torch.Tensor],
+    inputs: Sequence[TensorSpec],
+    spool: Spool,
+    chosen: Sequence[int],
+    float_layers: Sequence[str],
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Means (samples, channels) of all layers' outputs; errors of layers that are called more than once."""
+    import torch
+
+    layers = [layer for layer in weight_layers(reference, float_layers)[0] if layer.name in weights]
+    by_node = {node: layer for layer in layers for node in layer.nodes}
+    means: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers}
+    errors: dict[str, list[torch.Tensor]] = {layer.name: [] for layer in layers if len(layer.nodes) > 1}
+
+    def seen(node: fx.Node, source: Any, result: Any) -> None:
+        if (layer := by_node.get(node)) is None:
+            return
+        axis = channel_axis(layer.module)
+        means[layer.name].append(channel_means(result, axis))
+        if layer.name in errors:
+            rounded = torch.func.functional_call(layer.module, {"weight": weights[layer.name]}, (source,))
+            errors[layer.name].append(channel_means(result - rounded, axis))
+
+    for index in chosen:
+        run_graph(reference, sample_of(spool, inputs, index), seen)
+    stacked = {layer.name: torch.stack(means[layer.name]) for layer in layers}
+    calls = {layer.name: len(layer.nodes) for layer in layers}
+    local = {name: torch.stack(rows).reshape(len(chosen), calls[name], -1).mean(dim=1) for name, rows in errors.items()}
+    return stacked, local
+
+
+def _affordable(reference: fx.GraphModule, sample: Sequence[torch.Tensor]) -> int:
+    """How many samples may be run side by side: 32, or what fits into 64 MB where that is more."""
+    import torch
+
+    live: dict[fx.Node, int] = {}
+    largest = 0
+
+    def seen(node: fx.Node, source: Any, result: Any) -> None:
+        nonlocal largest
+        for kept in [kept for kept in live if all(reader in live for reader in kept.users)]:
+            live[kept] = 0
+        live[node] = result.numel() * result.element_size() if isinstance(result, torch.Tensor) else 0
+        largest = max(largest, sum(live.values()))
+
+    run_graph(reference, sample, seen)
+    own = sum(item.numel() * item.element_size() for item in sample)
+    return max(SAMPLES, min(MOST_SAMPLES, 64_000_000 // (own + largest + 1)))
+
+
+def _module(graph: fx.GraphModule, name: str) -> Any:
+    return graph.get_submodule(name)

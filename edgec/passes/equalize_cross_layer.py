@@ -1,0 +1,210 @@
+"""Cross-layer equalization: channels of unequal range share their scales with the layer that reads them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from edgec.dataset.spool import Spool
+from edgec.errors import PassError
+from edgec.model.outputs import tensors_of
+from edgec.model.samples import close, sample_tensors
+from edgec.model.spec import FloatModel, TensorSpec
+from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.correct_bias import not_finite
+from edgec.passes.graph_edit import add_module, checked, finish, input_shapes, needs_graph, own_graph
+from edgec.passes.weight_layers import quiet_torch, run_graph, sample_of, spread, weight_layers
+
+if TYPE_CHECKING:
+    import torch
+    from torch import fx
+
+    from edgec.passes.equalization_pairs import Pair
+
+SAMPLES = 32
+SWEEPS = 40
+_SETTLED = 1e-3
+"""Largest change of a factor's logarithm in the last sweep."""
+_WIDEST = 2.0**16
+"""Bound of all factors and their inverses."""
+_MARGIN = 0.9
+"""Share of a clamp's limit that calibration samples may come to, where others are to stay below it."""
+_COMPARED = 4
+"""Calibration samples whose outputs are compared."""
+
+
+@dataclass(frozen=True)
+class EqualizeCrossLayer:
+    """Divide output channel i of a layer by s_i, and multiply input channel i of the next by it.
+
+    ``s_i = sqrt(r1_i r2_i) / r2_i`` makes the ranges of both layers' weights equal, channel by channel (Nagel et al.
+    2019, https://arxiv.org/abs/1906.04721, section 4.1, equation 11), swept over all pairs until nothing moves. Exact
+    between layers joined by positively homogeneous ops. Factors are relative: their geometric mean is 1.
+
+    Two things keep the activations in check, where calibration samples are there. A channel's activations may not
+    outgrow what is the tensor's largest one (as those of a dead channel with a bias would, see section 4.1.3). And
+    ReLU6 becomes ReLU where no calibration sample comes to its limit; where one does, the pair is left alone.
+    """
+
+    @property
+    def name(self) -> str:
+        """Stable identifier."""
+        return "equalize-cross-layer"
+
+    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """A graph."""
+        return needs_graph(model)
+
+    def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
+        """Scale all pairs; the outputs are compared with those before."""
+        from edgec.passes.equalization_pairs import find_pairs, scale_inputs, scale_outputs
+
+        graph = own_graph(model)
+        with quiet_torch(ctx.threads):
+            shapes = input_shapes(graph, sample_tensors(model.inputs, seed=0))
+            pairs = find_pairs(graph, weight_layers(graph)[0], shapes)
+            seen = _observe(graph, pairs, model.inputs, ctx.calibration)
+            pairs, coverage = _without_clamps(graph, pairs, seen)
+            # a made-up sample may come to a limit that calibration samples do not: it proves the factors alone
+            unclamped = replace(model, graph=finish(copy.deepcopy(graph)))
+            factors = _factors(pairs, seen)
+            for pair, factor in zip(pairs, factors, strict=True):
+                scale = factor.to(pair.first.module.weight.dtype)
+                scale_outputs(pair.first.module, 1 / scale)
+                scale_inputs(pair.second.module, scale, pair.repeat)
+            result = checked(self.name, unclamped, finish(graph)).graph
+            assert result is not None
+            assert model.graph is not None
+            _compare(self.name, model.graph, result, model.inputs, ctx.calibration)
+        moved = sum(bool((factor.log2().abs() > 0.01).any()) for factor in factors)
+        summary = f"equalized {moved} of {len(pairs)} pairs of layers"
+        return PassResult(model.with_graph(result, same_function=False), summary, coverage)
+
+    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """All parameters are finite; `run` has compared the outputs."""
+        return not_finite(model)
+
+
+@dataclass
+class _Seen:
+    """What calibration samples show."""
+
+    ranges: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
+    """Largest magnitude of each channel of the tensors that pairs' second layers read."""
+    peaks: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
+    """Largest input of clamps."""
+
+
+def _observe(graph: fx.GraphModule, pairs: Sequence[Pair], inputs: Sequence[TensorSpec], spool: Spool | None) -> _Seen:
+    import torch
+
+    found = _Seen()
+    if spool is None or not pairs:
+        return found
+    between = {pair.between: pair for pair in pairs}
+    clamps = {clamp for pair in pairs for clamp in pair.clamps}
+
+    def seen(node: fx.Node, source: Any, result: Any) -> None:
+        if node in clamps:
+            peak = source.amax()
+            found.peaks[node] = torch.maximum(found.peaks.get(node, peak), peak)
+        if pair := between.get(node):
+            channels = result.movedim(pair.axis, 0).flatten(1).abs().amax(dim=1)
+            channels = channels.reshape(-1, pair.repeat).amax(dim=1).double()
+            found.ranges[node] = torch.maximum(found.ranges.get(node, channels), channels)
+
+    for index in spread(len(spool), SAMPLES):
+        run_graph(graph, sample_of(spool, inputs, index), seen)
+    return found
+
+
+def _without_clamps(
+    graph: fx.GraphModule, pairs: Sequence[Pair], seen: _Seen
+) -> tuple[list[Pair], tuple[Coverage, ...]]:
+    """The pairs that can be scaled, after what no sample clamps is a ReLU in `graph`."""
+    from torch import nn
+
+    from edgec.passes.equalization_pairs import clamp_limit
+
+    kept: list[Pair] = []
+    coverage: list[Coverage] = []
+    for pair in pairs:
+        limits = {clamp: clamp_limit(clamp, graph) or 0.0 for clamp in pair.clamps}
+        biting = [clamp for clamp in limits if clamp not in seen.peaks or seen.peaks[clamp] > _MARGIN * limits[clamp]]
+        if biting:
+            why = "has no calibration samples to judge it by" if biting[0] not in seen.peaks else "is reached"
+            reason = f"the upper limit of {biting[0].target} {why}: scaled channels would be clamped elsewhere"
+            subject = f"{pair.first.name} - {pair.second.name}"
+            coverage.append(Coverage(subject=subject, state="not equalized", reason=reason))
+            continue
+        kept.append(pair)
+        for clamp in limits:
+            reason = (
+                f"no calibration sample comes to its limit {limits[clamp]:g} (the largest is {seen.peaks[clamp]:.3g})"
+            )
+            coverage.append(Coverage(subject=str(clamp.target), state="ReLU", reason=reason))
+            clamp.target = add_module(graph, f"{str(clamp.target).replace('.', '_')}_unclamped", nn.ReLU())
+    return kept, tuple(coverage)
+
+
+def _factors(pairs: Sequence[Pair], seen: _Seen) -> list[torch.Tensor]:
+    """The factors s of each pair's channels, in float64."""
+    import torch
+
+    from edgec.passes.equalization_pairs import magnitudes
+
+    layers = {layer.name: layer.module for pair in pairs for layer in (pair.first, pair.second)}
+    sizes = {name: magnitudes(module) for name, module in layers.items()}
+    factors = []
+    for pair in pairs:
+        first = sizes[pair.first.name]
+        factors.append(torch.ones(first.shape[0] * first.shape[1], dtype=torch.float64))
+    for _ in range(SWEEPS):
+        change = 0.0
+        for place, pair in enumerate(pairs):
+            first, second = sizes[pair.first.name], sizes[pair.second.name]
+            ours = first.amax(dim=2).reshape(-1)
+            theirs = second.amax(dim=1).reshape(-1, pair.repeat).amax(dim=1)
+            wanted = _bounded(factors[place], ours, theirs, seen.ranges.get(pair.between))
+            step = wanted / factors[place]
+            first /= step.reshape(first.shape[0], -1, 1)
+            second *= step.repeat_interleave(pair.repeat).reshape(second.shape[0], 1, -1)
+            factors[place] = wanted
+            change = max(change, float(step.log().abs().max()))
+        if change < _SETTLED:
+            break
+    return factors
+
+
+def _bounded(
+    current: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor, activations: torch.Tensor | None
+) -> torch.Tensor:
+    """The next factors of one pair: 1 for dead channels, and none that lets an activation outgrow its tensor."""
+    import torch
+
+    ratio = (ours / theirs).sqrt()
+    live = (ours > 0) & (theirs > 0) & ratio.isfinite()
+    if not live.any():
+        return current
+    wanted = torch.where(live, current * ratio, current)
+    wanted = torch.where(live, wanted / wanted[live].log().mean().exp(), wanted).clamp(1 / _WIDEST, _WIDEST)
+    if activations is not None and 0 < float(activations.max()) < float("inf"):
+        wanted = torch.where(live, torch.maximum(wanted, activations / activations.max()), wanted)
+    return wanted
+
+
+def _compare(
+    name: str, before: fx.GraphModule, after: fx.GraphModule, inputs: Sequence[TensorSpec], spool: Spool | None
+) -> None:
+    """Outputs on some calibration samples.
+
+    Raises:
+        PassError: they differ.
+    """
+    for index in spread(len(spool), _COMPARED) if spool is not None else ():
+        sample = sample_of(spool, inputs, index) if spool is not None else ()
+        ours, theirs = (tensors_of(graph(*[item.clone() for item in sample])) for graph in (after, before))
+        if not close(ours, theirs, tolerance=1e-3):
+            raise PassError(f"the outputs on calibration sample {index} are different", where=name)
