@@ -6,20 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, Capability, Format, Package, Runner, RuntimeSpec
+from edgec.backend.protocol import (
+    Artifact,
+    Capability,
+    Format,
+    Layer,
+    LayerFidelity,
+    Package,
+    Runner,
+    RuntimeSpec,
+)
 from edgec.backends.onnxruntime import emit as emitter
-from edgec.backends.onnxruntime import graph, lower
+from edgec.backends.onnxruntime import fidelity, graph, lower
+from edgec.backends.onnxruntime.calibrate import CollectRanges
 from edgec.backends.onnxruntime.capability import CAPABILITIES, dynamic_weight_codes, static_weight_codes
 from edgec.backends.onnxruntime.convert import ConvertToFloat16
 from edgec.backends.onnxruntime.fuse_padding import FuseAsymmetricPadding
 from edgec.backends.onnxruntime.globalize_pool import GlobalizeAveragePool
 from edgec.backends.onnxruntime.graph import OnnxModel
-from edgec.backends.onnxruntime.quantize import QuantizeDynamic, QuantizeStatic
+from edgec.backends.onnxruntime.layers import find_layers
+from edgec.backends.onnxruntime.quantize import QuantizeStatic
+from edgec.backends.onnxruntime.quantize_dynamic import QuantizeDynamic
 from edgec.backends.onnxruntime.runner import OnnxRunner
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
-from edgec.quant.recipe import Recipe
+from edgec.quant.ranges import needs_histogram
+from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="onnxruntime", distribution="onnxruntime")
@@ -57,6 +70,16 @@ class OnnxRuntimeBackend:
     def capability(self, target: Target) -> Sequence[Capability]:
         return CAPABILITIES
 
+    def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
+        if recipe.activations == "int16":
+            return ("ONNX Runtime's CPU has no integer kernels for 16-bit activations",)
+        return ()
+
+    def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
+        limits = {"s8": 127, "u8": 127, "s7": 64}
+        limit = limits[static_weight_codes(target.device, target.quantize)] if target.precision == "int8" else 127
+        return WeightGrid(limit=limit, per_channel=target.quantize.weights == "per-channel")
+
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[OnnxModel]]:
         device, quantize = target.device, target.quantize
         last: dict[Precision, tuple[Pass[OnnxModel], ...]] = {
@@ -64,7 +87,10 @@ class OnnxRuntimeBackend:
             "fp16": (ConvertToFloat16(),),
             "int8": (
                 GlobalizeAveragePool(),
-                QuantizeStatic(quantize.weights, static_weight_codes(device, quantize)),
+                CollectRanges(histogram=needs_histogram(recipe.calibration)),
+                QuantizeStatic(
+                    recipe.calibration, recipe.float_layers, quantize.weights, static_weight_codes(device, quantize)
+                ),
             ),
             "int8-dynamic": (QuantizeDynamic(quantize.weights, dynamic_weight_codes(device, quantize)),),
         }
@@ -78,6 +104,12 @@ class OnnxRuntimeBackend:
 
     def fingerprint(self, model: OnnxModel) -> str:
         return graph.fingerprint(model)
+
+    def layers(self, model: OnnxModel) -> Sequence[Layer]:
+        return [Layer(name=layer.name, op=layer.op) for layer in find_layers(model.proto)]
+
+    def compare_layers(self, model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> Sequence[LayerFidelity]:
+        return fidelity.compare_layers(model, quantized, ctx)
 
     def emit(self, model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
         return emitter.emit(model, ctx, out)

@@ -1,46 +1,70 @@
-"""Ranges of a graph's tensors over the calibration samples, one sample at a time."""
+"""Statistics of a graph's tensors over the calibration samples, one sample at a time, and the ranges they give."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backends.onnxruntime.graph import OnnxModel, input_names, opset
+from edgec.backends.onnxruntime.graph import OnnxModel, input_names, output_names
+from edgec.backends.onnxruntime.observe import Observed, aliases, observed_tensors, part, with_observations
 from edgec.backends.onnxruntime.session import open_session
 from edgec.errors import DatasetError
-from edgec.model.spec import Tensors
+from edgec.model.spec import Array, Tensors
+from edgec.passes.contract import PassContext, PassResult
+from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
-    import onnx
+    from edgec.quant.statistics import TensorStatistics
 
 Range = tuple[np.float32, np.float32]
-"""Smallest and largest value seen."""
+"""Smallest and largest value that a tensor's codes span."""
+LIMIT = np.float32(1e30)
+"""Beyond this magnitude a step overflows all else."""
 
 
-def float_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Names of all float32 tensors of the main graph that are computed or fed, in graph order."""
-    from onnx import TensorProto
+@dataclass(frozen=True)
+class CollectRanges:
+    """Run the calibration samples through the float graph and keep statistics of what may be quantized.
 
-    graph = proto.graph
-    float_values = {
-        item.name
-        for item in (*graph.value_info, *graph.input, *graph.output)
-        if item.type.tensor_type.elem_type == TensorProto.FLOAT
-    }
-    constant = {item.name for item in graph.initializer}
-    named = [item.name for item in graph.input] + [tensor for node in graph.node for tensor in node.output]
-    return tuple(tensor for tensor in dict.fromkeys(named) if tensor in float_values and tensor not in constant)
+    The statistics serve every range method (those with histograms, if `histogram`) and every choice of float layers.
+    """
+
+    histogram: bool = False
+
+    @property
+    def name(self) -> str:
+        return "collect-ranges"
+
+    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
+        if ctx.calibration is None:
+            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
+        statistics = observe(model, ctx.calibration, histogram=self.histogram, threads=ctx.threads, work=ctx.work)
+        kind = "histograms" if self.histogram else "extremes"
+        return PassResult(
+            replace(model, statistics=statistics),
+            f"{kind} of {len(statistics)} tensors over {len(ctx.calibration)} samples",
+        )
+
+    def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
+        missing = set(observed_tensors(model.proto)) - set(model.statistics)
+        return f"no statistics of {', '.join(sorted(missing))}" if missing else None
 
 
-def observe_ranges(model: OnnxModel, samples: Sequence[Tensors], *, threads: int, work: Path) -> dict[str, Range]:
-    """Min-max range of every float tensor over `samples`.
+def observe(
+    model: OnnxModel, samples: Sequence[Tensors], *, histogram: bool, threads: int, work: Path
+) -> dict[str, TensorStatistics | None]:
+    """Statistics of every tensor that may be quantized; None for one with values no 8-bit scale can hold.
 
-    The reductions are ops of the graph, so each sample brings back two numbers a tensor; memory does not grow with
-    the number of samples. (The stock calibrater keeps every output until the end, and its
+    Each sample brings back a few numbers a tensor and, for histograms, some thousand values; memory does not grow
+    with the number of samples. (The stock calibrater keeps every output until the end, and its
     ``max_intermediate_outputs`` throws data away unmerged.)
 
     Raises:
@@ -49,52 +73,68 @@ def observe_ranges(model: OnnxModel, samples: Sequence[Tensors], *, threads: int
     """
     import onnx
 
+    from edgec.quant.statistics import TensorStatistics
+
     if len(samples) == 0:
         raise DatasetError("the calibration set is empty", where=model.name)
-    tensors = float_tensors(model.proto)
+    proto, watched = with_observations(model, histogram=histogram)
+    if not watched:
+        return {}
     with tempfile.TemporaryDirectory(dir=work, prefix="calibrate-") as folder:
         file = Path(folder, "observed.onnx")
-        onnx.save(_with_reductions(model.proto, tensors), str(file))
-        session = open_session(file, threads=threads, level="basic")
+        onnx.save(proto, str(file))
+        session = open_session(file, threads=threads)
     fed = input_names(model)
-    names = [_reduced(kind, index) for index in range(len(tensors)) for kind in ("Min", "Max")]
-    low = np.full(len(tensors), np.inf, np.float32)
-    high = np.full(len(tensors), -np.inf, np.float32)
+    names = list(dict.fromkeys(name for item in watched for name in (*item.extremes, item.values) if name))
+    found: dict[str, TensorStatistics | None] = {item.tensor: TensorStatistics(histogram) for item in watched}
     for sample in samples:
-        found = session.run(names, {fed[name]: value for name, value in sample.items() if name in fed})
-        values = np.array(found, np.float32).reshape(-1, 2)
-        low = np.minimum(low, values[:, 0])  # NaN wins, unlike with fmin: it must show
-        high = np.maximum(high, values[:, 1])
-    return {tensor: (low[index], high[index]) for index, tensor in enumerate(tensors)}
+        feeds = {fed[name]: value for name, value in sample.items() if name in fed}
+        arrays = dict(zip(names, session.run(names, feeds), strict=True))
+        for item in watched:
+            statistics = found[item.tensor]
+            if statistics is None:
+                continue
+            seen = _seen(item, arrays)
+            if seen is None:
+                found[item.tensor] = None
+            else:
+                statistics.observe(seen)
+    return found
 
 
-def _reduced(kind: str, index: int) -> str:
-    return f"edgec_{kind}_{index}"
+def _seen(item: Observed, arrays: Mapping[str, Array]) -> Array | None:
+    """What one sample tells of a tensor; None when that is not finite or too large."""
+    ends = [arrays[name] for name in item.extremes or (item.values,)]
+    low = np.float32(0) if item.rectified else ends[0].min()  # NaN wins: it must show
+    high = ends[-1].max()
+    if not (low >= -LIMIT and high <= LIMIT):
+        return None
+    extremes = np.array([low, high], np.float32)
+    if not item.values:
+        return extremes
+    values: Array = part(arrays[item.values])
+    return values if values.size == arrays[item.values].size and not item.extremes else np.append(values, extremes)
 
 
-def _with_reductions(proto: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
-    """`proto` with a scalar minimum and maximum of each tensor as its only outputs."""
-    import onnx
-    from onnx import TensorProto, helper
+def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:
+    """The range of every tensor with usable statistics, and of those that have another's values.
 
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
-    graph = result.graph
-    del graph.output[:]
-    for index, tensor in enumerate(tensors):
-        for kind in ("Min", "Max"):
-            name = _reduced(kind, index)
-            graph.node.append(helper.make_node(f"Reduce{kind}", [tensor], [name], keepdims=0, name=name))
-            graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
-    assert opset(result) >= 13  # `lower` sees to it; ReduceMin without axes is the same in all of these
-    return result
+    Outputs of the model keep their whole range: what a clipped head cuts off first is the answer itself, the
+    largest logit or the far end of a regression.
+    """
+    from edgec.quant.ranges import choose_range
+
+    whole = set(output_names(model).values())
+    found: dict[str, Range] = {}
+    for tensor, statistics in model.statistics.items():
+        if statistics is not None:
+            low, high = choose_range(statistics, "minmax" if tensor in whole else method)
+            found[tensor] = (np.float32(low), np.float32(high))
+    same = aliases(model.proto)
+    return found | {tensor: found[source] for tensor, source in same.items() if source in found}
 
 
-def unusable(ranges: Mapping[str, Range]) -> frozenset[str]:
+def unusable(model: OnnxModel) -> frozenset[str]:
     """Tensors whose range no 8-bit scale can hold: not finite, or so wide that the step overflows all else."""
-    limit = np.float32(1e30)
-    return frozenset(
-        name
-        for name, (low, high) in ranges.items()
-        if not (np.isfinite(low) and np.isfinite(high)) or max(-low, high) > limit
-    )
+    bad = {tensor for tensor, statistics in model.statistics.items() if statistics is None}
+    return frozenset(bad | {tensor for tensor, source in aliases(model.proto).items() if source in bad})

@@ -10,6 +10,8 @@ from edgec.target.spec import Device, QuantSpec
 WeightCodes = Literal["s8", "s7", "u8"]
 """Signed 8-bit, signed 7-bit (reduced range), or unsigned 8-bit with zero-point 128; all of them symmetric."""
 
+Granularity = Literal["per-channel", "per-tensor"]
+
 STATIC_COMPUTE = ("Conv", "Gemm", "MatMul")
 """Ops with weights (or products of activations) that static quantization makes integer."""
 STATIC_ELEMENTWISE = ("Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid")
@@ -29,6 +31,9 @@ STATIC_SHAPE = (
 )
 """Pools, embeddings and data movement, which work on 8-bit tensors as they are."""
 STATIC_OPS = (*STATIC_COMPUTE, *STATIC_ELEMENTWISE, *STATIC_SHAPE)
+
+VALUE_PRESERVING = frozenset({"Identity", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Ops whose output has their input's values: one range serves both."""
 
 DYNAMIC_OPS = ("Attention", "Gemm", "LSTM", "MatMul")
 """Convolution is missing on purpose: ConvInteger has no kernel for signed weights."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backends.onnxruntime.calibrate import Range, unusable
 from edgec.backends.onnxruntime.capability import STATIC_OPS
-from edgec.backends.onnxruntime.graph import constants, producers
+from edgec.backends.onnxruntime.graph import constants, consumers, producers
+from edgec.backends.onnxruntime.observe import excludes_zero
 
 if TYPE_CHECKING:
     import onnx
@@ -17,34 +17,67 @@ if TYPE_CHECKING:
 SOFTMAX_REASON = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 RANGE_REASON = "kept in float: its values are not finite or beyond 1e30 on the calibration samples"
 CLIP_REASON = "kept in float: its bounds exclude zero, so saturation cannot do the clamping"
+RECIPE_REASON = "kept in float by the recipe (sensitive)"
+FOLLOWS_REASON = "computed in float, like the layers beside it that the recipe keeps so"
 
 
-def nodes_to_exclude(proto: onnx.ModelProto, ranges: Mapping[str, Range]) -> dict[str, str]:
-    """Node name -> why it stays in float, for nodes of ops that would otherwise be quantized."""
-    found: dict[str, str] = {}
+def nodes_to_exclude(
+    proto: onnx.ModelProto,
+    unusable: Collection[str],
+    layers: Collection[str] = (),
+    kept: Collection[str] = (),
+) -> dict[str, str]:
+    """Node name -> why it stays in float, for nodes of ops that would otherwise be quantized.
+
+    Args:
+        proto: the float graph.
+        unusable: tensors that no 8-bit scale can hold.
+        layers: nodes of all layers.
+        kept: those of the layers that the recipe keeps in float.
+    """
+    found = dict.fromkeys(kept, RECIPE_REASON)
     known = constants(proto)
-    bad = unusable(ranges) | {
+    bad = {*unusable} | {
         name
         for name, value in known.items()
         if value.dtype.kind == "f" and value.size and not (np.abs(value) <= 1e30).all()
     }
-    candidates = [node for node in proto.graph.node if node.op_type in STATIC_OPS]
-    for node in candidates:
+    for node in proto.graph.node:
+        if node.op_type not in STATIC_OPS:
+            continue
         if bad & {*node.input, *node.output}:
-            found[node.name] = RANGE_REASON
-        elif node.op_type == "Clip" and _excludes_zero(node, known):
-            found[node.name] = CLIP_REASON
+            found.setdefault(node.name, RANGE_REASON)
+        elif node.op_type == "Clip" and excludes_zero(node, known):
+            found.setdefault(node.name, CLIP_REASON)
     for name in _softmax_arguments(proto):
         found.setdefault(name, SOFTMAX_REASON)
+    if kept:
+        for name in _followers(proto, layers, kept):
+            found.setdefault(name, FOLLOWS_REASON)
     return found
 
 
-def _excludes_zero(node: onnx.NodeProto, known: Mapping[str, np.ndarray]) -> bool:  # type: ignore[type-arg]
-    """Whether 0 lies outside the clamp, or its bounds are computed. Quantized ranges always hold 0."""
-    low, high = [*node.input, "", ""][1:3]
-    if any(bound and bound not in known for bound in (low, high)):
-        return True
-    return bool((low and known[low] > 0) or (high and known[high] < 0))
+def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[str]) -> list[str]:
+    """Weightless nodes that read a float layer, or stand between nodes of which none is integer.
+
+    Left to the quantizer they would round tensors that the recipe wants unrounded: a pool or a sum would get QDQ
+    pairs of its own.
+    """
+    quantizable = [node for node in proto.graph.node if node.op_type in STATIC_OPS]
+    weightless = [node for node in quantizable if node.name not in layers]
+    made_by, readers = producers(proto), consumers(proto)
+    integer = {node.name for node in quantizable} - {*kept}
+    floats = {*kept}
+    for node in weightless:
+        if any(tensor in made_by and made_by[tensor].name in floats for tensor in node.input):
+            floats.add(node.name)
+    integer -= floats
+    for node in reversed(weightless):
+        before = [made_by[tensor].name for tensor in node.input if tensor in made_by]
+        after = [reader.name for tensor in node.output for reader in readers.get(tensor, ())]
+        if not integer & {*before, *after}:
+            integer.discard(node.name)
+    return [node.name for node in weightless if node.name not in integer]
 
 
 def _softmax_arguments(proto: onnx.ModelProto) -> list[str]:

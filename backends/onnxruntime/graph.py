@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from edgec.model.spec import Array, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
+
+    from edgec.quant.statistics import TensorStatistics
 
 MAX_BYTES = 1_900_000_000
 """Protobuf ends at 2 GB; a larger ONNX model needs side files, which an artifact does not have."""
@@ -30,12 +32,17 @@ class OnnxModel:
         proto: the graph; every node has a unique name, weights are inside.
         inputs: the float model's inputs, in call order; the graph may lack those that it does not use.
         outputs: the float model's outputs, in order.
+        statistics: what calibration saw of each tensor that may be quantized; None for a tensor that no 8-bit scale
+            can hold. Empty before `CollectRanges`.
+        kept_float: node name -> why quantization left it in float, though its op has an 8-bit kernel.
     """
 
     name: str
     proto: onnx.ModelProto
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    statistics: Mapping[str, TensorStatistics | None] = field(default_factory=dict)
+    kept_float: Mapping[str, str] = field(default_factory=dict)
 
 
 def input_names(model: OnnxModel) -> dict[str, str]:
@@ -115,8 +122,18 @@ def canonical_bytes(model: OnnxModel, *, shapes: bool) -> bytes:
 
 
 def fingerprint(model: OnnxModel) -> str:
-    """SHA-256 (hex) over structure and constants."""
-    return hashlib.sha256(canonical_bytes(model, shapes=True)).hexdigest()
+    """SHA-256 (hex) over structure, constants, statistics and what quantization left in float."""
+    digest = hashlib.sha256(canonical_bytes(model, shapes=True))
+    for tensor, seen in sorted(model.statistics.items()):
+        digest.update(tensor.encode())
+        if seen is not None:
+            arrays = [seen.lows, seen.highs, seen.average_lows, seen.average_highs]
+            if seen.histograms is not None:
+                arrays += [seen.histograms.counts, seen.histograms.zeros, seen.histograms.exponents]
+            for array in arrays:
+                digest.update(array.tobytes())
+    digest.update(repr(sorted(model.kept_float.items())).encode())
+    return digest.hexdigest()
 
 
 def _sort(items: Any) -> None:

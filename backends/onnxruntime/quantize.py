@@ -1,32 +1,40 @@
-"""Static and dynamic int8 by ONNX Runtime's quantizer, with its silent failures made loud."""
+"""Static int8: QDQ pairs by ONNX Runtime's quantizer, with edgec's ranges and its silent failures made loud."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from edgec.backends.onnxruntime.calibrate import observe_ranges, unusable
-from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, WeightCodes
-from edgec.backends.onnxruntime.exclude import nodes_to_exclude
-from edgec.backends.onnxruntime.graph import OnnxModel, check_names, copy, name_nodes, producers
+import numpy as np
+
+from edgec.backends.onnxruntime.calibrate import Range, ranges, unusable
+from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, STATIC_OPS, Granularity, WeightCodes
+from edgec.backends.onnxruntime.exclude import RECIPE_REASON, nodes_to_exclude
+from edgec.backends.onnxruntime.graph import OnnxModel, check_names, constants, copy, name_nodes, producers
+from edgec.backends.onnxruntime.layers import channel_axis, find_layers, select
 from edgec.backends.onnxruntime.lower import quiet_logging
-from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
-from edgec.errors import DatasetError, PassError, UnsupportedError
+from edgec.backends.onnxruntime.observe import observed_tensors
+from edgec.backends.onnxruntime.untie import untie_weights
+from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
     import onnx
 
-Granularity = Literal["per-channel", "per-tensor"]
+LEFT_REASON = "left in float by ONNX Runtime's quantizer"
 
 
 @dataclass(frozen=True)
 class QuantizeStatic:
-    """QDQ quantization: affine u8 activations from min-max calibration, symmetric weights, int32 biases.
+    """QDQ quantization: affine u8 activations, symmetric weights, int32 biases.
 
     ReLU and ReLU6 go: the output range of the op before them starts at 0 (and ends at 6), so saturation clamps.
     """
 
+    calibration: RangeMethod = "minmax"
+    float_layers: tuple[str, ...] = ()
     weights: Granularity = "per-channel"
     codes: WeightCodes = "s8"
 
@@ -38,19 +46,60 @@ class QuantizeStatic:
         return None
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
+        where = f"pass {self.name}"
+        if unseen := sorted(set(observed_tensors(model.proto)) - {*model.statistics}):
+            hint = "collect-ranges comes before this pass, and needs calibration samples"
+            raise PassError(f"no statistics of {', '.join(unseen)}", where=where, hint=hint)
+        layers = find_layers(model.proto)
+        kept = {layer.node: layer for layer in select(layers, self.float_layers, where)}
+        bad = unusable(model)
+        excluded = nodes_to_exclude(model.proto, bad, [layer.node for layer in layers], kept)
+        check_names(model.proto, excluded, where)
+        usable = {tensor: span for tensor, span in ranges(model, self.calibration).items() if tensor not in bad}
+        proto = self._quantized(model, usable, excluded)
+        count, total = _static_count(proto)
+        if not count:
+            kinds = ", ".join(sorted({node.op_type for node in model.proto.graph.node}))
+            raise UnsupportedError(
+                "nothing of the model can be quantized to static int8",
+                where=where,
+                hint=f"it takes {', '.join(STATIC_COMPUTE)} with constant weights; the model has {kinds}"
+                + (f"; the recipe keeps {len(kept)} of {len(layers)} layers in float" if kept else ""),
+            )
+        excluded |= dict.fromkeys(sorted(float_layer_nodes(proto) - {*excluded}), LEFT_REASON)
+        return PassResult(
+            replace(model, proto=proto, statistics={}, kept_float=excluded),
+            f"{count} of {total} {'/'.join(STATIC_COMPUTE)} to int8, {self.weights} {self.codes} weights, "
+            f"{self.calibration} ranges",
+            [
+                Coverage(subject=kept[name].name if name in kept else name, state="float32", reason=reason)
+                for name, reason in excluded.items()
+            ],
+        )
+
+    def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
+        if not _static_count(model.proto)[0]:
+            return "no op reads quantized tensors"
+        floats = float_layer_nodes(model.proto)
+        told = {name for name, reason in model.kept_float.items() if reason == RECIPE_REASON}
+        if len(told) != len(self.float_layers):
+            return f"{len(told)} layers are said to be kept in float, the recipe names {len(self.float_layers)}"
+        if wrong := sorted(told - floats):
+            return f"{', '.join(wrong)} should be float and read quantized weights"
+        if wrong := sorted(floats - {*model.kept_float}):
+            return f"{', '.join(wrong)} stayed in float, and nothing says why"
+        return None
+
+    def _quantized(self, model: OnnxModel, usable: dict[str, Range], excluded: Iterable[str]) -> onnx.ModelProto:
         from onnxruntime.quantization import CalibrationMethod, QuantType
         from onnxruntime.quantization.calibrate import TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-        if ctx.calibration is None:
-            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
-        ranges = observe_ranges(model, ctx.calibration, threads=ctx.threads, work=ctx.work)
-        excluded = nodes_to_exclude(model.proto, ranges)
-        check_names(model.proto, excluded, f"pass {self.name}")
-        bad = unusable(ranges)
-        usable = {tensor: span for tensor, span in ranges.items() if tensor not in bad}
         untied = copy(model)
         untie_weights(untied)
+        extra: dict[str, Any] = {"ActivationSymmetric": False, "WeightSymmetric": True}
+        if self.codes == "u8":
+            extra["TensorQuantOverrides"] = _unsigned(untied, self.weights)
         with quiet_logging():
             quantizer = QDQQuantizer(
                 untied,
@@ -62,89 +111,41 @@ class QuantizeStatic:
                 nodes_to_quantize=[],
                 nodes_to_exclude=sorted(excluded),
                 op_types_to_quantize=list(STATIC_OPS),
-                extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+                extra_options=extra,
             )
             try:
                 quantizer.quantize_model()
-            except (ValueError, RuntimeError) as exc:
+            except (ValueError, RuntimeError, KeyError) as exc:
                 raise PassError(f"ONNX Runtime's quantizer fails: {exc}", where=f"pass {self.name}") from exc
-        proto = quantizer.model.model
+        proto: onnx.ModelProto = quantizer.model.model
         name_nodes(proto)
-        count, total = _static_count(proto)
-        if not count:
-            kinds = ", ".join(sorted({node.op_type for node in model.proto.graph.node}))
-            raise UnsupportedError(
-                "nothing of the model can be quantized to static int8",
-                where=f"pass {self.name}",
-                hint=f"it takes {', '.join(STATIC_COMPUTE)} with constant weights; the model has {kinds}",
-            )
-        return PassResult(
-            OnnxModel(model.name, proto, model.inputs, model.outputs),
-            f"{count} of {total} {'/'.join(STATIC_COMPUTE)} to int8, {self.weights} {self.codes} weights, "
-            f"{len(ctx.calibration)} samples",
-            [Coverage(subject=name, state="float32", reason=reason) for name, reason in excluded.items()],
-        )
-
-    def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None if _static_count(model.proto)[0] else "no op reads quantized tensors"
+        return proto
 
 
-@dataclass(frozen=True)
-class QuantizeDynamic:
-    """Signed weights for matrix products and LSTM; activations are quantized as the model runs."""
+def _unsigned(proto: onnx.ModelProto, granularity: Granularity) -> dict[str, list[dict[str, Any]]]:
+    """Scales of unsigned weights, stated: left alone, the quantizer spreads them over 255 steps and not over 254,
+    and no code stands for the largest weight."""
+    from onnxruntime.quantization import QuantType
 
-    weights: Granularity = "per-channel"
-    codes: Literal["s8", "s7"] = "s8"
+    nodes, known = {node.name: node for node in proto.graph.node}, constants(proto)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for layer in find_layers(proto):
+        weight = known[layer.weight]
+        axis = channel_axis(nodes[layer.node])
+        if layer.op == "embedding" or (weight.ndim != 2 and nodes[layer.node].op_type != "Conv"):
+            continue
+        others = tuple(k for k in range(weight.ndim) if k != axis)
+        per_channel = granularity == "per-channel"
+        largest = np.abs(weight).max(axis=others) if per_channel else np.abs(weight).max()[None]
+        scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+        one = {"quant_type": QuantType.QUInt8, "zero_point": np.array(128, np.uint8)}
+        found[layer.weight] = [one | {"scale": scale} | ({"axis": axis} if per_channel else {}) for scale in scales]
+    return found
 
-    @property
-    def name(self) -> str:
-        return "quantize-dynamic"
 
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
-
-    def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
-        import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        source, result = ctx.work / "dynamic-source.onnx", ctx.work / "dynamic.onnx"
-        untied = copy(model)
-        untie_weights(untied)
-        transpose_gemm_weights(untied)
-        separate_lstm_weights(untied)
-        onnx.save(untied, str(source))
-        with quiet_logging():
-            try:
-                quantize_dynamic(
-                    str(source),
-                    str(result),
-                    op_types_to_quantize=list(DYNAMIC_OPS),
-                    per_channel=self.weights == "per-channel",
-                    reduce_range=self.codes == "s7",
-                    weight_type=QuantType.QInt8,
-                )
-            except (ValueError, RuntimeError) as exc:
-                raise PassError(f"ONNX Runtime's quantizer fails: {exc}", where=f"pass {self.name}") from exc
-        proto = onnx.load(str(result))
-        name_nodes(proto)
-        count = _dynamic_count(proto)
-        if not count:
-            raise UnsupportedError(
-                "nothing of the model can be quantized to dynamic int8",
-                where=f"pass {self.name}",
-                hint="it takes linear layers, matrix products with constant weights, and LSTM; "
-                "a purely convolutional model needs precision int8",
-            )
-        total = sum(
-            node.op_type in (*DYNAMIC_OPS, "Conv", "ConvTranspose", "GRU", "RNN") for node in model.proto.graph.node
-        )
-        return PassResult(
-            OnnxModel(model.name, proto, model.inputs, model.outputs),
-            f"{count} of {total} weighted ops to dynamic int8, {self.weights} {self.codes} weights",
-        )
-
-    def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None if _dynamic_count(model.proto) else "no integer op is in the graph"
+def float_layer_nodes(proto: onnx.ModelProto) -> set[str]:
+    """Nodes of a QDQ graph that read a float weight, though their op has an 8-bit kernel."""
+    return {layer.node for layer in find_layers(proto)}
 
 
 def _static_count(proto: onnx.ModelProto) -> tuple[int, int]:
@@ -157,7 +158,3 @@ def _static_count(proto: onnx.ModelProto) -> tuple[int, int]:
         if all(tensor in made_by and made_by[tensor].op_type == "DequantizeLinear" for tensor in node.input[:2])
     ]
     return len(quantized), len(products)
-
-
-def _dynamic_count(proto: onnx.ModelProto) -> int:
-    return sum(node.op_type in INTEGER_PRODUCTS for node in proto.graph.node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.backends.onnxruntime.calibrate import observe_ranges, unusable
+from edgec.backends.onnxruntime.calibrate import observe, ranges, unusable
 from edgec.backends.onnxruntime.exclude import CLIP_REASON, RANGE_REASON, SOFTMAX_REASON, nodes_to_exclude
 from edgec.backends.onnxruntime.fuse_padding import FuseAsymmetricPadding
 from edgec.backends.onnxruntime.globalize_pool import GlobalizeAveragePool
@@ -145,16 +146,24 @@ def test_each_lstm_gets_its_own_weights() -> None:
     np.testing.assert_array_equal(run(model, x), expected)
 
 
-def test_ranges_cover_all_samples_and_show_nan(tmp_path: Path) -> None:
-    model = graph([helper.make_node("Sqrt", ["x"], ["y"])], {}, (1, 2), (1, 2))
+@pytest.mark.parametrize("histogram", [False, True])
+def test_ranges_cover_all_samples_and_show_nan(histogram: bool, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Sqrt", ["x"], ["root"]), helper.make_node("Add", ["root", "root"], ["y"])]
+    model = graph(nodes, {}, (1, 2), (1, 2))
+
+    def observed(samples: list[dict[str, Array]]) -> OnnxModel:
+        return replace(model, statistics=observe(model, samples, histogram=histogram, threads=1, work=tmp_path))
+
     samples = [{"x": np.array([[1, 4]], np.float32)}, {"x": np.array([[9, 0]], np.float32)}]
-    ranges = observe_ranges(model, samples, threads=1, work=tmp_path)
-    assert ranges == {"x": (0.0, 9.0), "y": (0.0, 3.0)}
-    assert unusable(ranges) == frozenset()
+    calibrated = observed(samples)
+    assert ranges(calibrated, "minmax") == {"root": (0.0, 3.0), "y": (0.0, 6.0)}  # nothing quantizes x
+    assert unusable(calibrated) == frozenset()
+    assert fingerprint(calibrated) != fingerprint(model)
+    assert fingerprint(calibrated) == fingerprint(observed(samples))
     samples.append({"x": np.array([[-1, 1]], np.float32)})
-    assert unusable(observe_ranges(model, samples, threads=1, work=tmp_path)) == {"y"}
+    assert unusable(observed(samples)) == {"root", "y"}
     with pytest.raises(DatasetError, match="empty"):
-        observe_ranges(model, [], threads=1, work=tmp_path)
+        observed([])
 
 
 def test_masks_and_unclamping_clips_stay_float() -> None:
@@ -172,7 +181,7 @@ def test_masks_and_unclamping_clips_stay_float() -> None:
         helper.make_node("Clip", ["c", "low", "high"], ["d"], name="clip"),
         helper.make_node("Add", ["d", "huge"], ["y"], name="infinite"),
     ]
-    found = nodes_to_exclude(graph(nodes, constants, (1, 4), (1, 4)).proto, {})
+    found = nodes_to_exclude(graph(nodes, constants, (1, 4), (1, 4)).proto, ())
     assert found == {"masked": SOFTMAX_REASON, "clip": CLIP_REASON, "infinite": RANGE_REASON}
 
 

@@ -16,7 +16,7 @@ from edgec.backend.protocol import Artifact
 from edgec.backends.onnxruntime.backend import BACKEND
 from edgec.backends.onnxruntime.graph import OnnxModel
 from edgec.dataset.spool import Spool, SpoolInfo
-from edgec.errors import DatasetError, InputSpecError, UnsupportedError
+from edgec.errors import DatasetError, InputSpecError, PassError, UnsupportedError
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import PassContext
 from edgec.quant.recipe import Recipe
@@ -279,8 +279,11 @@ def test_static_without_calibration_is_refused(tmp_path: Path) -> None:
     aim = target("int8")
     context = PassContext(target=aim, work=tmp_path, emit=aim.emit[0])
     lowered = BACKEND.lower(built.model, context)
+    collect, quantize = BACKEND.passes(aim, aim.emit[0], Recipe())[-2:]
     with pytest.raises(DatasetError, match="calibration"):
-        BACKEND.passes(aim, aim.emit[0], Recipe())[-1].run(lowered, context)
+        collect.run(lowered, context)
+    with pytest.raises(PassError, match="no statistics"):
+        quantize.run(lowered, context)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-dynamic"])

@@ -1,0 +1,78 @@
+"""Dynamic int8 by ONNX Runtime's quantizer, with its silent failures made loud."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS, Granularity
+from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes
+from edgec.backends.onnxruntime.lower import quiet_logging
+from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
+from edgec.errors import PassError, UnsupportedError
+from edgec.passes.contract import PassContext, PassResult
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class QuantizeDynamic:
+    """Signed weights for matrix products and LSTM; activations are quantized as the model runs."""
+
+    weights: Granularity = "per-channel"
+    codes: Literal["s8", "s7"] = "s8"
+
+    @property
+    def name(self) -> str:
+        return "quantize-dynamic"
+
+    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        source, result = ctx.work / "dynamic-source.onnx", ctx.work / "dynamic.onnx"
+        untied = copy(model)
+        untie_weights(untied)
+        transpose_gemm_weights(untied)
+        separate_lstm_weights(untied)
+        onnx.save(untied, str(source))
+        with quiet_logging():
+            try:
+                quantize_dynamic(
+                    str(source),
+                    str(result),
+                    op_types_to_quantize=list(DYNAMIC_OPS),
+                    per_channel=self.weights == "per-channel",
+                    reduce_range=self.codes == "s7",
+                    weight_type=QuantType.QInt8,
+                )
+            except (ValueError, RuntimeError) as exc:
+                raise PassError(f"ONNX Runtime's quantizer fails: {exc}", where=f"pass {self.name}") from exc
+        proto = onnx.load(str(result))
+        name_nodes(proto)
+        count = _dynamic_count(proto)
+        if not count:
+            raise UnsupportedError(
+                "nothing of the model can be quantized to dynamic int8",
+                where=f"pass {self.name}",
+                hint="it takes linear layers, matrix products with constant weights, and LSTM; "
+                "a purely convolutional model needs precision int8",
+            )
+        total = sum(
+            node.op_type in (*DYNAMIC_OPS, "Conv", "ConvTranspose", "GRU", "RNN") for node in model.proto.graph.node
+        )
+        return PassResult(
+            replace(model, proto=proto),
+            f"{count} of {total} weighted ops to dynamic int8, {self.weights} {self.codes} weights",
+        )
+
+    def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
+        return None if _dynamic_count(model.proto) else "no integer op is in the graph"
+
+
+def _dynamic_count(proto: onnx.ModelProto) -> int:
+    return sum(node.op_type in INTEGER_PRODUCTS for node in proto.graph.node)
