@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import traceback
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.artifacts import BuiltArtifact, Job, Progress, outputs_folder
 from edgec.backend.protocol import Artifact
 from edgec.backend.registry import package_version
 from edgec.bench.write import FORMATS, HarnessArtifact, write_harness
@@ -35,7 +37,7 @@ from edgec.bundle.write import (
 )
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
-from edgec.execute import BuildResult, BuiltArtifact, Job, Progress, outputs_folder, run_plan, workspace
+from edgec.execute import BuildResult, run_plan, workspace
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, make_plan, record
 from edgec.project.flags import flags
@@ -45,8 +47,11 @@ from edgec.report.html import render_report
 from edgec.target.load import load_target
 from edgec.target.select import select_one
 from edgec.target.spec import Target
+from edgec.verify.gates import gate_line
 from edgec.verify.records import GateResult, Measurement
 
+JOB_MB = 2500
+"""Memory that making one artifact may take: TensorFlow's converter with a model of some megabytes."""
 HARNESS_SAMPLES = 8
 """Evaluation samples that a bundle carries, for its harness to replay."""
 
@@ -74,6 +79,7 @@ def build(
     project: str | Path = ".",
     settings: Mapping[str, Any] | None = None,
     threads: int = 1,
+    jobs: int | None = None,
     keep_going: bool = False,
     progress: Progress = lambda step: None,
 ) -> Bundle:
@@ -87,6 +93,7 @@ def build(
         project: folder of edgec.toml; it need not have one when `model` is given.
         settings: any other key of edgec.toml by its dotted name: ``{"gates.max_drop": 0.5}``.
         threads: CPU threads of each toolchain process.
+        jobs: artifacts that are made at once; None: as many as the machine has room for (`default_jobs`).
         keep_going: build the other artifacts when one cannot be compiled.
         progress: told each step.
 
@@ -111,7 +118,7 @@ def build(
     root = Path(project)
     loaded = load_project(root, values)
     name = select_one(target, root)
-    return build_target(name, loaded, root, threads=threads, keep_going=keep_going, progress=progress)
+    return build_target(name, loaded, root, threads=threads, jobs=jobs, keep_going=keep_going, progress=progress)
 
 
 def build_target(
@@ -120,6 +127,7 @@ def build_target(
     root: Path,
     *,
     threads: int,
+    jobs: int | None = None,
     keep_going: bool,
     progress: Progress,
     listener: Listener = lambda plan, result: None,
@@ -131,6 +139,7 @@ def build_target(
         project: what to build, with paths relative to `root`.
         root: the project's folder.
         threads: CPU threads of each toolchain process.
+        jobs: artifacts that are made at once; None: as many as the machine has room for (`default_jobs`).
         keep_going: build the other artifacts when one cannot be compiled.
         progress: told each step.
         listener: told the measurements, also when gates then fail.
@@ -143,8 +152,9 @@ def build_target(
     destination = out / name
     refuse_foreign(destination)
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
+        job = Job(plan, root, scratch, log, threads, jobs or default_jobs(threads), progress)
         try:
-            result = run_plan(Job(plan, root, scratch, log, threads, progress), keep_going=keep_going)
+            result = run_plan(job, keep_going=keep_going)
         except EdgecError as error:
             error.log = error.log or (str(log) if log.stat().st_size else "")
             raise
@@ -160,19 +170,19 @@ def build_target(
             discard(destination)
             raise _gate_error(failed, plan)
         progress("write the bundle")
-        manifest = _write(plan, result, scratch, destination)
+        manifest = _write(plan, result, destination)
     measurements = tuple(item for one in result.built for item in one.measurements)
     return Bundle(destination, manifest, measurements, tuple(item.error for item in result.failures))
 
 
+def default_jobs(threads: int) -> int:
+    """Artifacts to make at once: by CPUs, and by memory at `JOB_MB` each."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)) // threads, pages // (JOB_MB << 20)))
+
+
 def _gate_error(failed: list[GateResult], plan: Plan) -> GateError:
-    lines = []
-    for gate in failed:
-        value = "not measured" if gate.value is None else f"{gate.value:.4g}"
-        margin = "" if gate.margin is None else f", missed by {-gate.margin:.4g}"
-        default = " (default)" if gate.default else ""
-        reason = f" ({gate.reason})" if gate.reason else ""
-        lines.append(f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}{default}: {value}{margin}{reason}")
+    lines = [f"{gate.artifact} in {gate.runtime}: {gate_line(gate)}" for gate in failed]
     return GateError(
         f"{len(failed)} gate{'s' if len(failed) > 1 else ''} not met, so no bundle was written\n  "
         + "\n  ".join(lines),
@@ -194,7 +204,7 @@ def _advice(target: Target, gates: set[str]) -> str:
     return "what may help: " + ", ".join(ways)
 
 
-def _write(plan: Plan, result: BuildResult, scratch: Path, destination: Path) -> Manifest:
+def _write(plan: Plan, result: BuildResult, destination: Path) -> Manifest:
     measurements = tuple(item for one in result.built for item in one.measurements)
     times = tuple(
         PassTime(artifact=one.artifact.file, name=step.name, seconds=step.seconds)
@@ -203,8 +213,8 @@ def _write(plan: Plan, result: BuildResult, scratch: Path, destination: Path) ->
     )
     with stage(destination.parent) as folder:
         for one in result.built:
-            (scratch / "artifacts" / one.artifact.file).rename(folder / one.artifact.file)
-        if harness := [item for one in result.built if (item := _harness(one, scratch)) is not None]:
+            one.file.rename(folder / one.artifact.file)
+        if harness := [item for one in result.built if (item := _harness(one)) is not None]:
             write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
         manifest = write_manifest(folder, _manifest(plan, result, folder))
         write_measurements(folder, Measurements(measurements=measurements, passes=times))
@@ -218,12 +228,12 @@ def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
+def _harness(one: BuiltArtifact) -> HarnessArtifact | None:
     """What the harness replays: the outputs of the first runtime that the target's device has; None when it cannot."""
     worked = tuple(item.runtime for item in one.measurements if item.judged and not item.failure)
     if not worked or one.artifact.format not in FORMATS:
         return None
-    folder = outputs_folder(scratch, one.artifact, worked[0])
+    folder = outputs_folder(one.attempt.folder, worked[0])
     expected = {
         binding.name: np.array(np.load(folder / f"{index}.npy", mmap_mode="r")[:HARNESS_SAMPLES])
         for index, binding in enumerate(one.artifact.outputs)
@@ -234,6 +244,7 @@ def _harness(one: BuiltArtifact, scratch: Path) -> HarnessArtifact | None:
 def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
     coverage = [item for one in result.built for item in one.artifact.coverage]
     coverage += [item for one in result.built for step in one.passes for item in step.coverage]
+    coverage += [item for one in result.built for item in one.coverage]
     coverage += [
         Coverage(
             subject=one.artifact.file, state="not in bench/", reason=f"the harness runs no {one.artifact.format} files"
@@ -265,7 +276,15 @@ def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
 def _artifact(one: BuiltArtifact, folder: Path) -> ArtifactRecord:
     file = digest_file(folder / one.artifact.file)
     passes = tuple(pass_facts(step) for step in one.passes)
-    return ArtifactRecord(artifact=one.artifact, sha256=file.sha256, size=file.size, passes=passes)
+    return ArtifactRecord(
+        artifact=one.artifact,
+        sha256=file.sha256,
+        size=file.size,
+        recipe=one.attempt.recipe,
+        rungs=one.rungs,
+        layers=one.layers,
+        passes=passes,
+    )
 
 
 def _toolchain(plan: Plan, artifacts: list[Artifact]) -> dict[str, str]:

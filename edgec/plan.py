@@ -10,13 +10,13 @@ from edgec.backend.protocol import AnyBackend, RuntimeSpec
 from edgec.backend.registry import get_backend
 from edgec.errors import ProjectError
 from edgec.frozen import Frozen
+from edgec.ladder.rungs import Rung, first_recipe, rungs
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, options_of
 from edgec.passes.portable import portable_passes
 from edgec.project.spec import Project
-from edgec.quant.recipe import Recipe
 from edgec.target.load import ResolvedTarget
-from edgec.target.spec import Emit, Target
+from edgec.target.spec import WEIGHT_ONLY, Emit, Target
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class PlannedEmit:
     """Place in the target's ``emit`` list; 0 is the primary artifact."""
     emit: Emit
     backend: AnyBackend
+    ladder: tuple[Rung, ...]
+    """What is tried for it, in order."""
     passes: tuple[Pass[Any], ...]
+    """Of the first recipe; later ones differ in their options."""
     file: str
     runtimes: tuple[RuntimeSpec, ...]
 
@@ -69,25 +72,40 @@ def make_plan(resolved: ResolvedTarget, project: Project) -> Plan:
             hint='[evaluation] data = "evaluation.npz", or --evaluate DATA (labels are optional)',
         )
     samples = None
-    if target.precision == "int8":
+    if target.precision == "int8" or (project.calibration is not None and target.precision in WEIGHT_ONLY):
         if project.calibration is None:
             raise ProjectError(
                 f"no calibration data is named, which {target.name} needs for static int8",
                 hint='[calibration] data = "calibration.npz", or --calibration DATA (a few hundred, not held-out ones)',
             )
         samples = project.calibration.samples or target.quantize.samples
-    emits = tuple(_plan_emit(target, index) for index in range(len(target.emit)))
+    ladder = _ladder(target, project)
+    emits = tuple(_plan_emit(target, index, ladder) for index in range(len(target.emit)))
     return Plan(target, project, samples, portable_passes(target), emits)
 
 
-def _plan_emit(target: Target, index: int) -> PlannedEmit:
+def _ladder(target: Target, project: Project) -> tuple[Rung, ...]:
+    ladder = rungs(target, project.build.effort, trainable=project.train is not None)
+    name = project.build.recipe
+    if name is None:
+        return ladder
+    if chosen := tuple(rung for rung in ladder if rung.name == name):
+        return chosen
+    raise ProjectError(
+        f'{target.name} has no rung "{name}" with effort {project.build.effort}',
+        where="[build] recipe",
+        hint=f"it has {', '.join(rung.name for rung in ladder)}",
+    )
+
+
+def _plan_emit(target: Target, index: int, ladder: tuple[Rung, ...]) -> PlannedEmit:
     emit = target.emit[index]
     backend = get_backend(emit.backend)
     runtimes = tuple(backend.runtimes(target, emit))
     if emit.runtimes is not None:
         runtimes = tuple(runtime for runtime in runtimes if runtime.name in emit.runtimes)
-    passes = tuple(backend.passes(target, emit, Recipe()))
-    return PlannedEmit(index, emit, backend, passes, backend.artifact_file(emit), runtimes)
+    passes = tuple(backend.passes(target, emit, first_recipe(target)))
+    return PlannedEmit(index, emit, backend, ladder, passes, backend.artifact_file(emit), runtimes)
 
 
 def record(plan: Plan) -> PlanRecord:
@@ -99,6 +117,7 @@ def record(plan: Plan) -> PlanRecord:
             {
                 "file": item.file,
                 "backend": item.backend.name,
+                "ladder": [rung.name for rung in item.ladder],
                 "passes": [_describe(step) for step in item.passes],
                 "runtimes": [runtime.name for runtime in item.runtimes],
             }

@@ -22,11 +22,15 @@ HARNESS = Path(__file__).parent / "harness"
 FORMATS: tuple[Format, ...] = ("tflite", "onnx", "torchscript")
 """Formats that bench.py has a runner for."""
 
-_RELATIVE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 5e-2, "int8-dynamic": 5e-2}
+_RELATIVE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 5e-2, "int8-dynamic": 5e-2,
+    "int8-weight-only": 1e-3, "int4-weight-only": 1e-3,
+}  # fmt: skip
 """Allowed difference as a share of the output's range: kernels of other CPUs add up in another order."""
 _STEPS = 3
 """Allowed difference of an int8-computed output, in its quantization steps."""
-_UNEQUAL: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.1, "int8": 0.25, "int8-dynamic": 0.25}
+_UNEQUAL: dict[Precision, float] = {"fp32": 0.0, "fp16": 0.1, "int8": 0.25, "int8-dynamic": 0.25,
+    "int8-weight-only": 0.0, "int4-weight-only": 0.0,
+}  # fmt: skip
 """Share of elements of an integer output (classes, indices) that may differ: a near tie may fall the other way."""
 
 

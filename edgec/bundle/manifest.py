@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backend.protocol import Artifact, LayerFidelity, OpRecord
 from edgec.dataset.spool import SpoolInfo
 from edgec.frozen import Frozen
 from edgec.machine import Machine
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage, PassRecord
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
-from edgec.verify.records import GateResult, Measurement, MetricResult, OutputFidelity
+from edgec.verify.records import GateResult, Measurement, MetricResult, OutputFidelity, RungRecord
 
 SCHEMA = 1
 """Version of the manifest's layout; a reader refuses a higher one."""
@@ -57,6 +58,12 @@ class ArtifactRecord(Frozen):
     artifact: Artifact
     sha256: str
     size: int
+    recipe: Recipe = Recipe()
+    """How it was quantized."""
+    rungs: tuple[RungRecord, ...] = ()
+    """Everything the accuracy ladder tried for it, in order."""
+    layers: tuple[LayerFidelity, ...] = ()
+    """Where its error enters: each layer's output against the float model's, on calibration samples."""
     passes: tuple[PassFacts, ...]
 
 

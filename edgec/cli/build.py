@@ -31,8 +31,11 @@ LOG_WIDTH = 160
     help="When an artifact or target fails, build the others; the exit code still tells.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1), help="Artifacts to make at once (default: what CPUs and memory allow)."
+)
 @click.option("--depfile", type=click.Path(path_type=Path, dir_okay=False), help="Write a Make dependency file.")
-def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **given: Any) -> None:
+def command(root: Path, keep_going: bool, threads: int, jobs: int | None, depfile: Path | None, **given: Any) -> None:
     """Compile MODEL (a file, or file.py:function) to verified bundles under dist/.
 
     Without MODEL, the edgec.toml of this folder says what to build.
@@ -51,7 +54,7 @@ def command(root: Path, keep_going: bool, threads: int, depfile: Path | None, **
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         for name in names:
             try:
-                errors += _build(name, project, root, console, threads=threads, keep_going=keep_going)
+                errors += _build(name, project, root, console, threads=threads, jobs=jobs, keep_going=keep_going)
                 finished.append(name)
             except EdgecError as error:
                 errors.append(error)
@@ -81,7 +84,7 @@ def _rule(name: str, project: Project, root: Path) -> tuple[Path, tuple[Path, ..
 
 
 def _build(
-    name: str, project: Project, root: Path, console: Console, *, threads: int, keep_going: bool
+    name: str, project: Project, root: Path, console: Console, *, threads: int, jobs: int | None, keep_going: bool
 ) -> Sequence[EdgecError]:
     from edgec.assemble import build_target
     from edgec.cli.tables import gate_table, measurement_table
@@ -110,7 +113,7 @@ def _build(
                 console.print(f"{name}: {step}", highlight=False, soft_wrap=True)
 
         bundle = build_target(
-            name, project, root, threads=threads, keep_going=keep_going, progress=progress, listener=show
+            name, project, root, threads=threads, jobs=jobs, keep_going=keep_going, progress=progress, listener=show
         )
     for data in (bundle.manifest.calibration, bundle.manifest.evaluation):
         if data is None:

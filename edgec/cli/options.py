@@ -38,6 +38,8 @@ def _option(flag: Flag) -> Callable[[Command], Command]:
         return click.argument(name, metavar="[MODEL]", required=False)
     short = ("-t",) if flag.flag == "--target" else ()
     text = flag.help[0].upper() + flag.help[1:] + "."
+    if flag.kind == "switch":
+        return click.option(flag.flag, name, is_flag=True, default=None, help=text)
     return click.option(
         flag.flag, *short, name, type=_TYPES.get(flag.kind), multiple=flag.repeated, metavar=flag.form, help=text
     )

@@ -14,12 +14,23 @@ from pydantic import BaseModel
 from edgec.errors import UsageError
 from edgec.project.spec import InputSpec, Project
 
-Kind = Literal["text", "integer", "number", "numbers", "texts", "arguments", "inputs"]
+Kind = Literal["text", "integer", "number", "switch", "numbers", "texts", "arguments", "inputs"]
 
 PATH_KEYS = frozenset(
-    {("model", "path"), ("model", "weights"), ("calibration", "data"), ("evaluation", "data"), ("evaluation", "metric")}
+    {
+        ("model", "path"),
+        ("model", "weights"),
+        ("calibration", "data"),
+        ("evaluation", "data"),
+        ("evaluation", "metric"),
+        ("train", "data"),
+        ("train", "loss"),
+        ("train", "function"),
+    }
 )
 """Keys whose values are paths (or ``file.py:function``): relative to edgec.toml there, to the cwd as flags."""
+NAME_OR_PATH_KEYS = frozenset({("evaluation", "metric"), ("train", "loss")})
+"""Of these, the ones that may also be the name of something built in."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def _kind(annotation: Any) -> Kind:
         return "arguments"
     if typing.get_origin(annotation) is tuple:
         return {float: "numbers", InputSpec: "inputs"}.get(arguments[0], "texts")  # type: ignore[return-value]
-    return {int: "integer", float: "number"}.get(annotation, "text")  # type: ignore[return-value]
+    return {bool: "switch", int: "integer", float: "number"}.get(annotation, "text")  # type: ignore[return-value]
 
 
 def _records(annotation: Any) -> type[BaseModel] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgec.errors import ProjectError
-from edgec.project.flags import PATH_KEYS
+from edgec.project.flags import NAME_OR_PATH_KEYS, PATH_KEYS
 from edgec.project.spec import Project
 from edgec.toml_source import TomlSource, read_toml, validate
 
@@ -45,7 +45,7 @@ def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path
         values["model"] = {}
     for (table, key), value in given.items():
         if (table, key) in PATH_KEYS:
-            value = _relative(str(value), cwd or Path.cwd(), root, keep=(table, key) == ("evaluation", "metric"))
+            value = _relative(str(value), cwd or Path.cwd(), root, keep=(table, key) in NAME_OR_PATH_KEYS)
         values[table] = {**values.get(table, {}), key: value}
     return validate(Project, TomlSource(Path("command line"), values, {}), values, ProjectError)
 
@@ -53,7 +53,7 @@ def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path
 def _relative(value: str, cwd: Path, root: Path, *, keep: bool) -> str:
     file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
     if keep and not colon:
-        return value  # a metric by name
+        return value  # a metric or loss by name
     return os.path.relpath(cwd / file, root) + colon + function
 
 

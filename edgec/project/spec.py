@@ -8,6 +8,7 @@ from pydantic import Field
 
 from edgec.frozen import Frozen
 from edgec.model.spec import DType, TensorSpec
+from edgec.quant.recipe import Effort, RungName
 
 
 def _key(flag: str, help_: str, default: Any = None, **constraints: Any) -> Any:
@@ -98,6 +99,31 @@ class EvaluationSpec(DataSpec):
     metric: str = _key("--metric", "auto, top1, agreement, sqnr, or a Python entry file.py:function", "auto")
 
 
+class TrainSpec(DataSpec):
+    """``[train]``: quantization-aware training, the last rung before a target's fallback precision."""
+
+    data: str = Field(description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--train"})
+    inputs: dict[str, str] = Field(
+        default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--train-array"}
+    )
+    labels: str | None = _key("--train-labels", "labels to train with: array in the npz, or .npy beside the data")
+    samples: int | None = _key("--train-samples", "train on at most this many, balanced by class (default: all)", ge=1)
+    loss: str = _key(
+        "--loss",
+        "auto (cross-entropy with class labels, and distillation from the float model), cross-entropy, distill, or a "
+        "Python entry file.py:function of (outputs, labels)",
+        "auto",
+    )
+    epochs: int | None = _key("--epochs", "passes over the training data (default: 4, or more for small data)", ge=1)
+    learning_rate: float | None = _key(
+        "--learning-rate", "of Adam at the start; falls to 0 along a cosine (default: by the weights' bits)", gt=0
+    )
+    batch_size: int = _key("--batch-size", "training samples a step", 32, ge=1)
+    function: str | None = _key(
+        "--train-function", "your own training loop: Python entry file.py:function of (model, samples)"
+    )
+
+
 class Gates(Frozen):
     """``[gates]``: what an artifact must hold. With none stated, defaults that fit the metric apply and are shown."""
 
@@ -110,6 +136,9 @@ class Gates(Frozen):
         "--min-agreement", "smallest allowed share of equal top-1 with float, 0 to 1", ge=0, le=1
     )
     min_sqnr_db: float | None = _key("--min-sqnr", "smallest allowed output SQNR in dB")
+    strict: bool = _key(
+        "--strict-gate", "judge the 95 % confidence bound of drop and agreement, not the value itself", False
+    )
     max_size_kib: float | None = _key("--max-size", "largest allowed artifact in KiB (also: the target's budget)", gt=0)
 
 
@@ -121,6 +150,13 @@ class BuildSpec(Frozen):
     )
     out: str = _key("--out", "folder for bundles", "dist")
     seed: int = _key("--seed", "seed of everything random", 0, ge=0)
+    effort: Effort = _key(
+        "--effort", "how much of the accuracy ladder is tried before the first gate: fast, balanced or max", "balanced"
+    )
+    recipe: RungName | None = _key("--recipe", "try this rung of the accuracy ladder only")
+    time_budget: float | None = _key(
+        "--time-budget", "seconds after which no further rung of the accuracy ladder begins", gt=0
+    )
 
 
 class Project(Frozen):
@@ -130,5 +166,6 @@ class Project(Frozen):
     preprocess: Preprocess = Preprocess()
     calibration: CalibrationSpec | None = None
     evaluation: EvaluationSpec | None = None
+    train: TrainSpec | None = None
     gates: Gates = Gates()
     build: BuildSpec = BuildSpec()

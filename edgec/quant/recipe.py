@@ -12,6 +12,19 @@ RangeMethod = Literal["minmax", "moving-average", "percentile", "entropy", "mse"
 """How the range of an activation follows from its statistics."""
 RANGE_METHODS: tuple[RangeMethod, ...] = ("minmax", "moving-average", "percentile", "entropy", "mse")
 
+Effort = Literal["fast", "balanced", "max"]
+"""How much of the accuracy ladder is tried before the first gate."""
+RungName = Literal[
+    "min-max",
+    "calibration",
+    "corrections",
+    "adaptive-rounding",
+    "mixed-precision",
+    "int16-activations",
+    "training",
+]
+"""The rungs of the accuracy ladder, in the order they are climbed."""
+
 
 class Recipe(Frozen):
     """Everything that is free when a target says "int8". The default is the cheapest."""

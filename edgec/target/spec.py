@@ -13,6 +13,8 @@ from edgec.quant.recipe import RangeMethod
 Arch = Literal["x86_64", "aarch64", "armv7"]
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weight-only", "int4-weight-only"]
 CalibrationMethod = Literal["auto"] | RangeMethod
+WEIGHT_ONLY: tuple[Precision, ...] = ("int8-weight-only", "int4-weight-only")
+"""Precisions of weights that are computed with in float."""
 FallbackPrecision = Literal["fp32", "fp16"]
 
 ISA_FEATURES: dict[Arch, frozenset[str]] = {

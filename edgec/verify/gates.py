@@ -7,9 +7,7 @@ from collections.abc import Iterator, Sequence
 from edgec.machine import matches
 from edgec.project.spec import Gates
 from edgec.target.spec import Budget, Precision, Target
-from edgec.verify.records import GateResult, Measurement
-
-_QUALITY = ("max_drop", "min_agreement", "min_sqnr_db")
+from edgec.verify.records import QUALITY, GateResult, Measurement
 
 
 def default_gates(metric: str, target: Target, *, unit: str = "points", float_value: float = 100.0) -> Gates:
@@ -31,15 +29,16 @@ def default_gates(metric: str, target: Target, *, unit: str = "points", float_va
 
 def is_quantized(precision: Precision) -> bool:
     """Whether artifacts of this precision hold int8 weights."""
-    return precision in ("int8", "int8-dynamic")
+    return precision not in ("fp32", "fp16")
 
 
 def judge(gates: Gates, target: Target, measurements: Sequence[Measurement]) -> tuple[GateResult, ...]:
     """All gates of all artifacts.
 
     Quality is judged in every runtime that is judged; size once for each artifact; latency in the first runtime that
-    was timed, and only when its machine stands for the target's device. A judged runtime that could not run the
-    artifact fails the gate ``runs``; a gate that the user states and that cannot be measured fails too.
+    was timed, and only when its machine stands for the target's device; the speed-up against float32 on any machine.
+    A judged runtime that could not run the artifact fails the gate ``runs``; a gate that the user states and that
+    cannot be measured fails too.
     """
     by_artifact: dict[str, list[Measurement]] = {}
     for item in measurements:
@@ -53,30 +52,44 @@ def judge(gates: Gates, target: Target, measurements: Sequence[Measurement]) -> 
             results.append(_not_measured("runs", items[0], 1.0, "none of its runtimes is judged", default=True))
         results += _judge_size(gates, target.budget, items[0])
         results += _judge_latency(target, items)
+        results += _judge_speed(target.budget, items)
     return tuple(results)
+
+
+def gate_line(gate: GateResult) -> str:
+    """One gate and how it came out, in one line: ``max_drop 0.5: 1.25, missed by 0.75``."""
+    value = "not measured" if gate.value is None else f"{gate.value:.4g}"
+    margin = f", missed by {-gate.margin:.4g}" if gate.margin is not None and gate.state == "failed" else ""
+    default = " (default)" if gate.default else ""
+    reason = f" ({gate.reason})" if gate.reason else ""
+    return f"{gate.gate} {gate.limit:g}{default}: {value}{margin}{reason}"
 
 
 def _judge_quality(gates: Gates, target: Target, item: Measurement) -> Iterator[GateResult]:
     if item.failure:
         yield _result("runs", item, 1.0, 0.0, -1.0, reason=item.failure, default=True)
         return
-    default = all(getattr(gates, name) is None for name in _QUALITY)
+    default = all(getattr(gates, name) is None for name in QUALITY)
     if default:
         metric = item.metric
-        gates = (
+        chosen = (
             default_gates(metric.name, target, unit=metric.unit, float_value=metric.float_value)
             if metric
             else default_gates("sqnr", target)
         )
+        gates = chosen.model_copy(update={"strict": gates.strict})
     if gates.max_drop is not None:
-        yield _judge_drop(gates.max_drop, item, default)
+        yield _judge_drop(gates.max_drop, item, default, strict=gates.strict)
     if gates.min_agreement is not None:
         if item.agreement is None:
             yield _unmeasurable("min_agreement", item, gates.min_agreement, "the first output is no class scores")
         else:
             reason = "" if item.agreement_low is None else f"95 % lower bound {item.agreement_low:.4f}"
-            margin = item.agreement - gates.min_agreement
-            yield _result("min_agreement", item, gates.min_agreement, item.agreement, margin, reason, default=default)
+            value = item.agreement
+            if gates.strict and item.agreement_low is not None:
+                value, reason = item.agreement_low, f"95 % lower bound of {item.agreement:.4f}"
+            margin = value - gates.min_agreement
+            yield _result("min_agreement", item, gates.min_agreement, value, margin, reason, default=default)
     if gates.min_sqnr_db is not None:
         sqnr = item.sqnr_db()
         if sqnr is None:
@@ -88,7 +101,7 @@ def _judge_quality(gates: Gates, target: Target, item: Measurement) -> Iterator[
             yield _result("min_sqnr_db", item, gates.min_sqnr_db, sqnr, margin, reason, default=default)
 
 
-def _judge_drop(limit: float, item: Measurement, default: bool) -> GateResult:
+def _judge_drop(limit: float, item: Measurement, default: bool, *, strict: bool) -> GateResult:
     metric = item.metric
     if metric is None:
         return _unmeasurable("max_drop", item, limit, "the metric is sqnr, which does not drop; state min_sqnr_db")
@@ -96,7 +109,13 @@ def _judge_drop(limit: float, item: Measurement, default: bool) -> GateResult:
     reason = f"{metric.name} {metric.float_value:.4g} -> {metric.value:.4g}{unit} on {metric.samples} samples"
     if metric.drop_low is not None and metric.drop_high is not None:
         reason += f", 95 % interval of the drop {metric.drop_low:.2f} to {metric.drop_high:.2f}"
-    return _result("max_drop", item, limit, metric.drop, limit - metric.drop, reason, default=default)
+    value = metric.drop
+    if strict:
+        if metric.drop_high is None:
+            return _unmeasurable("max_drop", item, limit, f"strict, and there is no interval: {metric.interval}")
+        value = metric.drop_high
+        reason = f"upper bound of the drop; {reason}"
+    return _result("max_drop", item, limit, value, limit - value, reason, default=default)
 
 
 def _judge_size(gates: Gates, budget: Budget, item: Measurement) -> Iterator[GateResult]:
@@ -121,6 +140,19 @@ def _judge_latency(target: Target, items: Sequence[Measurement]) -> Iterator[Gat
     else:
         p50 = timed.latency.p50_ms
         yield _result("latency_ms", timed, limit, p50, limit - p50, f"{timed.latency.threads} threads")
+
+
+def _judge_speed(budget: Budget, items: Sequence[Measurement]) -> Iterator[GateResult]:
+    limit = budget.min_speedup
+    if limit is None:
+        return
+    timed = next((item for item in items if item.judged and item.speed is not None), None)
+    if timed is None or timed.speed is None:
+        yield _not_measured("min_speedup", items[0], limit, "no judged runtime timed it against its float32 twin")
+        return
+    speed = timed.speed
+    reason = f"on {timed.machine.cpu}: {speed.low:.2f} to {speed.high:.2f} of {speed.runs} runs in turns"
+    yield _result("min_speedup", timed, limit, speed.ratio, speed.ratio - limit, reason)
 
 
 def _result(

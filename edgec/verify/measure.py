@@ -13,7 +13,7 @@ from edgec.model.spec import Array
 from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric, agreeing, class_count
 from edgec.verify.outputs import Outputs, first_output, open_outputs
-from edgec.verify.records import Latency, Measurement
+from edgec.verify.records import Measurement
 from edgec.verify.statistics import wilson
 from edgec.worker import WorkerResult
 
@@ -60,7 +60,7 @@ def measure(
         agreement_low=None if same is None else wilson(same, total).low,
         fidelity=compare_outputs(reference, outputs) if outputs else (),
         ops=tuple(OpRecord.model_validate_json(json.dumps(item)) for item in value.get("ops", ())),
-        latency=Latency.model_validate_json(json.dumps(value["latency"])) if value.get("latency") else None,
+        latency=None,  # taken later, when nothing else runs
         peak_rss_mb=result.peak_rss_mb if isinstance(result, WorkerResult) and not failure else None,
         failure=failure,
     )

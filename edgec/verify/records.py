@@ -9,7 +9,10 @@ from pydantic import Field
 from edgec.backend.protocol import OpRecord
 from edgec.frozen import Frozen
 from edgec.machine import Machine
+from edgec.quant.recipe import Recipe
 
+QUALITY = ("max_drop", "min_agreement", "min_sqnr_db")
+"""Gates of the outputs."""
 MayBeInfinite = Annotated[float, Field(strict=False)]
 """A float that may be infinite: JSON has it as the text ``Infinity``, which only lax validation reads back."""
 
@@ -50,6 +53,20 @@ class Latency(Frozen):
     threads: int
 
 
+class Speed(Frozen):
+    """Latency of the float32 twin over the artifact's, run by run in turns: above 1 the artifact is faster."""
+
+    ratio: float
+    """Median."""
+    low: float
+    """10th percentile."""
+    high: float
+    """90th percentile."""
+    float_ms: float
+    """Median of the twin."""
+    runs: int
+
+
 class Measurement(Frozen):
     """One artifact in one runtime on one machine, over the evaluation set."""
 
@@ -71,6 +88,8 @@ class Measurement(Frozen):
     fidelity: tuple[OutputFidelity, ...]
     ops: tuple[OpRecord, ...]
     latency: Latency | None
+    speed: Speed | None = None
+    """Against the float32 twin; None for float32 itself, and where it was not measured."""
     peak_rss_mb: float | None
     failure: str = ""
     """Why the runtime could not run the artifact; everything measured is then None or empty."""
@@ -78,6 +97,33 @@ class Measurement(Frozen):
     def sqnr_db(self) -> float | None:
         """The worst output's SQNR in dB, or None when nothing was measured."""
         return min((item.sqnr_db for item in self.fidelity), default=None)
+
+
+class CandidateScore(Frozen):
+    """One recipe on calibration samples, in the real runtime: how candidates of a rung are compared."""
+
+    recipe: Recipe
+    sqnr_db: MayBeInfinite | None
+    """Of the worst output; None when it could not be made."""
+    agreement: float | None
+    """Share of samples whose arg-max is the float model's; None when outputs are no class scores."""
+    failure: str = ""
+    chosen: bool = False
+
+
+class RungRecord(Frozen):
+    """One rung of the accuracy ladder that was tried for an artifact, or why it was not."""
+
+    artifact: str
+    rung: str
+    state: Literal["met", "failed", "skipped"]
+    recipe: Recipe | None
+    """What went before the gates; None when nothing did."""
+    sqnr_db: MayBeInfinite | None
+    """Of the worst judged runtime and output, on the evaluation samples."""
+    reason: str = ""
+    """The gates that were missed, or why the rung was skipped."""
+    candidates: tuple[CandidateScore, ...] = ()
 
 
 class GateResult(Frozen):
@@ -94,3 +140,8 @@ class GateResult(Frozen):
     reason: str = ""
     default: bool = False
     """Whether edgec set this gate because the user stated none."""
+
+    @property
+    def quality(self) -> bool:
+        """Whether it is about the outputs, which another recipe may mend."""
+        return self.gate in QUALITY

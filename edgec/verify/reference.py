@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.dataset.spool import Spool
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, Tensors
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
 Forward = Callable[[Tensors], dict[str, Array]]
 
 
-def float_outputs(model: FloatModel, spool: Spool, out: Path, threads: int) -> dict[str, Array]:
+def float_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, threads: int) -> dict[str, Array]:
     """The float model's outputs, one sample at a time as artifacts run, memory-mapped from folder `out`.
 
     Args:
         model: run as its torch graph or module, or in ONNX Runtime when only ONNX is known.
-        spool: the samples.
+        samples: what to run it on.
         out: folder for the outputs, one .npy of shape (samples, *output shape) each.
         threads: CPU threads.
 
@@ -35,15 +34,15 @@ def float_outputs(model: FloatModel, spool: Spool, out: Path, threads: int) -> d
         ModelError: an output is NaN.
         UnsupportedError: an output's shape depends on the data.
     """
-    return open_outputs(_write_outputs(model, spool, out, threads))
+    return open_outputs(_write_outputs(model, samples, out, threads))
 
 
-def _write_outputs(model: FloatModel, spool: Spool, out: Path, threads: int) -> dict[str, str]:
-    writer = OutputWriter(out, len(spool))
+def _write_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, threads: int) -> dict[str, str]:
+    writer = OutputWriter(out, len(samples))
     with ExitStack() as stack:
         module = model.graph if model.graph is not None else model.module
         forward = stack.enter_context(_torch(model, module, threads)) if module is not None else _onnx(model, threads)
-        for index, sample in enumerate(spool):
+        for index, sample in enumerate(samples):
             try:
                 outputs = forward(sample)
             except (RuntimeError, ValueError, TypeError, IndexError) as exc:

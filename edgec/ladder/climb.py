@@ -1,0 +1,197 @@
+"""Climbing the ladder for one artifact: recipes are tried, cheapest first, until its gates are met."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgec.errors import EdgecError
+from edgec.ladder.rungs import FALLBACK, LOCKED, Rung
+from edgec.ladder.sensitivity import most_sensitive_first
+from edgec.ladder.trial import Attempt, Trial
+from edgec.quant.recipe import Recipe
+from edgec.verify.gates import gate_line
+from edgec.verify.records import CandidateScore, RungRecord
+
+TIE_DB = 1.0
+"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can tell."""
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The artifact that was kept, and every rung on the way."""
+
+    attempt: Attempt
+    rungs: tuple[RungRecord, ...]
+
+
+class Climb:
+    """One artifact's way up.
+
+    Args:
+        trial: makes, runs and judges artifacts.
+        deadline: `time.monotonic` after which no further rung begins.
+    """
+
+    def __init__(self, trial: Trial, deadline: float = math.inf) -> None:
+        self._trial = trial
+        self._deadline = deadline
+        self._attempts: list[Attempt] = []
+        self._records: list[RungRecord] = []
+        self._scores: dict[Recipe, CandidateScore] = {}
+
+    def run(self, ladder: Sequence[Rung], first: Recipe, locked: Recipe | None = None) -> Climbed:
+        """Climb until an attempt meets its gates; else the best attempt is returned, with the gates it missed.
+
+        Args:
+            ladder: the rungs.
+            first: the cheapest recipe.
+            locked: a recipe that is tried before all rungs.
+
+        Raises:
+            EdgecError: the first rung could make no artifact, and the target allows no fallback.
+        """
+        try:
+            found = self._locked(locked) if locked else None
+            return found or self._climb(ladder, first)
+        except EdgecError as error:
+            if self._attempts:
+                raise
+            if fallback := self._fallback(error.what):
+                return fallback
+            raise
+
+    def _locked(self, recipe: Recipe) -> Climbed | None:
+        try:
+            attempt = self._attempt(LOCKED, recipe)
+        except EdgecError as error:
+            self._skip(LOCKED, f"edgec.lock: {error.what}")
+            return None
+        return None if attempt.missed else self._climbed(attempt)
+
+    def _climb(self, ladder: Sequence[Rung], first: Recipe) -> Climbed:
+        best = first
+        stopped = ""
+        for rung in ladder:
+            if self._attempts and time.monotonic() > self._deadline:
+                stopped = stopped or "the time budget is used up"
+            if stopped:
+                self._skip(rung.name, stopped)
+                continue
+            try:
+                attempt = self._mixed(best) if rung.name == "mixed-precision" else self._screened(rung, best)
+            except EdgecError as error:
+                if not self._attempts:
+                    raise
+                self._skip(rung.name, error.what)
+                continue
+            if attempt is None:
+                continue
+            if not attempt.missed:
+                return self._climbed(attempt)
+            if not all(gate.quality for gate in attempt.missed):
+                stopped = "no recipe mends the gates that are missed"
+            elif rung.name not in ("mixed-precision", "int16-activations"):
+                best = attempt.recipe
+        if not stopped and (fallback := self._fallback("no rung of the accuracy ladder met the gates")):
+            return fallback
+        return self._climbed(self._trial.complete(max(self._attempts, key=lambda item: item.worst_sqnr)))
+
+    def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
+        """The candidate that is nearest to the float model on calibration samples, before the gates."""
+        candidates = rung.candidates(best)
+        if len(candidates) == 1:
+            if reasons := self._trial.reasons_against(candidates[0]):
+                self._skip(rung.name, "; ".join(reasons))
+                return None
+            return self._attempt(rung.name, candidates[0])
+        for recipe in candidates:
+            if recipe not in self._scores:
+                self._scores[recipe] = self._trial.score(recipe)
+        scores = [self._scores[recipe] for recipe in candidates]
+        usable = [item for item in scores if item.sqnr_db is not None]
+        chosen = _nearest(usable).recipe if usable else candidates[0]
+        told = tuple(item.model_copy(update={"chosen": item.recipe == chosen}) for item in scores)
+        if any(item.recipe == chosen for item in self._attempts):
+            self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", told)
+            return None
+        return self._attempt(rung.name, chosen, told)
+
+    def _mixed(self, best: Recipe) -> Attempt | None:
+        """The fewest most sensitive layers in float with which the gates are met."""
+        order = most_sensitive_first(self._trial, best)
+        limit = len(order) // 2
+        if not limit:
+            self._skip("mixed-precision", "too few layers to leave some of them in float")
+            return None
+        met: Attempt | None = None
+        low, high, count = 0, limit + 1, 1  # `low` layers miss the gates; `high` meet them, or are too many
+        last: Attempt | None = None
+        while low + 1 < high:
+            if met is None and time.monotonic() > self._deadline:
+                break
+            recipe = best.model_copy(update={"float_layers": tuple(sorted(order[:count]))})
+            last = self._attempt("mixed-precision", recipe)
+            if last.missed:
+                if not all(gate.quality for gate in last.missed):
+                    break
+                low = count
+                count = min(2 * count, limit) if met is None else (low + high) // 2
+                if met is None and low == limit:
+                    break
+            else:
+                met, high = last, count
+                count = (low + high) // 2
+        return met or last
+
+    def _attempt(self, rung: str, recipe: Recipe, candidates: tuple[CandidateScore, ...] = ()) -> Attempt:
+        attempt = self._trial.attempt(recipe)
+        self._attempts.append(attempt)
+        self._record(rung, attempt, candidates)
+        return attempt
+
+    def _fallback(self, reason: str) -> Climbed | None:
+        precision = self._trial.target.quantize.fallback
+        if precision is None:
+            return None
+        attempt = self._trial.attempt(Recipe(), precision)
+        self._attempts.append(attempt)
+        self._record(FALLBACK, attempt, reason=f"{precision}: {reason}")
+        return self._climbed(self._trial.complete(attempt))
+
+    def _record(
+        self, rung: str, attempt: Attempt, candidates: tuple[CandidateScore, ...] = (), reason: str = ""
+    ) -> None:
+        lines = [reason] if reason else []
+        lines += [f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed]
+        self._records.append(
+            RungRecord(
+                artifact=attempt.artifact.file,
+                rung=rung,
+                state="failed" if attempt.missed else "met",
+                recipe=attempt.recipe,
+                sqnr_db=attempt.worst_sqnr,
+                reason="; ".join(lines),
+                candidates=candidates,
+            )
+        )
+
+    def _skip(self, rung: str, reason: str, candidates: tuple[CandidateScore, ...] = ()) -> None:
+        self._records.append(
+            RungRecord(
+                artifact=self._trial.item.file, rung=rung, state="skipped", recipe=None, sqnr_db=None, reason=reason,
+                candidates=candidates,
+            )
+        )  # fmt: skip
+
+    def _climbed(self, attempt: Attempt) -> Climbed:
+        return Climbed(attempt, tuple(self._records))
+
+
+def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:
+    """Of the candidates that are equally near, the one that agrees most with float; of several the first."""
+    most = max(item.sqnr_db for item in scores if item.sqnr_db is not None)
+    equal = [item for item in scores if item.sqnr_db is not None and item.sqnr_db >= most - TIE_DB]
+    return max(equal, key=lambda item: item.agreement or 0.0)

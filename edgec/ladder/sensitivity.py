@@ -1,0 +1,47 @@
+"""Which layers lose most when they are quantized: one at a time, in the artifact's real runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from edgec.backend.protocol import Layer
+from edgec.errors import UnsupportedError
+from edgec.ladder.trial import Trial
+from edgec.quant.recipe import Recipe
+
+SAMPLES = 16
+"""Calibration samples for each layer when the ladder only needs an order."""
+
+
+def one_at_a_time(layers: Sequence[Layer], recipe: Recipe) -> Iterator[tuple[Layer, Recipe]]:
+    """For each layer the recipe that quantizes it alone."""
+    names = [layer.name for layer in layers]
+    for layer in layers:
+        others = tuple(sorted(name for name in names if name != layer.name))
+        yield layer, recipe.model_copy(update={"float_layers": others})
+
+
+def most_sensitive_first(trial: Trial, recipe: Recipe) -> tuple[str, ...]:
+    """Names of the layers, in the order of the SQNR of the model's outputs with that layer alone quantized.
+
+    Layers that cannot be quantized alone come last.
+
+    Raises:
+        UnsupportedError: the backend tells no layers apart.
+    """
+    layers = trial.layers(recipe)
+    if not layers or trial.scoring is None:
+        raise UnsupportedError("it has no layers that can be told apart", where=trial.item.file)
+    scoring = trial.scoring
+    few = replace(
+        scoring,
+        indices=scoring.indices[:SAMPLES],
+        reference={name: array[:SAMPLES] for name, array in scoring.reference.items()},
+    )
+    found: list[tuple[float, int, str]] = []
+    for number, (layer, alone) in enumerate(one_at_a_time(layers, recipe)):
+        trial.progress(f"sensitivity of {layer.name} ({number + 1} of {len(layers)})")
+        score = trial.score(alone, few)
+        found.append((float("inf") if score.sqnr_db is None else score.sqnr_db, number, layer.name))
+    return tuple(name for _, _, name in sorted(found))

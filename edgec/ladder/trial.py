@@ -1,0 +1,250 @@
+"""One artifact under trial: recipes are scored on calibration samples, and attempts made, verified and judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgec.backend.protocol import Artifact, Layer, LayerFidelity, RuntimeSpec
+from edgec.dataset.spool import Spool
+from edgec.errors import WorkerError
+from edgec.passes.contract import PassRecord
+from edgec.plan import PlannedEmit
+from edgec.quant.recipe import Recipe, WeightGrid
+from edgec.target.spec import Precision, Target
+from edgec.verify.fidelity import compare_outputs
+from edgec.verify.metrics import agreeing, class_count
+from edgec.verify.outputs import Outputs, first_output, open_outputs
+from edgec.verify.records import CandidateScore, GateResult, Measurement
+from edgec.worker import Worker
+
+COMPILER = "edgec.ladder.compiler:ArtifactCompiler"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One artifact as it went before its gates."""
+
+    recipe: Recipe
+    precision: Precision
+    folder: Path
+    """Holds the artifact's file, and ``outputs/<runtime>``."""
+    artifact: Artifact
+    passes: tuple[PassRecord, ...]
+    measurements: tuple[Measurement, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+
+    @property
+    def missed(self) -> tuple[GateResult, ...]:
+        """Gates that are not met."""
+        return tuple(gate for gate in self.gates if gate.state == "failed")
+
+    @property
+    def worst_sqnr(self) -> float:
+        """Of all judged runtimes, in dB; -inf when one of them failed."""
+        values = [item.sqnr_db() for item in self.measurements if item.judged]
+        return min((-math.inf if value is None else value for value in values), default=-math.inf)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The calibration samples that candidates are compared on, and what the float model makes of them."""
+
+    spool: Spool
+    indices: Sequence[int]
+    reference: Outputs
+
+
+@dataclass
+class Trial:
+    """What a climb asks of an artifact. It is used as a context: its process ends with it.
+
+    Args:
+        target: what is built.
+        item: the artifact to make.
+        model: folder of the float model after the portable passes (`edgec.model.store`).
+        trained: the same, after quantization-aware training for a grid; may take long, and may be called often.
+        scoring: None for precisions that have no candidates to compare.
+        scratch: private folder of this artifact.
+        calibration: None for precisions that need none.
+        verify: runs an artifact in a runtime; its arguments are the artifact, its folder, and the runtime.
+        judge: the gates of an artifact's measurements.
+    """
+
+    target: Target
+    item: PlannedEmit
+    model: Path
+    trained: Callable[[WeightGrid], Path]
+    scoring: Scoring | None
+    scratch: Path
+    calibration: Spool | None
+    seed: int
+    threads: int
+    log: Path
+    progress: Callable[[str], None]
+    verify: Callable[[Artifact, Path, RuntimeSpec], Measurement]
+    judge: Callable[[Sequence[Measurement]], tuple[GateResult, ...]]
+    _worker: Worker | None = None
+    _attempts: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process; also from another thread, whose request then fails."""
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.__exit__(None, None, None)
+
+    def reasons_against(self, recipe: Recipe) -> Sequence[str]:
+        """Why the backend cannot follow `recipe`; empty: it can."""
+        return self.item.backend.reasons_against_recipe(self.target, self.item.emit, recipe)
+
+    def score(self, recipe: Recipe, scoring: Scoring | None = None) -> CandidateScore:
+        """How near the artifact of `recipe` is to the float model on calibration samples, in its first runtime.
+
+        Args:
+            recipe: what to make.
+            scoring: other samples than the trial's own.
+        """
+        scoring = scoring or self.scoring
+        if reasons := self.reasons_against(recipe):
+            return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure="; ".join(reasons))
+        if scoring is None:
+            raise ValueError("no samples to score candidates on")
+        outputs, failure = self.outputs(recipe, scoring)
+        if failure:
+            return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=failure)
+        reference = scoring.reference
+        first = first_output(reference)
+        classes = class_count(first.shape[1:], str(first.dtype))
+        return CandidateScore(
+            recipe=recipe,
+            sqnr_db=min(item.sqnr_db for item in compare_outputs(reference, outputs)),
+            agreement=agreeing(reference, outputs) / len(first) if classes else None,
+        )
+
+    def outputs(self, recipe: Recipe, scoring: Scoring) -> tuple[Outputs, str]:
+        """Outputs of the artifact of `recipe` on samples, or why there are none; valid until the next call."""
+        out = self.scratch / "scored"
+        shutil.rmtree(out, ignore_errors=True)
+        asked = {"spool": str(scoring.spool.folder), "indices": list(scoring.indices), "out": str(out)}
+        try:
+            answer = self._ask("run", recipe, asked)
+        except WorkerError as error:
+            return {}, error.what
+        found = open_outputs(answer["outputs"])
+        ordered = {name: found[name] for name in scoring.reference if name in found}
+        if not answer["failure"] and set(ordered) != set(scoring.reference):
+            return {}, f"gives no output {', '.join(sorted(set(scoring.reference) - set(ordered)))}"
+        return ordered, str(answer["failure"])
+
+    def attempt(self, recipe: Recipe, precision: Precision | None = None) -> Attempt:
+        """Make the artifact, and verify it in its runtimes up to the first that misses a gate (see `complete`).
+
+        Raises:
+            EdgecError: it cannot be made.
+        """
+        self._attempts += 1
+        folder = self.scratch / f"attempt-{self._attempts}"
+        folder.mkdir(parents=True)
+        precision = precision or self.target.precision
+        answer = self._ask("compile", recipe, {"out": str(folder)}, precision)
+        made = Attempt(
+            recipe=recipe,
+            precision=precision,
+            folder=folder,
+            artifact=Artifact.model_validate_json(json.dumps(answer["artifact"])),
+            passes=tuple(PassRecord.model_validate_json(json.dumps(one)) for one in answer["passes"]),
+        )
+        return self._verified(made, all_runtimes=False)
+
+    def complete(self, attempt: Attempt) -> Attempt:
+        """`attempt`, verified in the runtimes that were left out after one missed a gate."""
+        return self._verified(attempt, all_runtimes=True)
+
+    def twin(self) -> tuple[Artifact, Path]:
+        """The artifact in float32, and its folder: what the speed-up is measured against."""
+        folder = self.scratch / "twin"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        answer = self._ask("compile", Recipe(), {"out": str(folder)}, "fp32")
+        return Artifact.model_validate_json(json.dumps(answer["artifact"])), folder
+
+    def layers(self, recipe: Recipe) -> tuple[Layer, ...]:
+        """What the recipe could leave in float."""
+        answer = self._ask("layers", recipe, {})
+        return tuple(Layer.model_validate_json(json.dumps(one)) for one in answer["layers"])
+
+    def compare_layers(self, recipe: Recipe) -> tuple[LayerFidelity, ...]:
+        """Where the error of an artifact enters."""
+        answer = self._ask("compare_layers", recipe, {})
+        return tuple(LayerFidelity.model_validate_json(json.dumps(one)) for one in answer["layers"])
+
+    def _verified(self, attempt: Attempt, *, all_runtimes: bool) -> Attempt:
+        done = {item.runtime for item in attempt.measurements}
+        for runtime in self.item.runtimes:
+            if runtime.name in done:
+                continue
+            if attempt.missed and not all_runtimes:
+                break
+            measured = (*attempt.measurements, self.verify(attempt.artifact, attempt.folder, runtime))
+            attempt = replace(attempt, measurements=measured, gates=self.judge(measured))
+        return attempt
+
+    def _ask(
+        self, method: str, recipe: Recipe, payload: dict[str, Any], precision: Precision | None = None
+    ) -> dict[str, Any]:
+        model = self.model
+        if recipe.train:
+            model = self.trained(self.item.backend.weight_grid(self.target, self.item.emit))
+        request = {
+            "model": str(model),
+            "recipe": recipe.model_dump_json(),
+            "precision": precision or self.target.precision,
+            **payload,
+        }
+        worker = self._opened()
+        try:
+            return worker.ask(method, request).value
+        except WorkerError:
+            self.close()  # the process may be gone; the next request gets a new one
+            raise
+
+    def _opened(self) -> Worker:
+        with self._lock:
+            if self._worker is not None:
+                return self._worker
+            self._worker = Worker(
+                log=self.log,
+                what=f"{self.item.file} ({self.item.backend.name})",
+                threads=self.threads,
+                on_progress=self.progress,
+            )
+            worker = self._worker
+        work = self.scratch / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        worker.create(
+            COMPILER,
+            {
+                "target": self.target.model_dump_json(),
+                "emit": self.item.index,
+                "calibration": str(self.calibration.folder) if self.calibration else None,
+                "work": str(work),
+                "seed": self.seed,
+                "threads": self.threads,
+            },
+        )
+        return worker
