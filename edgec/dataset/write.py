@@ -23,7 +23,7 @@ from edgec.errors import DatasetError, StorageError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import DataSpec, Preprocess
 
-Purpose = Literal["calibration", "evaluation"]
+Purpose = Literal["calibration", "evaluation", "training"]
 
 
 def write_spool(
@@ -39,7 +39,7 @@ def write_spool(
 ) -> Spool:
     """Spool the samples that `spec` names into `folder`, which is there complete or not at all.
 
-    Evaluation samples keep their order; calibration samples are put in an order that mixes the classes, since
+    Evaluation samples keep their order; all others are put in an order that mixes the classes, since
     some observers weigh what comes last.
 
     Args:

@@ -7,7 +7,16 @@ import pytest
 from edgec.errors import ProjectError, UsageError
 from edgec.project.flags import flags
 from edgec.project.load import load_project, split_entry
-from edgec.project.spec import BuildSpec, CalibrationSpec, EvaluationSpec, Gates, ModelSpec, Preprocess, Project
+from edgec.project.spec import (
+    BuildSpec,
+    CalibrationSpec,
+    EvaluationSpec,
+    Gates,
+    ModelSpec,
+    Preprocess,
+    Project,
+    TrainSpec,
+)
 
 TOML = """
 [model]
@@ -76,6 +85,7 @@ def test_every_key_has_a_flag_of_its_own() -> None:
         "preprocess": Preprocess,
         "calibration": CalibrationSpec,
         "evaluation": EvaluationSpec,
+        "train": TrainSpec,
         "gates": Gates,
         "build": BuildSpec,
     }
