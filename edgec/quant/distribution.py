@@ -9,6 +9,8 @@ import numpy as np
 from edgec.quant.histogram import Array
 from edgec.quant.statistics import TensorStatistics
 
+_BLOCK = 8
+"""Ranges judged at a time: their arrays stay in the cache."""
 _THINNEST = 2.0**-10
 """Least width of an outermost bin that is cut at an extreme value, in bins: a density needs a width."""
 
@@ -72,11 +74,11 @@ class Distribution:
     def errors(self, lows: Array, highs: Array, codes: int) -> Array:
         """Expected sum of squared errors when the values are clipped to ranges and rounded to the codes of each.
 
-        For a range [l, h], l <= 0 <= h, of step S = (h - l) / (codes - 1) and values that are uniform within their
-        bins it is the exact integral of (x - S round(clip(x, l, h) / S))^2 over the density: with c = clip(x, l, h),
+        A range of step S = (high - low) / (codes - 1) becomes [l, h] = S [m, m + codes - 1], m = round(low / S), when
+        its zero-point is rounded. For values that are uniform within their bins the result is the exact integral of
+        (x - S round(clip(x, l, h) / S))^2 over the density, for any ratio of bin to step: with c = clip(x, l, h),
         k = round(c / S) and r = c / S - k the antiderivative is S^3 (k / 12 + r^3 / 3) + (x - c)^3 / 3, the first
-        term from rounding (1 / 12 for each whole step) and the second from clipping. Only the rounding of the
-        zero-point, which shifts l and h by at most S / 2, is left out. It holds for any ratio of bin to step.
+        term from rounding (1 / 12 for each whole step) and the second from clipping.
 
         Args:
             lows: [ranges], in bins.
@@ -86,9 +88,17 @@ class Distribution:
         Returns:
             [ranges], in squares of a bin.
         """
+        density = self.counts / np.diff(self.edges)
+        blocks = range(0, len(lows), _BLOCK)
+        return np.concatenate(
+            [self._errors(lows[at : at + _BLOCK], highs[at : at + _BLOCK], codes, density) for at in blocks]
+        )
+
+    def _errors(self, lows: Array, highs: Array, codes: int, density: Array) -> Array:
         edges = self.edges
         steps = (np.maximum(highs - lows, np.finfo(np.float64).tiny) / (codes - 1))[:, None]
-        clipped = np.clip(edges, lows[:, None], highs[:, None])
+        lowest = np.rint(lows[:, None] / steps)
+        clipped = np.clip(edges, lowest * steps, (lowest + (codes - 1)) * steps)
         scaled = clipped / steps
         integral = np.rint(scaled)
         scaled -= integral
@@ -97,7 +107,7 @@ class Distribution:
         integral *= _cubes(steps)
         integral -= _cubes(clipped - edges)
         integral /= 3
-        result: Array = np.diff(integral, axis=1) @ (self.counts / np.diff(edges))
+        result: Array = np.diff(integral, axis=1) @ density
         return result
 
 

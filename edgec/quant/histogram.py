@@ -33,6 +33,9 @@ class Histograms:
         """[channels]: how many values were exactly zero; they are counted in column ``side`` too."""
         self.exponents: Array = np.full(channels, _SMALLEST_EXPONENT)
         """[channels]: log2 of the width."""
+        self._reach: Array = np.ldexp(float(side), self.exponents)
+        """[channels]: magnitudes below this have a bin."""
+        self._offsets: Array = side + 2 * side * np.arange(channels)[:, None]
 
     def add(self, values: Array, largest: Array) -> None:
         """Count finite `values`.
@@ -41,16 +44,18 @@ class Histograms:
             values: float32 [channels, any].
             largest: [channels], not less than max |values|; the bins grow to hold it.
         """
-        self._grow(largest)
+        if (largest >= self._reach).any():
+            self._grow(largest)
         # A float32 product with 2^k, k >= 0, is exact. With k < 0 a small negative value could vanish and so
         # change its bin, hence float64, whose exponents reach further than any float32 divided by any width.
         dtype = np.float32 if self.exponents.max() <= 0 else np.float64
         scaled = np.multiply(values, np.ldexp(dtype(1), -self.exponents)[:, None], dtype=dtype)
         np.floor(scaled, out=scaled)
         bins = scaled.astype(np.intp)
-        bins += self.side + 2 * self.side * np.arange(len(bins))[:, None]
+        bins += self._offsets
         self.counts += np.bincount(bins.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
-        self.zeros += np.count_nonzero(values == 0, axis=1)
+        zero = values == 0
+        self.zeros += np.count_nonzero(zero, axis=1) if len(zero) > 1 else np.count_nonzero(zero)
 
     def _grow(self, largest: Array) -> None:
         """Double bins until `largest` lies in the last one."""
@@ -59,6 +64,7 @@ class Histograms:
         needed = np.where(np.asarray(largest) > 0, np.maximum(needed, _SMALLEST_EXPONENT), _SMALLEST_EXPONENT)
         doublings = np.maximum(needed - self.exponents, 0)
         self.exponents = self.exponents + doublings
+        self._reach = np.ldexp(float(self.side), self.exponents)
         # After log2(2 side) doublings all counts are in the two bins at zero, where further ones leave them.
         for done in range(min(int(doublings.max(initial=0)), int(math.log2(self.side)) + 1)):
             rows = doublings > done

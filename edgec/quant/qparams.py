@@ -72,7 +72,6 @@ def _solve(lows: Array, highs: Array, low_code: int, high_code: int, symmetric: 
         scales = _as_scales(np.maximum(-lows, highs) / (high_code - middle))
         return scales, np.full(scales.shape, middle, np.int64)
     scales = _as_scales((highs - lows) / (high_code - low_code))
-    # The range is at most as wide as the codes, so of its two ends the low one alone sets Z.
     zero_points = np.rint(low_code - lows / scales.astype(np.float64))
     return scales, np.clip(zero_points, low_code, high_code).astype(np.int64)
 

@@ -43,9 +43,9 @@ class TensorStatistics:
         self.highs: Array = np.full(1, -math.inf, np.float64)
         """[channels], or [1]: the greatest value of each; NaN if one was NaN; -infinity before the first sample."""
         self.average_lows: Array = self.lows
-        """[channels], or [1]: exponential moving average of the least values of the samples."""
+        """[channels], or [1]: exponential moving average of the least values of the samples, if `finite`."""
         self.average_highs: Array = self.highs
-        """[channels], or [1]: exponential moving average of the greatest values of the samples."""
+        """[channels], or [1]: exponential moving average of the greatest values of the samples, if `finite`."""
         self.histograms: Histograms | None = None
         """One for each channel, or one; None if not asked for or before the first finite sample."""
         self._histogram = histogram
@@ -90,11 +90,13 @@ class TensorStatistics:
         self.samples += 1
         self.elements += array.size
         self.lows, self.highs = np.minimum(self.lows, lows), np.maximum(self.highs, highs)
-        with np.errstate(invalid="ignore"):  # infinity - infinity: `finite` tells
-            self.average_lows = self.average_lows + AVERAGING_CONSTANT * (lows - self.average_lows)
-            self.average_highs = self.average_highs + AVERAGING_CONSTANT * (highs - self.average_highs)
-        if self._histogram and np.isfinite(lows).all() and np.isfinite(highs).all():
-            self._count(rows, np.maximum(np.abs(lows), np.abs(highs)))
+        largest = np.maximum(-lows, highs)
+        if not (largest < math.inf).all():  # nor is it with NaN; from now on `finite` is false
+            return
+        self.average_lows = self.average_lows + AVERAGING_CONSTANT * (lows - self.average_lows)
+        self.average_highs = self.average_highs + AVERAGING_CONSTANT * (highs - self.average_highs)
+        if self._histogram:
+            self._count(rows, largest)
 
     def _count(self, rows: Array, largest: Array) -> None:
         if self.histograms is None:

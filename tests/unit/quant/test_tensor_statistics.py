@@ -1,0 +1,153 @@
+"""Statistics of tensors: exact, independent of the order of samples, bounded in memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgec.errors import UnsupportedError
+from edgec.quant.statistics import BINS, CHANNEL_BINS, MAX_ELEMENTS, TensorStatistics
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
+ARRAYS = st.lists(FLOATS, min_size=1, max_size=20).map(lambda values: np.array(values, np.float32))
+
+
+def statistics(*arrays: np.ndarray, channel_axis: int | None = None) -> TensorStatistics:
+    result = TensorStatistics(True, channel_axis)
+    for array in arrays:
+        result.observe(np.asarray(array))
+    return result
+
+
+@given(st.lists(ARRAYS, min_size=1, max_size=6), st.randoms())
+@settings(max_examples=100, deadline=None)
+def test_histograms_do_not_depend_on_the_order_or_grouping_of_values(arrays, random):
+    shuffled = list(arrays)
+    random.shuffle(shuffled)
+    one, other, whole = statistics(*arrays), statistics(*shuffled), statistics(np.concatenate(arrays))
+    for second in (other, whole):
+        assert np.array_equal(one.histograms.counts, second.histograms.counts)
+        assert one.histograms.exponents == second.histograms.exponents
+        assert one.histograms.zeros == second.histograms.zeros
+        assert (one.low, one.high, one.elements) == (second.low, second.high, second.elements)
+
+
+@given(ARRAYS)
+@settings(max_examples=100, deadline=None)
+def test_every_value_is_counted_in_its_bin(array):
+    histograms = statistics(array).histograms
+    width = 2.0 ** int(histograms.exponents[0])
+    expected = np.zeros(2 * BINS, np.int64)
+    np.add.at(expected, np.floor(array.astype(np.float64) / width).astype(int) + BINS, 1)
+    assert np.array_equal(histograms.counts[0], expected)
+    assert histograms.zeros[0] == np.count_nonzero(array == 0)
+
+
+def test_at_least_half_of_the_bins_of_the_wider_side_are_in_reach():
+    for largest in (1.0, 1.99, 2.0, 3e-5, 7e20):
+        counts = statistics(np.array([-0.001 * largest, largest], np.float32)).histograms.counts[0]
+        assert np.flatnonzero(counts)[-1] >= BINS + BINS // 2
+
+
+def test_channels_have_the_histograms_that_they_have_alone():
+    random = np.random.default_rng(0)
+    scale = np.array([1.0, 1e-3, 1e5], np.float32)[:, None, None]
+    samples = [random.standard_normal((3, 4, 5)).astype(np.float32) * scale * (1 + at) for at in range(4)]
+    together = statistics(*samples, channel_axis=-3)
+    for channel in range(3):
+        alone = statistics(*(sample[channel][None] for sample in samples), channel_axis=0)
+        assert np.array_equal(together.histograms.counts[channel], alone.histograms.counts[0])
+        assert together.histograms.exponents[channel] == alone.histograms.exponents[0]
+        assert together.lows[channel] == alone.low
+        assert together.highs[channel] == alone.high
+        assert together.average_lows[channel] == alone.average_lows[0]
+    assert together.histograms.counts.shape == (3, 2 * CHANNEL_BINS)
+    assert together.elements == 240
+
+
+def test_moving_averages_are_those_of_torch():
+    import torch
+    from torch.ao.quantization.observer import MovingAverageMinMaxObserver
+
+    random = np.random.default_rng(0)
+    observer, result = MovingAverageMinMaxObserver(), TensorStatistics(False)
+    for _ in range(30):
+        sample = random.standard_normal(50).astype(np.float32)
+        observer(torch.from_numpy(sample))
+        result.observe(sample)
+    assert result.average_lows[0] == pytest.approx(float(observer.min_val), rel=1e-5)
+    assert result.average_highs[0] == pytest.approx(float(observer.max_val), rel=1e-5)
+    assert result.histograms is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("histogram", [False, True])
+def test_values_that_are_not_finite_show(bad, histogram):
+    result = TensorStatistics(histogram)
+    assert not result.finite, "no sample yet"
+    result.observe(np.ones(3, np.float32))
+    assert result.finite
+    result.observe(np.array([1, bad, 2], np.float32))
+    result.observe(np.ones(3, np.float32))
+    assert not result.finite
+    assert result.samples == 3
+
+
+def test_extremes_are_exact_where_the_histogram_is_a_subset():
+    array = np.zeros(5 * MAX_ELEMENTS, np.float32)
+    array[12345], array[54321] = -3.5, 7.25  # both between the strides
+    result = statistics(array)
+    assert (result.low, result.high) == (-3.5, 7.25)
+    assert MAX_ELEMENTS / 2 < result.histograms.counts.sum() <= MAX_ELEMENTS
+    assert result.elements == array.size
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 112, 112), (1, 112, 112, 64), (1, 96, 96, 48), (1, 3, 320, 320)])
+def test_a_subset_meets_all_channels_alike(shape):
+    for axis in (1, 3):
+        ids = np.arange(1, shape[axis] + 1, dtype=np.float32)
+        array = np.broadcast_to(ids.reshape([-1 if at == axis else 1 for at in range(4)]), shape)
+        counts = statistics(np.ascontiguousarray(array)).histograms.counts[0]
+        counts = counts[counts > 0]
+        assert len(counts) == shape[axis]
+        assert counts.max() < 1.1 * counts.min() + 2
+
+
+def test_a_view_with_its_axes_moved_is_not_copied():
+    array = np.zeros((64, 64, 256), np.float32)  # 4 MiB
+    result = statistics(array)
+    tracemalloc.start()
+    result.observe(array.transpose(2, 0, 1))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes
+
+
+def test_memory_does_not_grow_with_samples():
+    def held(samples: int) -> int:
+        random = np.random.default_rng(0)
+        tracemalloc.start()
+        result = TensorStatistics(True)
+        for at in range(samples):
+            result.observe(random.standard_normal(100).astype(np.float32) * np.float32(2.0**at if at < 60 else 1))
+        used = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert result.samples == samples
+        return used
+
+    held(10)
+    assert held(1000) < held(10) + 1000
+
+
+def test_a_scalar_is_a_sample_and_an_empty_tensor_is_none():
+    result = statistics(np.array(2.0), np.zeros((0, 4), np.float32))
+    assert (result.samples, result.elements, result.low, result.high) == (1, 1, 2.0, 2.0)
+
+
+def test_channels_that_change_in_number_are_refused():
+    with pytest.raises(UnsupportedError, match="length 4 in one sample and 3 in another"):
+        statistics(np.zeros((2, 3)), np.zeros((2, 4)), channel_axis=1)
