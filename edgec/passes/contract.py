@@ -95,4 +95,5 @@ class PassRecord(Frozen):
 
 def options_of(step: Pass[Any]) -> dict[str, Any]:
     """The options of a pass: its dataclass fields, as JSON values."""
-    return {item.name: getattr(step, item.name) for item in fields(step) if item.init}  # type: ignore[arg-type]
+    values = {item.name: getattr(step, item.name) for item in fields(step) if item.init}  # type: ignore[arg-type]
+    return {key: item.model_dump(mode="json") if isinstance(item, Frozen) else item for key, item in values.items()}

@@ -77,9 +77,12 @@ def needs_samples(ctx: PassContext) -> str | None:
 
 
 def not_finite(model: FloatModel) -> str | None:
-    """What is wrong with the parameters that a correction has made."""
+    """What is wrong with the weights and biases that a correction has made."""
     assert model.graph is not None
-    names = [name for name, value in model.graph.named_parameters() if not value.isfinite().all()]
+    layers = weight_layers(model.graph)[0]
+    names = [
+        item.name for item in layers if not all(bool(value.isfinite().all()) for value in item.module.parameters())
+    ]
     return f"not finite: {', '.join(names)}" if names else None
 
 

@@ -102,7 +102,7 @@ def _follow(
             clamps.append(following)
         elif kind == "elementwise" and before == after:
             pass
-        elif kind == "spatial" and axis == 1 and len(before) == len(after) and before[:2] == after[:2]:
+        elif kind == "spatial" and axis == 1 and 2 < len(before) == len(after) and before[:2] == after[:2]:
             if repeat != 1:
                 return None
         elif kind == "reshaping" and axis == 1 and before[0] == after[0] and _is_flattened(before, after):
@@ -189,8 +189,9 @@ def scale_outputs(module: Any, factors: torch.Tensor) -> None:
 def scale_inputs(module: Any, factors: torch.Tensor, repeat: int = 1) -> None:
     """Multiply what a layer makes of each input channel, in place."""
     weight = module.weight.detach()
+    factors = factors.repeat_interleave(repeat)
     if isinstance(module, nn.Linear):
-        scaled = weight * factors.repeat_interleave(repeat)
+        scaled = weight * factors
     elif isinstance(module, nn.modules.conv._ConvTransposeNd):
         scaled = weight.flatten(1) * factors[:, None]
     else:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MAX_WIDTH = 6144
 """Weights of one output channel beyond which the Gram matrix (150 MB here) is not made."""
-_PATCHES, _HELD_OUT = 16384, 512
-_MEMORY = 32_000_000
+_PATCHES, _HELD_OUT = 16384, 256
+_MEMORY = 24_000_000
 """Numbers that the statistics of layers observed in one run of the samples may take."""
 _KEEP_EVERY = 4
 """Each fourth sample judges what the others have chosen."""
@@ -50,7 +50,7 @@ class RoundAdaptively:
     """
 
     grid: WeightGrid
-    steps: int = 250
+    steps: int = 120
     samples: int = 64
     correct_bias: bool = True
     float_layers: tuple[str, ...] = ()
@@ -132,7 +132,7 @@ class RoundAdaptively:
 
         module: Any = layer.module
         weight = module.weight.detach()
-        rows = weight.flatten(1)
+        rows = weight.flatten(1).float()
         grouped = rows.reshape(data.groups, -1, data.width)
         scale = grid_scale(rows, self.grid).reshape(data.groups, -1, 1)
         limit = math.floor(self.grid.limit)
@@ -147,7 +147,7 @@ class RoundAdaptively:
                 codes, gain = found, 10 * math.log10(before / max(after, 1e-30))
         # the largest weight itself, not its code times the scale, so that the scale is found again to the last bit
         placed = torch.where(largest, grouped, codes * scale)
-        module.weight = nn.Parameter(placed.reshape(weight.shape))
+        module.weight = nn.Parameter(placed.reshape(weight.shape).to(weight.dtype))
         return gain
 
 
@@ -175,6 +175,6 @@ def _refusals(layers: Sequence[WeightLayer]) -> Sequence[Coverage]:
 
 
 def _memory(layer: WeightLayer) -> int:
-    weight: torch.Tensor = layer.module.weight
+    width: int = layer.module.weight[0].numel()
     groups: int = getattr(layer.module, "groups", 1)
-    return groups * weight[0].numel() ** 2 + weight.numel()
+    return groups * width * (width + _HELD_OUT)

@@ -43,7 +43,7 @@ class RoundingStatistics:
         chosen = torch.arange(total)
         if total > self._patches:
             chosen = torch.randperm(total, generator=self._random)[: self._patches]
-        x = self._inputs(source, chosen)
+        x = self._inputs(source, chosen).float()
         aside = torch.full((len(chosen),), bool(keep)) if keep is not None else torch.arange(len(chosen)) % 4 == 3
         kept = x[:, :, aside][:, :, : self._room]
         self._kept.append(kept)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgec.dataset.spool import Spool
-from edgec.errors import PassError
 from edgec.model.spec import TensorSpec
 from edgec.passes.contract import Coverage
 from edgec.passes.graph_edit import module_of
@@ -39,20 +38,14 @@ def weight_layers(
 
     Args:
         graph: after the portable passes.
-        float_layers: module paths to leave out.
+        float_layers: module paths to leave out; names of ops that are no modules mean nothing here.
 
     Returns:
         The layers, and what else holds weights and why it is left alone. A module called under several names is one
         layer.
-
-    Raises:
-        PassError: a name in `float_layers` is no module of the graph.
     """
     from torch import nn
 
-    names = {name for name, _ in graph.named_modules(remove_duplicate=False)}
-    if unknown := sorted(set(float_layers) - names):
-        raise PassError(f"there is no layer {', '.join(unknown)}", where="float_layers")
     direct = {id(_attribute(graph, str(node.target))) for node in graph.graph.nodes if node.op == "get_attr"}
     calls: dict[int, list[fx.Node]] = {}
     modules: dict[int, Any] = {}

@@ -70,6 +70,7 @@ def test_four_bits_lose_less_than_to_nearest(
     nearest, found = (_error(model, graph, unseen) for graph in (_to_nearest(model, grid), result.graph))
     assert 10 * np.log10(nearest / found) > 2
     assert record.summary.endswith("dB in the mean")
+    assert record.options["grid"] == {"limit": 7.0, "per_channel": per_channel}
 
 
 @pytest.mark.parametrize("limit", [7, 63, 127])
