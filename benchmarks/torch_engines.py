@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edgec.backends.torch_quant.collect import CollectRanges, call_arguments
 from edgec.backends.torch_quant.emit import script
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.lower import lower
 from edgec.backends.torch_quant.model import fingerprint
 from edgec.backends.torch_quant.passes import EmbedPadding
-from edgec.backends.torch_quant.quantize import QuantizeStatic, call_arguments
+from edgec.backends.torch_quant.quantize import QuantizeStatic
 from edgec.dataset.write import write_spool
 from edgec.model import store
 from edgec.model.load import load_model
@@ -51,7 +52,7 @@ def measure(folder: Path) -> None:
         plain, _ = run_passes(portable_passes(target), loaded, context, store.fingerprint)
         made = {}
         for engine in ENGINES:
-            steps = (EmbedPadding(), QuantizeStatic((engine,)))
+            steps = (EmbedPadding(), CollectRanges(), QuantizeStatic(engines=(engine,)))
             model, _ = run_passes(steps, lower(plain, engine), context, fingerprint)
             with running(engine, 1):
                 made[engine] = script(replace(model, engine=engine))

@@ -34,7 +34,7 @@ class TorchBackend:
     name: str
     arch: Arch
     engines: tuple[str, ...]
-    """Engines to choose from, fastest first (benchmarks/torch_engines.py); the first is the default."""
+    """Engines to choose from, fastest for small models first (`kernels.fastest_first`); the first is the default."""
     capabilities: tuple[Capability, ...]
     format: Format = "torchscript"
     extra: str = ""
@@ -43,7 +43,10 @@ class TorchBackend:
         Package(distribution="torch", purpose="compile"),
         Package(distribution="torch", purpose="run"),
     )
-    own_quantizer: str = "torch.ao.quantization's FX graph mode decides which ops become one integer kernel"
+    own_quantizer: str = (
+        "torch.ao.quantization's FX graph mode decides which ops become one integer kernel and which share a scale; "
+        "ranges, weights' grids and layers in float are edgec's"
+    )
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         reasons = []

@@ -1,7 +1,7 @@
 """Which of several quantized graphs is best: nearest to the float graph on calibration samples.
 
 Nothing is timed here: two builds of the same inputs must choose alike. Among equally exact ones the order of the
-candidates decides, which is that of ``benchmarks/torch_engines.py``: fastest engine first.
+candidates decides, which is fastest engine first (`kernels.fastest_first`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from edgec.model.spec import Array
 
 TIE_DB = 1.0
-"""Candidates within this of the best are equally exact, as far as so few samples can tell."""
+TIE_AGREEMENT = 0.05
+"""Candidates within these of the best are equally exact, as far as so few samples can tell."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ def judge(model: TorchModel, made: Mapping[str, TorchModel], samples: Spool | No
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
-    """Of the candidates that are equally exact, the one that agrees most with float; of several the first."""
+    """The first of the candidates that are equally exact: by SQNR, and of these by agreement with float."""
     most = max(item.sqnr_db for item in candidates)
     equal = [item for item in candidates if item.sqnr_db >= most - TIE_DB]
-    return max(equal, key=lambda item: item.agreement)
+    agreed = max(item.agreement for item in equal)
+    return next(item for item in equal if item.agreement >= agreed - TIE_AGREEMENT)
 
 
 def table(candidates: Sequence[Candidate]) -> str:

@@ -11,7 +11,7 @@ from edgec.backends.torch_quant.audit import KEPT, NO_KERNEL
 from edgec.backends.torch_quant.collect import run_observed
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import best, judge, table
-from edgec.backends.torch_quant.kernels import ReducedRange
+from edgec.backends.torch_quant.kernels import ReducedRange, fastest_first, multiplications
 from edgec.backends.torch_quant.layers import calls_after, check_names, float_layers_of, layer_nodes
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
@@ -52,7 +52,7 @@ class QuantizeStatic:
         self._set_ranges(observed, model, ctx)
         made: dict[str, TorchModel] = {}
         failures: list[Coverage] = []
-        for engine in self.engines:
+        for engine in fastest_first(self.engines, multiplications(model.graph, model.example), self.vnni):
             try:
                 graph = self._convert(observed.graph, engine, ctx)
                 with running(engine, ctx.threads):

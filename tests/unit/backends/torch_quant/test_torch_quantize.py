@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from edgec.backends.torch_quant.collect import spread
+from edgec.backends.torch_quant.judge import Candidate, best
+from edgec.backends.torch_quant.kernels import fastest_first, multiplications
 from edgec.errors import DatasetError, PassError
 from edgec.passes.contract import PassContext
 from edgec.quant.recipe import Recipe
@@ -111,6 +113,24 @@ def test_the_engine_is_chosen_by_measurement_and_recorded(compiled: Compile, mak
     assert told.startswith(f"{made.artifact.engine} engine")
     for engine in ("fbgemm", "x86", "onednn"):
         assert f"{engine}: " in told
+
+
+def test_large_models_prefer_onednn_where_there_is_vnni() -> None:
+    engines = ("fbgemm", "x86", "onednn")
+    assert fastest_first(engines, 3_000_000, True) == engines
+    assert fastest_first(engines, 300_000_000, False) == engines
+    assert fastest_first(engines, 300_000_000, True) == ("onednn", "x86", "fbgemm")
+    with torch.random.fork_rng(devices=[]):
+        layers = [torch.nn.Conv2d(4, 8, 3, padding=1, groups=2), torch.nn.Flatten(), torch.nn.Linear(8 * 25, 3)]
+    graph = torch.fx.symbolic_trace(torch.nn.Sequential(*layers))
+    assert multiplications(graph, [torch.zeros(1, 4, 5, 5)]) == 8 * 25 * 2 * 9 + 3 * 8 * 25
+
+
+def test_the_fastest_of_equally_exact_engines_is_chosen() -> None:
+    slow, fast = Candidate("x86", 30.9, 0.97), Candidate("onednn", 30.2, 0.94)
+    assert best([fast, slow]) == fast
+    assert best([Candidate("onednn", 29.8, 0.97), slow]) == slow
+    assert best([Candidate("onednn", 30.2, 0.90), slow]) == slow
 
 
 def test_the_judge_looks_at_samples_from_everywhere() -> None:
