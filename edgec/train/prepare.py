@@ -1,0 +1,152 @@
+"""A float model made ready for training, and what training made of it. Imports torch: only for use inside functions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn.utils import parametrize
+
+from edgec.passes.contract import Coverage
+from edgec.passes.graph_edit import add_module
+from edgec.passes.weight_layers import WeightLayer, weight_layers
+from edgec.quant.recipe import WeightGrid
+from edgec.train.fake_quantize import ActivationRange, GridWeight, clip_to_grid, place_on_grid
+from edgec.train.places import places
+
+Inputs = Sequence[torch.Tensor]
+
+
+class TrainableModel(nn.Module):
+    """The float model with weights on a backend's grid and activations in 8 bits, all differentiable.
+
+    BatchNorm and dropout stay as in inference, whatever mode is asked for: normalization is part of the weights by
+    now, and a BatchNorm that could not be folded keeps its statistics and its scale.
+
+    Args:
+        graph: of the float model after the portable passes; left untouched.
+        grid: of the weights.
+        sample: one sample's inputs.
+        activations: whether to quantize them too.
+    """
+
+    def __init__(self, graph: fx.GraphModule, grid: WeightGrid, sample: Inputs, *, activations: bool) -> None:
+        super().__init__()
+        self.graph = copy.deepcopy(graph)
+        self._grid = grid
+        found, self.coverage = weight_layers(self.graph)
+        self.layers: tuple[WeightLayer, ...] = found
+        if activations:
+            self._insert(sample)
+        for module in self.graph.modules():
+            if hasattr(module, "inplace"):
+                vars(module)["inplace"] = False  # gradients need the values that it would write over
+        frozen = {
+            id(value)
+            for part in self.graph.modules()
+            if isinstance(part, nn.modules.batchnorm._NormBase)
+            for value in part.parameters()
+        }
+        for value in self.graph.parameters():
+            value.requires_grad_(value.is_floating_point() and id(value) not in frozen)
+        for layer in self.layers:
+            with torch.no_grad():
+                clipped = clip_to_grid(layer.module, layer.module.weight, grid)
+                layer.module.weight = nn.Parameter(clipped.detach().clone())
+            parametrize.register_parametrization(layer.module, "weight", GridWeight(layer.module, grid))
+        super().train(False)
+
+    def _insert(self, sample: Inputs) -> None:
+        names: dict[fx.Node, str] = {}
+        edited = self.graph.graph
+        for place in places(self.graph, _float_nodes(self.graph, sample)):
+            if place.range_of not in names:
+                names[place.range_of] = add_module(self.graph, "activation_range", ActivationRange(place.fixed))
+            with edited.inserting_after(place.node):
+                rounded = edited.call_module(names[place.range_of], (place.node,))
+            for reader in place.readers or tuple(place.node.users):
+                if reader is not rounded:
+                    reader.replace_input_with(place.node, rounded)
+        edited.lint()
+        self.graph.recompile()
+
+    def train(self, mode: bool = True) -> TrainableModel:
+        """Nothing to do: see the class."""
+        return super().train(False)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """What the float model returns."""
+        return self.graph(*inputs)
+
+    @property
+    def ranges(self) -> list[ActivationRange]:
+        """Of all tensors that are quantized."""
+        return [module for module in self.graph.modules() if isinstance(module, ActivationRange)]
+
+    def observe(self, samples: Iterable[Inputs]) -> None:
+        """Set all ranges to the extremes over `samples`."""
+        for item in self.ranges:
+            item.begin()
+        with torch.no_grad():
+            for sample in samples:
+                self(*[one.clone() for one in sample])
+        for item in self.ranges:
+            item.end()
+
+    def follow(self, follow: bool) -> None:
+        """Whether ranges move with the batches from now on."""
+        for item in self.ranges:
+            item.following = follow
+
+    def left_float(self) -> tuple[Coverage, ...]:
+        """What is trained, but not for its codes."""
+        kept = [
+            Coverage(subject=node.name, state="not simulated", reason=module.refused)
+            for node in self.graph.graph.nodes
+            if node.op == "call_module"
+            and isinstance(module := self.graph.get_submodule(str(node.target)), ActivationRange)
+            if module.refused
+        ]
+        told = [item.model_copy(update={"state": "not simulated"}) for item in self.coverage]
+        return (*told, *kept)
+
+    @torch.no_grad()
+    def place(self) -> None:
+        """Round the weights to their codes for good."""
+        for layer in self.layers:
+            original: torch.Tensor = layer.module.parametrizations.weight.original
+            original.copy_(place_on_grid(layer.module, original, self._grid))
+
+    @torch.no_grad()
+    def into(self, graph: fx.GraphModule) -> fx.GraphModule:
+        """Copy parameters into `graph`, a copy of the float graph that this was made of."""
+        placed = {layer.name for layer in self.layers}
+        for layer in self.layers:
+            module: Any = graph.get_submodule(layer.name)
+            before = module.weight.requires_grad
+            value = place_on_grid(layer.module, layer.module.parametrizations.weight.original, self._grid)
+            module.weight = nn.Parameter(value.clone(), requires_grad=before)
+        own = dict(graph.named_parameters(remove_duplicate=False))
+        for name, value in self.graph.named_parameters(remove_duplicate=False):
+            if ".parametrizations." not in name and name.removesuffix(".weight") not in placed:
+                own[name].copy_(value)
+        return graph
+
+
+def _float_nodes(graph: fx.GraphModule, sample: Inputs) -> set[fx.Node]:
+    """Nodes whose result is one tensor of float32, and that are no constants."""
+    found: set[fx.Node] = set()
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, torch.Tensor) and value.dtype == torch.float32 and n.op != "get_attr":
+                found.add(n)
+            return value
+
+    with torch.no_grad():
+        Recorder(graph).run(*[item.clone() for item in sample])
+    return found

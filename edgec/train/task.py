@@ -1,0 +1,184 @@
+"""Quantization-aware training as a task of a worker process (`edgec.worker`)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.dataset.entry import entry_place, python_entry
+from edgec.dataset.spool import Spool
+from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
+from edgec.frozen import digest_json
+from edgec.model import store
+from edgec.model.spec import FloatModel
+from edgec.project.load import split_entry
+from edgec.project.spec import TrainSpec
+from edgec.quant.recipe import WeightGrid
+from edgec.worker import Progress
+
+if TYPE_CHECKING:
+    from edgec.train.fit import Fit
+    from edgec.train.losses import Loss
+    from edgec.train.prepare import TrainableModel
+    from edgec.train.samples import Samples
+
+
+def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Train a float model until its weights do well on a backend's grid, and write it as a float model again.
+
+    The weights of the result are ``scale * code``, and its ranges are left to the backends.
+
+    Args:
+        payload: ``model`` (folder of `edgec.model.store`: after the portable passes), ``grid`` (record),
+            ``activations`` ("int8", or "float" for weight-only artifacts; "int8" if missing), ``spec`` (record),
+            ``training`` (spool folder), ``calibration`` (the same, or None), ``out`` (folder to write the model to),
+            ``checkpoints`` (folder kept between builds), ``root`` (project folder), ``seed``, ``threads``.
+        progress: told each epoch.
+
+    Returns:
+        ``epochs`` (records with ``epoch``, ``loss`` and ``metric``), ``metric`` (its name), ``summary`` (one line),
+        ``coverage`` (records: what is not simulated).
+
+    Raises:
+        UnsupportedError: the model has no graph, or no layer with weights.
+        ProjectError: ``[train]`` is wrong, or the user's functions fail.
+        PassError: the model cannot be differentiated.
+    """
+    from edgec.train.deterministic import deterministic_torch
+
+    model = store.load(Path(payload["model"]))
+    if model.graph is None:
+        raise UnsupportedError(
+            f"the model has no graph, so it cannot be trained: {model.untraceable}",
+            where=model.name,
+            hint="leave [train] out, or give the model as a torch module that can be traced",
+        )
+    with deterministic_torch(payload["seed"], payload["threads"]):
+        try:
+            return _train(model, payload, progress)
+        except EdgecError:
+            raise
+        except (RuntimeError, NotImplementedError) as exc:
+            what = (str(exc).strip().splitlines() or ["no message"])[0]
+            raise PassError(f"training failed: {what}", where="train", hint="leave [train] out") from exc
+
+
+def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    from edgec.passes.graph_edit import own_graph
+    from edgec.train.checkpoint import Checkpoint
+    from edgec.train.fit import Fit, Teacher
+    from edgec.train.prepare import TrainableModel
+    from edgec.train.samples import Samples, takes_batches
+
+    assert model.graph is not None
+    spec = TrainSpec.model_validate_json(payload["spec"])
+    grid = WeightGrid.model_validate_json(payload["grid"])
+    root, seed = Path(payload["root"]), payload["seed"]
+    samples = Samples(Spool(Path(payload["training"])), model.inputs)
+    calibration = Samples(Spool(Path(payload["calibration"])), model.inputs) if payload["calibration"] else None
+    activations = payload.get("activations", "int8") == "int8"
+    progress("prepare")
+    trained = TrainableModel(model.graph, grid, samples[0][0], activations=activations)
+    if not trained.layers:
+        raise UnsupportedError("the model has no layer whose weights could be trained", where=model.name)
+    teacher = Teacher(model.graph, takes_batches(model.graph, samples))
+    fit = Fit(trained, teacher, samples, calibration, spec, grid, seed)
+    fit.calibrate()
+    initial = own_graph(model)
+    trained.into(initial)
+    with _loss(spec, root, seed, samples, fit, teacher) as loss:
+        before = fit.judge(loss)
+        if spec.function:
+            records, stopped = _run_function(spec.function, root, seed, trained, samples), ""
+        else:
+            checkpoint = Checkpoint(Path(payload["checkpoints"]), _key(model, payload, root, spec))
+            records, stopped = fit.run(loss, checkpoint, progress)
+        if not stopped:
+            trained.place()
+            fit.calibrate()
+            after = fit.judge(loss)
+            if not after.loss <= before.loss and not spec.function:
+                stopped = f"the loss on the training data became worse ({before.loss:.4g} -> {after.loss:.4g})"
+    if stopped:
+        graph, summary = initial, f"{stopped}: weights are only rounded"
+    else:
+        graph = trained.into(own_graph(model))
+        how = f"with {spec.function}" if spec.function else f"for {len(records)} epochs"
+        summary = (
+            f"trained {how} on {len(samples)} samples: loss {before.loss:.4g} -> {after.loss:.4g}, "
+            f"{fit.metric_name} {before.metric:.2f} -> {after.metric:.2f}"
+        )
+    notes = (*model.notes, summary)
+    store.save(replace(model.with_graph(graph, same_function=False), notes=notes), Path(payload["out"]))
+    return {
+        "epochs": records,
+        "metric": fit.metric_name,
+        "summary": summary,
+        "coverage": [json.loads(item.model_dump_json()) for item in trained.left_float()],
+    }
+
+
+@contextlib.contextmanager
+def _loss(spec: TrainSpec, root: Path, seed: int, samples: Samples, fit: Fit, teacher: Any) -> Iterator[Loss]:
+    from edgec.train.losses import choose_loss, user_loss
+
+    if split_entry(spec.loss):
+        with python_entry(spec.loss, root, ProjectError, seed=seed) as function:
+            yield user_loss(spec.loss, root, function)
+    else:
+        yield choose_loss(spec.loss, samples, teacher(samples[0][0]), fit.powers())
+
+
+def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samples: Samples) -> list[dict[str, Any]]:
+    """The user's own loop, on the model itself."""
+    model.follow(True)
+    with python_entry(entry, root, ProjectError, seed=seed) as function:
+        try:
+            returned = function(model, samples)
+        except Exception as exc:
+            file = str(root / entry.rpartition(":")[0])
+            raise ProjectError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, file)) from exc
+    model.follow(False)
+    if returned is not None and returned is not model:
+        if not isinstance(returned, type(model)):
+            raise ProjectError(
+                f"it returned a {type(returned).__name__}",
+                where=entry,
+                hint="return nothing, or the model it was given",
+            )
+        model.load_state_dict(returned.state_dict())
+    if not all(bool(value.isfinite().all()) for value in model.parameters()):
+        raise ProjectError("it leaves weights that are not finite", where=entry, hint="try a smaller learning rate")
+    return []
+
+
+def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec) -> str:
+    """What the state of training follows from: its own options, the data, and what computes."""
+    import torch
+
+    def digest_of(folder: str | None) -> str:
+        return Spool(Path(folder)).info.content_digest if folder else ""
+
+    entry = split_entry(spec.loss)
+    folder = (root / entry[0]).parent if entry else None
+    sources = sorted(folder.glob("*.py")) if folder else []
+    return digest_json(
+        {
+            "model": store.fingerprint(model),
+            "training": digest_of(payload["training"]),
+            "calibration": digest_of(payload["calibration"]),
+            "spec": json.loads(payload["spec"]),
+            "grid": json.loads(payload["grid"]),
+            "activations": payload.get("activations", "int8"),
+            "seed": payload["seed"],
+            "threads": payload["threads"],
+            "torch": torch.__version__,
+            "kernels": torch.backends.cpu.get_cpu_capability(),
+            "sources": {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in sources},
+        }
+    )
