@@ -87,7 +87,7 @@ def _build(
     name: str, project: Project, root: Path, console: Console, *, threads: int, jobs: int | None, keep_going: bool
 ) -> Sequence[EdgecError]:
     from edgec.assemble import build_target
-    from edgec.cli.tables import gate_table, measurement_table
+    from edgec.cli.tables import gate_table, measurement_table, rung_table
 
     began = time.monotonic()
 
@@ -96,6 +96,7 @@ def _build(
         console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
         if any(gate.state == "failed" for gate in result.gates):
             console.print(gate_table(result.gates))
+            console.print(rung_table([rung for one in result.built for rung in one.rungs]))
         told = [f"{item.artifact} in {item.runtime}: {item.failure}" for item in measurements if item.failure]
         told += [
             f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: not measured: {gate.reason}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from edgec.verify.records import GateResult, Measurement, MetricResult
+from edgec.verify.records import GateResult, Measurement, MetricResult, RungRecord
 
 NOT_MEASURED = "-"
 
@@ -58,6 +58,15 @@ def gate_table(gates: Sequence[GateResult]) -> Table:
             missed = NOT_MEASURED if gate.margin is None else f"{-gate.margin:.4g}"
             name = f"{gate.gate} (default)" if gate.default else gate.gate
             table.add_row(gate.artifact, gate.runtime, name, f"{gate.limit:.4g}", value, missed, gate.reason)
+    return table
+
+
+def rung_table(rungs: Sequence[RungRecord]) -> Table:
+    """What the accuracy ladder tried, with the figures of each rung."""
+    table = Table("artifact", "rung", "state", "SQNR dB", "why", box=None, pad_edge=False)
+    for rung in rungs:
+        sqnr = NOT_MEASURED if rung.sqnr_db is None else f"{rung.sqnr_db:.1f}"
+        table.add_row(rung.artifact, rung.rung, rung.state, sqnr, rung.reason)
     return table
 
 

@@ -121,6 +121,8 @@ class Climb:
 
     def _mixed(self, best: Recipe) -> Attempt | None:
         """The fewest most sensitive layers in float with which the gates are met."""
+        # each variant would be rounded adaptively anew, for layers that may stay in float
+        best = best.model_copy(update={"round_adaptively": False})
         order = most_sensitive_first(self._trial, best)
         limit = len(order) // 2
         if not limit:

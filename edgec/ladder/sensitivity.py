@@ -17,6 +17,8 @@ SAMPLES = 16
 def one_at_a_time(layers: Sequence[Layer], recipe: Recipe) -> Iterator[tuple[Layer, Recipe]]:
     """For each layer the recipe that quantizes it alone."""
     names = [layer.name for layer in layers]
+    # corrections depend on which layers are quantized: they would have to be made anew for each
+    recipe = recipe.model_copy(update={"correct_bias": False, "round_adaptively": False})
     for layer in layers:
         others = tuple(sorted(name for name in names if name != layer.name))
         yield layer, recipe.model_copy(update={"float_layers": others})
