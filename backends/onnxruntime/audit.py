@@ -12,11 +12,13 @@ from edgec.backends.onnxruntime.capability import (
     CASTS,
     DATA_MOVEMENT,
     DYNAMIC_REASONS,
+    FLOAT_PRODUCTS,
     FLOAT_REASONS,
     INTEGER_KERNELS,
     STATIC_REASONS,
 )
 from edgec.backends.onnxruntime.graph import all_nodes, graphs
+from edgec.backends.onnxruntime.origin import Origin, layer_of, origins, plain_name
 from edgec.backends.onnxruntime.session import open_session
 from edgec.target.spec import Precision
 
@@ -36,10 +38,18 @@ _MADE = {
 _UNFUSED = "no integer kernel takes it here: an input or output is not quantized, or its op has none"
 
 
-def executed_ops(file: Path, precision: Precision) -> tuple[OpRecord, ...]:
+_WEIGHT_ONLY: dict[Precision, str] = {"int8-weight-only": "8-bit", "int4-weight-only": "4-bit"}
+
+
+def executed_ops(file: Path, precision: Precision, kept: Mapping[str, str] | None = None) -> tuple[OpRecord, ...]:
     """The ops of `file` after the runtime's own fusions on this machine, in execution order.
 
     Casts and (de)quantization are listed with dtype ``cast``.
+
+    Args:
+        file: the artifact.
+        precision: what it was made for.
+        kept: node of the artifact -> why it was left in float.
 
     Raises:
         UnsupportedError: the runtime refuses the file.
@@ -50,25 +60,58 @@ def executed_ops(file: Path, precision: Precision) -> tuple[OpRecord, ...]:
         optimized = Path(folder, "optimized.onnx")
         open_session(file, threads=1, optimized=optimized)
         proto = onnx.load(str(optimized))
-    types = _element_types(proto)
+    types, origin = _element_types(proto), origins(onnx.load(str(file)))
+    stored = {name for node in proto.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     return tuple(
-        _record(node.name, node.op_type, [types.get(name, "") for name in (*node.input, *node.output)], precision)
+        _record(
+            node,
+            [types.get(name, "") for name in (*node.input, *node.output)],
+            precision,
+            origin.get(plain_name(node.name)),
+            kept or {},
+            bool(stored & {*node.input}),
+        )
         for node in all_nodes(proto)
         if node.op_type != "Constant"
     )
 
 
-def _record(name: str, op: str, dtypes: list[str], precision: Precision) -> OpRecord:
-    layer = _layer(name)
+def _record(
+    node: onnx.NodeProto,
+    dtypes: list[str],
+    precision: Precision,
+    origin: Origin | None,
+    kept: Mapping[str, str],
+    stored: bool,
+) -> OpRecord:
+    name, op = node.name, node.op_type
+    layer = origin.layer if origin else layer_of(name)
     if op in INTEGER_KERNELS:
         return OpRecord(name=name, op=op, dtype="int8", layer=layer)
     if op in CASTS:
         return OpRecord(name=name, op=op, dtype="cast", layer=layer)
     floats = [dtype for dtype in dtypes if dtype.startswith("float")]
     dtype = floats[0] if floats else next((item for item in dtypes if item), "unknown")
-    movement = op in DATA_MOVEMENT
-    reason = "" if movement or not floats else _reason(op, dtype, precision)
+    reason = ""
+    if precision in _WEIGHT_ONLY:
+        reason = _weight_only_reason(node, precision, stored)
+    elif op not in DATA_MOVEMENT and floats:
+        reason = kept.get(origin.node if origin else plain_name(name), "")
+        reason = reason or _reason(op, dtype, precision)
     return OpRecord(name=name, op=op, dtype=dtype, layer=layer, reason=reason)
+
+
+def _weight_only_reason(node: onnx.NodeProto, precision: Precision, stored: bool) -> str:
+    """How an op with weights computes: only these are told of, as all arithmetic is float by design."""
+    if node.op_type == "MatMulNBits":
+        level = next((item.i for item in node.attribute if item.name == "accuracy_level"), 0)
+        how = "inputs rounded to int8 in blocks within the kernel" if level == 4 else "computed in float32"
+        return f"weight-only: {_WEIGHT_ONLY[precision]} weights, {how}"
+    if node.op_type not in FLOAT_PRODUCTS:
+        return ""
+    if stored:
+        return f"weight-only: {_WEIGHT_ONLY[precision]} weights, dequantized at each run and computed in float32"
+    return "its weights stay float32: they are small, not constant, or of a form that is not stored in codes"
 
 
 def _reason(op: str, dtype: str, precision: Precision) -> str:
@@ -80,12 +123,6 @@ def _reason(op: str, dtype: str, precision: Precision) -> str:
     if reason := own.get(op) or FLOAT_REASONS.get(op):
         return reason
     return _UNFUSED if precision == "int8" else "dynamic quantization covers matrix products and LSTM only"
-
-
-def _layer(name: str) -> str:
-    """The module path in a node name of torch's exporter: ``/blocks/blocks.0/Conv_quant`` -> ``blocks.0``."""
-    parts = name.removeprefix("fused ").strip("/").split("/")
-    return parts[-2] if len(parts) > 1 else ""
 
 
 def _element_types(proto: onnx.ModelProto) -> Mapping[str, str]:

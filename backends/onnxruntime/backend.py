@@ -18,6 +18,7 @@ from edgec.backend.protocol import (
 )
 from edgec.backends.onnxruntime import emit as emitter
 from edgec.backends.onnxruntime import fidelity, graph, lower
+from edgec.backends.onnxruntime.block_codes import largest_code
 from edgec.backends.onnxruntime.calibrate import CollectRanges
 from edgec.backends.onnxruntime.capability import CAPABILITIES, dynamic_weight_codes, static_weight_codes
 from edgec.backends.onnxruntime.convert import ConvertToFloat16
@@ -27,6 +28,7 @@ from edgec.backends.onnxruntime.graph import OnnxModel
 from edgec.backends.onnxruntime.layers import find_layers
 from edgec.backends.onnxruntime.quantize import QuantizeStatic
 from edgec.backends.onnxruntime.quantize_dynamic import QuantizeDynamic
+from edgec.backends.onnxruntime.quantize_weights import QuantizeWeights
 from edgec.backends.onnxruntime.runner import OnnxRunner
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
@@ -45,14 +47,22 @@ class OnnxRuntimeBackend:
     name: str = "onnxruntime"
     format: Format = "onnx"
     extra: str = "onnx"
-    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
+    precisions: tuple[Precision, ...] = (
+        "fp32",
+        "fp16",
+        "int8",
+        "int8-dynamic",
+        "int8-weight-only",
+        "int4-weight-only",
+    )
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="run"),
     )
     own_quantizer: str = (
         "onnxruntime.quantization places the QDQ pairs, rounds biases to int32 and widens the scale of weights whose "
-        "bias would overflow; the runtime's optimizer decides which pairs become integer kernels"
+        "bias would overflow; the runtime's optimizer decides which pairs become integer kernels; sums, products and "
+        "pools between two int8 layers are int8 too; dynamic int8 chooses its scales as it runs"
     )
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
@@ -76,8 +86,12 @@ class OnnxRuntimeBackend:
         return ()
 
     def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
+        if target.precision == "int4-weight-only":
+            return WeightGrid(limit=largest_code(4))
+        if target.precision == "int8-weight-only":
+            return WeightGrid(limit=largest_code(8))
         limits = {"s8": 127, "u8": 127, "s7": 64}
-        limit = limits[static_weight_codes(target.device, target.quantize)] if target.precision == "int8" else 127
+        limit = limits[static_weight_codes(target.device, target.quantize)]
         return WeightGrid(limit=limit, per_channel=target.quantize.weights == "per-channel")
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[OnnxModel]]:
@@ -92,6 +106,8 @@ class OnnxRuntimeBackend:
                     recipe.calibration, recipe.float_layers, quantize.weights, static_weight_codes(device, quantize)
                 ),
             ),
+            "int8-weight-only": (QuantizeWeights(8, quantize.block_size),),
+            "int4-weight-only": (QuantizeWeights(4, quantize.block_size),),
             "int8-dynamic": (QuantizeDynamic(quantize.weights, dynamic_weight_codes(device, quantize)),),
         }
         return (FuseAsymmetricPadding(), *last[target.precision])

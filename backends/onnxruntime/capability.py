@@ -78,6 +78,23 @@ INTEGER_PRODUCTS = frozenset(
 )
 """Those among them that multiply matrices: without one of these nothing worth the name was quantized."""
 
+FLOAT_PRODUCTS = frozenset(
+    {
+        "Conv",
+        "ConvTranspose",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "GRU",
+        "Gemm",
+        "LSTM",
+        "MatMul",
+        "MatMulNBits",
+        "RNN",
+    }
+)
+"""Ops that multiply by weights in floating point."""
+
 CASTS = frozenset({"Cast", "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"})
 """Changes of dtype: no arithmetic of the model."""
 
@@ -127,13 +144,18 @@ DYNAMIC_REASONS = {
     "FusedConv": "no dynamic int8 kernel for convolution with signed weights; precision int8 quantizes it",
 }
 
+_STORED = "weight-only: stored in codes per channel, dequantized at each run, computed in float32"
+_BLOCKS = "weight-only: MatMulNBits with 4- or 8-bit weights in blocks"
+
 CAPABILITIES = (
-    Capability(op="conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
-    Capability(op="depthwise-conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
-    Capability(op="conv1d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),
+    Capability(op="conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor"), note=_STORED),
+    Capability(
+        op="depthwise-conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor"), note=_STORED
+    ),
+    Capability(op="conv1d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor"), note=_STORED),
     Capability(op="conv-transpose2d", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["ConvTranspose"]),
-    Capability(op="linear", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor")),
-    Capability(op="matmul", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor")),
+    Capability(op="linear", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor"), note=_BLOCKS),
+    Capability(op="matmul", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor"), note=_BLOCKS),
     Capability(op="embedding", static_int8=True, dynamic_int8=False, weights=("per-tensor",)),
     Capability(
         op="lstm",

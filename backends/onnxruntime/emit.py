@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.capability import INTEGER_PRODUCTS
 from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, constants, input_names, output_names, producers
+from edgec.backends.onnxruntime.layers import find_layers
 from edgec.errors import StorageError, UnsupportedError
 from edgec.model.spec import TensorSpec
 from edgec.passes.contract import Coverage, PassContext
@@ -35,11 +36,13 @@ def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(file)) from exc
     precision = ctx.target.precision
-    ops = executed_ops(file, precision)
+    ops = executed_ops(file, precision, model.kept_float)
     if precision in ("int8", "int8-dynamic") and not any(op.op in INTEGER_PRODUCTS for op in ops):
         raise UnsupportedError(
             "ONNX Runtime would execute none of the quantized model's matrix products in int8", where=model.name
         )
+    if precision == "int8":
+        _check_kept(model, ops)
     fed, made = input_names(model), output_names(model)
     steps = _steps(model.proto, made.values())
     return Artifact(
@@ -55,6 +58,16 @@ def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
             if op.reason
         ),
     )
+
+
+def _check_kept(model: OnnxModel, ops: Iterable[OpRecord]) -> None:
+    """The runtime's optimizer quantizes weights of its own accord where it sees fit: see that it did not."""
+    layers = {layer.node: layer.name for layer in find_layers(model.proto) if layer.op != "embedding"}
+    integer = {op.layer for op in ops if op.op in INTEGER_PRODUCTS}
+    if wrong := sorted(name for node, name in layers.items() if node in model.kept_float and name in integer):
+        raise UnsupportedError(
+            f"ONNX Runtime would execute {', '.join(wrong)} in int8, though to be kept in float", where=model.name
+        )
 
 
 def _binding(spec: TensorSpec, name: str, step: float | None) -> TensorBinding:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_BYTES = 1_900_000_000
 """Protobuf ends at 2 GB; a larger ONNX model needs side files, which an artifact does not have."""
 STANDARD_DOMAINS = ("", "ai.onnx")
+MICROSOFT = "com.microsoft"
+"""The domain of ONNX Runtime's own ops."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,12 @@ def check_names(proto: onnx.ModelProto, names: Iterable[str], where: str) -> Non
 def opset(proto: onnx.ModelProto) -> int:
     """Version of the standard operator set."""
     return max((item.version for item in proto.opset_import if item.domain in STANDARD_DOMAINS), default=1)
+
+
+def import_microsoft(proto: onnx.ModelProto) -> None:
+    """Declare ONNX Runtime's own ops, in place."""
+    if all(item.domain != MICROSOFT for item in proto.opset_import):
+        proto.opset_import.add(domain=MICROSOFT, version=1)
 
 
 def constants(proto: onnx.ModelProto) -> dict[str, Array]:

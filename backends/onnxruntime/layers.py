@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 _EXPORTED = "inner."
 """edgec exports a module from within a wrapper, whose name for it leads all names that the exporter writes."""
-_WEIGHT_AT = {"Conv": 1, "Gather": 0, "Gemm": 1, "MatMul": 1}
+_WEIGHT_AT = {"Conv": 1, "FusedConv": 1, "Gather": 0, "Gemm": 1, "FusedGemm": 1, "MatMul": 1}
 """Op -> which of its inputs is the weight.
 
 A layer is what has a constant weight. Sums, products and pools between layers take the dtype of what they read: a QDQ
 pair on either side of an op is all that makes it integer, so between two int8 layers there is no float form of it.
 """
+_QUANTIZED = "_quantized"
+"""What the quantizers append to the name of a weight."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,26 @@ class PlacedLayer:
 
 
 def find_layers(proto: onnx.ModelProto) -> tuple[PlacedLayer, ...]:
-    """All layers of a float graph in execution order."""
+    """All layers of a float graph, or those left in float in a quantized one, in execution order."""
+    return _placed(proto, {})
+
+
+def find_all_layers(proto: onnx.ModelProto) -> tuple[PlacedLayer, ...]:
+    """All layers of a graph with weights in float or behind a DequantizeLinear; names are those of `find_layers`."""
+    behind = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
+    return _placed(proto, behind)
+
+
+def _placed(proto: onnx.ModelProto, behind: Mapping[str, str]) -> tuple[PlacedLayer, ...]:
     known = constants(proto)
     found = []
     for node in proto.graph.node:
         at = _WEIGHT_AT.get(node.op_type)
-        if at is None or node.domain not in ("", "ai.onnx") or node.input[at] not in known:
+        if at is None or (source := behind.get(node.input[at], node.input[at])) not in known:
             continue
-        weight = known[node.input[at]]
-        if weight.dtype.kind == "f" and weight.ndim >= 2:
-            found.append((node, node.input[at], weight.shape))
+        weight = known[source]
+        if weight.ndim >= 2 and (weight.dtype.kind == "f" or source != node.input[at]):
+            found.append((node, source.removesuffix(_QUANTIZED) if source != node.input[at] else source, weight.shape))
     readers = Counter(weight for _, weight, _ in found)
     paths = [_path_of(node, weight if readers[weight] == 1 else "") for node, weight, _ in found]
     times = Counter(path for path, _ in paths)
@@ -112,14 +124,14 @@ def select(layers: Iterable[PlacedLayer], names: Iterable[str], where: str) -> t
 
 def channel_axis(node: onnx.NodeProto) -> int:
     """The axis of a layer's weight that counts output channels."""
-    if node.op_type == "Gemm":
+    if node.op_type.endswith("Gemm"):
         return 0 if any(item.name == "transB" and item.i for item in node.attribute) else 1
-    return 0 if node.op_type == "Conv" else 1
+    return 0 if node.op_type.endswith("Conv") else 1
 
 
 def _kind(node: onnx.NodeProto, shape: tuple[int, ...]) -> str:
-    if node.op_type == "Conv":
+    if node.op_type.endswith("Conv"):
         groups = next((item.i for item in node.attribute if item.name == "group"), 1)
         rank = len(shape) - 2
         return f"depthwise-conv{rank}d" if groups > 1 and shape[1] == 1 else f"conv{rank}d"
-    return {"Gather": "embedding", "Gemm": "linear", "MatMul": "linear"}[node.op_type]
+    return "embedding" if node.op_type == "Gather" else "linear"

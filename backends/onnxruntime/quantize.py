@@ -11,7 +11,16 @@ import numpy as np
 from edgec.backends.onnxruntime.calibrate import Range, ranges, unusable
 from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, STATIC_OPS, Granularity, WeightCodes
 from edgec.backends.onnxruntime.exclude import RECIPE_REASON, nodes_to_exclude
-from edgec.backends.onnxruntime.graph import OnnxModel, check_names, constants, copy, name_nodes, producers
+from edgec.backends.onnxruntime.graph import (
+    MICROSOFT,
+    OnnxModel,
+    check_names,
+    constants,
+    copy,
+    import_microsoft,
+    name_nodes,
+    producers,
+)
 from edgec.backends.onnxruntime.layers import channel_axis, find_layers, select
 from edgec.backends.onnxruntime.lower import quiet_logging
 from edgec.backends.onnxruntime.observe import observed_tensors
@@ -119,7 +128,30 @@ class QuantizeStatic:
                 raise PassError(f"ONNX Runtime's quantizer fails: {exc}", where=f"pass {self.name}") from exc
         proto: onnx.ModelProto = quantizer.model.model
         name_nodes(proto)
+        _keep_float(proto)
         return proto
+
+
+def _keep_float(proto: onnx.ModelProto) -> None:
+    """Make layers with float weights between integer ones stay as they are, in place.
+
+    ONNX Runtime's WeightBiasQuantization gives the float weight of a Conv or Gemm between a DequantizeLinear and a
+    QuantizeLinear a scale of its own and runs the layer in int8, silently. It does not look at the fused forms of
+    these ops, which its own optimizer makes of them and which compute the same without an activation.
+    """
+    from onnx import helper
+
+    made_by = producers(proto)
+    floats = float_layer_nodes(proto)
+    for node in proto.graph.node:
+        if node.name not in floats or node.op_type not in ("Conv", "Gemm") or node.input[0] not in made_by:
+            continue
+        if made_by[node.input[0]].op_type == "DequantizeLinear":
+            if node.op_type == "Gemm":  # has no kernel without an activation; this one is the identity
+                node.attribute.append(helper.make_attribute("activation", "LeakyRelu"))
+                node.attribute.append(helper.make_attribute("activation_alpha", 1.0))
+            node.op_type, node.domain = f"Fused{node.op_type}", MICROSOFT
+            import_microsoft(proto)
 
 
 def _unsigned(proto: onnx.ModelProto, granularity: Granularity) -> dict[str, list[dict[str, Any]]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backends.onnxruntime.audit import executed_ops
+from edgec.backends.onnxruntime.op_times import OpTime, op_times
 from edgec.backends.onnxruntime.session import open_session
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
@@ -28,6 +29,7 @@ class OnnxRunner:
     def __init__(self, artifact: Artifact, file: Path, threads: int) -> None:
         self._file = file
         self._artifact = artifact
+        self._threads = threads
         self._session = open_session(file, threads=threads)
         there = {item.name for item in (*self._session.get_inputs(), *self._session.get_outputs())}
         stated = {item.artifact_name for item in (*artifact.inputs, *artifact.outputs)}
@@ -35,10 +37,17 @@ class OnnxRunner:
             raise UnsupportedError(f"the file has no tensor {', '.join(missing)}", where=file.name)
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
-        names = [binding.artifact_name for binding in self._artifact.inputs]
-        feeds = dict(zip(names, artifact_inputs(self._artifact, inputs), strict=True))
-        found = self._session.run([binding.artifact_name for binding in self._artifact.outputs], feeds)
+        names = [binding.artifact_name for binding in self._artifact.outputs]
+        found = self._session.run(names, self._feeds(inputs))
         return model_outputs(self._artifact, found)
 
     def ops(self) -> Sequence[OpRecord]:
         return executed_ops(self._file, self._artifact.precision)
+
+    def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
+        """Time of each executed op on one sample, over `runs` runs."""
+        return op_times(self._file, self._feeds(inputs), runs=runs, threads=self._threads)
+
+    def _feeds(self, inputs: Tensors) -> dict[str, Array]:
+        names = [binding.artifact_name for binding in self._artifact.inputs]
+        return dict(zip(names, artifact_inputs(self._artifact, inputs), strict=True))

@@ -10,7 +10,9 @@ from edgec.errors import UnsupportedError
 Level = Literal["basic", "all"]
 
 
-def open_session(file: Path, *, threads: int, level: Level = "all", optimized: Path | None = None) -> Any:
+def open_session(
+    file: Path, *, threads: int, level: Level = "all", optimized: Path | None = None, profile: Path | None = None
+) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU.
 
     Args:
@@ -18,6 +20,7 @@ def open_session(file: Path, *, threads: int, level: Level = "all", optimized: P
         threads: threads within an op; ops run one after the other.
         level: how far the runtime may rewrite the graph; ``all`` is what artifacts run with.
         optimized: write the graph as the runtime executes it to this file.
+        profile: record the time of each op; the file is named after this, and by ``end_profiling()``.
 
     Raises:
         UnsupportedError: the runtime refuses the model.
@@ -36,6 +39,8 @@ def open_session(file: Path, *, threads: int, level: Level = "all", optimized: P
     options.log_severity_level = 3
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
         return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # its exception classes have no common base but Exception
