@@ -11,8 +11,10 @@ from pathlib import Path
 
 from edgec.backend.protocol import Artifact, LayerFidelity, RuntimeSpec
 from edgec.backend.registry import require_packages
+from edgec.cache import Cache
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, WorkerError
+from edgec.ladder.cells import Cells, identify
 from edgec.ladder.climb import Climb, Climbed
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.trial import Attempt, Scoring, Trial
@@ -67,6 +69,16 @@ class Job:
     progress: Progress
     locked: Callable[[BuildData, PlannedEmit], Recipe | None] = lambda data, item: None
     """The recipe that an earlier build of the same inputs has settled on."""
+    cache: Cache | None = None
+    """Scores of recipes that earlier runs have left."""
+
+    def cells(self, judged: Judged, item: PlannedEmit) -> Cells | None:
+        """What is kept of one artifact."""
+        if self.cache is None:
+            return None
+        data, seed = judged.data, self.plan.project.build.seed
+        identity = identify(self.plan.target, item, judged.portable, data.calibration, judged.machine, seed)
+        return Cells(self.cache, identity)
 
 
 @dataclass(frozen=True)
@@ -208,6 +220,7 @@ class _Maker:
             progress=lambda step: job.progress(f"{item.file}: {step}"),
             verify=self._verify,
             judge=lambda found: judge(plan.project.gates, plan.target, found),
+            cells=job.cells(self._judged, item),
         ) as trial:
             self._trials.append(trial)
             if self._stopped:

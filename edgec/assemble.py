@@ -35,9 +35,10 @@ from edgec.bundle.write import (
     write_manifest,
     write_measurements,
 )
+from edgec.cache import Cache
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
-from edgec.execute import BuildResult, run_plan, workspace
+from edgec.execute import BuildResult, cache_folder, run_plan, workspace
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, make_plan, record
 from edgec.project.flags import flags
@@ -152,7 +153,8 @@ def build_target(
     destination = out / name
     refuse_foreign(destination)
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
-        job = Job(plan, root, scratch, log, threads, jobs or default_jobs(threads), progress)
+        cache = Cache(cache_folder(out))
+        job = Job(plan, root, scratch, log, threads, jobs or default_jobs(threads), progress, cache=cache)
         try:
             result = run_plan(job, keep_going=keep_going)
         except EdgecError as error:

@@ -60,6 +60,11 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def cache_folder(out: Path) -> Path:
+    """Where results are kept from run to run, under the folder of bundles."""
+    return out.absolute() / ".work" / "cache"
+
+
 def _remove_abandoned(base: Path) -> None:
     for folder in base.iterdir():
         owner = folder.name.partition("-")[0]
@@ -85,7 +90,7 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     job.progress(f"load {project.model.path}")
     with captured(job.log):
         loaded = load_model(project.model, job.root)
-    calibration, evaluation = _spool_data(job, loaded)
+    calibration, evaluation = spool_data(job, loaded)
     assert project.evaluation is not None  # make_plan refuses a project without
     metric = choose_metric(
         project.evaluation.metric, loaded.outputs, evaluation.labels, job.root, seed=project.build.seed
@@ -94,7 +99,7 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     with captured(job.log):
         reference = float_outputs(loaded, evaluation, job.scratch / "float", job.threads)
         metric.compare(reference, reference)  # a metric of the user's that fails should fail now
-    portable, notes = _transform(job, loaded, calibration)
+    portable, notes = transform(job, loaded, calibration)
     if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
         notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
     data = BuildData(loaded, notes, calibration, evaluation)
@@ -108,7 +113,13 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     return BuildResult(data, built, gates, failures)
 
 
-def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
+def spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
+    """Calibration samples, where the target needs some, and evaluation samples, in the job's scratch folder.
+
+    Raises:
+        DatasetError: they are missing or do not fit the model.
+        DataLeakError: they have samples in common.
+    """
     project, seed = job.plan.project, job.plan.project.build.seed
     calibration = None
     if project.calibration is not None and job.plan.calibration_samples is not None:
@@ -131,7 +142,7 @@ def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
     return calibration, evaluation
 
 
-def _transform(
+def transform(
     job: Job, model: FloatModel, calibration: Spool | None
 ) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
     """Run the portable passes and leave the model where worker processes find it; return records and notes."""

@@ -84,6 +84,17 @@ class OpRecord(Frozen):
     """Why it is not in the target's precision; empty when it is or when it holds no arithmetic."""
 
 
+class OpTime(Frozen):
+    """Time of one executed op."""
+
+    name: str
+    """As in `OpRecord.name`."""
+    op: str
+    layer: str
+    microseconds: float
+    """Median over the runs."""
+
+
 class Layer(Frozen):
     """One op of a lowered float model that a recipe may quantize or keep in float."""
 
@@ -119,6 +130,15 @@ class Runner(Protocol):
     def __call__(self, inputs: Tensors) -> dict[str, Array]: ...
 
     def ops(self) -> Sequence[OpRecord]: ...
+
+
+@runtime_checkable
+class OpTimer(Protocol):
+    """What a `Runner` also is when its runtime tells where the time goes."""
+
+    def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
+        """Time of each executed op, in execution order, with the profiler's overhead."""
+        ...
 
 
 class Backend(Protocol[M]):

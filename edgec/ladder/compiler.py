@@ -10,7 +10,7 @@ from typing import Any
 
 from edgec.backend.registry import get_backend
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError
+from edgec.errors import EdgecError, StorageError
 from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext, PassRecord
@@ -83,6 +83,8 @@ class ArtifactCompiler:
                 spool = Spool(Path(payload["spool"]))
                 samples = [spool[index] for index in payload["indices"]]
                 return {"outputs": run_samples(runner, samples, artifact, Path(payload["out"])), "failure": ""}
+        except StorageError:  # no fault of the recipe
+            raise
         except EdgecError as error:
             return {"outputs": {}, "failure": error.what}
 

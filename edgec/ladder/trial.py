@@ -14,6 +14,7 @@ from typing import Any
 from edgec.backend.protocol import Artifact, Layer, LayerFidelity, RuntimeSpec
 from edgec.dataset.spool import Spool
 from edgec.errors import WorkerError
+from edgec.ladder.cells import Cells
 from edgec.passes.contract import PassRecord
 from edgec.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
@@ -75,6 +76,7 @@ class Trial:
         calibration: None for precisions that need none.
         verify: runs an artifact in a runtime; its arguments are the artifact, its folder, and the runtime.
         judge: the gates of an artifact's measurements.
+        cells: scores of earlier runs; None: every score is computed.
     """
 
     target: Target
@@ -90,6 +92,7 @@ class Trial:
     progress: Callable[[str], None]
     verify: Callable[[Artifact, Path, RuntimeSpec], Measurement]
     judge: Callable[[Sequence[Measurement]], tuple[GateResult, ...]]
+    cells: Cells | None = None
     _worker: Worker | None = None
     _attempts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -123,6 +126,18 @@ class Trial:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure="; ".join(reasons))
         if scoring is None:
             raise ValueError("no samples to score candidates on")
+        samples = (scoring.spool.info.content_digest, scoring.indices)
+
+        def compute() -> dict[str, Any]:
+            return self._score(recipe, scoring).model_dump(mode="json")
+
+        try:
+            value = self.cells.kept("score", recipe, compute, samples=samples) if self.cells else compute()
+        except WorkerError as error:
+            return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=error.what)
+        return CandidateScore.model_validate_json(json.dumps(value))
+
+    def _score(self, recipe: Recipe, scoring: Scoring) -> CandidateScore:
         outputs, failure = self.outputs(recipe, scoring)
         if failure:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=failure)
@@ -136,14 +151,15 @@ class Trial:
         )
 
     def outputs(self, recipe: Recipe, scoring: Scoring) -> tuple[Outputs, str]:
-        """Outputs of the artifact of `recipe` on samples, or why there are none; valid until the next call."""
+        """Outputs of the artifact of `recipe` on samples, or why there are none; valid until the next call.
+
+        Raises:
+            WorkerError: the process crashed or was killed, which says nothing certain about the recipe.
+        """
         out = self.scratch / "scored"
         shutil.rmtree(out, ignore_errors=True)
         asked = {"spool": str(scoring.spool.folder), "indices": list(scoring.indices), "out": str(out)}
-        try:
-            answer = self._ask("run", recipe, asked)
-        except WorkerError as error:
-            return {}, error.what
+        answer = self._ask("run", recipe, asked)
         found = open_outputs(answer["outputs"])
         ordered = {name: found[name] for name in scoring.reference if name in found}
         if not answer["failure"] and set(ordered) != set(scoring.reference):

@@ -53,18 +53,41 @@ class Latency(Frozen):
     threads: int
 
 
+class SlowOp(Frozen):
+    """Ops of one kind that keep an artifact from being faster than its float32 twin."""
+
+    op: str
+    dtype: str
+    """``cast`` for conversions between float and integers."""
+    count: int
+    ms: float | None
+    """Of all of them together, for one sample; None when the runtime does not tell."""
+    float_ms: float | None
+    """Of the same layers in the float32 twin; None when the runtime does not tell, or the twin has no such ops."""
+    reason: str
+    """Why it costs: it converts, it is not in the target's precision and why, or its kernel is the slower one."""
+
+
 class Speed(Frozen):
-    """Latency of the float32 twin over the artifact's, run by run in turns: above 1 the artifact is faster."""
+    """Latency of the float32 twin over the artifact's, turn by turn: above 1 the artifact is faster."""
 
     ratio: float
-    """Median."""
+    """Median over all rounds of a turn each."""
     low: float
-    """10th percentile."""
+    """Lower bound of the 95 % confidence interval of `ratio`, by order statistics."""
     high: float
-    """90th percentile."""
+    """Its upper bound."""
     float_ms: float
     """Median of the twin."""
     runs: int
+    """Rounds."""
+    blame: tuple[SlowOp, ...] = ()
+    """When the artifact is `slower`: the ops that cost most, the worst first."""
+
+    @property
+    def slower(self) -> bool:
+        """Whether the artifact is clearly slower than its float32 twin, the noise of the machine considered."""
+        return self.high < 1
 
 
 class Measurement(Frozen):

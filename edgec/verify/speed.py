@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -12,16 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import Artifact, Runner
+from edgec.backend.protocol import Artifact, OpTime, OpTimer, Runner
 from edgec.backend.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.model.spec import Tensors
+from edgec.verify.blame import Profile, slow_ops
 from edgec.verify.records import Latency, Speed
 from edgec.worker import Progress
 
 MAX_SECONDS = 20.0
-"""Timing ends after this long, once `MIN_RUNS` are done: a slow model must not hold up the build."""
-MIN_RUNS = 10
+"""Timing ends after this long, once `MIN_ROUNDS` are done: a slow model must not hold up the build."""
+MIN_ROUNDS = 10
+ENOUGH_ROUNDS = 20
+TURN_MS = 5.0
+"""A turn holds as many runs as this has room for: what a neighbour's turn left in the caches soon stops to matter."""
+MOST_RUNS = 200
+"""Of one turn."""
+PROFILED_RUNS = 20
+
+Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def time_artifacts(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -38,10 +48,10 @@ def time_artifacts(payload: dict[str, Any], progress: Progress) -> dict[str, Any
     runs = int(payload["runs"])
     if not runs:
         return {"latency": None, "speed": None}
-    progress(f"time in {payload['runtime']}")
     runners: list[Runner] = []
     for number, one in enumerate(payload["artifacts"]):
         artifact = Artifact.model_validate_json(one["artifact"])
+        progress(f"time {artifact.precision} in {payload['runtime']}")
         try:
             runner = get_backend(artifact.backend).runner(
                 artifact, Path(one["file"]), payload["runtime"], payload["threads"]
@@ -55,40 +65,92 @@ def time_artifacts(payload: dict[str, Any], progress: Progress) -> dict[str, Any
     sample = Spool(Path(payload["spool"]))[0]
     times = in_turns(runners, sample, warmup=int(payload["warmup"]), runs=runs)
     p50, p90 = np.percentile(times[0], (50, 90))
-    latency = Latency(p50_ms=float(p50), p90_ms=float(p90), runs=len(times[0]), threads=payload["threads"])
-    speed = None
-    if len(times) > 1:
-        ratios = times[1] / times[0]
-        low, middle, high = np.percentile(ratios, (10, 50, 90))
-        speed = Speed(
-            ratio=float(middle), low=float(low), high=float(high), float_ms=float(np.median(times[1])), runs=len(ratios)
-        )
-    return {"latency": latency.model_dump_json(), "speed": speed.model_dump_json() if speed else None}
+    latency = Latency(p50_ms=float(p50), p90_ms=float(p90), runs=times[0].size, threads=payload["threads"])
+    if len(times) == 1:
+        return {"latency": latency.model_dump_json(), "speed": None}
+    speed = compare_turns(times[0], times[1])
+    if speed.slower:
+        progress("find the ops that cost most")
+        blame = slow_ops(_profile(runners[0], sample), _profile(runners[1], sample))
+        speed = speed.model_copy(update={"blame": blame})
+    return {"latency": latency.model_dump_json(), "speed": speed.model_dump_json()}
 
 
-def in_turns(
-    runners: Sequence[Runner], sample: Tensors, *, warmup: int, runs: int
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Milliseconds of each run, copies in and out included, shape (runners, runs); one run of each a round.
+def in_turns(runners: Sequence[Runner], sample: Tensors, *, warmup: int, runs: int) -> Times:
+    """Milliseconds of each run, copies in and out included, shape (runners, rounds, runs of a turn).
 
-    Within a round the order changes from round to round, so that none always follows the same other.
+    In each round every runner has one turn: a run that is not counted, then some that are, the same number for all.
+    The order changes from round to round, so that none always follows the same other.
+
+    Args:
+        runners: what to time.
+        sample: what they are run on.
+        warmup: runs of each before the first round.
+        runs: counted runs of each, where the time suffices; some more for models so fast that rounds would be few.
     """
+    fastest = math.inf
     for runner in runners:
-        for _ in range(warmup):
-            runner(sample)
-    rounds: list[list[float]] = []
+        taken = _timed(runner, sample, max(1, warmup))
+        fastest = min(fastest, float(np.median(taken)))
+    counted = max(1, min(MOST_RUNS, runs, round(TURN_MS / max(fastest, 1e-6))))
+    wanted = max(ENOUGH_ROUNDS if counted > 1 else 1, math.ceil(runs / counted))
+    rounds: list[list[list[float]]] = []
     with _no_collection():
         deadline = time.perf_counter() + MAX_SECONDS
-        while len(rounds) < runs and (len(rounds) < MIN_RUNS or time.perf_counter() < deadline):
-            order = list(range(len(runners)))
+        while len(rounds) < wanted and (len(rounds) < MIN_ROUNDS or time.perf_counter() < deadline):
             shift = len(rounds) % len(runners)
-            taken = [0.0] * len(runners)
-            for index in (*order[shift:], *order[:shift]):
-                began = time.perf_counter_ns()
-                runners[index](sample)
-                taken[index] = (time.perf_counter_ns() - began) / 1e6
-            rounds.append(taken)
-    return np.array(rounds, np.float64).T
+            turns: list[list[float]] = [[] for _ in runners]
+            for index in (*range(shift, len(runners)), *range(shift)):
+                turns[index] = _timed(runners[index], sample, counted + 1)[1:]
+            rounds.append(turns)
+    return np.array(rounds, np.float64).swapaxes(0, 1)
+
+
+def compare_turns(artifact: Times, twin: Times) -> Speed:
+    """How much faster the artifact is, from times of shape (rounds, runs of a turn).
+
+    A turn stands for its median, and both turns of a round for one ratio: whatever slows the machine for longer than
+    a round slows both. The interval is that of a median by order statistics (David and Nagaraja 2003, section 7.1).
+    """
+    ratios = np.sort(np.median(twin, axis=1) / np.median(artifact, axis=1))
+    beyond = _beyond_interval(len(ratios))
+    return Speed(
+        ratio=float(np.median(ratios)),
+        low=float(ratios[beyond]),
+        high=float(ratios[-1 - beyond]),
+        float_ms=float(np.median(twin)),
+        runs=len(ratios),
+    )
+
+
+def _beyond_interval(count: int) -> int:
+    """Of `count` sorted values, how many at each end are outside the 95 % interval of the median."""
+    chance, below = 0.0, 0
+    while below < count // 2:
+        chance += math.comb(count, below) / 2**count
+        if chance > 0.025:
+            break
+        below += 1
+    return max(0, below - 1)
+
+
+def _timed(runner: Runner, sample: Tensors, runs: int) -> list[float]:
+    taken = []
+    for _ in range(runs):
+        began = time.perf_counter_ns()
+        runner(sample)
+        taken.append((time.perf_counter_ns() - began) / 1e6)
+    return taken
+
+
+def _profile(runner: Runner, sample: Tensors) -> Profile:
+    times: Sequence[OpTime] | None = None
+    if isinstance(runner, OpTimer):
+        try:
+            times = runner.op_times(sample, PROFILED_RUNS)
+        except Exception:  # a profiler that fails leaves the ops to be named without times
+            traceback.print_exc()
+    return Profile(runner.ops(), times)
 
 
 @contextmanager

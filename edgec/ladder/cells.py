@@ -1,0 +1,117 @@
+"""What recipes came out as, kept between runs: the key says all that a result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgec.backend.registry import package_version
+from edgec.cache import Cache
+from edgec.dataset.spool import Spool
+from edgec.frozen import digest_json
+from edgec.machine import Machine
+from edgec.passes.contract import PassRecord
+from edgec.plan import PlannedEmit
+from edgec.quant.recipe import Recipe
+from edgec.target.spec import Target
+
+COMMON_PACKAGES = ("torch", "numpy", "torch-pruning")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Results of one artifact.
+
+    Args:
+        cache: where they are kept.
+        identity: digest of all but recipe and samples, see `identify`.
+    """
+
+    cache: Cache
+    identity: str
+
+    def kept(
+        self,
+        what: str,
+        recipe: Recipe,
+        compute: Callable[[], Any],
+        *,
+        samples: tuple[str, Sequence[int]] | None = None,
+        **more: Any,
+    ) -> Any:
+        """The JSON value that `compute` gives, from an earlier run where there was one.
+
+        Args:
+            what: kind of result.
+            recipe: what it is the result of. Of trained models nothing is kept: training is no part of the key.
+            compute: makes it; what it raises is not kept.
+            samples: content digest of a spool, and the samples of it that were run.
+            more: whatever else the result depends on.
+        """
+        if recipe.train:
+            return compute()
+        key = digest_json(
+            {
+                "what": what,
+                "identity": self.identity,
+                "recipe": recipe.model_dump(mode="json"),
+                "samples": [samples[0], list(samples[1])] if samples else None,
+                **more,
+            }
+        )
+        value = self.cache.get(key)
+        if value is None:
+            value = compute()
+            self.cache.put(key, value)
+        return value
+
+
+def identify(
+    target: Target,
+    item: PlannedEmit,
+    portable: Sequence[PassRecord],
+    calibration: Spool | None,
+    machine: Machine,
+    seed: int,
+) -> str:
+    """Digest of everything but recipe and samples that an artifact's outputs depend on.
+
+    That is the float model before and after the portable passes, target, artifact, calibration samples, toolchain,
+    the compiler's own code, and the machine, whose kernels differ in the last bits. Thread counts are not part of it:
+    integer kernels give the same with any.
+    """
+    packages = (*COMMON_PACKAGES, *(package.distribution for package in item.backend.packages))
+    return digest_json(
+        {
+            "model": [portable[0].before, portable[-1].after],
+            "target": target.digest(),
+            "emit": item.emit.model_dump(mode="json"),
+            "runtime": item.runtimes[0].name,
+            "calibration": calibration.info.content_digest if calibration else None,
+            "toolchain": {name: package_version(name) for name in packages} | {"python": platform.python_version()},
+            "code": [code_digest("edgec"), code_digest(type(item.backend).__module__.rpartition(".")[0])],
+            "machine": machine.model_dump(mode="json"),
+            "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
+            "seed": seed,
+        }
+    )
+
+
+@cache
+def code_digest(package: str) -> str:
+    """SHA-256 (hex) over the Python files of an importable package: a version alone does not tell what was edited."""
+    digest = hashlib.sha256()
+    file = importlib.import_module(package).__file__ if package else None
+    for folder, _, names in sorted(os.walk(Path(file).parent, followlinks=True)) if file else ():
+        for name in sorted(names):
+            if name.endswith(".py"):
+                path = Path(folder, name)
+                digest.update(f"{path.relative_to(Path(str(file)).parent)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
