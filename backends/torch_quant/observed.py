@@ -30,11 +30,13 @@ class Observed:
     Attributes:
         sources: the names of the nodes each observer sees, by the observer's place in the graph; several where ops
             share one scale (concatenation, pooling).
+        outputs: the observers of what the model returns.
         clamps: how many clamps are left to saturation.
     """
 
     graph: fx.GraphModule
     sources: tuple[tuple[RangeObserver, tuple[str, ...]], ...]
+    outputs: tuple[RangeObserver, ...]
     clamps: int
 
 
@@ -71,7 +73,9 @@ def observe(
         in_float |= {name: name for name in lost}  # torch does not quantize the tensor, so nothing would saturate
     for name, limits in clamps.items():
         seen[name].clamp = limits
-    return Observed(prepared, sources, len(clamps))
+    returned = next(node for node in prepared.graph.nodes if node.op == "output").all_input_nodes
+    outputs = tuple(found for node in returned if (found := _observer_of(node, prepared)) is not None)
+    return Observed(prepared, sources, outputs, len(clamps))
 
 
 def silence_repeats(observed: Observed) -> None:

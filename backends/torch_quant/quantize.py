@@ -100,7 +100,11 @@ class QuantizeStatic:
             histogram = any(item.histograms is not None for item in statistics.values())
             statistics = run_observed(model, again, ctx.calibration, ctx.threads, histogram)[0] | dict(statistics)
         for observer, names in observed.sources:
-            observer.span = choose_range(statistics_of(names, statistics), self.calibration, name=names[0])
+            # The largest logit decides, and a regression's extremes count as much as its middle: outputs are not
+            # clipped. Of moving averages this mends half: DS-CNN 16 -> 22 dB, a small CNN 16 -> 25 dB.
+            is_output = any(observer is item for item in observed.outputs)
+            method = "minmax" if is_output else self.calibration
+            observer.span = choose_range(statistics_of(names, statistics), method, name=names[0])
 
     def _convert(self, prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
         from torch.ao.quantization.quantize_fx import convert_fx
