@@ -56,7 +56,7 @@ def compare_layers(model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> 
 
 
 def _pairs(before: onnx.ModelProto, after: onnx.ModelProto) -> list[tuple[PlacedLayer, str, str]]:
-    """Layer, its output in the float graph, and the same in the quantized graph, dequantized."""
+    """Layer, its output in the float graph, and the same in the quantized graph: dequantized, if the layer is int8."""
     from onnx import TensorProto
 
     nodes, readers = {node.name: node for node in before.graph.node}, consumers(before)
@@ -67,6 +67,7 @@ def _pairs(before: onnx.ModelProto, after: onnx.ModelProto) -> list[tuple[Placed
         for item in (*before.graph.value_info, *before.graph.output)
         if item.type.tensor_type.elem_type == TensorProto.FLOAT
     }
+    floats_after = {layer.node for layer in find_layers(after)}
     found = []
     for layer in find_layers(before):
         tensor = nodes[layer.node].output[0]
@@ -74,6 +75,9 @@ def _pairs(before: onnx.ModelProto, after: onnx.ModelProto) -> list[tuple[Placed
         if tensor not in outputs and len(users) == 1 and users[0].op_type in ("Relu", "Clip"):
             tensor = users[0].output[0]
         if tensor not in floats or tensor not in made_by:
+            continue
+        if layer.node in floats_after:
+            found.append((layer, tensor, tensor))
             continue
         rounded = next((node for node in read_by.get(tensor, ()) if node.op_type == "QuantizeLinear"), None)
         restored = [] if rounded is None else read_by.get(rounded.output[0], [])

@@ -42,7 +42,13 @@ class OnnxRunner:
         return model_outputs(self._artifact, found)
 
     def ops(self) -> Sequence[OpRecord]:
-        return executed_ops(self._file, self._artifact.precision)
+        told = {item.subject: item.reason for item in self._artifact.coverage}  # what the recipe kept, too
+        return [
+            op.model_copy(update={"reason": told[op.name].removeprefix(f"{op.op}: ")})
+            if op.reason and op.name in told
+            else op
+            for op in executed_ops(self._file, self._artifact.precision)
+        ]
 
     def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
         """Time of each executed op on one sample, over `runs` runs."""
