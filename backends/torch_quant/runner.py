@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from edgec.backend.binding import artifact_inputs, model_outputs
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backend.protocol import Artifact, OpRecord, OpTime
 from edgec.backends.torch_quant.audit import executed_ops, with_layers
 from edgec.backends.torch_quant.engines import running
+from edgec.backends.torch_quant.profile import op_times
 from edgec.errors import UnsupportedError
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, Tensors
@@ -50,3 +51,7 @@ class TorchRunner:
 
     def ops(self) -> Sequence[OpRecord]:
         return with_layers(executed_ops(self._module, self._artifact.precision), self._artifact.coverage)
+
+    def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
+        """Time of each op that the profiler can tell from others (`profile.op_times`)."""
+        return op_times(lambda: self(inputs), self.ops(), runs)

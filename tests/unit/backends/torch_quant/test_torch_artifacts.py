@@ -155,6 +155,18 @@ def test_wrong_inputs_and_files_are_refused(compiled: Compile, make_target: Make
         backend.runner(made.artifact, torn, "torch", 1)
 
 
+@BOTH
+def test_the_profiler_times_every_product(compiled: Compile, make_target: MakeTarget, backend: str) -> None:
+    for precision in ("int8", "fp32"):
+        made = compiled("vision", make_target(backend, precision))
+        runner = made.runner()
+        times = runner.op_times(made.samples[0], 3)
+        products = [op.name for op in runner.ops() if "conv" in op.op or "linear" in op.op]
+        assert len(products) == 4
+        assert [item.name for item in times if item.name in products] == products
+        assert all(item.microseconds > 0 for item in times)
+
+
 def test_impossible_targets_are_told_why(make_target: MakeTarget) -> None:
     target = make_target("fbgemm", engine="qnnpack")
     (reason,) = get_backend("fbgemm").reasons_against(target, target.emit[0])
