@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -86,34 +86,54 @@ def observe(
         session = open_session(file, threads=threads)
     fed = input_names(model)
     names = list(dict.fromkeys(name for item in watched for name in (*item.extremes, item.values) if name))
+    extremes = TensorStatistics(False, channel_axis=0)  # of all tensors at once: one call a sample, not one a tensor
     found: dict[str, TensorStatistics | None] = {item.tensor: TensorStatistics(histogram) for item in watched}
     for sample in samples:
         feeds = {fed[name]: value for name, value in sample.items() if name in fed}
         arrays = dict(zip(names, session.run(names, feeds), strict=True))
+        if not histogram:
+            extremes.observe(np.array([_extremes(item, arrays) for item in watched], np.float32))
+            continue
         for item in watched:
-            statistics = found[item.tensor]
-            if statistics is None:
-                continue
-            seen = _seen(item, arrays)
-            if seen is None:
-                found[item.tensor] = None
-            else:
-                statistics.observe(seen)
+            if (statistics := found[item.tensor]) is not None:
+                low, high = _extremes(item, arrays)
+                if _is_usable(low, high):
+                    statistics.observe(_values(item, arrays, low, high))
+                else:
+                    found[item.tensor] = None
+    if not histogram:
+        for index, item in enumerate(watched):
+            usable = _is_usable(extremes.lows[index], extremes.highs[index])
+            found[item.tensor] = _of_channel(extremes, index) if usable else None
     return found
 
 
-def _seen(item: Observed, arrays: Mapping[str, Array]) -> Array | None:
-    """What one sample tells of a tensor; None when that is not finite or too large."""
+def _extremes(item: Observed, arrays: Mapping[str, Array]) -> tuple[Any, Any]:
+    """A tensor's smallest and largest value in one sample; NaN wins: it must show."""
     ends = [arrays[name] for name in item.extremes or (item.values,)]
-    low = np.float32(0) if item.rectified else ends[0].min()  # NaN wins: it must show
-    high = ends[-1].max()
-    if not (low >= -LIMIT and high <= LIMIT):
-        return None
-    extremes = np.array([low, high], np.float32)
-    if not item.values:
-        return extremes
+    return np.float32(0) if item.rectified else ends[0].min(), ends[-1].max()
+
+
+def _is_usable(low: Any, high: Any) -> bool:
+    return bool(low >= -LIMIT and high <= LIMIT)
+
+
+def _values(item: Observed, arrays: Mapping[str, Array], low: Any, high: Any) -> Array:
+    """What a histogram counts of one sample: some of a tensor's values, and its extremes."""
     values: Array = part(arrays[item.values])
-    return values if values.size == arrays[item.values].size and not item.extremes else np.append(values, extremes)
+    whole = values.size == arrays[item.values].size and not item.extremes
+    return values if whole else np.append(values, np.array([low, high], np.float32))
+
+
+def _of_channel(statistics: TensorStatistics, index: int) -> TensorStatistics:
+    """One tensor's statistics out of those of many."""
+    from edgec.quant.statistics import TensorStatistics
+
+    one = TensorStatistics(False)
+    one.samples, one.elements = statistics.samples, 2 * statistics.samples
+    one.lows, one.highs = statistics.lows[[index]], statistics.highs[[index]]
+    one.average_lows, one.average_highs = statistics.average_lows[[index]], statistics.average_highs[[index]]
+    return one
 
 
 def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:

@@ -16,7 +16,7 @@ from edgec.model.spec import Array
 if TYPE_CHECKING:
     import onnx
 
-SAMPLE_VALUES = 8192
+SAMPLE_VALUES = 4096
 """About how many values of a tensor one sample adds to its histogram; its extremes are always exact."""
 
 
@@ -134,11 +134,13 @@ def with_observations(model: OnnxModel, *, histogram: bool) -> tuple[onnx.ModelP
         extremes: tuple[str, ...] = ()
         if histogram and stride == 1:
             pass  # the values are all there
-        elif rectified and mapped:
-            extremes = (add("GlobalMaxPool", tensor, f"edgec_max_{index}"),)
         else:
-            extremes = tuple(
-                add(f"Reduce{kind}", tensor, f"edgec_{kind.lower()}_{index}", keepdims=0) for kind in ("Min", "Max")
+            lowest = () if rectified else (add("ReduceMin", tensor, f"edgec_min_{index}", keepdims=0),)
+            extremes = (
+                *lowest,
+                add("GlobalMaxPool", tensor, f"edgec_max_{index}")
+                if mapped
+                else add("ReduceMax", tensor, f"edgec_max_{index}", keepdims=0),
             )
         found.append(Observed(tensor, extremes, values, rectified))
     return proto, tuple(found)
