@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from edgec.bundle.write import (
 from edgec.cache import Cache
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
-from edgec.execute import BuildResult, cache_folder, run_plan, workspace
+from edgec.execute import BuildResult, cache_folder, explained, run_plan, workspace
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, make_plan, record
 from edgec.project.flags import flags
@@ -155,18 +154,8 @@ def build_target(
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
         cache = Cache(cache_folder(out))
         job = Job(plan, root, scratch, log, threads, jobs or default_jobs(threads), progress, cache=cache)
-        try:
+        with explained(log):
             result = run_plan(job, keep_going=keep_going)
-        except EdgecError as error:
-            error.log = error.log or (str(log) if log.stat().st_size else "")
-            raise
-        except SystemExit as leave:
-            frames = traceback.extract_tb(leave.__traceback__)
-            raise ProjectError(
-                f"code of the project ended the process: sys.exit({leave.code!r})",
-                where=f"{frames[-1].filename}:{frames[-1].lineno}",
-                hint='guard what belongs to a script with: if __name__ == "__main__"',
-            ) from leave
         listener(plan, result)
         if failed := [gate for gate in result.gates if gate.state == "failed"]:
             discard(destination)

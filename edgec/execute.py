@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from edgec.backend.registry import require_packages
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
+from edgec.errors import EdgecError, ProjectError
 from edgec.log import captured
 from edgec.machine import host_machine
 from edgec.model import store
@@ -58,6 +60,23 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
         yield folder, log
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def explained(log: Path) -> Iterator[None]:
+    """Errors name the log when there is anything in it; code of the project that ends the process is an error too."""
+    try:
+        yield
+    except EdgecError as error:
+        error.log = error.log or (str(log) if log.stat().st_size else "")
+        raise
+    except SystemExit as leave:
+        frames = traceback.extract_tb(leave.__traceback__)
+        raise ProjectError(
+            f"code of the project ended the process: sys.exit({leave.code!r})",
+            where=f"{frames[-1].filename}:{frames[-1].lineno}",
+            hint='guard what belongs to a script with: if __name__ == "__main__"',
+        ) from leave
 
 
 def cache_folder(out: Path) -> Path:
@@ -142,9 +161,7 @@ def spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
     return calibration, evaluation
 
 
-def transform(
-    job: Job, model: FloatModel, calibration: Spool | None
-) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
+def transform(job: Job, model: FloatModel, calibration: Spool | None) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
     """Run the portable passes and leave the model where worker processes find it; return records and notes."""
     context = PassContext(job.plan.target, job.scratch, calibration, job.plan.project.build.seed, job.threads)
     with captured(job.log):

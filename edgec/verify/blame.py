@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgec.backend.protocol import OpRecord, OpTime
-from edgec.verify.records import SlowOp
+from edgec.verify.records import Measurement, SlowOp
 
 MOST = 8
 """Kinds of ops that are named."""
@@ -78,3 +78,32 @@ def _layer_times(twin: Profile) -> dict[str, float]:
         if item.layer:
             found[item.layer] = found.get(item.layer, 0.0) + item.microseconds / 1000
     return found
+
+
+def slower_line(item: Measurement) -> str:
+    """That an artifact is slower than its float32 twin, in one line; "" when it is not, or was not timed."""
+    speed = item.speed
+    if speed is None or not speed.slower:
+        return ""
+    return (
+        f"{item.artifact} in {item.runtime} is slower than its float32 twin on this machine: {speed.ratio:.2f} times "
+        f"its speed (95 % interval {speed.low:.2f} to {speed.high:.2f})"
+    )
+
+
+def blame_lines(item: Measurement) -> tuple[str, ...]:
+    """The ops to blame, a line each, the worst first; what is not known is said."""
+    speed = item.speed
+    if speed is None or not speed.slower:
+        return ()
+    if not speed.blame:
+        return ("no kind of op stands out",)
+    lines = []
+    for op in speed.blame:
+        took = "" if op.ms is None else f" {op.ms:.3f} ms"
+        if op.float_ms is not None:
+            took += f", in float32 {op.float_ms:.3f} ms"
+        lines.append(f"{op.count} x {op.op} ({op.dtype}){took}: {op.reason}")
+    if all(op.ms is None for op in speed.blame):
+        lines.append(f"{item.runtime} does not tell the time of each op")
+    return tuple(lines)

@@ -1,0 +1,223 @@
+"""Which layers lose most when they are quantized: the straight line of `edgec analyze`.
+
+Every cell (one recipe of one artifact on the evaluation samples) is kept in the cache of the build folder. A run that
+finds all of them there starts no process; a killed one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from edgec.artifacts import BuildData, Job, Judged, Progress
+from edgec.backend.registry import package_version, require_packages
+from edgec.cache import Cache
+from edgec.dataset.entry import python_entry
+from edgec.errors import EdgecError, ProjectError, TargetError
+from edgec.execute import cache_folder, explained, spool_data, transform, workspace
+from edgec.ladder.layer_cells import LayerCells, Yardstick
+from edgec.ladder.rungs import first_recipe
+from edgec.ladder.trial import Trial
+from edgec.log import captured
+from edgec.machine import host_machine
+from edgec.model.load import load_model
+from edgec.model.python_entry import imports_from
+from edgec.plan import PlannedEmit, make_plan
+from edgec.project.load import split_entry
+from edgec.project.spec import Project
+from edgec.report.analysis import render_analysis
+from edgec.target.load import load_target
+from edgec.verify.metrics import Metric, choose_metric
+from edgec.verify.outputs import Outputs
+from edgec.verify.reference import float_outputs
+from edgec.verify.sensitivity import Analysis, ArtifactAnalysis
+
+SAMPLES = 256
+"""Evaluation samples of each cell, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Analyzed:
+    """What `analyze_target` found, and where it wrote it."""
+
+    analysis: Analysis
+    json: Path
+    html: Path
+    computed: int
+    """Cells that this run measured."""
+    cached: int
+    """Cells that earlier runs had measured."""
+    failures: tuple[EdgecError, ...]
+    """Artifacts that nothing could be found out about."""
+
+
+def analyze_target(
+    name: str,
+    project: Project,
+    root: Path,
+    *,
+    samples: int = SAMPLES,
+    threads: int = 1,
+    jobs: int = 1,
+    progress: Progress = lambda step: None,
+) -> Analyzed:
+    """Quantize each layer alone, and all layers but one, for each artifact of a static int8 target.
+
+    Args:
+        name: of the target.
+        project: the user's model and data, with paths relative to `root`.
+        root: the project's folder.
+        samples: evaluation samples that each cell is measured on, at most.
+        threads: CPU threads of each toolchain process.
+        jobs: artifacts that are analyzed at once.
+        progress: told each step.
+
+    Raises:
+        TargetError: the target is not static int8, or there is no such target.
+        EdgecError: any other of the tree; of artifacts that fail alone only when all do.
+    """
+    resolved = load_target(name, root)
+    target = resolved.target
+    if target.precision != "int8":
+        raise TargetError(
+            f"{name} is {target.precision}: only static int8 has layers to quantize one by one",
+            where=resolved.origin("precision"),
+            hint='analyze a target of precision "int8"; `edgec targets` lists them',
+        )
+    plan = make_plan(resolved, _with_samples(project, samples))
+    for item in plan.emits:
+        require_packages(item.backend)
+    out = (root / project.build.out).absolute()
+    cache = Cache(cache_folder(out))
+    with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):
+        job = Job(plan, root, scratch, log, threads, jobs, progress, cache=cache)
+        judged = _judged(job)
+        found = _artifacts(job, judged)
+        failures = tuple(error for _, error in found if error is not None)
+        if len(failures) == len(found):
+            raise failures[0]
+        data = judged.data
+        analysis = Analysis(
+            edgec=package_version("edgec") or "unknown",
+            target=name,
+            target_digest=target.digest(),
+            model=data.model.source.path,
+            metric=judged.metric.name,
+            samples=len(data.evaluation),
+            origin=data.evaluation.info.origin,
+            artifacts=tuple(one for one, _ in found),
+        )
+        table, page = out / f"{name}.analysis.json", out / f"{name}.analysis.html"
+        _write(table, json.dumps(analysis.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+        _write(page, render_analysis(analysis))
+    return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.found, failures=failures)
+
+
+def _with_samples(project: Project, samples: int) -> Project:
+    if project.evaluation is None:
+        return project  # make_plan says what is missing
+    stated = project.evaluation.samples
+    evaluation = project.evaluation.model_copy(update={"samples": min(samples, stated or samples)})
+    return project.model_copy(update={"evaluation": evaluation})
+
+
+def _judged(job: Job) -> Judged:
+    """Model, data and metric; the float model's outputs are left out, which a run from the cache does not need."""
+    project = job.plan.project
+    job.progress(f"load {project.model.path}")
+    with captured(job.log):
+        model = load_model(project.model, job.root)
+    calibration, evaluation = spool_data(job, model)
+    assert project.evaluation is not None  # make_plan refuses a project without
+    wanted, seed = project.evaluation.metric, project.build.seed
+    metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed)
+    portable, notes = transform(job, model, calibration)
+    return Judged(BuildData(model, notes, calibration, evaluation), {}, metric, host_machine(), portable)
+
+
+def _artifacts(job: Job, judged: Judged) -> tuple[tuple[ArtifactAnalysis, EdgecError | None], ...]:
+    """All artifacts of the plan, in its order, up to ``job.jobs`` at once."""
+    lock = RLock()
+    known: list[Outputs] = []
+
+    def reference() -> Outputs:
+        with lock:
+            if not known:
+                samples = judged.data.evaluation
+                job.progress(f"run the float model on {len(samples)} samples")
+                with captured(job.log):
+                    known.append(float_outputs(judged.data.model, samples, job.scratch / "float", job.threads))
+            return known[0]
+
+    metric = judged.metric
+    yardstick = Yardstick(judged.data.evaluation, reference, metric, _metric_digest(metric), lock)
+    items = [_cells_of(job, judged, item, yardstick) for item in job.plan.emits]
+    recipe = first_recipe(job.plan.target)
+    with ThreadPoolExecutor(max_workers=max(1, min(job.jobs, len(items)))) as pool:
+        futures = [pool.submit(item.analysis, recipe) for item in items]
+        try:
+            return tuple(future.result() for future in futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            for item in items:
+                item.stop()
+            raise
+
+
+def _cells_of(job: Job, judged: Judged, item: PlannedEmit, yardstick: Yardstick) -> LayerCells:
+    def never(*_: object) -> Any:
+        raise AssertionError("an analysis neither trains nor judges")
+
+    trial = Trial(
+        target=job.plan.target,
+        item=item,
+        model=job.scratch / "model",
+        trained=never,
+        scoring=None,
+        scratch=job.scratch / f"emit-{item.index}",
+        calibration=judged.data.calibration,
+        seed=job.plan.project.build.seed,
+        threads=job.threads,
+        log=job.log,
+        progress=lambda step: None,
+        verify=never,
+        judge=never,
+    )
+    cells = job.cells(judged, item)
+    assert cells is not None  # analyze_target gives the job a cache
+    return LayerCells(trial, cells, yardstick, lambda step: job.progress(f"{item.file}: {step}"))
+
+
+def _metric_digest(metric: Metric) -> str:
+    """SHA-256 (hex) of what a metric computes: its name, and for a Python entry the sources that it may import."""
+    digest = hashlib.sha256(f"{metric.name} {metric.seed}".encode())
+    parts = split_entry(metric.name)
+    if parts is None:
+        return digest.hexdigest()
+    path = (metric.root / parts[0]).resolve()
+    with imports_from(path.parent) as imported, python_entry(metric.name, metric.root, ProjectError, seed=metric.seed):
+        files = {*imported(), *path.parent.glob("*.py")}  # siblings may be imported later, when it is called
+    for file in sorted(files):
+        digest.update(f"{file.relative_to(path.parent)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
+            sink.write(text)
+        Path(partial).chmod(0o644)
+        Path(partial).replace(file)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

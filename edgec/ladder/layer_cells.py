@@ -1,0 +1,210 @@
+"""All cells of one artifact that `edgec analyze` shows: each layer quantized alone, and all layers but one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+from edgec.backend.protocol import Layer, LayerFidelity
+from edgec.dataset.spool import Spool
+from edgec.errors import EdgecError, ProjectError, StoppedError, StorageError, UnsupportedError, WorkerError
+from edgec.ladder.cells import Cells
+from edgec.ladder.sensitivity import one_at_a_time
+from edgec.ladder.trial import Scoring, Trial
+from edgec.quant.recipe import Recipe
+from edgec.verify.fidelity import compare_outputs
+from edgec.verify.metrics import Metric, agreeing, class_count
+from edgec.verify.outputs import Outputs, first_output
+from edgec.verify.sensitivity import ArtifactAnalysis, CellScore, LayerSensitivity, gain, most_sensitive_first
+
+CACHED_SECONDS = 0.01
+"""A cell that took less was in the cache, and tells nothing about those to come."""
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What cells are measured against."""
+
+    evaluation: Spool
+    reference: Callable[[], Outputs]
+    """The float model's outputs, computed at the first call; from any thread."""
+    metric: Metric
+    metric_digest: str
+    """Of what `metric` computes."""
+    lock: RLock
+    """Held while the user's metric runs, which is not for several threads."""
+
+
+class LayerCells:
+    """Cells of one artifact, from the cache where they are there.
+
+    Args:
+        trial: makes and runs the artifact by any recipe; closed at the end.
+        cells: what earlier runs have left.
+        yardstick: what to measure against.
+        progress: told each cell, with counts and the time left.
+    """
+
+    def __init__(self, trial: Trial, cells: Cells, yardstick: Yardstick, progress: Callable[[str], None]) -> None:
+        self._trial, self._cells, self._yardstick = trial, cells, yardstick
+        self._progress = progress
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the process, from another thread; `analysis` then raises."""
+        self._stopped = True
+        self._trial.close()
+
+    def analysis(self, recipe: Recipe) -> tuple[ArtifactAnalysis, EdgecError | None]:
+        """Everything about the artifact, and why nothing could be found out.
+
+        Args:
+            recipe: with which layers are quantized.
+
+        Raises:
+            ProjectError: the user's metric fails.
+            StorageError: the disk is full.
+            StoppedError: after `stop`.
+        """
+        item = self._trial.item
+        empty = ArtifactAnalysis(
+            artifact=item.file, backend=item.backend.name, runtime=item.runtimes[0].name, recipe=recipe
+        )
+        with self._trial:
+            try:
+                return self._analysis(empty, recipe), None
+            except (StorageError, ProjectError, StoppedError):
+                raise
+            except EdgecError as error:
+                if self._stopped:
+                    raise StoppedError("the analysis was stopped", where=item.file) from error
+                return empty.model_copy(update={"failure": str(error)}), error
+
+    def _analysis(self, empty: ArtifactAnalysis, recipe: Recipe) -> ArtifactAnalysis:
+        layers = self._layers(recipe)
+        steps = _Steps(self._progress, total=2 * len(layers) + 1)
+
+        def score(one: Recipe, subject: str) -> CellScore:
+            with steps.next(subject):
+                return self._score(one)
+
+        quantized = score(recipe, "all layers in int8")
+        rows = []
+        for layer, alone in one_at_a_time(layers, recipe):
+            others = tuple(sorted({*recipe.float_layers, layer.name}))
+            only = score(alone, f"only {layer.name}")
+            all_but = score(recipe.model_copy(update={"float_layers": others}), f"all but {layer.name}")
+            gained = gain(all_but, quantized)
+            rows.append(LayerSensitivity(layer=layer.name, op=layer.op, only=only, all_but=all_but, gain_db=gained))
+        fidelity, failure = ((), quantized.failure) if quantized.failure else self._fidelity(recipe)
+        return empty.model_copy(
+            update={
+                "quantized": quantized,
+                "layers": most_sensitive_first(rows),
+                "fidelity": fidelity,
+                "fidelity_failure": failure,
+            }
+        )
+
+    def _layers(self, recipe: Recipe) -> Sequence[Layer]:
+        def compute() -> list[Any]:
+            return [item.model_dump(mode="json") for item in self._trial.layers(recipe)]
+
+        if layers := [Layer.model_validate(item) for item in self._cells.kept("layers", recipe, compute)]:
+            return layers
+        raise UnsupportedError("it has no layers that can be told apart", where=self._trial.item.file)
+
+    def _score(self, recipe: Recipe) -> CellScore:
+        if self._stopped:
+            raise StoppedError("the analysis was stopped", where=self._trial.item.file)
+        spool = self._yardstick.evaluation
+        try:
+            value = self._cells.kept(
+                "analysis",
+                recipe,
+                lambda: self._measured(recipe).model_dump(mode="json"),
+                samples=(spool.info.content_digest, range(len(spool))),
+                metric=self._yardstick.metric_digest,
+            )
+        except WorkerError as error:  # not kept: it may come out otherwise next time
+            return _no_artifact(error.what)
+        return CellScore.model_validate_json(json.dumps(value))
+
+    def _measured(self, recipe: Recipe) -> CellScore:
+        if reasons := self._trial.reasons_against(recipe):
+            return _no_artifact("; ".join(reasons))
+        yardstick = self._yardstick
+        reference = yardstick.reference()
+        scoring = Scoring(yardstick.evaluation, range(len(yardstick.evaluation)), reference)
+        outputs, failure = self._trial.outputs(recipe, scoring)
+        if failure:
+            return _no_artifact(failure)
+        if other := [name for name, wanted in reference.items() if outputs[name].shape != wanted.shape]:
+            return _no_artifact(f"output {', '.join(other)} has another shape than the float model's")
+        first = first_output(reference)
+        classes = class_count(first.shape[1:], str(first.dtype))
+        with yardstick.lock:
+            metric = yardstick.metric.compare(reference, outputs)
+        return CellScore(
+            sqnr_db=min(item.sqnr_db for item in compare_outputs(reference, outputs)),
+            metric=metric,
+            agreement=agreeing(reference, outputs) / len(first) if classes else None,
+        )
+
+    def _fidelity(self, recipe: Recipe) -> tuple[tuple[LayerFidelity, ...], str]:
+        def compute() -> dict[str, Any]:
+            self._progress("compare layers")
+            try:
+                found = self._trial.compare_layers(recipe)
+            except (WorkerError, StorageError):
+                raise
+            except EdgecError as error:
+                return {"layers": [], "failure": error.what}
+            return {"layers": [item.model_dump(mode="json") for item in found], "failure": ""}
+
+        try:
+            value = self._cells.kept("fidelity", recipe, compute)
+        except WorkerError as error:
+            return (), error.what
+        return tuple(LayerFidelity.model_validate_json(json.dumps(item)) for item in value["layers"]), value["failure"]
+
+
+def _no_artifact(why: str) -> CellScore:
+    return CellScore(sqnr_db=None, metric=None, agreement=None, failure=why)
+
+
+class _Steps:
+    """Progress with counts, and the time left by what the cells that took any have taken.
+
+    Args:
+        progress: told each step.
+        total: number of steps.
+    """
+
+    def __init__(self, progress: Callable[[str], None], total: int) -> None:
+        self._progress, self._total = progress, total
+        self._done = self._measured = 0
+        self._spent = self._began = 0.0
+
+    def next(self, subject: str) -> _Steps:
+        """The step that begins now, as a context."""
+        left = ""
+        if self._measured:
+            seconds = self._spent / self._measured * (self._total - self._done)
+            left = f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
+        self._progress(f"{self._done + 1} of {self._total}: {subject}{left}")
+        return self
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        taken = time.monotonic() - self._began
+        self._done += 1
+        if taken > CACHED_SECONDS:
+            self._spent += taken
+            self._measured += 1

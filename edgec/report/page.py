@@ -1,0 +1,40 @@
+"""Pages from the templates of this folder: one file each, without outside references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+NOT_MEASURED = "-"
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template filled with `values`; all text in them is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=number, kib=_kib, shape=_shape)
+    return environment.get_template(template).render(**values)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A value for people; infinite SQNR is that of equal outputs."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.{digits}f}" if math.isfinite(value) else f"{value:g}".replace("inf", "∞")
+
+
+def _kib(size: int) -> str:
+    return f"{size / 1024:.1f}"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in shape)
