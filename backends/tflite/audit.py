@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -20,6 +21,39 @@ class Operand:
     dtype: str
     shape: tuple[int, ...]
     constant: bool
+
+
+CHOSEN = "kept in float by the recipe (sensitive)"
+_NUMBER = re.compile(r":\d+$")
+
+
+def kept_in_float(layer: str) -> Coverage:
+    """The record of a layer that a recipe leaves in float."""
+    return Coverage(subject=layer, state="float32", reason=CHOSEN)
+
+
+def base_name(name: str) -> str:
+    """The layer in a tensor name ``<layer>:<number>`` of `layers.name_tensors`; other names as they are."""
+    return _NUMBER.sub("", name)
+
+
+def explain_chosen(
+    records: Sequence[OpRecord], coverage: Iterable[Coverage], outputs: Collection[str]
+) -> list[OpRecord]:
+    """Give the ops of layers that the recipe keeps in float that reason.
+
+    Args:
+        records: of all ops.
+        coverage: of the artifact, with `kept_in_float` for each such layer.
+        outputs: names of the file's outputs; these hide the name of the layer that makes them.
+    """
+    chosen = {item.subject for item in coverage if item.reason == CHOSEN}
+    hidden = chosen - {base_name(item.layer) for item in records}
+
+    def is_chosen(item: OpRecord) -> bool:
+        return base_name(item.layer) in chosen or (bool(hidden) and item.layer in outputs)
+
+    return [item.model_copy(update={"reason": CHOSEN}) if item.reason and is_chosen(item) else item for item in records]
 
 
 def audit_op(op: str, layer: str, inputs: Sequence[Operand], output_dtype: str, precision: Precision) -> OpRecord:
@@ -58,8 +92,8 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
 
 
 def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
-    """The ops with a reason, as coverage; equal ones are told once with their number."""
-    found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason)
+    """The ops with a reason, as coverage; equal ones are told once with their number, layers kept in float not here."""
+    found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
     return tuple(
         Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state=dtype, reason=reason)
         for (op, dtype, reason), count in sorted(found.items())

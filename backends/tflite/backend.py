@@ -9,17 +9,21 @@ from edgec.backend.protocol import (
     Artifact,
     Capability,
     Format,
+    Layer,
+    LayerFidelity,
     Package,
     Runner,
     RuntimeSpec,
 )
 from edgec.backends.tflite.capability import CAPABILITIES
 from edgec.backends.tflite.model import LiteModel
-from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeStatic, StoreFloat16
+from edgec.backends.tflite.passes import QuantizeDynamic, StoreFloat16
+from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
-from edgec.quant.recipe import Recipe
+from edgec.quant.ranges import needs_histogram
+from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Emit, Precision, Target
 
 LITERT = "ai-edge-litert"
@@ -52,7 +56,11 @@ class TFLiteBackend:
         Package(distribution=LITERT, purpose="run"),
         Package(distribution=TFLITE_RUNTIME, purpose="run"),
     )
-    own_quantizer = "TensorFlow's converter chooses ranges (min-max), fusions and which ops stay float"
+    own_quantizer = (
+        "TensorFlow's quantizer rounds weights and biases, fuses ops, gives pools and concatenations their neighbour's "
+        "range, softmax and sigmoid a fixed one, and decides which ops have an int8 form; with int16 activations it "
+        "chooses the ranges too (min-max)"
+    )
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         """Why this target cannot have a TFLite artifact; empty: it can."""
@@ -72,16 +80,44 @@ class TFLiteBackend:
         """The kernels' table; the same on every CPU."""
         return CAPABILITIES
 
+    def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
+        """TensorFlow's quantizer of 16-bit activations takes no single layers."""
+        if recipe.activations == "int16" and recipe.float_layers:
+            return (
+                "int16 activations are all or nothing: TensorFlow's converter keeps no chosen layers in float then",
+            )
+        return ()
+
+    def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
+        """-127 to 127 in all integer kernels."""
+        return WeightGrid(limit=127, per_channel=target.quantize.weights == "per-channel")
+
+    def layers(self, model: LiteModel) -> Sequence[Layer]:
+        """Products with their biases, and the arithmetic between them; pools and activations follow their input."""
+        found = model.quantizable.layers if model.quantizable else ()
+        return tuple(Layer(name=layer.name, op=layer.op) for layer in found)
+
+    def compare_layers(self, model: LiteModel, quantized: LiteModel, ctx: PassContext) -> Sequence[LayerFidelity]:
+        """Both in LiteRT's builtin kernels, which let every tensor be read; runs in the compile worker."""
+        from edgec.backends.tflite.fidelity import compare_layers
+
+        return compare_layers(model, quantized, ctx)
+
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[LiteModel]]:
-        """One pass at most: TensorFlow's converter quantizes in one go."""
+        """Static int8 collects ranges and quantizes; every other precision is one step of TensorFlow's converter."""
         per_channel = target.quantize.weights == "per-channel"
         dense = per_channel and TFLITE_RUNTIME not in judged_runtimes(target, emit)
         passes: dict[Precision, tuple[Pass[LiteModel], ...]] = {
             "fp32": (),
             "fp16": (StoreFloat16(),),
-            "int8": (QuantizeStatic(per_channel=per_channel),),
+            "int8": (
+                CollectRanges(histogram=needs_histogram(recipe.calibration)),
+                QuantizeStatic(recipe.calibration, recipe.float_layers, per_channel),
+            ),
             "int8-dynamic": (QuantizeDynamic(per_channel=per_channel, per_channel_dense=dense),),
         }
+        if target.precision == "int8" and recipe.activations == "int16":
+            return (QuantizeInt16(per_channel=per_channel),)
         return passes[target.precision]
 
     def artifact_file(self, emit: Emit) -> str:

@@ -12,12 +12,14 @@ import io
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
 from edgec.backends.tflite.fuse_gelu import fuse_gelu
+from edgec.backends.tflite.module_paths import Product, find_products
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array
 
@@ -68,14 +70,24 @@ def input_name(index: int) -> str:
     return f"input_{index}"
 
 
-def prepare(source: Path, out: Path) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` found.
+
+    Attributes:
+        inputs: original names of the inputs that the graph has, in its order; the file calls them `input_name`.
+        products: its products with weights, by the user's names.
+    """
+
+    inputs: tuple[str, ...]
+    products: tuple[Product, ...]
+
+
+def prepare(source: Path, out: Path) -> Prepared:
     """Write `source` as onnx2tf needs it: constants folded, shapes inferred, inputs and outputs named plainly.
 
     onnx2tf loses tensors whose names TensorFlow does not accept. The function computed is compared with the
     original's later on, so a wrong simplification cannot pass.
-
-    Returns:
-        The original names of the inputs that the graph has, in its order; `out` calls them `input_name`.
     """
     import onnx
     import onnxsim  # type: ignore[import-untyped]
@@ -87,6 +99,7 @@ def prepare(source: Path, out: Path) -> tuple[str, ...]:
         print(f"onnxsim: {exc}")  # noqa: T201  # goes into the worker's log
         simple = onnx.shape_inference.infer_shapes(model)
     fuse_gelu(simple)
+    products = find_products(simple)
     graph = simple.graph
     constants = {item.name for item in graph.initializer}
     inputs = [item.name for item in graph.input if item.name not in constants]
@@ -96,7 +109,7 @@ def prepare(source: Path, out: Path) -> tuple[str, ...]:
     for index, node in enumerate(graph.node):
         node.name = f"{re.sub(r'[^0-9A-Za-z_.]+', '_', node.name).strip('_') or node.op_type}_{index}"
     onnx.save(simple, str(out))
-    return tuple(inputs)
+    return Prepared(tuple(inputs), products)
 
 
 def _rename(graph: Any, renamed: Mapping[str, str]) -> None:

@@ -36,54 +36,104 @@ class LiteOp:
 
 
 @cache
-def _names(enum: str) -> Mapping[int, str]:
+def names_of(enum: str) -> Mapping[int, str]:
+    """Value -> name of one of the schema's enumerations."""
     from ai_edge_litert import schema_py_generated as schema
 
     return {value: name for name, value in vars(getattr(schema, enum)).items() if isinstance(value, int)}
 
 
-def _unpack(content: bytes) -> Any:
+def unpack(content: bytes) -> Any:
+    """The file as objects of the schema (a ``ModelT``), to be edited and packed again."""
     from ai_edge_litert import schema_py_generated as schema
 
     return schema.ModelT.InitFromPackedBuf(content, 0)
 
 
-def _text(raw: Any) -> str:
+def pack(model: Any) -> bytes:
+    """The file of a ``ModelT``; equal constants are stored once, and aligned as TensorFlow's own writer does.
+
+    Metadata (converter version, minimum runtime) is dropped: what the file needs is measured by loading it.
+    """
+    import flatbuffers  # type: ignore[import-untyped]
+
+    class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # the package has no types
+        def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802  # the library's name
+            return super().StartVector(size, count, max(alignment, _ALIGNMENT))
+
+    model.metadata = model.metadataBuffer = None
+    _share_equal_buffers(model)
+    builder = AlignedBuilder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _share_equal_buffers(model: Any) -> None:
+    """Point tensors with equal bytes to one buffer, and drop those that nothing points to."""
+    first: dict[bytes, int] = {}
+    kept = model.buffers[:1]  # by convention empty: tensors without a value
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            data = model.buffers[tensor.buffer].data
+            if data is None or len(data) == 0:
+                tensor.buffer = 0
+                continue
+            key = bytes(data)
+            if key not in first:
+                first[key] = len(kept)
+                kept.append(model.buffers[tensor.buffer])
+            tensor.buffer = first[key]
+    model.buffers = kept
+
+
+def text(raw: Any) -> str:
+    """A string of the schema."""
     return raw.decode() if isinstance(raw, bytes) else str(raw or "")
 
 
 def read_ops(content: bytes) -> tuple[LiteOp, ...]:
     """All operators of a TFLite file, over all subgraphs, in execution order."""
-    model = _unpack(content)
+    model = unpack(content)
     return tuple(op for graph in model.subgraphs for op in _graph_ops(model, graph))
 
 
 def _graph_ops(model: Any, graph: Any) -> Iterator[LiteOp]:
-    kinds = _names("BuiltinOperator")
     tensors = [_tensor(model, item) for item in graph.tensors]
     for item in graph.operators or ():
         code = model.operatorCodes[item.opcodeIndex]
         yield LiteOp(
-            op=kinds[max(code.builtinCode, code.deprecatedBuiltinCode)],
-            custom=_text(code.customCode),
-            inputs=tuple(tensors[index] for index in _indices(item.inputs) if index >= 0),
-            outputs=tuple(tensors[index] for index in _indices(item.outputs)),
+            op=kind_of(model, item),
+            custom=text(code.customCode),
+            inputs=tuple(tensors[index] for index in indices(item.inputs) if index >= 0),
+            outputs=tuple(tensors[index] for index in indices(item.outputs)),
         )
 
 
-def _indices(vector: Any) -> list[int]:
+def kind_of(model: Any, operator: Any) -> str:
+    """Name of an operator's op, such as ``CONV_2D``."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return names_of("BuiltinOperator")[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+
+def is_constant(model: Any, tensor: Any) -> bool:
+    """Whether a tensor's value is in the file."""
+    data = model.buffers[tensor.buffer].data
+    return data is not None and len(data) > 0
+
+
+def indices(vector: Any) -> list[int]:
+    """A vector of numbers of the schema, which may be absent."""
     return [] if vector is None else [int(index) for index in vector]
 
 
 def _tensor(model: Any, item: Any) -> LiteTensor:
     scales = item.quantization.scale if item.quantization is not None else None
-    data = model.buffers[item.buffer].data
     return LiteTensor(
-        name=_text(item.name),
-        dtype=_names("TensorType")[item.type].lower(),
-        shape=tuple(_indices(item.shape)),
+        name=text(item.name),
+        dtype=names_of("TensorType")[item.type].lower(),
+        shape=tuple(indices(item.shape)),
         scale=float(scales[0]) if scales is not None and len(scales) == 1 else None,
-        constant=data is not None and len(data) > 0,
+        constant=is_constant(model, item),
     )
 
 
@@ -93,11 +143,17 @@ def foreign_ops(content: bytes) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def output_names(content: bytes) -> tuple[str, ...]:
+    """Names of the main graph's outputs."""
+    graph = unpack(content).subgraphs[0]
+    return tuple(text(graph.tensors[index].name) for index in indices(graph.outputs))
+
+
 def output_steps(content: bytes) -> dict[str, float]:
-    """Quantization step of each main-graph output that is dequantized from int8 at the end."""
-    model = _unpack(content)
+    """Quantization step of each main-graph output that is dequantized from integers at the end."""
+    model = unpack(content)
     graph = model.subgraphs[0]
-    names = {_text(graph.tensors[index].name) for index in _indices(graph.outputs)}
+    names = {text(graph.tensors[index].name) for index in indices(graph.outputs)}
     return {
         op.outputs[0].name: op.inputs[0].scale
         for op in _graph_ops(model, graph)
@@ -106,43 +162,32 @@ def output_steps(content: bytes) -> dict[str, float]:
 
 
 def normalise(content: bytes) -> bytes:
-    """`content` with inputs and outputs named as its signature names them, and free of build metadata.
+    """`content` with inputs and outputs named as its signature names them.
 
     The converter names tensors ``serving_default_x:0`` and ``StatefulPartitionedCall:1``; runtimes without
-    signature support, and people, see only these. Metadata (converter version, minimum runtime) is dropped: what
-    the file needs is measured by loading it.
+    signature support, and people, see only these.
 
     Raises:
         UnsupportedError: one tensor is two outputs, or input and output, and so cannot have both names.
     """
-    import flatbuffers  # type: ignore[import-untyped]
-
-    class AlignedBuilder(flatbuffers.Builder):  # type: ignore[misc]  # the package has no types
-        def StartVector(self, size: int, count: int, alignment: int) -> Any:  # noqa: N802  # the library's name
-            return super().StartVector(size, count, max(alignment, _ALIGNMENT))
-
-    model = _unpack(content)
+    model = unpack(content)
     (signature,) = model.signatureDefs
     graph = model.subgraphs[signature.subgraphIndex]
     _refuse_shared(signature)
     renamed = {int(item.tensorIndex): item.name for item in (*signature.inputs, *signature.outputs)}
-    kept = {_text(tensor.name) for index, tensor in enumerate(graph.tensors) if index not in renamed}
+    kept = {text(tensor.name) for index, tensor in enumerate(graph.tensors) if index not in renamed}
     for index, name in renamed.items():
         graph.tensors[index].name = name
     for index, tensor in enumerate(graph.tensors):
-        if index not in renamed and _text(tensor.name) in {_text(name) for name in renamed.values()} & kept:
-            tensor.name = f"{_text(tensor.name)}/inner"
-    model.metadata = None
-    model.metadataBuffer = None
-    builder = AlignedBuilder(len(content) + 1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+        if index not in renamed and text(tensor.name) in {text(name) for name in renamed.values()} & kept:
+            tensor.name = f"{text(tensor.name)}/inner"
+    return pack(model)
 
 
 def _refuse_shared(signature: Any) -> None:
     owner: dict[int, str] = {}
     for item in (*signature.inputs, *signature.outputs):
-        index, name = int(item.tensorIndex), _text(item.name)
+        index, name = int(item.tensorIndex), text(item.name)
         if index in owner:
             raise UnsupportedError(
                 f'"{owner[index]}" and "{name}" are one and the same tensor in TFLite',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from edgec.backend.protocol import TensorBinding
 from edgec.backends.tflite import convert
 from edgec.backends.tflite.layout import artifact_names, input_permutation, match_output, to_artifact
 from edgec.backends.tflite.model import LiteModel
+from edgec.backends.tflite.module_paths import Product
+from edgec.backends.tflite.quantizable import make_quantizable
 from edgec.backends.tflite.quantize import Scheme, to_flatbuffer
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, FloatModel, TensorSpec
@@ -51,9 +54,9 @@ def lower_onnx(
         folder: scratch folder; the SavedModel stays in it.
     """
     simple = folder / "simple.onnx"
-    read = convert.prepare(source, simple)
+    prepared = convert.prepare(source, simple)
     specs = {spec.name: spec for spec in inputs}
-    inputs = [specs[name] for name in read]
+    inputs = [specs[name] for name in prepared.inputs]
     convert.refuse_unknown_ops(simple)
     samples = _samples(inputs, ctx)
     reference = convert.reference_outputs(source, samples)
@@ -65,10 +68,20 @@ def lower_onnx(
         attempt = folder / f"attempt{number}"
         attempt.mkdir()
         try:
-            return _attempt(simple, inputs, outputs, samples, reference, attempt, nhwc=nhwc)
+            model = _attempt(simple, inputs, outputs, samples, reference, attempt, nhwc=nhwc)
         except UnsupportedError as exc:
             problems.append(exc)
+            continue
+        return _with_quantizable(model, prepared.products, ctx)
     raise problems[0]
+
+
+def _with_quantizable(model: LiteModel, products: Sequence[Product], ctx: PassContext) -> LiteModel:
+    """With the program that static int8 starts from, where that is wanted and there are samples."""
+    if ctx.target.precision != "int8" or ctx.calibration is None or not len(ctx.calibration):
+        return model
+    quantizable = make_quantizable(model.saved_model, model.inputs, ctx.calibration, products)
+    return replace(model, quantizable=quantizable)
 
 
 def _attempt(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from edgec.backend.protocol import TensorBinding
 from edgec.frozen import canonical_json
 from edgec.passes.contract import Coverage
 
-Arithmetic = Literal["float32", "float16-weights", "int8", "int8-dynamic"]
+if TYPE_CHECKING:
+    from edgec.backends.tflite.quantizable import Quantizable
+    from edgec.quant.statistics import TensorStatistics
+
+Arithmetic = Literal["float32", "float16-weights", "int8", "int16", "int8-dynamic", "int8-weights", "int4-weights"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class LiteModel:
         outputs: likewise.
         arithmetic: how `content` computes.
         coverage: what `content` does other than asked.
+        quantizable: what static int8 starts from; None for other precisions.
+        statistics: of its activations, by the number of the tensor; None before calibration.
     """
 
     content: bytes
@@ -34,14 +43,28 @@ class LiteModel:
     outputs: tuple[TensorBinding, ...]
     arithmetic: Arithmetic = "float32"
     coverage: tuple[Coverage, ...] = ()
+    quantizable: Quantizable | None = None
+    statistics: Mapping[int, TensorStatistics] | None = None
 
     def with_content(self, content: bytes, arithmetic: Arithmetic, coverage: tuple[Coverage, ...] = ()) -> LiteModel:
         """A copy that holds another flatbuffer of the same function."""
         return replace(self, content=content, arithmetic=arithmetic, coverage=coverage)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the flatbuffer and its bindings."""
+        """SHA-256 (hex) over the flatbuffer, its bindings, and what quantization starts from."""
         digest = hashlib.sha256(self.content)
         bindings = [item.model_dump(mode="json") for item in (*self.inputs, *self.outputs)]
         digest.update(canonical_json(bindings).encode())
+        if self.quantizable is not None:
+            digest.update(hashlib.sha256(self.quantizable.content).digest())
+        for index, statistics in sorted((self.statistics or {}).items()):
+            digest.update(f"{index} {statistics.samples}".encode())
+            digest.update(_digest(statistics))
         return digest.hexdigest()
+
+
+def _digest(statistics: TensorStatistics) -> bytes:
+    arrays = [statistics.lows, statistics.highs, statistics.average_lows, statistics.average_highs]
+    if (found := statistics.histograms) is not None:
+        arrays += [found.counts, found.zeros, found.exponents]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()

@@ -1,4 +1,4 @@
-"""The backend's passes: each makes the flatbuffer again from the SavedModel, in another precision."""
+"""The passes that need no calibration: each makes the flatbuffer again from the SavedModel, in another precision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS
 from edgec.backends.tflite.model import LiteModel
-from edgec.errors import PassError, UnsupportedError
+from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 
 _DENSE_PER_TENSOR = Coverage(
@@ -49,41 +49,6 @@ class StoreFloat16:
 
         halves = any(tensor.dtype == "float16" for op in read_ops(model.content) for tensor in op.inputs)
         return None if halves else "no tensor is stored as float16"
-
-
-@dataclass(frozen=True)
-class QuantizeStatic:
-    """Weights and activations in int8, ranges by min-max over the calibration set; inputs and outputs stay float."""
-
-    per_channel: bool = True
-
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
-
-    def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
-        from edgec.backends.tflite.audit import coverage_of
-        from edgec.backends.tflite.quantize import Scheme, audit_content, to_flatbuffer
-
-        if ctx.calibration is None or not len(ctx.calibration):
-            raise PassError("static int8 needs a calibration set", where=self.name, hint="state [calibration] data")
-        scheme = Scheme("static", self.per_channel, per_channel_dense=self.per_channel)
-        content = to_flatbuffer(model.saved_model, scheme, model.inputs, ctx.calibration)
-        records = audit_content(content, "int8")
-        coverage = coverage_of(records)
-        quantized = sum(item.dtype == "int8" for item in records)
-        summary = f"{quantized} of {len(records)} ops int8, {len(ctx.calibration)} samples"
-        return PassResult(model.with_content(content, "int8", coverage), summary, coverage)
-
-    def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
-        from edgec.backends.tflite.capability import NO_ARITHMETIC
-        from edgec.backends.tflite.quantize import audit_content
-
-        records = [item for item in audit_content(model.content, "int8") if item.op not in NO_ARITHMETIC]
-        return None if any(item.dtype == "int8" for item in records) else "no op computes in int8"
 
 
 @dataclass(frozen=True)

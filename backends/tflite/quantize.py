@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from edgec.backend.protocol import OpRecord, TensorBinding
-from edgec.backends.tflite.audit import Operand, audit_op
-from edgec.backends.tflite.flatbuffer import foreign_ops, normalise, read_ops
+from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen
+from edgec.backends.tflite.flatbuffer import LiteOp, foreign_ops, normalise, output_names, read_ops
 from edgec.backends.tflite.layout import to_artifact
-from edgec.dataset.spool import Spool
-from edgec.errors import UnsupportedError
-from edgec.model.spec import Array
+from edgec.errors import InternalError, UnsupportedError
+from edgec.model.spec import Array, Tensors
+from edgec.passes.contract import Coverage
 from edgec.target.spec import Precision
 
 
@@ -23,13 +23,14 @@ class Scheme:
     """What the converter is asked for.
 
     Attributes:
-        mode: ``none`` keeps float32.
+        mode: ``none`` keeps float32; ``calibrate`` too, and adds the range that each activation had; ``static-16``
+            has int16 activations.
         per_channel: granularity of convolution weights.
-        per_channel_dense: granularity of FULLY_CONNECTED weights. In ``static`` both runtimes run per-channel ones;
-            in ``dynamic`` tflite-runtime 2.14 refuses them.
+        per_channel_dense: granularity of FULLY_CONNECTED weights. In ``static-16`` both runtimes run per-channel
+            ones; in ``dynamic`` tflite-runtime 2.14 refuses them.
     """
 
-    mode: Literal["none", "half", "static", "dynamic"]
+    mode: Literal["none", "half", "calibrate", "static-16", "dynamic"]
     per_channel: bool = True
     per_channel_dense: bool = True
 
@@ -38,39 +39,22 @@ def to_flatbuffer(
     saved_model: Path,
     scheme: Scheme,
     inputs: Sequence[TensorBinding] = (),
-    calibration: Spool | None = None,
+    calibration: Iterable[Tensors] | None = None,
 ) -> bytes:
-    """Convert a SavedModel; static int8 falls back to float for ops that have no int8 kernel.
-
-    Args:
-        saved_model: folder with signature ``serving_default``.
-        scheme: the precision.
-        inputs: how calibration samples are fed; for ``static``.
-        calibration: representative dataset, streamed; for ``static``.
+    """`convert`, made fit to be an artifact: tensors have their names, and there are builtin ops only.
 
     Raises:
         UnsupportedError: an op is neither a TFLite builtin nor can be expressed by them.
     """
-    import tensorflow as tf
+    return finish(convert(saved_model, scheme, inputs, calibration))
 
-    ops = tf.lite.OpsSet
-    attempts = [[ops.TFLITE_BUILTINS]]
-    if scheme.mode == "static":
-        attempts = [[ops.TFLITE_BUILTINS_INT8], [ops.TFLITE_BUILTINS_INT8, ops.TFLITE_BUILTINS]]
-    for number, supported in enumerate(attempts):
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-        converter.target_spec.supported_ops = supported
-        _configure(converter, scheme, inputs, calibration)
-        try:
-            content = converter.convert()
-            break
-        except Exception as exc:
-            if number + 1 == len(attempts):
-                raise UnsupportedError(
-                    f"TensorFlow Lite cannot express this model: {_explain(exc)}",
-                    where="tflite",
-                    hint="replace the op in the model, or build this target with the onnxruntime backend",
-                ) from exc
+
+def finish(content: bytes) -> bytes:
+    """What the converter made as an artifact.
+
+    Raises:
+        UnsupportedError: it has custom ops.
+    """
     content = normalise(content)
     if foreign := foreign_ops(content):
         raise UnsupportedError(
@@ -79,7 +63,51 @@ def to_flatbuffer(
     return content
 
 
-def _configure(converter: Any, scheme: Scheme, inputs: Sequence[TensorBinding], calibration: Spool | None) -> None:
+def convert(
+    saved_model: Path,
+    scheme: Scheme,
+    inputs: Sequence[TensorBinding] = (),
+    calibration: Iterable[Tensors] | None = None,
+) -> bytes:
+    """Convert a SavedModel; what has no integer kernel stays in float.
+
+    Args:
+        saved_model: folder with signature ``serving_default``.
+        scheme: the precision.
+        inputs: how calibration samples are fed; for ``calibrate`` and ``static-16``.
+        calibration: representative samples, streamed; likewise.
+
+    Raises:
+        UnsupportedError: an op is neither a TFLite builtin nor can be expressed by them.
+    """
+    import tensorflow as tf
+
+    ops = tf.lite.OpsSet
+    attempts = [[ops.TFLITE_BUILTINS]]
+    if scheme.mode == "calibrate":
+        attempts = [[ops.TFLITE_BUILTINS_INT8], [ops.TFLITE_BUILTINS_INT8, ops.TFLITE_BUILTINS]]
+    if scheme.mode == "static-16":
+        wide = ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        attempts = [[wide, ops.TFLITE_BUILTINS]]
+    for number, supported in enumerate(attempts):
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
+        converter.target_spec.supported_ops = supported
+        _configure(converter, scheme, inputs, calibration)
+        try:
+            return bytes(converter.convert())
+        except Exception as exc:
+            if number + 1 == len(attempts):
+                raise UnsupportedError(
+                    f"TensorFlow Lite cannot express this model: {_explain(exc)}",
+                    where="tflite",
+                    hint="replace the op in the model, or build this target with the onnxruntime backend",
+                ) from exc
+    raise InternalError("the converter was not called", where="tflite")
+
+
+def _configure(
+    converter: Any, scheme: Scheme, inputs: Sequence[TensorBinding], calibration: Iterable[Tensors] | None
+) -> None:
     import tensorflow as tf
 
     if scheme.mode == "none":
@@ -90,11 +118,12 @@ def _configure(converter: Any, scheme: Scheme, inputs: Sequence[TensorBinding], 
         return
     converter._experimental_disable_per_channel = not scheme.per_channel
     converter._experimental_disable_per_channel_quantization_for_dense_layers = not scheme.per_channel_dense
-    if scheme.mode == "static":
+    if scheme.mode in ("calibrate", "static-16"):
         # LiteRT 2.1's XNNPACK computes int8 BATCH_MATMUL wrongly (17 dB where tflite-runtime has 36);
         # unfolded into FULLY_CONNECTED, both runtimes are right.
         converter.unfold_batchmatmul = True
-        assert calibration is not None, "the plan gives static int8 its calibration set"
+        converter._experimental_calibrate_only = scheme.mode == "calibrate"
+        assert calibration is not None, "static quantization has calibration samples"
 
         def samples() -> Iterator[dict[str, Array]]:
             for sample in calibration:
@@ -115,15 +144,18 @@ def _explain(exc: Exception) -> str:
     return (telling or lines or [type(exc).__name__])[0][:300]
 
 
-def audit_content(content: bytes, precision: Precision) -> tuple[OpRecord, ...]:
-    """The dtype audit of a flatbuffer that was not loaded yet."""
-    return tuple(
-        audit_op(
-            item.op,
-            item.outputs[0].name if item.outputs else item.op,
-            [Operand(tensor.dtype, tensor.shape, tensor.constant) for tensor in item.inputs],
-            item.outputs[0].dtype if item.outputs else "",
-            precision,
-        )
-        for item in read_ops(content)
+def audit_content(content: bytes, precision: Precision, kept: Sequence[Coverage] = ()) -> tuple[OpRecord, ...]:
+    """The dtype audit of a flatbuffer that was not loaded yet; `kept`: what a recipe leaves in float."""
+    records = [audit(item, precision) for item in read_ops(content)]
+    return tuple(explain_chosen(records, kept, output_names(content)))
+
+
+def audit(item: LiteOp, precision: Precision) -> OpRecord:
+    """The dtype audit of one of its operators."""
+    return audit_op(
+        item.op,
+        item.outputs[0].name if item.outputs else item.op,
+        [Operand(tensor.dtype, tensor.shape, tensor.constant) for tensor in item.inputs],
+        item.outputs[0].dtype if item.outputs else "",
+        precision,
     )

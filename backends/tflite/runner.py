@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
-from edgec.backends.tflite.audit import Operand, audit_op
+from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 
@@ -82,4 +82,5 @@ class LiteRunner:
                     self._artifact.precision,
                 )
             )
-        return records
+        outputs = [binding.artifact_name for binding in self._artifact.outputs]
+        return explain_chosen(records, self._artifact.coverage, outputs)

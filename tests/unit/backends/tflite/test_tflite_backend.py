@@ -9,7 +9,8 @@ import pytest
 
 from edgec.backend.protocol import Backend
 from edgec.backends.tflite.backend import BACKEND
-from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeStatic, StoreFloat16
+from edgec.backends.tflite.passes import QuantizeDynamic, StoreFloat16
+from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
 from edgec.passes.contract import Pass
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Arch, Precision, QuantSpec
@@ -31,7 +32,7 @@ def test_importing_it_imports_no_framework() -> None:
     [
         ("fp32", ()),
         ("fp16", (StoreFloat16(),)),
-        ("int8", (QuantizeStatic(per_channel=True),)),
+        ("int8", (CollectRanges(histogram=False), QuantizeStatic("minmax", (), per_channel=True))),
         ("int8-dynamic", (QuantizeDynamic(per_channel=True, per_channel_dense=False),)),
     ],
 )
@@ -49,7 +50,28 @@ def test_dense_weights_are_per_channel_where_tflite_runtime_need_not_run_them() 
 
 def test_per_tensor_weights_on_request() -> None:
     target = make_target("int8", quantize=QuantSpec(weights="per-tensor"))
-    assert BACKEND.passes(target, target.emit[0], Recipe()) == (QuantizeStatic(per_channel=False),)
+    assert BACKEND.passes(target, target.emit[0], Recipe())[-1] == QuantizeStatic(per_channel=False)
+    assert not BACKEND.weight_grid(target, target.emit[0]).per_channel
+
+
+def test_recipes_that_share_statistics_begin_alike() -> None:
+    target = make_target("int8")
+
+    def first(recipe: Recipe) -> Pass[object]:
+        return BACKEND.passes(target, target.emit[0], recipe)[0]  # type: ignore[return-value]
+
+    assert first(Recipe()) == first(Recipe(calibration="moving-average", float_layers=("stem",)))
+    assert first(Recipe(calibration="mse")) == first(Recipe(calibration="entropy")) != first(Recipe())
+
+
+def test_int16_activations_are_all_or_nothing() -> None:
+    target = make_target("int8")
+    wide = Recipe(activations="int16", calibration="mse")
+    assert BACKEND.passes(target, target.emit[0], wide) == (QuantizeInt16(per_channel=True),)
+    assert list(BACKEND.reasons_against_recipe(target, target.emit[0], wide)) == []
+    mixed = wide.model_copy(update={"float_layers": ("stem",)})
+    (reason,) = BACKEND.reasons_against_recipe(target, target.emit[0], mixed)
+    assert "all or nothing" in reason
 
 
 @pytest.mark.parametrize(

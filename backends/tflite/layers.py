@@ -1,0 +1,183 @@
+"""The layers of a float flatbuffer: what of it can be quantized one by one, by the user's names.
+
+`name_tensors` writes each layer's name into the names of the tensors it makes. TensorFlow's quantizer keeps them, so
+they tell in the quantized file, too, which layer an op belongs to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.backends.tflite.capability import STATIC_INT8, WEIGHTED
+from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, text
+from edgec.backends.tflite.module_paths import Product, weight_key
+from edgec.errors import PassError
+from edgec.toml_source import suggest
+
+_FOLLOWS = frozenset(
+    {"ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "EMBEDDING_LOOKUP", "EQUAL", "GREATER", "GREATER_EQUAL", "LESS"}
+    | {"LESS_EQUAL", "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "NOT_EQUAL", "REDUCE_MAX", "REDUCE_MIN"}
+    | {"RELU", "RELU6", "RELU_N1_TO_1"}
+)
+"""Ops that choose among values and make no new error: they take the dtype of their neighbours."""
+_OPS: Mapping[str, str] = {
+    "BATCH_MATMUL": "matmul",
+    "CONV_2D": "conv2d",
+    "CONV_3D": "conv3d",
+    "DEPTHWISE_CONV_2D": "depthwise-conv2d",
+    "TRANSPOSE_CONV": "transposed-conv2d",
+}
+"""TFLite's op -> `Capability.op`, where it is not the same in lower case."""
+
+
+@dataclass(frozen=True)
+class PlacedLayer:
+    """A layer and the operators it consists of.
+
+    Attributes:
+        name: module path in the user's model, or the Keras layer that onnx2tf made; unique.
+        op: as `edgec.backend.protocol.Capability.op`.
+        places: numbers of its operators, in execution order; several where onnx2tf or the converter split it.
+    """
+
+    name: str
+    op: str
+    places: tuple[int, ...]
+
+
+def find_layers(model: Any, products: Sequence[Product]) -> tuple[PlacedLayer, ...]:
+    """All layers of a float flatbuffer (a ``ModelT``), in execution order.
+
+    Args:
+        model: main graph before quantization, with the tensor names that the converter gave.
+        products: of the ONNX graph it was made from.
+    """
+    graph = model.subgraphs[0]
+    places = [place for place, operator in enumerate(graph.operators or ()) if _is_layer(model, graph, operator)]
+    names = _product_names(model, graph, places, products)
+    names |= _bias_names(model, graph, places, names)
+    taken = set(names.values())
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place in places:
+        name = names.get(place) or _keras_layer(graph, graph.operators[place], kind_of(model, graph.operators[place]))
+        if place not in names and name in taken:
+            name = f"{name}_op"  # a module of the user's is called like one of onnx2tf's layers
+        groups[name].append(place)
+    return tuple(PlacedLayer(name, _op(model, graph, name, found), tuple(found)) for name, found in groups.items())
+
+
+def select(layers: Iterable[PlacedLayer], names: Iterable[str], where: str) -> tuple[PlacedLayer, ...]:
+    """The layers with these names.
+
+    Raises:
+        PassError: a name is no layer.
+    """
+    known = {layer.name: layer for layer in layers}
+    for name in names:
+        if name not in known:
+            hint = suggest(name, known) or f"the model has {', '.join(known) or 'none'}"
+            raise PassError(f'no layer is called "{name}"', where=where, hint=hint)
+    return tuple(known[name] for name in names)
+
+
+def name_tensors(model: Any, layers: Sequence[PlacedLayer]) -> None:
+    """Name what each op makes ``<layer>:<number of the op>``, in place; ops of no layer go by their kind."""
+    graph = model.subgraphs[0]
+    owner = {place: layer.name for layer in layers for place in layer.places}
+    for place, operator in enumerate(graph.operators or ()):
+        name = re.sub(r"[;@]", "_", owner.get(place) or kind_of(model, operator).lower())  # the converter splits there
+        for number, index in enumerate(indices(operator.outputs)):
+            graph.tensors[index].name = f"{name}/{number}:{place}" if number else f"{name}:{place}"
+
+
+def _is_layer(model: Any, graph: Any, operator: Any) -> bool:
+    kind = kind_of(model, operator)
+    outputs = [graph.tensors[index] for index in indices(operator.outputs)]
+    floats = names_of("TensorType")
+    return (
+        kind in STATIC_INT8 | WEIGHTED
+        and kind not in _FOLLOWS
+        and all(floats[tensor.type] == "FLOAT32" for tensor in outputs)
+    )
+
+
+def _weight(model: Any, graph: Any, operator: Any) -> Any:
+    """The constant that an op multiplies with, as float32; None: there is none."""
+    if kind_of(model, operator) not in WEIGHTED | {"BATCH_MATMUL"}:
+        return None
+    constants = [graph.tensors[index] for index in indices(operator.inputs) if index >= 0]
+    constants = [item for item in constants if is_constant(model, item) and len(indices(item.shape)) >= 2]
+    if not constants or names_of("TensorType")[constants[0].type] != "FLOAT32":
+        return None
+    return np.frombuffer(bytes(model.buffers[constants[0].buffer].data), np.float32)
+
+
+def _product_names(model: Any, graph: Any, places: Sequence[int], products: Sequence[Product]) -> dict[int, str]:
+    """Place -> name of the ONNX node, by equal weights; what is left over by its size, where that is unambiguous."""
+    weights = {place: _weight(model, graph, graph.operators[place]) for place in places}
+    weights = {place: weight for place, weight in weights.items() if weight is not None}
+    found: dict[int, str] = {}
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for product in products:
+        for key in dict.fromkeys(product.keys):
+            by_key[key].append(product.name)
+    same: dict[str, list[int]] = defaultdict(list)
+    for place, weight in weights.items():
+        same[weight_key(weight)].append(place)
+    for key, equal in same.items():
+        if key in by_key:
+            found |= _spread(equal, by_key[key])
+    # a factor that the converter multiplied into the weights changed their values, but not their number
+    left = [product for product in products if product.name not in found.values()]
+    for size in Counter(size for product in left for size in product.sizes[:1]):
+        names = [product.name for product in left if product.sizes[0] == size]
+        rest = [place for place, weight in weights.items() if place not in found and weight.size == size]
+        if len(names) == len(rest):
+            found |= dict(zip(rest, names, strict=True))
+    return found
+
+
+def _bias_names(model: Any, graph: Any, places: Sequence[int], names: Mapping[int, str]) -> dict[int, str]:
+    """Sums of a product, which nothing else reads, and a constant: the product's bias, as part of its layer."""
+    made = {index: place for place in names for index in indices(graph.operators[place].outputs)}
+    readers = Counter(index for operator in graph.operators for index in indices(operator.inputs))
+    kept = set(indices(graph.outputs))
+    found = {}
+    for place in places:
+        operator = graph.operators[place]
+        read = [index for index in indices(operator.inputs) if not is_constant(model, graph.tensors[index])]
+        if kind_of(model, operator) != "ADD" or len(read) != 1:
+            continue
+        if read[0] in made and readers[read[0]] == 1 and read[0] not in kept:
+            found[place] = names[made[read[0]]]
+    return found
+
+
+def _spread(places: Sequence[int], names: Sequence[str]) -> dict[int, str]:
+    """Equal weights: as many ops for each name, in order (an unrolled loop repeats its ops)."""
+    share = max(len(places) // len(names), 1)
+    return {place: names[min(number // share, len(names) - 1)] for number, place in enumerate(places)}
+
+
+def _keras_layer(graph: Any, operator: Any, kind: str) -> str:
+    """The Keras layer an op came from: ``model_1/layer_normalization_2/batchnorm/add`` -> ``layer_normalization_2``."""
+    names = text(graph.tensors[indices(operator.outputs)[0]].name).split(";")
+    parts = [re.sub(r"^model(_\d+)?/", "", name).partition("/") for name in names if "/" in name]
+    return parts[0][0] if parts else kind.lower()
+
+
+def _op(model: Any, graph: Any, name: str, places: Sequence[int]) -> str:
+    kinds = [kind_of(model, graph.operators[place]) for place in places]
+    if name.startswith("layer_normalization"):
+        return "layer-norm"
+    product = next((place for place, kind in zip(places, kinds, strict=True) if kind in WEIGHTED), None)
+    if product is not None and kinds[places.index(product)] == "FULLY_CONNECTED":
+        return "linear" if _weight(model, graph, graph.operators[product]) is not None else "matmul"
+    kind = kinds[0] if product is None else kinds[places.index(product)]
+    return _OPS.get(kind, kind.lower().replace("_", "-"))
