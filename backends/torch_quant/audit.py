@@ -110,14 +110,18 @@ def _reason(op: str, precision: Precision) -> str:
         return ""
     if precision == "fp16":
         return "weights are stored in float16; torch computes in float32 on CPUs"
-    if precision == "int8-dynamic":
+    if precision == "int8-dynamic" and op != "scaled_dot_product_attention":
         return "torch's dynamic quantization covers Linear, LSTM and GRU only"
     if any(part in op for part in ("lstm", "gru", "rnn")):
         return "torch quantizes recurrent layers dynamically only (precision int8-dynamic)"
     if "conv_transpose" in op:
         return "torch's x86 kernels of quantized transposed convolutions are wrong for some shapes"
+    if op == "scaled_dot_product_attention":
+        return "torch has no quantized kernel of attention; its projections are layers of their own"
     if op == "linear" or "attention" in op:
-        return "part of nn.MultiheadAttention, which torch has as one float layer only"
+        return (
+            "part of an nn.MultiheadAttention with masks or whose weights are read, which torch has as one float layer"
+        )
     if op in ("hardtanh", "relu6"):
         return "torch's quantized clamp scrambles channels-last tensors"
     return NO_KERNEL

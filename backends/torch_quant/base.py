@@ -101,7 +101,9 @@ class TorchBackend:
 
     def lower(self, model: FloatModel, ctx: PassContext) -> TorchModel:
         engine = ctx.emit.engine if ctx.emit is not None else None
-        return lowering.lower(model, self.engines[0] if engine in (None, AUTO) or not engine else engine)
+        quantize = ctx.target.precision in ("int8", "int8-dynamic")
+        chosen = self.engines[0] if engine in (None, AUTO) or not engine else engine
+        return lowering.lower(model, chosen, quantize=quantize)
 
     def fingerprint(self, model: TorchModel) -> str:
         return fingerprint(model)

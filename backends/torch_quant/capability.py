@@ -23,6 +23,11 @@ CAPABILITIES = (
     Capability(op="layer-norm", static_int8=True, dynamic_int8=False),
     Capability(op="gelu", static_int8=False, dynamic_int8=False, note="computed in float32"),
     Capability(op="silu", static_int8=False, dynamic_int8=False, note="computed in float32"),
-    Capability(op="attention", static_int8=False, dynamic_int8=False, note="computed in float32"),
+    Capability(
+        op="attention",
+        static_int8=False,
+        dynamic_int8=False,
+        note="its projections are int8 (linear), the rest is computed in float32; with masks all of it is",
+    ),
 )
 """Both backends' kernels cover the same ops, but for what `edgec.backends.fbgemm.capability` says."""

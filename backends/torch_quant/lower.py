@@ -9,8 +9,8 @@ from edgec.errors import TraceError
 from edgec.model.spec import FloatModel
 
 
-def lower(model: FloatModel, engine: str) -> TorchModel:
-    """A private copy of the model's graph.
+def lower(model: FloatModel, engine: str, *, quantize: bool = False) -> TorchModel:
+    """A private copy of the model's graph, with attention in parts if it is to be quantized.
 
     Raises:
         TraceError: the model has no graph. (torch quantizes nothing of an exported program, and says nothing.)
@@ -20,11 +20,17 @@ def lower(model: FloatModel, engine: str) -> TorchModel:
         raise TraceError(model.untraceable, hint=hint)
     from edgec.model.samples import sample_tensors
 
+    graph = copy.deepcopy(model.graph).eval()
+    example = tuple(sample_tensors(model.inputs, seed=0))
+    if quantize:
+        from edgec.backends.torch_quant.open_attention import open_attention
+
+        graph = open_attention(graph, example)
     return TorchModel(
         name=model.name,
-        graph=copy.deepcopy(model.graph).eval(),
+        graph=graph,
         inputs=model.inputs,
         outputs=model.outputs,
-        example=tuple(sample_tensors(model.inputs, seed=0)),
+        example=example,
         engine=engine,
     )

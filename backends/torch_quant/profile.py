@@ -36,7 +36,9 @@ def op_times(call: Callable[[], Any], ops: Sequence[OpRecord], runs: int) -> tup
             parent = event.cpu_parent
             # kernels stand under the call of the module; what stands under them is part of them
             if parent is not None and parent.cpu_parent is None:
-                found.setdefault(str(event.name).rpartition("::")[2].lstrip("_"), []).append(float(event.cpu_time_total))
+                found.setdefault(str(event.name).rpartition("::")[2].lstrip("_"), []).append(
+                    float(event.cpu_time_total)
+                )
         for kind, names in by_kind.items():
             if len(found.get(kind, ())) == len(names):
                 for name, time in zip(names, found[kind], strict=True):

@@ -104,6 +104,34 @@ class Encoder(nn.Module):
         return answer
 
 
+class Cross(nn.Module):
+    """Attention that is not batch first, over keys and values of other sizes, called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(16, 4, kdim=8, vdim=12)
+        self.keys = nn.Linear(16, 8)
+        self.values = nn.Linear(16, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            x = x + self.attend(x, self.keys(x), self.values(x))[0]
+        return x
+
+
+class ReadWeights(nn.Module):
+    """Attention whose weights are an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mixed, weights = self.attend(x, x, x)
+        return self.head(mixed), weights
+
+
 class Tangle(nn.Module):
     """Sums and products of tensors between convolutions, with ReLU, ReLU6 and max-pooling."""
 
@@ -154,9 +182,13 @@ MODELS: dict[str, type[nn.Module]] = {
     "upscale": Upscale,
     "encoder": Encoder,
     "tangle": Tangle,
+    "cross": Cross,
+    "read weights": ReadWeights,
     "clamps": Clamps,
 }
 DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
+    "cross": lambda random: {"x": random.standard_normal((5, 2, 16)).astype(np.float32)},
+    "read weights": lambda random: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
     "tangle": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
     "clamps": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
     "vision": lambda random: {"image": random.standard_normal((1, 3, 12, 10)).astype(np.float32)},
