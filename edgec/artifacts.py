@@ -16,6 +16,7 @@ from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, WorkerError
 from edgec.ladder.cells import Cells, identify
 from edgec.ladder.climb import Climb, Climbed
+from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.trial import Attempt, Scoring, Trial
 from edgec.log import captured
@@ -23,7 +24,7 @@ from edgec.machine import Machine
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassRecord
 from edgec.plan import Plan, PlannedEmit
-from edgec.quant.recipe import Recipe, WeightGrid
+from edgec.quant.recipe import WeightGrid
 from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.metrics import Metric
@@ -67,8 +68,8 @@ class Job:
     jobs: int
     """Artifacts that are made at once. Times are always taken one after the other."""
     progress: Progress
-    locked: Callable[[BuildData, PlannedEmit], Recipe | None] = lambda data, item: None
-    """The recipe that an earlier build of the same inputs has settled on."""
+    locked: Callable[[BuildData, PlannedEmit], LockedArtifact | None] = lambda data, item: None
+    """What an earlier build of the same inputs has settled on."""
     cache: Cache | None = None
     """Scores of recipes that earlier runs have left."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.artifacts import BuiltArtifact, Job, Progress, outputs_folder
+from edgec.artifacts import BuildData, BuiltArtifact, Job, Progress, outputs_folder
 from edgec.backend.protocol import Artifact
 from edgec.backend.registry import package_version
 from edgec.bench.write import FORMATS, HarnessArtifact, write_harness
@@ -38,10 +38,11 @@ from edgec.cache import Cache
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
 from edgec.execute import BuildResult, cache_folder, explained, run_plan, workspace
+from edgec.ladder.lock import LOCK, LockedArtifact, changed, lock_inputs, read_lock, write_lock
 from edgec.passes.contract import Coverage
-from edgec.plan import Plan, make_plan, record
+from edgec.plan import Plan, PlannedEmit, make_plan, record
 from edgec.project.flags import flags
-from edgec.project.load import load_project
+from edgec.project.load import PROJECT_FILE, load_project
 from edgec.project.spec import Project
 from edgec.report.html import render_report
 from edgec.target.load import load_target
@@ -153,7 +154,11 @@ def build_target(
     refuse_foreign(destination)
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
         cache = Cache(cache_folder(out))
-        job = Job(plan, root, scratch, log, threads, jobs or default_jobs(threads), progress, cache=cache)
+        lock = read_lock(root).targets.get(name, {})
+        job = Job(
+            plan, root, scratch, log, threads, jobs or default_jobs(threads), progress,
+            locked=lambda data, item: _locked(plan, item, data, lock, progress), cache=cache,
+        )  # fmt: skip
         with explained(log):
             result = run_plan(job, keep_going=keep_going)
         listener(plan, result)
@@ -162,8 +167,43 @@ def build_target(
             raise _gate_error(failed, plan)
         progress("write the bundle")
         manifest = _write(plan, result, destination)
+        _update_lock(plan, result, root)
     measurements = tuple(item for one in result.built for item in one.measurements)
     return Bundle(destination, manifest, measurements, tuple(item.error for item in result.failures))
+
+
+def _locked(
+    plan: Plan, item: PlannedEmit, data: BuildData, lock: Mapping[str, LockedArtifact], progress: Progress
+) -> LockedArtifact | None:
+    """What edgec.lock says of an artifact, where it was found with these inputs."""
+    entry = lock.get(item.file)
+    if entry is None or plan.project.build.recipe is not None:
+        return None
+    if names := changed(entry, _lock_inputs(plan, item, data)):
+        progress(f"{item.file}: {LOCK} no longer holds ({', '.join(names)} changed): search again")
+        return None
+    return entry
+
+
+def _lock_inputs(plan: Plan, item: PlannedEmit, data: BuildData) -> dict[str, str]:
+    return lock_inputs(plan, item, data.model, {"calibration": data.calibration, "evaluation": data.evaluation})
+
+
+def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:
+    """Keep the recipes of a project with an edgec.toml, of artifacts that there was a choice for."""
+    items = {item.file: item for item in plan.emits if len(item.ladder) > 1}
+    entries = {
+        one.artifact.file: LockedArtifact(
+            recipe=one.attempt.recipe,
+            precision=one.attempt.precision,
+            rungs=one.rungs,
+            inputs=_lock_inputs(plan, items[one.artifact.file], result.data),
+        )
+        for one in result.built
+        if one.artifact.file in items
+    }
+    if entries and (root / PROJECT_FILE).exists() and read_lock(root).targets.get(plan.target.name) != entries:
+        write_lock(root, plan.target.name, entries)
 
 
 def default_jobs(threads: int) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgec.files import write_atomically
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 
@@ -56,9 +56,7 @@ def write_depfile(file: Path, rules: Iterable[tuple[Path, Iterable[Path]]]) -> N
         seen.update(dict.fromkeys(paths))
     lines += [f"{path}:" for path in seen]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False, encoding="utf-8") as partial:
-        partial.write("\n".join(lines) + "\n")
-    Path(partial.name).replace(file)
+    write_atomically(file, "\n".join(lines) + "\n")
 
 
 def _escape(text: str) -> str:

@@ -85,7 +85,8 @@ def make_plan(resolved: ResolvedTarget, project: Project) -> Plan:
 
 
 def _ladder(target: Target, project: Project) -> tuple[Rung, ...]:
-    ladder = rungs(target, project.build.effort, trainable=project.train is not None)
+    calibrated, trainable = project.calibration is not None, project.train is not None
+    ladder = rungs(target, project.build.effort, calibrated=calibrated, trainable=trainable)
     name = project.build.recipe
     if name is None:
         return ladder

@@ -17,6 +17,7 @@ import filelock
 
 from edgec.bundle.manifest import MANIFEST, MEASUREMENTS, REPORT, SUMS, FileRecord, Manifest, Measurements
 from edgec.errors import StorageError
+from edgec.files import write_atomically
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -106,7 +107,7 @@ def digest_folder(folder: Path) -> dict[str, FileRecord]:
 def write_measurements(folder: Path, measurements: Measurements) -> None:
     """Write ``measurements.json``."""
     with storage_errors(folder):
-        _write_atomically(folder / MEASUREMENTS, measurements.model_dump_json(indent=1) + "\n")
+        write_atomically(folder / MEASUREMENTS, measurements.model_dump_json(indent=1) + "\n")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
@@ -115,20 +116,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
         files = digest_folder(folder)
         files.pop(SUMS, None)
         sums = "".join(f"{item.sha256}  {path}\n" for path, item in files.items())
-        _write_atomically(folder / SUMS, sums)
+        write_atomically(folder / SUMS, sums)
         files[SUMS] = digest_file(folder / SUMS)
         complete = manifest.model_copy(update={"files": files})
-        _write_atomically(folder / MANIFEST, complete.to_json())
+        write_atomically(folder / MANIFEST, complete.to_json())
     return complete
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
 
 
 def publish_folder(staged: Path, destination: Path) -> None:

@@ -87,16 +87,26 @@ def _build(
     name: str, project: Project, root: Path, console: Console, *, threads: int, jobs: int | None, keep_going: bool
 ) -> Sequence[EdgecError]:
     from edgec.assemble import build_target
-    from edgec.cli.tables import gate_table, measurement_table, rung_table
+    from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 
     began = time.monotonic()
 
     def show(plan: Plan, result: BuildResult) -> None:
         measurements = [item for one in result.built for item in one.measurements]
+        rungs, ranges = [rung for one in result.built for rung in one.rungs], plan.target.precision == "int8"
+        for gap in (gap for one in result.built for gap in one.coverage if gap.fallback):
+            loud = f"{gap.subject} {gap.state.upper()}: {gap.reason}"
+            console.print(loud, style="bold red", markup=False, highlight=False, soft_wrap=True)
         console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
         if any(gate.state == "failed" for gate in result.gates):
             console.print(gate_table(result.gates))
-            console.print(rung_table([rung for one in result.built for rung in one.rungs]))
+            console.print(rung_table(rungs, ranges=ranges))
+        for line in recipe_lines(rungs) if ranges else ():
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        for loud, blamed in slower_lines(measurements):
+            console.print(loud, style="bold red", markup=False, highlight=False, soft_wrap=True)
+            for line in blamed:
+                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
         told = [f"{item.artifact} in {item.runtime}: {item.failure}" for item in measurements if item.failure]
         told += [
             f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: not measured: {gate.reason}"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgec.errors import EdgecError
-from edgec.ladder.rungs import FALLBACK, LOCKED, Rung
+from edgec.ladder.lock import LockedArtifact
+from edgec.ladder.rungs import FALLBACK, UNCOMPARED, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
 from edgec.ladder.trial import Attempt, Trial
 from edgec.quant.recipe import Recipe
@@ -42,13 +43,13 @@ class Climb:
         self._records: list[RungRecord] = []
         self._scores: dict[Recipe, CandidateScore] = {}
 
-    def run(self, ladder: Sequence[Rung], first: Recipe, locked: Recipe | None = None) -> Climbed:
+    def run(self, ladder: Sequence[Rung], first: Recipe, locked: LockedArtifact | None = None) -> Climbed:
         """Climb until an attempt meets its gates; else the best attempt is returned, with the gates it missed.
 
         Args:
             ladder: the rungs.
             first: the cheapest recipe.
-            locked: a recipe that is tried before all rungs.
+            locked: what an earlier build of the same inputs has settled on; taken as it is when it meets the gates.
 
         Raises:
             EdgecError: the first rung could make no artifact, and the target allows no fallback.
@@ -63,13 +64,12 @@ class Climb:
                 return fallback
             raise
 
-    def _locked(self, recipe: Recipe) -> Climbed | None:
+    def _locked(self, entry: LockedArtifact) -> Climbed | None:
         try:
-            attempt = self._attempt(LOCKED, recipe)
-        except EdgecError as error:
-            self._skip(LOCKED, f"edgec.lock: {error.what}")
-            return None
-        return None if attempt.missed else self._climbed(attempt)
+            attempt = self._trial.attempt(entry.recipe, entry.precision)
+        except EdgecError:
+            return None  # the search finds out why, and tells
+        return None if attempt.missed else Climbed(attempt, entry.rungs)
 
     def _climb(self, ladder: Sequence[Rung], first: Recipe) -> Climbed:
         best = first
@@ -101,23 +101,28 @@ class Climb:
 
     def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""
-        candidates = rung.candidates(best)
-        if len(candidates) == 1:
-            if reasons := self._trial.reasons_against(candidates[0]):
-                self._skip(rung.name, "; ".join(reasons))
-                return None
-            return self._attempt(rung.name, candidates[0])
-        for recipe in candidates:
-            if recipe not in self._scores:
-                self._scores[recipe] = self._trial.score(recipe)
-        scores = [self._scores[recipe] for recipe in candidates]
-        usable = [item for item in scores if item.sqnr_db is not None]
-        chosen = _nearest(usable).recipe if usable else candidates[0]
-        told = tuple(item.model_copy(update={"chosen": item.recipe == chosen}) for item in scores)
-        if any(item.recipe == chosen for item in self._attempts):
-            self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", told)
+        told: dict[Recipe, CandidateScore] = {}
+        if only := _single(rung, best):
+            best = only
+        else:
+            for variations in rung.stages:
+                scores = [self._score(recipe) for recipe in candidates(variations, best)]
+                told |= {item.recipe: item for item in scores}
+                if usable := [item for item in scores if item.sqnr_db is not None]:
+                    best = _nearest(usable).recipe
+        records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in told.values())
+        if any(item.recipe == best for item in self._attempts):
+            self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", records)
             return None
-        return self._attempt(rung.name, chosen, told)
+        if reasons := self._trial.reasons_against(best):
+            self._skip(rung.name, "; ".join(reasons), records)
+            return None
+        return self._attempt(rung.name, best, records)
+
+    def _score(self, recipe: Recipe) -> CandidateScore:
+        if recipe not in self._scores:
+            self._scores[recipe] = self._trial.score(recipe)
+        return self._scores[recipe]
 
     def _mixed(self, best: Recipe) -> Attempt | None:
         """The fewest most sensitive layers in float with which the gates are met."""
@@ -190,6 +195,15 @@ class Climb:
 
     def _climbed(self, attempt: Attempt) -> Climbed:
         return Climbed(attempt, tuple(self._records))
+
+
+def _single(rung: Rung, best: Recipe) -> Recipe | None:
+    """The recipe of a rung that leaves no choice: the cheapest one, or a change that is not compared to what it was."""
+    if not rung.stages:
+        return best
+    if rung.name in UNCOMPARED:
+        return best.model_copy(update=rung.stages[0][0])
+    return None
 
 
 def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:

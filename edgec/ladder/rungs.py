@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.quant.recipe import RANGE_METHODS, Effort, RangeMethod, Recipe, RungName
-from edgec.target.spec import Precision, Target
+from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
+from edgec.target.spec import WEIGHT_ONLY, Target
 
-LOCKED, FALLBACK = "locked", "fallback"
-"""How what is tried before and after all rungs is recorded."""
+FALLBACK = "fallback"
+"""How what is tried after all rungs is recorded."""
+UNCOMPARED: tuple[RungName, ...] = ("int16-activations", "training")
+"""Rungs that go before the gates as they are: too slow to make to find out whether they help."""
 
-Variation = dict[str, bool | RangeMethod | str]
+Variation = dict[str, bool | str]
 """Fields of a recipe that a candidate changes."""
 
 _CORRECTIONS: tuple[Variation, ...] = (
@@ -33,16 +35,14 @@ class Rung:
     """
 
     name: RungName
-    variations: tuple[Variation, ...] = ({},)
-    """What each candidate changes of the best recipe so far."""
-    builds_on_best: bool = True
-    """Whether the best recipe so far is one of the candidates, so that a rung never makes it worse."""
+    stages: tuple[tuple[Variation, ...], ...] = ()
+    """What candidates change of the best recipe so far; each stage builds on the best of the one before."""
 
-    def candidates(self, best: Recipe) -> tuple[Recipe, ...]:
-        """The recipes to compare, `best` first where the rung builds on it."""
-        found = [best] if self.builds_on_best else []
-        found += [best.model_copy(update=variation) for variation in self.variations]
-        return tuple(dict.fromkeys(found))
+
+def candidates(variations: Sequence[Variation], best: Recipe) -> tuple[Recipe, ...]:
+    """The recipes of one stage: `best`, so that a stage never makes it worse, and its variations."""
+    varied = (best.model_copy(update=variation) for variation in variations)
+    return tuple(dict.fromkeys((best, *varied)))
 
 
 def first_recipe(target: Target) -> Recipe:
@@ -51,34 +51,32 @@ def first_recipe(target: Target) -> Recipe:
     return Recipe(calibration="minmax" if method == "auto" else method)
 
 
-def rungs(target: Target, effort: Effort, *, trainable: bool) -> tuple[Rung, ...]:
+def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) -> tuple[Rung, ...]:
     """What to climb for an artifact of `target`.
 
     ``fast`` tries each rung only when the one before it missed a gate, beginning with min-max ranges; ``balanced``
-    begins with the best of all calibration methods; ``max`` with the best of everything that needs no training.
+    begins with the best of all calibration methods, with biases corrected where that helps; ``max`` with the best of
+    everything that needs no training.
 
     Args:
         target: its precision decides which rungs there are; a stated calibration method is kept.
         effort: how much to try before the first gate.
+        calibrated: whether the project has calibration data, which weight-only precisions can do without.
         trainable: whether the project has training data.
     """
-    precision: Precision = target.precision
-    if precision in ("fp32", "fp16", "int8-dynamic"):
-        return (Rung("min-max", builds_on_best=False),)
-    free = target.quantize.calibration == "auto" and precision == "int8"
-    methods: Sequence[RangeMethod] = RANGE_METHODS if free else (first_recipe(target).calibration,)
-    calibration: tuple[Variation, ...] = tuple({"calibration": method} for method in methods)
-    found = [Rung("min-max", builds_on_best=False)]
-    if free:
-        found.append(Rung("calibration", calibration))
-    found += [Rung("corrections", _CORRECTIONS), Rung("adaptive-rounding", _ROUNDING)]
-    if effort == "balanced" and free:
-        del found[0]
-    if effort == "max":
-        everything = tuple({**one, **other} for one in calibration for other in ({}, *_CORRECTIONS))
-        found = [Rung("calibration", everything), Rung("adaptive-rounding", _ROUNDING)]
-    if precision == "int8":
-        found += [Rung("mixed-precision"), Rung("int16-activations", ({"activations": "int16"},), False)]
-    if trainable:
-        found.append(Rung("training", ({"train": True},), False))
-    return tuple(found)
+    if target.precision in ("fp32", "fp16", "int8-dynamic"):
+        return (Rung("min-max"),)
+    training = (Rung("training", (({"train": True},),)),) if trainable else ()
+    later = (Rung("corrections", (_CORRECTIONS,)), Rung("adaptive-rounding", (_ROUNDING,)))
+    if target.precision in WEIGHT_ONLY:
+        return (Rung("min-max"), *(later if calibrated else ()), *training)
+    mixed = (Rung("mixed-precision"), Rung("int16-activations", (({"activations": "int16"},),)))
+    free = target.quantize.calibration == "auto"
+    methods: tuple[Variation, ...] = tuple({"calibration": method} for method in RANGE_METHODS) if free else ()
+    if effort == "fast":
+        calibration = (Rung("calibration", (methods,)),) if free else ()
+        return (Rung("min-max"), *calibration, *later, *mixed, *training)
+    if effort == "balanced":
+        return (Rung("calibration", (methods, ({"correct_bias": True},))), *later, *mixed, *training)
+    everything = (methods, _CORRECTIONS, _ROUNDING, methods)
+    return (Rung("calibration", everything), *mixed, *training)

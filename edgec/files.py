@@ -1,0 +1,27 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from edgec.errors import StorageError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text`, which is on disk before it has that name; several writers do not disturb each other.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+            partial = Path(folder, path.name)
+            with partial.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+    except OSError as exc:
+        raise StorageError(f"cannot be written: {exc.strerror or exc}", where=str(path)) from exc
