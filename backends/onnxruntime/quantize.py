@@ -16,6 +16,7 @@ from edgec.backends.onnxruntime.graph import (
     OnnxModel,
     check_names,
     constants,
+    consumers,
     copy,
     import_microsoft,
     name_nodes,
@@ -129,6 +130,7 @@ class QuantizeStatic:
         proto: onnx.ModelProto = quantizer.model.model
         name_nodes(proto)
         _keep_float(proto)
+        _keep_transposed_float(proto)
         return proto
 
 
@@ -152,6 +154,26 @@ def _keep_float(proto: onnx.ModelProto) -> None:
                 node.attribute.append(helper.make_attribute("activation_alpha", 1.0))
             node.op_type, node.domain = f"Fused{node.op_type}", MICROSOFT
             import_microsoft(proto)
+
+
+def _keep_transposed_float(proto: onnx.ModelProto) -> None:
+    """The same for ConvTranspose, which has no fused form (and no integer kernel either), in place.
+
+    An identity that the optimizer does not see through parts it from the QuantizeLinear behind it.
+    """
+    from onnx import helper
+
+    known, made_by, readers = constants(proto), producers(proto), consumers(proto)
+    nodes = list(proto.graph.node)
+    for node in nodes:
+        if node.op_type != "ConvTranspose" or node.input[1] not in known or node.input[0] not in made_by:
+            continue
+        made = node.output[0]
+        rounded = any(reader.op_type == "QuantizeLinear" for reader in readers.get(made, ()))
+        if made_by[node.input[0]].op_type == "DequantizeLinear" and rounded:
+            node.output[0] = f"{made}_unrounded"
+            identity = helper.make_node("LeakyRelu", [node.output[0]], [made], name=f"{node.name}_identity", alpha=1.0)
+            proto.graph.node.insert(list(proto.graph.node).index(node) + 1, identity)
 
 
 def _unsigned(proto: onnx.ModelProto, granularity: Granularity) -> dict[str, list[dict[str, Any]]]:

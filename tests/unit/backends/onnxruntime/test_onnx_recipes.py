@@ -264,3 +264,22 @@ def test_op_times_name_the_executed_ops_and_layers(tmp_path: Path) -> None:
     assert {*LAYERS} <= {item.layer for item in times}
     assert all(item.microseconds >= 0 for item in times)
     assert sum(item.microseconds for item in times) > 0
+
+
+def test_transposed_convolutions_between_int8_layers_keep_their_float_weights(tmp_path: Path) -> None:
+    # The runtime would round them to int8 per tensor by itself and dequantize them at each run.
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down = nn.Conv2d(3, 8, 3, 2, 1)
+            self.up = nn.ConvTranspose2d(8, 8, 2, 2)
+            self.out = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.out(self.up(self.down(x)))
+
+    built = build(tmp_path, net=Up())
+    ops = built.ops()
+    assert sum(op.op == "ConvTranspose" for op in ops) == 1
+    assert sum(op.op == "QLinearConv" for op in ops) == 2
+    assert sum(op.op == "DequantizeLinear" for op in ops) == 2  # before `up`, and at the output
