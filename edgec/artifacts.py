@@ -22,7 +22,7 @@ from edgec.ladder.trial import Attempt, Scoring, Trial
 from edgec.log import captured
 from edgec.machine import Machine
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import FELL_BACK, Coverage, PassRecord
 from edgec.plan import Plan, PlannedEmit
 from edgec.quant.recipe import WeightGrid
 from edgec.verify.gates import judge
@@ -237,7 +237,7 @@ class _Maker:
         twin: tuple[Artifact, Path] | None = None
         if attempt.precision != trial.target.precision:
             reason = climbed.rungs[-1].reason
-            coverage += (Coverage(subject=file, state=f"fell back to {attempt.precision}", reason=reason),)
+            coverage += (Coverage(subject=file, state=f"{FELL_BACK}{attempt.precision}", reason=reason),)
         elif attempt.precision == "int8" and not attempt.missed:
             try:
                 layers = trial.compare_layers(attempt.recipe)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
+from edgec.ladder.rungs import FALLBACK
+from edgec.quant.words import words
+from edgec.report.page import NOT_MEASURED, number
+from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import GateResult, Measurement, MetricResult, RungRecord
 
-NOT_MEASURED = "-"
-
-
 WIDE = 120
-"""Columns of a terminal that has room for the interval of the drop and the SQNR."""
+"""Columns of a terminal that has room for the interval of the drop, the SQNR and the speed-up."""
 
 
 def measurement_table(
@@ -38,6 +40,8 @@ def measurement_table(
         ("agree", lambda item: NOT_MEASURED if item.agreement is None else f"{100 * item.agreement:.1f}%"),
         ("host ms", lambda item: NOT_MEASURED if item.latency is None else f"{item.latency.p50_ms:.3f}"),
     ]
+    if width >= WIDE and any(item.speed is not None for item in measurements):
+        columns.append(("x float", _speed))
     table = Table(box=None, pad_edge=False, padding=(0, 1) if width < WIDE else (0, 2))
     for heading in ("artifact", "runtime"):
         table.add_column(heading, no_wrap=True)
@@ -57,17 +61,44 @@ def gate_table(gates: Sequence[GateResult]) -> Table:
             value = NOT_MEASURED if gate.value is None else f"{gate.value:.4g}"
             missed = NOT_MEASURED if gate.margin is None else f"{-gate.margin:.4g}"
             name = f"{gate.gate} (default)" if gate.default else gate.gate
-            table.add_row(gate.artifact, gate.runtime, name, f"{gate.limit:.4g}", value, missed, gate.reason)
+            table.add_row(gate.artifact, gate.runtime, name, f"{gate.limit:.4g}", value, missed, escape(gate.reason))
     return table
 
 
-def rung_table(rungs: Sequence[RungRecord]) -> Table:
-    """What the accuracy ladder tried, with the figures of each rung."""
-    table = Table("artifact", "rung", "state", "SQNR dB", "why", box=None, pad_edge=False)
+def rung_table(rungs: Sequence[RungRecord], *, ranges: bool = True) -> Table:
+    """What the accuracy ladder tried, with the figures of each rung.
+
+    Args:
+        rungs: of all artifacts.
+        ranges: whether the target's artifacts have calibrated ranges.
+    """
+    table = Table("artifact", "rung", "state", "recipe", "SQNR dB", "why", box=None, pad_edge=False)
     for rung in rungs:
-        sqnr = NOT_MEASURED if rung.sqnr_db is None else f"{rung.sqnr_db:.1f}"
-        table.add_row(rung.artifact, rung.rung, rung.state, sqnr, rung.reason)
+        recipe = NOT_MEASURED if rung.recipe is None else words(rung.recipe, ranges=ranges and rung.rung != FALLBACK)
+        table.add_row(rung.artifact, rung.rung, rung.state, recipe, number(rung.sqnr_db, 1), escape(rung.reason))
     return table
+
+
+def recipe_lines(rungs: Sequence[RungRecord]) -> tuple[str, ...]:
+    """For each artifact with calibrated ranges the recipe that it was made by, in one line."""
+    last = {rung.artifact: rung for rung in rungs if rung.recipe is not None}
+    return tuple(
+        f"{artifact}: {words(rung.recipe)} ({rung.rung})"
+        for artifact, rung in last.items()
+        if rung.recipe is not None and rung.state == "met" and rung.rung != FALLBACK
+    )
+
+
+def slower_lines(measurements: Sequence[Measurement]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Artifacts that are slower than their float32 twin: what to say loudly, and the ops to blame."""
+    return tuple((line, blame_lines(item)) for item in measurements if (line := slower_line(item)))
+
+
+def _speed(item: Measurement) -> str:
+    if item.speed is None:
+        return NOT_MEASURED
+    told = f"{item.speed.ratio:.2f} ({item.speed.low:.2f}-{item.speed.high:.2f})"
+    return f"[red]{told}[/]" if item.speed.slower else told
 
 
 def _value(metric: MetricResult | None, name: str) -> str:

@@ -31,6 +31,10 @@ class PassContext:
     """The artifact being made; None while portable passes run."""
 
 
+FELL_BACK = "fell back to "
+"""How the state of an artifact begins that no rung of the accuracy ladder brought through its gates."""
+
+
 class Coverage(Frozen):
     """One thing that was not done as the target asks, and why. Shown in the report; never silent."""
 
@@ -39,6 +43,11 @@ class Coverage(Frozen):
     state: str
     """What it is instead, e.g. ``float32``, ``skipped``, ``emulated``, ``not measured``."""
     reason: str
+
+    @property
+    def fallback(self) -> bool:
+        """Whether a whole artifact has another precision than the target's: to be told loudly."""
+        return self.state.startswith(FELL_BACK)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import jinja2
 
 from edgec.bundle.manifest import Manifest, PassTime, count_ops
+from edgec.ladder.rungs import FALLBACK
+from edgec.quant.recipe import Recipe
+from edgec.quant.words import words
+from edgec.report.fidelity_plot import plot_fidelity
+from edgec.report.page import NOT_MEASURED, render_page
+from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import GateResult, Measurement
 
 TEMPLATE = "report.html.j2"
-NOT_MEASURED = "-"
 
 
 def render_report(manifest: Manifest, measurements: Sequence[Measurement], times: Sequence[PassTime] = ()) -> str:
@@ -22,20 +24,21 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
         measurements: every artifact in every runtime, times included.
         times: wall time of each pass.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, kib=_kib, shape=_shape)
-    return environment.get_template(TEMPLATE).render(
+    ranges = manifest.target.precision == "int8"
+
+    def told(recipe: Recipe | None, rung: str = "") -> str:
+        return NOT_MEASURED if recipe is None or rung == FALLBACK else words(recipe, ranges=ranges)
+
+    return render_page(
+        TEMPLATE,
         manifest=manifest,
         measurements=measurements,
         seconds={(item.artifact, item.name): item.seconds for item in times},
         verdict=_verdict(manifest.gates),
         count_ops=count_ops,
+        told=told,
+        fidelity={item.artifact.file: plot_fidelity(item.layers) for item in manifest.artifacts if item.layers},
+        slower=[(line, blame_lines(item)) for item in measurements if (line := slower_line(item))],
     )
 
 
@@ -45,15 +48,3 @@ def _verdict(gates: Sequence[GateResult]) -> str:
         return "no gates were set"
     told = f"{states.count('met')} of {len(states)} gates met"
     return told + (f", {missing} not measured" if (missing := states.count("not measured")) else "")
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
-
-
-def _kib(size: int) -> str:
-    return f"{size / 1024:.1f}"
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)
