@@ -6,21 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, Capability, Format, Package, Runner, RuntimeSpec
+from edgec.backend.protocol import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
 from edgec.backends.example import emit as emitter
 from edgec.backends.example import lower as lowering
 from edgec.backends.example import model as models
 from edgec.backends.example.capability import CAPABILITIES
 from edgec.backends.example.model import ExampleModel
-from edgec.backends.example.quantize import QuantizeStatic
-from edgec.backends.example.runner import NumpyRunner
+from edgec.backends.example.quantize import CollectRanges, QuantizeStatic
+from edgec.backends.example.runner import NumpyRunner, run
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
-from edgec.quant.recipe import Recipe
+from edgec.quant.fidelity import SqnrMeter
+from edgec.quant.ranges import needs_histogram
+from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="numpy", distribution="numpy")
+COMPARED_SAMPLES = 16
+"""Calibration samples that layers are compared on."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,36 @@ class ExampleBackend:
         return CAPABILITIES
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[ExampleModel]]:
-        return (QuantizeStatic(target.quantize.weights),) if target.precision == "int8" else ()
+        if target.precision != "int8":
+            return ()
+        statistics = CollectRanges(needs_histogram(recipe.calibration))
+        return (statistics, QuantizeStatic(recipe.calibration, target.quantize.weights))
+
+    def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
+        reasons = []
+        if recipe.float_layers:
+            reasons.append("a chain is in int8 from end to end, or in float")
+        if recipe.activations != "int8":
+            reasons.append(f"there are no kernels for {recipe.activations} activations")
+        return reasons
+
+    def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
+        return WeightGrid(limit=127, per_channel=target.quantize.weights == "per-channel")
+
+    def layers(self, model: ExampleModel) -> Sequence[Layer]:
+        return tuple(Layer(name=item.name, op=item.op) for item in model.layers if item.op in ("conv2d", "linear"))
+
+    def compare_layers(self, model: ExampleModel, quantized: ExampleModel, ctx: PassContext) -> Sequence[LayerFidelity]:
+        meters = [SqnrMeter() for _ in model.layers]
+        for sample in list(ctx.calibration or ())[:COMPARED_SAMPLES]:
+            x = sample[model.input.name]
+            wanted, got = (run(one.layers, one.arrays, x)[1:] for one in (model, quantized))
+            for meter, float_value, value in zip(meters, wanted, got, strict=True):
+                meter.add(float_value, value)
+        return tuple(
+            LayerFidelity(layer=item.name, op=item.op, sqnr_db=meter.sqnr_db)
+            for item, meter in zip(model.layers, meters, strict=True)
+        )
 
     def artifact_file(self, emit: Emit) -> str:
         return emitter.FILE

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from edgec.frozen import Frozen, canonical_json
 from edgec.model.spec import Array, TensorSpec
+from edgec.quant.statistics import TensorStatistics
 
 
 class QParams(Frozen):
@@ -42,6 +43,7 @@ class ExampleModel:
     Attributes:
         arrays: ``<index>.weight`` (int8 once quantized), ``<index>.bias`` (int32 once quantized) and, once quantized,
             ``<index>.scale``, the weight's scale for each output channel.
+        statistics: of the input and every layer's output, between calibration and quantization.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ExampleModel:
     output: TensorSpec
     layers: tuple[Layer, ...]
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    statistics: tuple[TensorStatistics, ...] = ()
 
 
 def fingerprint(model: ExampleModel) -> str:
@@ -58,4 +61,6 @@ def fingerprint(model: ExampleModel) -> str:
     for name in sorted(model.arrays):
         array = model.arrays[name]
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + array.tobytes())
+    for one in model.statistics:
+        digest.update(f"{one.low} {one.high} {one.samples} {one.histograms is not None}".encode())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Static int8: affine activations per tensor from min-max calibration, symmetric weights."""
+"""Static int8: affine activations per tensor, symmetric weights."""
 
 from __future__ import annotations
 
@@ -7,24 +7,56 @@ from typing import Literal
 
 import numpy as np
 
-from edgec.backends.example.model import ExampleModel, Layer, QParams
+from edgec.backends.example.model import ExampleModel, Layer
+from edgec.backends.example.model import QParams as LayerQParams
 from edgec.backends.example.runner import run
 from edgec.errors import DatasetError
 from edgec.model.spec import Array
 from edgec.passes.contract import PassContext, PassResult
+from edgec.quant.qparams import qparams
+from edgec.quant.ranges import choose_range
+from edgec.quant.recipe import RangeMethod
+from edgec.quant.statistics import TensorStatistics
 
 KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "mean-pool2d")
 """Ops whose output has the qparams of their input."""
 
 
 @dataclass(frozen=True)
+class CollectRanges:
+    """Watch the input and every layer's output over the calibration samples, once for all recipes."""
+
+    histogram: bool = False
+
+    @property
+    def name(self) -> str:
+        return "collect-ranges"
+
+    def requires(self, model: ExampleModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
+        if not ctx.calibration:
+            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
+        statistics = tuple(TensorStatistics(self.histogram) for _ in (model.input, *model.layers))
+        for sample in ctx.calibration:
+            for one, value in zip(statistics, run(model.layers, model.arrays, sample[model.input.name]), strict=True):
+                one.observe(value)
+        return PassResult(replace(model, statistics=statistics), f"{len(ctx.calibration)} samples")
+
+    def ensures(self, model: ExampleModel, ctx: PassContext) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
 class QuantizeStatic:
-    """Quantize every layer to int8.
+    """Quantize every layer to int8, with ranges from the statistics.
 
     Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference
     (2018): ``x = S (q - Z)``, int32 bias with scale S_x S_w.
     """
 
+    calibration: RangeMethod = "minmax"
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
 
     @property
@@ -35,12 +67,15 @@ class QuantizeStatic:
         return None
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
-        qparams = [_affine(low, high) for low, high in _ranges(model, ctx)]
+        found = [
+            _affine(*choose_range(one, self.calibration, name=name))
+            for one, name in zip(model.statistics, ("input", *(layer.name for layer in model.layers)), strict=True)
+        ]
         layers: list[Layer] = []
         arrays: dict[str, Array] = {}
-        before = qparams[0]
+        before = found[0]
         for index, layer in enumerate(model.layers):
-            after = before if layer.op in KEEPS_QPARAMS else qparams[index + 1]
+            after = before if layer.op in KEEPS_QPARAMS else found[index + 1]
             layers.append(layer.model_copy(update={"input": before, "output": after}))
             if f"{index}.weight" in model.arrays:
                 bias = model.arrays[f"{index}.bias"].astype(np.float64) / before.scale
@@ -49,8 +84,7 @@ class QuantizeStatic:
                 arrays |= {f"{index}.{key}": value for key, value in own.items()}
             before = after
         return PassResult(
-            replace(model, layers=tuple(layers), arrays=arrays),
-            f"{len(layers)} layers int8, {len(ctx.calibration or ())} samples",
+            replace(model, layers=tuple(layers), arrays=arrays, statistics=()), f"{len(layers)} layers int8"
         )
 
     def ensures(self, model: ExampleModel, ctx: PassContext) -> str | None:
@@ -68,20 +102,6 @@ class QuantizeStatic:
         return np.round(rows / scale[:, None]).astype(np.int8).reshape(weight.shape), scale
 
 
-def _ranges(model: ExampleModel, ctx: PassContext) -> list[tuple[float, float]]:
-    """Smallest and largest value of the input and of every layer's output over the calibration samples."""
-    if not ctx.calibration:
-        raise DatasetError("static int8 needs calibration samples", where="pass quantize-static")
-    ranges = [(0.0, 0.0)] * (len(model.layers) + 1)  # 0 must have a code: padding and ReLU use it
-    for sample in ctx.calibration:
-        values = run(model.layers, model.arrays, sample[model.input.name])
-        ranges = [
-            (min(low, float(value.min())), max(high, float(value.max())))
-            for (low, high), value in zip(ranges, values, strict=True)
-        ]
-    return ranges
-
-
-def _affine(low: float, high: float) -> QParams:
-    scale = max(high - low, 1e-12) / 255
-    return QParams(scale=scale, zero_point=int(np.clip(round(-128 - low / scale), -128, 127)))
+def _affine(low: float, high: float) -> LayerQParams:
+    found = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
+    return LayerQParams(scale=found.scale, zero_point=found.zero_point)

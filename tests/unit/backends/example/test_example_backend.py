@@ -12,18 +12,22 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.backend.compile import compile_artifact
 from edgec.backend.protocol import Artifact
 from edgec.backends.example.backend import BACKEND
+from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import EdgecError, UnsupportedError
+from edgec.ladder.compiler import ArtifactCompiler
 from edgec.model import store
 from edgec.model.load import load_model
 from edgec.model.spec import Array
 from edgec.project.spec import CalibrationSpec, InputSpec, ModelSpec, Preprocess
+from edgec.quant.ranges import choose_range
+from edgec.quant.recipe import RANGE_METHODS, RangeMethod, Recipe
+from edgec.quant.statistics import TensorStatistics
 from edgec.target.load import load_target
 from edgec.target.spec import Emit, Precision, Target
-from edgec.worker import call
+from edgec.worker import Worker
 
 CNN = """
 from torch import nn
@@ -102,6 +106,7 @@ def build(
     *,
     shape: tuple[int, ...] = IMAGE,
     weights: str = "per-channel",
+    method: RangeMethod = "minmax",
     worker: bool = False,
 ) -> Built:
     """Compile an entry of `CNN`: in a worker process as a build does, or (quicker) the same task in this one."""
@@ -119,21 +124,26 @@ def build(
     target = target_of(precision)
     target = target.model_copy(update={"quantize": target.quantize.model_copy(update={"weights": weights})})
     (folder / "work").mkdir()
-    payload = {
+    asked = {
         "model": str(folder / "model"),
+        "recipe": Recipe(calibration=method).model_dump_json(),
+        "precision": precision,
+        "out": str(folder / "out"),
+    }
+    setting = {
         "target": target.model_dump_json(),
         "emit": 0,
         "calibration": str(spool.folder),
         "work": str(folder / "work"),
-        "out": str(folder / "out"),
         "seed": 0,
         "threads": 1,
     }
     if worker:
-        task = "edgec.backend.compile:compile_artifact"
-        value = call(task, payload, log=folder / "log", what="example").value
+        with Worker(log=folder / "log", what="example") as process:
+            process.create("edgec.ladder.compiler:ArtifactCompiler", setting)
+            value = process.ask("compile", asked).value
     else:
-        value = compile_artifact(payload, lambda step: None)
+        value = ArtifactCompiler(setting, lambda step: None).compile(asked, lambda step: None)
     artifact = Artifact.model_validate_json(json.dumps(value["artifact"]))
     module = model.module
     assert isinstance(module, nn.Module)
@@ -164,6 +174,19 @@ def test_artifact_computes_the_float_model(precision: Precision, least: float, t
 def test_int8_stays_near_the_float_model(entry: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     assert build(tmp_path / "fp32", entry, "fp32", shape=shape).sqnr() > 90
     assert build(tmp_path / "int8", entry, "int8", shape=shape).sqnr() > 25
+
+
+@pytest.mark.parametrize("method", RANGE_METHODS)
+def test_ranges_of_every_method_reach_the_artifact(method: RangeMethod, tmp_path: Path) -> None:
+    built = build(tmp_path / "one", "net", "int8", method=method)
+    assert built.sqnr() > 12
+    statistics = TensorStatistics(histogram=True)
+    for sample in Spool(tmp_path / "one" / "spool"):
+        statistics.observe(sample["x"])
+    low, high = choose_range(statistics, method)
+    with np.load(built.file) as content:
+        first = json.loads(content["layers"].tobytes())[0]["input"]
+    assert first["scale"] == pytest.approx((high - low) / 255, rel=1e-6)
 
 
 def test_one_scale_a_channel_is_nearer_than_one_a_tensor(tmp_path: Path) -> None:
