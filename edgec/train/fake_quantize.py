@@ -47,15 +47,18 @@ def place_on_grid(layer: Any, weight: torch.Tensor, grid: WeightGrid) -> torch.T
     the last bit, and the same codes.
     """
     scale, most = scales_of(layer, weight, grid), math.floor(grid.limit)
+    largest = by_output(layer, weight).abs().amax(dim=1, keepdim=True)
+    largest = _broadcast(layer, largest if grid.per_channel else largest.amax().expand_as(largest), weight)
     codes = (weight / scale).round().clamp(-most, most)
-    return torch.where(weight.abs() >= scale * grid.limit * (1 - 1e-6), weight, codes * scale)
+    ends = (codes.abs() == grid.limit) | (weight.abs() == largest)
+    return torch.where(ends, torch.copysign(largest.expand_as(weight), weight), codes * scale)
 
 
 class GridWeight(nn.Module):
     """Parametrization of a layer's weight: what its backend will make of it, and the weight's own gradient.
 
-    The scale follows the largest weight of a channel in every step, so no weight is ever outside the grid; its
-    gradient is that of Esser et al. 2020, https://arxiv.org/abs/1902.08153, and reaches the largest weight.
+    The scale follows the largest weight of a channel in every step, so no weight is ever outside the grid, and rounding
+    has a gradient of 1 (Bengio et al. 2013, https://arxiv.org/abs/1308.3432). A gradient of the scale gains nothing.
     """
 
     def __init__(self, layer: Any, grid: WeightGrid) -> None:
@@ -65,9 +68,10 @@ class GridWeight(nn.Module):
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
         """The weight on the grid."""
-        scale, most = scales_of(self._layer[0], weight, self._grid), math.floor(self._grid.limit)
-        codes = (weight / scale).detach()
-        return weight + scale * (codes.round().clamp(-most, most) - codes)
+        with torch.no_grad():
+            scale, most = scales_of(self._layer[0], weight, self._grid), math.floor(self._grid.limit)
+            moved = (weight / scale).round().clamp(-most, most) * scale - weight
+        return weight + moved
 
 
 class ActivationRange(nn.Module):

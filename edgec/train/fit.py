@@ -17,13 +17,13 @@ from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.train.checkpoint import Checkpoint
 from edgec.train.fake_quantize import is_coarse
-from edgec.train.losses import Loss, metric_of, scores_of
+from edgec.train.losses import Loss, Scores, metric_of, scores_of
 from edgec.train.prepare import TrainableModel
 from edgec.train.samples import Inputs, Samples, parts, shuffled
 
-LEARNING_RATE, COARSE_LEARNING_RATE = 1e-4, 1e-3
+LEARNING_RATE, COARSE_LEARNING_RATE = 1e-4, 3e-4
 """For 8 bits, where little is to be mended, and for 4."""
-EPOCHS, STEPS, COARSE_STEPS = 4, 100, 400
+EPOCHS, STEPS, COARSE_STEPS = 4, 60, 150
 """Epochs at least, and steps at least: small data is gone through more often."""
 JUDGED = 2048
 """Training samples, evenly spread, on which the begin and the end are compared."""
@@ -81,7 +81,7 @@ class Fit:
         steps = COARSE_STEPS if is_coarse(grid) else STEPS
         self._steps_an_epoch = math.ceil(len(samples) / self._batch_size)
         self.epochs = spec.epochs or max(EPOCHS, math.ceil(steps / self._steps_an_epoch))
-        self._scores = scores_of(teacher(samples[0][0]))
+        self._scores: Scores = "none" if samples.has_targets else scores_of(teacher(samples[0][0]))
         self._judged = spread(len(samples), JUDGED)
         self._calibration = calibration or samples
         self._calibrated = spread(len(self._calibration), len(calibration) if calibration else CALIBRATED)

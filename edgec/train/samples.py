@@ -32,6 +32,8 @@ class Samples(Sequence[tuple[Inputs, torch.Tensor | None]]):
         labels = spool.labels if classes is None else classes.astype(np.int64)
         if labels is not None and labels.dtype == np.float64:
             labels = labels.astype(np.float32)
+        self.has_targets = labels is not None and classes is None
+        """Whether labels are anything else."""
         self._labels = None if labels is None else torch.from_numpy(labels)
 
     def __len__(self) -> int:
@@ -63,7 +65,8 @@ def takes_batches(graph: fx.GraphModule, samples: Samples) -> bool:
     with torch.no_grad():
         alone = [tensors_of(graph(*[item.clone() for item in row])) for row in (first, other)]
         try:
-            both = tensors_of(graph(*[torch.cat(pair) for pair in zip(first, other, strict=True)]))
+            # not the graph itself, which prints where it fails
+            both = tensors_of(fx.Interpreter(graph).run(*[torch.cat(pair) for pair in zip(first, other, strict=True)]))
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
             return False
     if any(item.dim() == 0 or len(item) != 1 for row in alone for item in row):

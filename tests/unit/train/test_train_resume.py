@@ -1,0 +1,64 @@
+"""A killed training goes on where it was, and ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from edgec.quant.recipe import WeightGrid
+from edgec.worker import call
+
+KILLED_AT_THE_THIRD = """
+import json, os, signal, sys
+from edgec.train.task import train_quantized
+
+def progress(step):
+    if step.startswith("epoch 3"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_quantized(json.loads(sys.argv[1]), progress)
+"""
+
+
+def test_killed_and_resumed_gives_the_same_bytes(make_job: Callable[..., Any], digits_net: nn.Module) -> None:
+    job = make_job(digits_net, samples=96)
+    grid = WeightGrid(limit=7)
+    _, whole = job.train("whole", grid, epochs=4)
+    payload = job.payload("resumed", grid, "int8", {"epochs": 4})
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_THE_THIRD, json.dumps(payload)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (job.folder / "resumed").exists()
+    assert len(list((job.folder / "checkpoints-resumed").glob("*.pt"))) == 1
+    told: list[str] = []
+    answer = call(
+        "edgec.train.task:train_quantized", payload, log=job.folder / "log", what="train", on_progress=told.append
+    )
+    assert answer.value == whole
+    begun = [line.partition(":")[0] for line in told if line.startswith("epoch")]
+    assert begun == ["epoch 3 of 4", "epoch 4 of 4", "epoch 4 of 4"]
+    files = [(job.folder / out / "graph.pt").read_bytes() for out in ("whole", "resumed")]
+    assert files[0] == files[1]
+
+
+def test_another_seed_or_option_begins_anew(make_job: Callable[..., Any], digits_net: nn.Module) -> None:
+    job = make_job(digits_net, samples=64)
+    folder = job.folder / "checkpoints-out"
+    job.train(epochs=1)
+    assert len(list(folder.iterdir())) == 1
+    job.train(epochs=1, learning_rate=1e-3)
+    job.train(epochs=1, grid=WeightGrid(limit=7))
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_damaged_checkpoint_is_ignored(make_job: Callable[..., Any], digits_net: nn.Module) -> None:
+    job = make_job(digits_net, samples=64)
+    _, first = job.train("out", epochs=1)
+    (file,) = (job.folder / "checkpoints-out").iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    assert job.train("out", epochs=1)[1] == first
