@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgec.backend.protocol import Artifact, LayerFidelity, RuntimeSpec
 from edgec.backend.registry import require_packages
 from edgec.cache import Cache
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, WorkerError
+from edgec.errors import EdgecError, ProjectError, WorkerError
 from edgec.ladder.cells import Cells, identify
 from edgec.ladder.climb import Climb, Climbed
 from edgec.ladder.lock import LockedArtifact
@@ -25,6 +26,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import FELL_BACK, Coverage, PassRecord
 from edgec.plan import Plan, PlannedEmit
 from edgec.quant.recipe import WeightGrid
+from edgec.target.spec import WEIGHT_ONLY
 from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.metrics import Metric
@@ -50,6 +52,7 @@ class BuildData:
     """What loading and tracing the model had to assume."""
     calibration: Spool | None
     evaluation: Spool
+    training: Spool | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Job:
     progress: Progress
     locked: Callable[[BuildData, PlannedEmit], LockedArtifact | None] = lambda data, item: None
     """What an earlier build of the same inputs has settled on."""
+    checkpoints: Path = Path()
+    """Folder of what training has reached, kept between builds."""
     cache: Cache | None = None
     """Scores of recipes that earlier runs have left."""
 
@@ -179,6 +184,8 @@ class _Maker:
         self._job, self._judged = job, judged
         self._trials: list[Trial] = []
         self._stopped = False
+        self._training = threading.Lock()
+        self._trainings: dict[WeightGrid, dict[str, Any]] = {}
         budget = job.plan.project.build.time_budget
         self._deadline = math.inf if budget is None else time.monotonic() + budget
         self._scoring = self._scored_samples()
@@ -248,11 +255,46 @@ class _Maker:
                 twin = trial.twin()
             except EdgecError as error:
                 coverage += (Coverage(subject=file, state="speed-up not measured", reason=error.what),)
+        if attempt.recipe.train:
+            coverage += self._training_coverage(trial)
         passes = (*self._judged.portable, *attempt.passes)
         return BuiltArtifact(attempt, passes, climbed.rungs, layers, coverage, twin)
 
     def _trained(self, grid: WeightGrid) -> Path:
-        raise NotImplementedError
+        """Folder of the model after training for `grid`, which artifacts with the same grid share."""
+        job, data, spec = self._job, self._judged.data, self._job.plan.project.train
+        if spec is None or data.training is None:
+            raise ProjectError("no training data is named", hint='[train] data = "training.npz", or --train DATA')
+        weight_only = job.plan.target.precision in WEIGHT_ONLY
+        folder = job.scratch / f"trained-{grid.digest()[:16]}"
+        with self._training:
+            if grid not in self._trainings:
+                self._trainings[grid] = call(
+                    "edgec.train.task:train_quantized",
+                    {
+                        "model": str(job.scratch / "model"),
+                        "grid": grid.model_dump_json(),
+                        "activations": "float" if weight_only else "int8",
+                        "spec": spec.model_dump_json(),
+                        "training": str(data.training.folder),
+                        "calibration": str(data.calibration.folder) if data.calibration else None,
+                        "out": str(folder),
+                        "checkpoints": str(job.checkpoints),
+                        "root": str(job.root),
+                        "seed": job.plan.project.build.seed,
+                        "threads": job.threads,
+                    },
+                    log=job.log,
+                    what="quantization-aware training",
+                    threads=job.threads,
+                    on_progress=lambda step: job.progress(f"train: {step}"),
+                ).value
+        return folder
+
+    def _training_coverage(self, trial: Trial) -> tuple[Coverage, ...]:
+        told = self._trainings[trial.grid]
+        found = tuple(Coverage.model_validate_json(json.dumps(item)) for item in told["coverage"])
+        return (Coverage(subject=trial.item.file, state="trained", reason=told["summary"]), *found)
 
     def _verify(self, artifact: Artifact, folder: Path, runtime: RuntimeSpec) -> Measurement:
         job, judged = self._job, self._judged

@@ -37,7 +37,7 @@ from edgec.bundle.write import (
 from edgec.cache import Cache
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
-from edgec.execute import BuildResult, cache_folder, explained, run_plan, workspace
+from edgec.execute import BuildResult, cache_folder, checkpoint_folder, explained, run_plan, workspace
 from edgec.ladder.lock import LOCK, LockedArtifact, changed, lock_inputs, read_lock, write_lock
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, PlannedEmit, make_plan, record
@@ -157,7 +157,8 @@ def build_target(
         lock = read_lock(root).targets.get(name, {})
         job = Job(
             plan, root, scratch, log, threads, jobs or default_jobs(threads), progress,
-            locked=lambda data, item: _locked(plan, item, data, lock, progress), cache=cache,
+            locked=lambda data, item: _locked(plan, item, data, lock, progress),
+            checkpoints=checkpoint_folder(out), cache=cache,
         )  # fmt: skip
         with explained(log):
             result = run_plan(job, keep_going=keep_going)
@@ -186,7 +187,12 @@ def _locked(
 
 
 def _lock_inputs(plan: Plan, item: PlannedEmit, data: BuildData) -> dict[str, str]:
-    return lock_inputs(plan, item, data.model, {"calibration": data.calibration, "evaluation": data.evaluation})
+    return lock_inputs(
+        plan,
+        item,
+        data.model,
+        {"calibration": data.calibration, "evaluation": data.evaluation, "training": data.training},
+    )
 
 
 def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:

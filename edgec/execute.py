@@ -79,6 +79,11 @@ def explained(log: Path) -> Iterator[None]:
         ) from leave
 
 
+def checkpoint_folder(out: Path) -> Path:
+    """Where training leaves what it has reached, for a build that is started again."""
+    return out.absolute() / ".work" / "checkpoints"
+
+
 def cache_folder(out: Path) -> Path:
     """Where results are kept from run to run, under the folder of bundles."""
     return out.absolute() / ".work" / "cache"
@@ -121,7 +126,8 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     portable, notes = transform(job, loaded, calibration)
     if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
         notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
-    data = BuildData(loaded, notes, calibration, evaluation)
+    training = _spool_training(job, loaded, evaluation)
+    data = BuildData(loaded, notes, calibration, evaluation, training)
     judged = Judged(data, reference, metric, host_machine(), portable)
     made = make_artifacts(job, judged, keep_going=keep_going)
     failures = tuple(item for item in made if isinstance(item, FailedArtifact))
@@ -159,6 +165,21 @@ def spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
         check_classes(calibration, evaluation)
         calibration = check_disjoint(calibration, evaluation)
     return calibration, evaluation
+
+
+def _spool_training(job: Job, model: FloatModel, evaluation: Spool) -> Spool | None:
+    """Training samples, where the target's ladder has a rung for them."""
+    project = job.plan.project
+    if project.train is None or not any(rung.name == "training" for item in job.plan.emits for rung in item.ladder):
+        return None
+    job.progress(f"read training samples of {project.train.data}")
+    with captured(job.log):
+        training = write_spool(
+            project.train, project.preprocess, model.inputs, job.scratch / "training", job.root,
+            samples=project.train.samples, seed=project.build.seed, what="training",
+        )  # fmt: skip
+    check_classes(training, evaluation)
+    return check_disjoint(training, evaluation, "training")
 
 
 def transform(job: Job, model: FloatModel, calibration: Spool | None) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:

@@ -32,8 +32,8 @@ def check_classes(calibration: Spool, evaluation: Spool) -> None:
         )
 
 
-def check_disjoint(calibration: Spool, evaluation: Spool) -> Spool:
-    """The calibration samples that are not in the evaluation data, compared by digest as the model sees them.
+def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibration") -> Spool:
+    """The calibration (or training) samples that are not in the evaluation data, compared by digest as the model sees them.
 
     Returns:
         `calibration` itself when nothing is shared. When a few samples are (see `STRAY_SHARE`), a spool without
@@ -53,16 +53,16 @@ def check_disjoint(calibration: Spool, evaluation: Spool) -> Spool:
     places = sorted((int(mine[first]), int(theirs[second])) for first, second in shared.items())
     told = ", ".join(f"{first} = {second}" for first, second in places[:3]) + (", ..." if len(places) > 3 else "")
     found = (
-        f"{len(shared)} of {len(calibration)} calibration samples are also in the evaluation data "
-        f"(calibration index = evaluation index: {told})"
+        f"{len(shared)} of {len(calibration)} {what} samples are also in the evaluation data "
+        f"({what} index = evaluation index: {told})"
     )
     if len(shared) > STRAY_SHARE * len(calibration):
         raise DataLeakError(
             found,
             where=f"{calibration.info.origin}, {evaluation.info.origin}",
-            hint="calibrate on training data, and evaluate on samples that were held out",
+            hint="calibrate and train on training data, and evaluate on samples that were held out",
         )
-    return _without(calibration, set(shared), f"{found}; they were left out of calibration")
+    return _without(calibration, set(shared), f"{found}; they were left out of {what}")
 
 
 def _without(spool: Spool, dropped: set[int], note: str) -> Spool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgec.errors import EdgecError
 from edgec.ladder.lock import LockedArtifact
-from edgec.ladder.rungs import FALLBACK, UNCOMPARED, Rung, candidates
+from edgec.ladder.rungs import FALLBACK, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
 from edgec.ladder.trial import Attempt, Trial
 from edgec.quant.recipe import Recipe
@@ -102,20 +102,18 @@ class Climb:
     def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""
         told: dict[Recipe, CandidateScore] = {}
-        if only := _single(rung, best):
-            best = only
-        else:
-            for variations in rung.stages:
-                scores = [self._score(recipe) for recipe in candidates(variations, best)]
-                told |= {item.recipe: item for item in scores}
-                if usable := [item for item in scores if item.sqnr_db is not None]:
-                    best = _nearest(usable).recipe
+        best = best.model_copy(update=rung.base)
+        if reasons := self._trial.reasons_against(best):
+            self._skip(rung.name, "; ".join(reasons))
+            return None
+        for variations in rung.stages:
+            scores = [self._score(recipe) for recipe in candidates(variations, best)]
+            told |= {item.recipe: item for item in scores}
+            if usable := [item for item in scores if item.sqnr_db is not None]:
+                best = _nearest(usable).recipe
         records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in told.values())
         if any(item.recipe == best for item in self._attempts):
             self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", records)
-            return None
-        if reasons := self._trial.reasons_against(best):
-            self._skip(rung.name, "; ".join(reasons), records)
             return None
         return self._attempt(rung.name, best, records)
 
@@ -195,15 +193,6 @@ class Climb:
 
     def _climbed(self, attempt: Attempt) -> Climbed:
         return Climbed(attempt, tuple(self._records))
-
-
-def _single(rung: Rung, best: Recipe) -> Recipe | None:
-    """The recipe of a rung that leaves no choice: the cheapest one, or a change that is not compared to what it was."""
-    if not rung.stages:
-        return best
-    if rung.name in UNCOMPARED:
-        return best.model_copy(update=rung.stages[0][0])
-    return None
 
 
 def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.spec import WEIGHT_ONLY, Target
 
 FALLBACK = "fallback"
 """How what is tried after all rungs is recorded."""
-UNCOMPARED: tuple[RungName, ...] = ("int16-activations", "training")
-"""Rungs that go before the gates as they are: too slow to make to find out whether they help."""
-
 Variation = dict[str, bool | str]
 """Fields of a recipe that a candidate changes."""
 
@@ -25,6 +22,8 @@ _ROUNDING: tuple[Variation, ...] = (
     {"round_adaptively": True, "correct_bias": True},
     {"equalize": True, "round_adaptively": True, "correct_bias": True},
 )
+_TRAINED: Variation = {"train": True, "equalize": False, "correct_bias": False, "round_adaptively": False}
+"""Trained weights are on the grid already, and biases fit them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Rung:
     """
 
     name: RungName
+    base: Variation = field(default_factory=dict)
+    """What it changes of the best recipe so far without comparing: too slow to make only to find out."""
     stages: tuple[tuple[Variation, ...], ...] = ()
     """What candidates change of the best recipe so far; each stage builds on the best of the one before."""
 
@@ -66,17 +67,18 @@ def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) 
     """
     if target.precision in ("fp32", "fp16", "int8-dynamic"):
         return (Rung("min-max"),)
-    training = (Rung("training", (({"train": True},),)),) if trainable else ()
-    later = (Rung("corrections", (_CORRECTIONS,)), Rung("adaptive-rounding", (_ROUNDING,)))
-    if target.precision in WEIGHT_ONLY:
-        return (Rung("min-max"), *(later if calibrated else ()), *training)
-    mixed = (Rung("mixed-precision"), Rung("int16-activations", (({"activations": "int16"},),)))
     free = target.quantize.calibration == "auto"
     methods: tuple[Variation, ...] = tuple({"calibration": method} for method in RANGE_METHODS) if free else ()
+    later = (Rung("corrections", stages=(_CORRECTIONS,)), Rung("adaptive-rounding", stages=(_ROUNDING,)))
+    ranges = (methods,) if target.precision == "int8" else ()
+    training = (Rung("training", _TRAINED, ranges),) if trainable else ()
+    if target.precision in WEIGHT_ONLY:
+        return (Rung("min-max"), *(later if calibrated else ()), *training)
+    mixed = (Rung("mixed-precision"), Rung("int16-activations", {"activations": "int16"}))
     if effort == "fast":
-        calibration = (Rung("calibration", (methods,)),) if free else ()
+        calibration = (Rung("calibration", stages=ranges),) if free else ()
         return (Rung("min-max"), *calibration, *later, *mixed, *training)
     if effort == "balanced":
-        return (Rung("calibration", (methods, ({"correct_bias": True},))), *later, *mixed, *training)
+        return (Rung("calibration", stages=(methods, ({"correct_bias": True},))), *later, *mixed, *training)
     everything = (methods, _CORRECTIONS, _ROUNDING, methods)
-    return (Rung("calibration", everything), *mixed, *training)
+    return (Rung("calibration", stages=everything), *mixed, *training)

@@ -110,6 +110,11 @@ class Trial:
         if worker is not None:
             worker.__exit__(None, None, None)
 
+    @property
+    def grid(self) -> WeightGrid:
+        """What weights are rounded to."""
+        return self.item.backend.weight_grid(self.target, self.item.emit)
+
     def reasons_against(self, recipe: Recipe) -> Sequence[str]:
         """Why the backend cannot follow `recipe`; empty: it can."""
         return self.item.backend.reasons_against_recipe(self.target, self.item.emit, recipe)
@@ -224,7 +229,7 @@ class Trial:
     ) -> dict[str, Any]:
         model = self.model
         if recipe.train:
-            model = self.trained(self.item.backend.weight_grid(self.target, self.item.emit))
+            model = self.trained(self.grid)
         request = {
             "model": str(model),
             "recipe": recipe.model_dump_json(),
