@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from edgec.cache import Cache
 from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
 from edgec.execute import cache_folder, explained, spool_data, transform, workspace
+from edgec.files import write_atomically
 from edgec.ladder.layer_cells import LayerCells, Yardstick
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.trial import Trial
@@ -115,8 +114,8 @@ def analyze_target(
             artifacts=tuple(one for one, _ in found),
         )
         table, page = out / f"{name}.analysis.json", out / f"{name}.analysis.html"
-        _write(table, json.dumps(analysis.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
-        _write(page, render_analysis(analysis))
+        write_atomically(table, json.dumps(analysis.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(page, render_analysis(analysis))
     return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.found, failures=failures)
 
 
@@ -208,16 +207,3 @@ def _metric_digest(metric: Metric) -> str:
     for file in sorted(files):
         digest.update(f"{file.relative_to(path.parent)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _write(file: Path, text: str) -> None:
-    """Whole or not at all."""
-    descriptor, partial = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as sink:
-            sink.write(text)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(file)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise

@@ -8,14 +8,13 @@ removed at any time.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
+from edgec.errors import StorageError
+from edgec.files import write_atomically
 from edgec.frozen import canonical_json, digest_json
 
 
@@ -51,19 +50,14 @@ class Cache:
         """Keep a JSON value, not None, under `key`; the last of several writers wins.
 
         Raises:
-            OSError: the disk is full or read-only.
+            StorageError: the disk is full or read-only.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        entry = canonical_json({"key": key, "sha256": digest_json(value), "value": value})
-        descriptor, partial = tempfile.mkstemp(prefix="partial-", dir=self._folder)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(entry)
-            Path(partial).replace(self._file(key))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(partial).unlink()
-            raise
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StorageError(f"cannot be made: {exc.strerror}", where=str(self._folder)) from exc
+        entry = {"key": key, "sha256": digest_json(value), "value": value}
+        write_atomically(self._file(key), canonical_json(entry))
         with self._lock:
             self.stored += 1
 
