@@ -33,7 +33,7 @@ def check_classes(calibration: Spool, evaluation: Spool) -> None:
 
 
 def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibration") -> Spool:
-    """The calibration (or training) samples that are not in the evaluation data, compared by digest as the model sees them.
+    """The calibration (or training) samples that are not in the evaluation data, by digests of what the model sees.
 
     Returns:
         `calibration` itself when nothing is shared. When a few samples are (see `STRAY_SHARE`), a spool without
