@@ -24,6 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt onnx2torch
+	$(BIN)/python -m compileall -q -j 2 -x py312 $(VENV)/lib  # where pip leaves that out, each process compiles torch anew
 	touch $@
 
 # Examples are trained where their bundles are built from; nothing is downloaded for digits.
