@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 
 from edgec.backend.protocol import Artifact, OpRecord
-from edgec.bundle.manifest import Manifest, PassTime
+from edgec.bundle.manifest import ArtifactRecord, Manifest, PassTime
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage
+from edgec.quant.recipe import Recipe
 from edgec.report.html import render_report
-from edgec.verify.records import GateResult, Measurement, OutputFidelity
+from edgec.verify.records import (
+    CandidateScore,
+    GateResult,
+    Measurement,
+    OutputFidelity,
+    RungRecord,
+    SlowOp,
+    Speed,
+)
 
 HOSTILE = "<script>alert('x')</script>\"><b>&amp;"
 
@@ -73,7 +82,7 @@ def test_what_was_measured(
     page = Reader(render_report(manifest, [make_measurement()]))
     assert page.rows[1] == [
         "model.onnx", "onnxruntime 1.2.3", "2.0", "top1, %", "97.25", "96.50", "0.75 (-0.25 to 1.75)", "98.50 %",
-        "33.2", "1.125", "1.500", "81",
+        "33.2", "1.125", "1.500", "-", "81",
     ]  # fmt: skip
     assert ["x", "x", "float32", "1 x 4", "-"] in page.rows
     assert ["y", "y_q", "float32", "1 x 2", "-"] in page.rows
@@ -120,7 +129,7 @@ def test_ops_that_stayed_float_are_shown_with_their_reason(
     measured = make_measurement(ops=ops, fidelity=exact, latency=None, peak_rss_mb=None, metric=None, agreement=None)
     page = Reader(render_report(make_manifest(folder, plain_artifact), [measured]))
     assert ["1", "Softmax", "float32", "no integer kernel"] in page.rows
-    assert page.rows[1][3:] == ["-", "-", "-", "-", "-", "inf", "-", "-", "-"]
+    assert page.rows[1][3:] == ["-", "-", "-", "-", "-", "∞", "-", "-", "-", "-"]
 
 
 def test_passes_with_their_times(
@@ -135,6 +144,83 @@ def test_passes_with_their_times(
     page = Reader(render_report(manifest, [], [PassTime(artifact="model.onnx", name="fold", seconds=1.25)]))
     assert ["fold", "amount=0.5", "changed", "folded 4", "1.25"] in page.rows
     assert ["other", "amount=0.5", "changed", "folded 4", "-"] in page.rows
+
+
+def rung(name: str, state: str, recipe: Recipe | None = None, **fields: Any) -> dict[str, Any]:
+    return RungRecord.model_validate(
+        {"artifact": "model.onnx", "rung": name, "state": state, "recipe": recipe, "sqnr_db": 12.5, **fields}
+    ).model_dump()
+
+
+def with_record(manifest: Manifest, **fields: Any) -> Manifest:
+    """The manifest with other fields of its one artifact."""
+    (one,) = manifest.artifacts
+    return manifest.model_copy(update={"artifacts": (ArtifactRecord.model_validate(one.model_dump() | fields),)})
+
+
+def test_how_an_artifact_was_found(
+    folder: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact
+) -> None:
+    chosen = Recipe(calibration="entropy", equalize=True, float_layers=("conv1",))
+    candidates = (
+        CandidateScore(recipe=Recipe(), sqnr_db=10.25, agreement=0.5),
+        CandidateScore(recipe=Recipe(calibration="mse"), sqnr_db=None, agreement=None, failure="no such method"),
+        CandidateScore(recipe=chosen, sqnr_db=float("inf"), agreement=None, chosen=True),
+    )
+    rungs = (
+        rung("min-max", "failed", Recipe(), reason="onnxruntime: max_drop 1: 3.5", sqnr_db=float("-inf")),
+        rung("corrections", "skipped", None, reason="too few layers", sqnr_db=None),
+        rung("calibration", "met", chosen, candidates=candidates),
+    )
+    values = enumerate((30.0, 29.0, 20.0))
+    layers = tuple({"layer": f"layer{k}", "op": "conv2d", "sqnr_db": db} for k, db in values)
+    plain = make_manifest(folder, plain_artifact)
+    page = Reader(render_report(with_record(plain, recipe=chosen, rungs=rungs, layers=layers), []))
+    assert "Its recipe: entropy ranges, equalized, 1 layer in float (conv1)." in " ".join(page.text.split())
+    assert ["min-max", "failed", "min-max ranges", "-∞", "onnxruntime: max_drop 1: 3.5"] in page.rows
+    assert ["corrections", "skipped", "-", "-", "too few layers"] in page.rows
+    assert ["calibration", "met", "entropy ranges, equalized, 1 layer in float", "12.5", ""] in page.rows
+    assert ["min-max ranges", "10.2", "50.0 %", ""] in page.rows
+    assert ["MSE ranges", "no such method"] in page.rows
+    assert ["entropy ranges, equalized, 1 layer in float", "∞", "-", "yes"] in page.rows
+    assert "svg" in page.tags
+    assert [value for name, value in page.attributes if name == "class"].count("weak") == 1  # the fall to 20 dB
+    assert "layer2: 20.0 dB: conv2d" in page.text
+    assert "Where the error enters" not in Reader(render_report(plain, [])).text
+
+
+def test_a_fallback_is_loud_and_first(
+    folder: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact
+) -> None:
+    gap = Coverage(subject="model.onnx", state="fell back to fp16", reason="no rung met the gates")
+    artifact = plain_artifact.model_copy(update={"precision": "fp16"})
+    manifest = with_record(make_manifest(folder, artifact, coverage=(gap,)), rungs=(rung("fallback", "met", Recipe()),))
+    text = render_report(manifest, [])
+    loud = text.index('<p class="loud">model.onnx FELL BACK TO FP16: no rung met the gates</p>')
+    assert text.index("<h1>") < loud < text.index("<h2>")
+    page = Reader(text)
+    assert "It is fp16 instead of int8" in page.text
+    assert ["fallback", "met", "-", "12.5", ""] in page.rows
+    assert 'class="loud"' not in render_report(make_manifest(folder, plain_artifact), [])
+
+
+def test_an_artifact_that_is_slower_than_float_is_loud_and_its_ops_are_named(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    op = SlowOp(op="Softmax", dtype="float32", count=2, ms=0.25, float_ms=None, reason="no integer kernel")
+    slow = Speed(ratio=0.71, low=0.66, high=0.77, float_ms=1.0, runs=20, blame=(op,))
+    text = render_report(make_manifest(folder, plain_artifact), [make_measurement(speed=slow)])
+    assert '<p class="loud">model.onnx in onnxruntime is slower than its float32 twin' in text
+    page = Reader(text)
+    assert page.rows[1][-2] == "0.71 (0.66 to 0.77)"
+    assert "2 x Softmax (float32) 0.250 ms: no integer kernel" in page.text
+    fast = slow.model_copy(update={"ratio": 2.0, "low": 1.9, "high": 2.1})
+    text = render_report(make_manifest(folder, plain_artifact), [make_measurement(speed=fast)])
+    assert Reader(text).rows[1][-2] == "2.00 (1.90 to 2.10)"
+    assert 'class="loud"' not in text
 
 
 def test_nothing_to_tell(folder: Path, make_manifest: Callable[..., Manifest]) -> None:
@@ -169,6 +255,21 @@ def test_names_that_users_give_are_text_only(
     assert metric is not None
     metric = metric.model_copy(update={"name": HOSTILE, "interval": HOSTILE})
     ops = (OpRecord(name=HOSTILE, op=HOSTILE, dtype=HOSTILE, reason=HOSTILE),)
+    recipe = Recipe(float_layers=(HOSTILE,))
+    manifest = with_record(
+        manifest,
+        recipe=recipe,
+        rungs=(
+            rung(
+                HOSTILE,
+                "met",
+                recipe,
+                reason=HOSTILE,
+                candidates=({"recipe": recipe, "sqnr_db": None, "agreement": None, "failure": HOSTILE},),
+            ),
+        ),
+        layers=({"layer": HOSTILE, "op": HOSTILE, "sqnr_db": 20.0},),
+    )
     page = render_report(
         manifest, [make_measurement(metric=metric, ops=ops), make_measurement(failure=HOSTILE, runtime=HOSTILE)]
     )
@@ -176,7 +277,7 @@ def test_names_that_users_give_are_text_only(
     assert "<b>" not in page
     found = Reader(page)
     assert found.tags.isdisjoint({"script", "b"})
-    assert found.text.count(HOSTILE) >= 18
+    assert found.text.count(HOSTILE) >= 25
     assert ("title", HOSTILE) in found.attributes
 
 

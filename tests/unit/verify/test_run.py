@@ -75,8 +75,6 @@ def run(tmp_path, spool, file, **changes):
         "spool": str(spool.folder),
         "out": str(tmp_path / "out"),
         "threads": 1,
-        "warmup": 1,
-        "runs": 20,
     } | changes
     return call("edgec.verify.run:run_artifact", payload, log=tmp_path / "log", what="m")
 
@@ -87,7 +85,7 @@ def judge_by(tmp_path, spool, float_model, result, file):
     return measure(artifact(), file, RUNTIME, result, reference, metric, host_machine())
 
 
-def test_an_artifact_is_run_timed_audited_and_measured(tmp_path, spool, float_model):
+def test_an_artifact_is_run_audited_and_measured(tmp_path, spool, float_model):
     worse = WEIGHT + np.random.default_rng(1).normal(size=WEIGHT.shape).astype(np.float32) * 0.3
     file = linear_onnx(tmp_path / "model.onnx", worse)
     measured = judge_by(tmp_path, spool, float_model, run(tmp_path, spool, file), file)
@@ -100,8 +98,6 @@ def test_an_artifact_is_run_timed_audited_and_measured(tmp_path, spool, float_mo
     assert measured.metric.drop == pytest.approx(100 * (1 - right))
     sqnr = 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum())
     assert measured.sqnr_db() == pytest.approx(sqnr, rel=1e-4)
-    assert (measured.latency.runs, measured.latency.threads) == (20, 1)
-    assert 0 < measured.latency.p50_ms <= measured.latency.p90_ms
     assert [item.dtype for item in measured.ops if item.op.startswith("MatMul")] == ["float32"]
     assert measured.peak_rss_mb > 20
     assert measured.size_bytes == file.stat().st_size
