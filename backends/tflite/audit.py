@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -16,13 +16,15 @@ from edgec.target.spec import Precision
 
 @dataclass(frozen=True)
 class Operand:
-    """One tensor an op reads: its dtype and shape, and whether it may be a weight (a constant)."""
+    """One tensor an op reads: its dtype and shape, whether it is a constant, and whether it was stored in codes."""
 
     dtype: str
     shape: tuple[int, ...]
     constant: bool
+    stored: bool = False
 
 
+_STORED: Mapping[Precision, str] = {"int8-weight-only": "8-bit", "int4-weight-only": "4-bit"}
 CHOSEN = "kept in float by the recipe (sensitive)"
 _NUMBER = re.compile(r":\d+$")
 
@@ -56,6 +58,21 @@ def explain_chosen(
     return [item.model_copy(update={"reason": CHOSEN}) if item.reason and is_chosen(item) else item for item in records]
 
 
+def stored_tensors(ops: Iterable[tuple[str, Sequence[int], Sequence[int]]], constants: Collection[int]) -> set[int]:
+    """Tensors that are constants dequantized, maybe reshaped.
+
+    Args:
+        ops: kind, inputs and outputs of each op, in execution order.
+        constants: tensors whose values are in the file.
+    """
+    found: set[int] = set()
+    for kind, inputs, outputs in ops:
+        source = inputs[0] if len(inputs) else -1
+        if (kind == "DEQUANTIZE" and source in constants) or (kind == "RESHAPE" and source in found):
+            found.update(outputs)
+    return found
+
+
 def audit_op(op: str, layer: str, inputs: Sequence[Operand], output_dtype: str, precision: Precision) -> OpRecord:
     """How one op computes.
 
@@ -76,6 +93,12 @@ def audit_op(op: str, layer: str, inputs: Sequence[Operand], output_dtype: str, 
 def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision) -> str:
     if op in NO_ARITHMETIC or dtype != "float32" or precision == "fp32":
         return ""  # integer and boolean arithmetic is index computation, as in the float model
+    if precision in _STORED:
+        if op not in WEIGHTED:
+            return ""  # all arithmetic is float by design: only what becomes of weights is told
+        if any(item.stored for item in inputs):
+            return f"weight-only: {_STORED[precision]} weights, dequantized when loaded and computed in float32"
+        return "its weights stay float32: they are not constant, or of a form that is not stored in codes"
     if precision == "fp16":
         return "float16 is storage only: TFLite's CPU kernels compute in float32"
     if precision == "int8":

@@ -17,7 +17,7 @@ from edgec.backend.protocol import (
 )
 from edgec.backends.tflite.capability import CAPABILITIES
 from edgec.backends.tflite.model import LiteModel
-from edgec.backends.tflite.passes import QuantizeDynamic, StoreFloat16
+from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
@@ -47,7 +47,14 @@ class TFLiteBackend:
     name = "tflite"
     format: Format = "tflite"
     extra = "tflite"
-    precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
+    precisions: tuple[Precision, ...] = (
+        "fp32",
+        "fp16",
+        "int8",
+        "int8-dynamic",
+        "int8-weight-only",
+        "int4-weight-only",
+    )
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="compile"),
@@ -74,6 +81,9 @@ class TFLiteBackend:
             reasons.append(f"runtimes: {LITERT} does not exist for armv7; only {TFLITE_RUNTIME} does")
         if target.quantize.reduced_range == "yes" and target.precision in ("int8", "int8-dynamic"):
             reasons.append("quantize.reduced_range: TensorFlow's converter has no 7-bit weights (nor need of them)")
+        if target.precision == "int4-weight-only" and TFLITE_RUNTIME in judged_runtimes(target, emit):
+            hint = f'judge it in {LITERT} alone (emit.runtimes = ["{LITERT}"])' if target.device.arch != "armv7" else ""
+            reasons.append(f"{TFLITE_RUNTIME} 2.14 has no 4-bit weights{hint and '; ' + hint}")
         return reasons
 
     def capability(self, target: Target) -> Sequence[Capability]:
@@ -89,8 +99,11 @@ class TFLiteBackend:
         return ()
 
     def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
-        """-127 to 127 in all integer kernels."""
-        return WeightGrid(limit=127, per_channel=target.quantize.weights == "per-channel")
+        """Codes are symmetric: -127 to 127, of 4 bits -7 to 7."""
+        return WeightGrid(
+            limit=7 if target.precision == "int4-weight-only" else 127,
+            per_channel=target.quantize.weights == "per-channel",
+        )
 
     def layers(self, model: LiteModel) -> Sequence[Layer]:
         """Products with their biases, and the arithmetic between them; pools and activations follow their input."""
@@ -115,9 +128,11 @@ class TFLiteBackend:
                 QuantizeStatic(recipe.calibration, recipe.float_layers, per_channel),
             ),
             "int8-dynamic": (QuantizeDynamic(per_channel=per_channel, per_channel_dense=dense),),
+            "int8-weight-only": (QuantizeWeights(8, per_channel, None, recipe.float_layers),),
+            "int4-weight-only": (QuantizeWeights(4, per_channel, target.quantize.block_size, recipe.float_layers),),
         }
         if target.precision == "int8" and recipe.activations == "int16":
-            return (QuantizeInt16(per_channel=per_channel),)
+            return (QuantizeInt16(per_channel, judged_runtimes(target, emit)),)
         return passes[target.precision]
 
     def artifact_file(self, emit: Emit) -> str:

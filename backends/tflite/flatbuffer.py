@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from edgec.backends.tflite.audit import stored_tensors
 from edgec.errors import UnsupportedError
 
 _ALIGNMENT = 16
@@ -16,13 +17,17 @@ _ALIGNMENT = 16
 
 @dataclass(frozen=True)
 class LiteTensor:
-    """Name, dtype (NumPy's name) and per-tensor scale of one tensor."""
+    """Name, dtype (NumPy's name) and per-tensor scale of one tensor.
+
+    `stored`: it is a constant that a DEQUANTIZE op makes of codes.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     scale: float | None
     constant: bool
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,9 @@ def read_ops(content: bytes) -> tuple[LiteOp, ...]:
 
 def _graph_ops(model: Any, graph: Any) -> Iterator[LiteOp]:
     tensors = [_tensor(model, item) for item in graph.tensors]
+    ops = [(kind_of(model, item), indices(item.inputs), indices(item.outputs)) for item in graph.operators or ()]
+    for index in stored_tensors(ops, {index for index, tensor in enumerate(tensors) if tensor.constant}):
+        tensors[index] = replace(tensors[index], stored=True)
     for item in graph.operators or ():
         code = model.operatorCodes[item.opcodeIndex]
         yield LiteOp(

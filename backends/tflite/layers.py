@@ -179,5 +179,7 @@ def _op(model: Any, graph: Any, name: str, places: Sequence[int]) -> str:
     product = next((place for place, kind in zip(places, kinds, strict=True) if kind in WEIGHTED), None)
     if product is not None and kinds[places.index(product)] == "FULLY_CONNECTED":
         return "linear" if _weight(model, graph, graph.operators[product]) is not None else "matmul"
+    if product is None and len(set(kinds)) > 1:
+        return "elementwise"  # such as the gates of a recurrent cell
     kind = kinds[0] if product is None else kinds[places.index(product)]
     return _OPS.get(kind, kind.lower().replace("_", "-"))

@@ -15,11 +15,12 @@ from edgec.backends.tflite import convert
 from edgec.backends.tflite.layout import artifact_names, input_permutation, match_output, to_artifact
 from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.module_paths import Product
-from edgec.backends.tflite.quantizable import make_quantizable
+from edgec.backends.tflite.quantizable import make_quantizable, name_layers
 from edgec.backends.tflite.quantize import Scheme, to_flatbuffer
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, FloatModel, TensorSpec
 from edgec.passes.contract import PassContext
+from edgec.target.spec import WEIGHT_ONLY
 
 MIN_SQNR_DB = 40.0
 """Float against float: rounding alone leaves more than 100 dB, a wrong axis or a wrong constant less than 20."""
@@ -77,7 +78,9 @@ def lower_onnx(
 
 
 def _with_quantizable(model: LiteModel, products: Sequence[Product], ctx: PassContext) -> LiteModel:
-    """With the program that static int8 starts from, where that is wanted and there are samples."""
+    """With the program that quantization starts from, where layers are quantized one by one."""
+    if ctx.target.precision in WEIGHT_ONLY:
+        return replace(model, quantizable=name_layers(model.content, products))
     if ctx.target.precision != "int8" or ctx.calibration is None or not len(ctx.calibration):
         return model
     quantizable = make_quantizable(model.saved_model, model.inputs, ctx.calibration, products)

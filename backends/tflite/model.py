@@ -33,7 +33,7 @@ class LiteModel:
         outputs: likewise.
         arithmetic: how `content` computes.
         coverage: what `content` does other than asked.
-        quantizable: what static int8 starts from; None for other precisions.
+        quantizable: what static int8 and quantization of weights start from; None for other precisions.
         statistics: of its activations, by the number of the tensor; None before calibration.
     """
 

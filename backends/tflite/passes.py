@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS
-from edgec.backends.tflite.model import LiteModel
-from edgec.errors import UnsupportedError
+from edgec.backends.tflite.model import Arithmetic, LiteModel
+from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 
 _DENSE_PER_TENSOR = Coverage(
@@ -92,3 +93,52 @@ class QuantizeDynamic:
         records = audit_content(model.content, "int8-dynamic")
         found = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
         return None if found else "no op has int8 weights"
+
+
+@dataclass(frozen=True)
+class QuantizeWeights:
+    """Weights stored in 8 or 4 bits, arithmetic in float32; needs no calibration."""
+
+    bits: Literal[8, 4] = 8
+    per_channel: bool = True
+    block: int | None = None
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return "quantize-weights"
+
+    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
+        return None
+
+    def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
+        from edgec.backends.tflite.audit import coverage_of, kept_in_float
+        from edgec.backends.tflite.flatbuffer import pack, unpack
+        from edgec.backends.tflite.layers import select
+        from edgec.backends.tflite.quantize import audit_content, finish
+        from edgec.backends.tflite.store_weights import Storage, store_weights
+
+        if model.quantizable is None:
+            raise PassError("the float program is missing", where=self.name, hint="this is a defect of edgec")
+        chosen = select(model.quantizable.layers, self.float_layers, self.name)
+        edited = unpack(model.quantizable.content)
+        places = {place for layer in chosen for place in layer.places}
+        stored, blocks = store_weights(edited, Storage(self.bits, self.per_channel, self.block), places)
+        if not stored:
+            raise UnsupportedError("the model has no weights to store in codes", where=self.name, hint="build for fp32")
+        content = finish(pack(edited))
+        kept = tuple(map(kept_in_float, self.float_layers))
+        coverage = (*kept, *coverage_of(audit_content(content, ctx.target.precision, kept)))
+        if self.block and blocks < stored:
+            reason = f"the weights of an output channel are no more than a block, or no multiple of {self.block}"
+            coverage += (Coverage(subject=f"{stored - blocks} weights", state="per-channel", reason=reason),)
+        arithmetic: Arithmetic = "int8-weights" if self.bits == 8 else "int4-weights"
+        summary = f"{stored} weights in {self.bits} bits" + (f", {blocks} of them in blocks" if self.block else "")
+        return PassResult(model.with_content(content, arithmetic, coverage), summary, coverage)
+
+    def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
+        from edgec.backends.tflite.flatbuffer import read_ops
+
+        wanted = f"int{self.bits}"
+        found = any(op.op == "DEQUANTIZE" and op.inputs[0].dtype == wanted for op in read_ops(model.content))
+        return None if found else f"no weight is stored as {wanted}"

@@ -60,6 +60,14 @@ def make_quantizable(
     return Quantizable(pack(model), layers, own_ranges)
 
 
+def name_layers(content: bytes, products: Sequence[Product]) -> Quantizable:
+    """A float program as it is, its tensors named by layer: for quantization of weights only, which needs no ranges."""
+    model = unpack(content)
+    layers = find_layers(model, products)
+    name_tensors(model, layers)
+    return Quantizable(pack(model), layers, own_ranges=False)
+
+
 def ranged_tensors(model: Any) -> tuple[int, ...]:
     """Activations of the main graph that need a range, without those that have another's values."""
     graph = model.subgraphs[0]

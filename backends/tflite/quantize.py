@@ -155,7 +155,7 @@ def audit(item: LiteOp, precision: Precision) -> OpRecord:
     return audit_op(
         item.op,
         item.outputs[0].name if item.outputs else item.op,
-        [Operand(tensor.dtype, tensor.shape, tensor.constant) for tensor in item.inputs],
+        [Operand(tensor.dtype, tensor.shape, tensor.constant, tensor.stored) for tensor in item.inputs],
         item.outputs[0].dtype if item.outputs else "",
         precision,
     )

@@ -126,6 +126,8 @@ class QuantizeInt16:
     """Weights in int8, activations in int16, by TensorFlow's own calibrator: much slower, nearly exact."""
 
     per_channel: bool = True
+    runtimes: tuple[str, ...] = ()
+    """What must be able to run it: not every kernel has a 16-bit form, and interpreters may abort."""
 
     @property
     def name(self) -> str:
@@ -136,12 +138,17 @@ class QuantizeInt16:
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of
+        from edgec.backends.tflite.layout import to_artifact
         from edgec.backends.tflite.quantize import Scheme, audit_content, to_flatbuffer
+        from edgec.backends.tflite.try_out import check_runs
 
         if ctx.calibration is None or not len(ctx.calibration):
             raise PassError("static quantization needs a calibration set", where=self.name, hint=_CALIBRATE)
         scheme = Scheme("static-16", self.per_channel, self.per_channel)
         content = to_flatbuffer(model.saved_model, scheme, model.inputs, ctx.calibration)
+        sample = ctx.calibration[0]
+        fed = {item.artifact_name: to_artifact(sample[item.name], item.permutation) for item in model.inputs}
+        check_runs(content, fed, self.runtimes, ctx.work)
         records = audit_content(content, "int8")
         coverage = (_WIDE_RANGES, *coverage_of(records))
         quantized = sum(item.dtype == "int16" for item in records)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
-from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen
+from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen, stored_tensors
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 
@@ -22,7 +22,12 @@ INTERPRETERS: Mapping[str, str] = {
 """Runtime name (and distribution) -> module."""
 
 
-def _load(runtime: str, file: Path, **options: Any) -> Any:
+def load(runtime: str, file: Path, **options: Any) -> Any:
+    """An interpreter with its tensors allocated; ``plain=True``: without delegates.
+
+    Raises:
+        UnsupportedError: the runtime refuses the file.
+    """
     module = importlib.import_module(INTERPRETERS[runtime])
     if options.pop("plain", False):
         options["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -42,7 +47,7 @@ class LiteRunner:
         self._artifact = artifact
         self._file = file
         self._runtime = runtime
-        self._interpreter = _load(runtime, file, num_threads=threads)
+        self._interpreter = load(runtime, file, num_threads=threads)
         self._inputs = {item["name"]: item for item in self._interpreter.get_input_details()}
         self._outputs = {item["name"]: item for item in self._interpreter.get_output_details()}
         bound = {item.artifact_name for item in (*artifact.inputs, *artifact.outputs)}
@@ -58,12 +63,15 @@ class LiteRunner:
 
     def ops(self) -> Sequence[OpRecord]:
         """Every op with its dtype; read without the XNNPACK delegate, which would hide what it took over."""
-        plain = _load(self._runtime, self._file, num_threads=1, plain=True)
+        plain = load(self._runtime, self._file, num_threads=1, plain=True)
         tensors = {item["index"]: item for item in plain.get_tensor_details()}
-        written = {int(index) for op in plain._get_ops_details() for index in op["outputs"]}
+        found = plain._get_ops_details()
+        written = {int(index) for op in found for index in op["outputs"]}
         written |= {item["index"] for item in plain.get_input_details()}
+        ops = [(op["op_name"], list(map(int, op["inputs"])), list(map(int, op["outputs"]))) for op in found]
+        stored = stored_tensors(ops, tensors.keys() - written)
         records = []
-        for op in plain._get_ops_details():
+        for op in found:
             outputs = [tensors[index] for index in map(int, op["outputs"]) if index in tensors]
             records.append(
                 audit_op(
@@ -74,6 +82,7 @@ class LiteRunner:
                             np.dtype(tensors[index]["dtype"]).name,
                             tuple(map(int, tensors[index]["shape"])),
                             index not in written,
+                            index in stored,
                         )
                         for index in map(int, op["inputs"])
                         if index in tensors

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,26 @@ import torch
 from torch import nn
 
 from edgec import worker
-from edgec.backend.protocol import Artifact
+from edgec.backend.protocol import Artifact, Layer, LayerFidelity
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.model import store
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
+from edgec.passes.contract import PassRecord
+from edgec.quant.recipe import Recipe
 from edgec.target.spec import Arch, Device, Emit, Precision, QuantSpec, Target
 
 SAMPLES = 12
 _FACTS = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
+
+
+def _codes() -> Array:
+    codes = np.random.default_rng(1).integers(-126, 127, (8, 3, 3, 3)).astype(np.float32)
+    codes[:, 0, 0, 0] = 127  # the end of the grid is reached in each channel
+    return codes
+
+
+FIRST_CODES = _codes()
+FIRST_SCALES = np.linspace(0.001, 0.004, 8, dtype=np.float32)
 
 
 class Vision(nn.Module):
@@ -57,11 +70,52 @@ class Attention(nn.Module):
         return self.out(nn.functional.gelu(self.norm(mixed + x)))
 
 
+class Chain(nn.Module):
+    """Plain layers, one after the other; the weights of `first` lie on the grid of 8-bit codes, as after QAT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList([nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 16, 1)])
+        self.head = nn.Linear(16, 5)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.from_numpy(FIRST_CODES * FIRST_SCALES[:, None, None, None]))
+            self.head.weight *= 0.3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = nn.functional.relu6(self.blocks[0](x) * 4)
+        x = torch.relu(self.blocks[1](x))
+        return self.head(x.mean((2, 3)))
+
+
+class Masked(nn.Module):
+    """Scores of some places are pushed below any float, as attention masks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(16, 16)
+        self.head = nn.Linear(16, 4)
+        self.register_buffer("mask", torch.tensor([0.0, -3e38]).repeat(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.inner(x) + self.mask).softmax(-1) * x)
+
+
 class Determinant(nn.Module):
     """An op that ONNX has and TFLite has not."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.det(x)
+
+
+MODULES = {
+    "attention": Attention,
+    "chain": Chain,
+    "determinant": Determinant,
+    "masked": Masked,
+    "vision": Vision,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +132,7 @@ def make_case(name: str) -> Case:
     """The model called `name` with seeded weights and samples."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = {"vision": Vision, "attention": Attention, "determinant": Determinant}[name]().eval()
+        module = MODULES[name]().eval()
     random = np.random.default_rng(0)
     draw: dict[str, Callable[[], dict[str, Array]]] = {
         "vision": lambda: {
@@ -87,8 +141,10 @@ def make_case(name: str) -> Case:
         },
         "attention": lambda: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
         "determinant": lambda: {"x": random.standard_normal((1, 3, 3)).astype(np.float32)},
+        "chain": lambda: {"x": random.standard_normal((1, 3, 8, 6)).astype(np.float32)},
+        "masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
     }
-    outputs = {"vision": ("features", "logits"), "attention": ("out",), "determinant": ("out",)}[name]
+    outputs = ("features", "logits") if name == "vision" else ("out",)
     samples = tuple(draw[name]() for _ in range(SAMPLES))
     expected = []
     with torch.no_grad():
@@ -148,38 +204,80 @@ def write_spool(case: Case, folder: Path) -> Spool:
     return Spool(folder)
 
 
-def compile_case(name: str, precision: Precision, folder: Path) -> tuple[Artifact, Path, worker.WorkerResult]:
-    """Compile in a worker process, as the build does."""
-    case = make_case(name)
-    store.save(case.model, folder / "model")
-    spool = write_spool(case, folder / "spool")
-    (folder / "out").mkdir()
-    (folder / "work").mkdir()
-    payload = {
-        "model": str(folder / "model"),
-        "target": make_target(precision).model_dump_json(),
-        "emit": 0,
-        "calibration": str(spool.folder),
-        "work": str(folder / "work"),
-        "out": str(folder / "out"),
-        "seed": 0,
-        "threads": 1,
-    }
-    task = "edgec.backend.compile:compile_artifact"
-    result = worker.call(task, payload, log=folder / "log.txt", what=f"tflite: {name}")
-    artifact = Artifact.model_validate_json(json.dumps(result.value["artifact"]))
-    return artifact, folder / "out" / artifact.file, result
+@dataclass(frozen=True)
+class Compiled:
+    """An artifact, its file and the records of the passes that made it."""
+
+    artifact: Artifact
+    file: Path
+    passes: tuple[PassRecord, ...]
 
 
-Compiled = tuple[Artifact, Path, worker.WorkerResult]
+class Toolchain:
+    """TensorFlow in one worker process for all tests, asked as the ladder does."""
+
+    def __init__(self, process: worker.Worker, folder: Path) -> None:
+        self._process, self._folder = process, folder
+        self._current: tuple[str, Precision, str] | None = None
+        self._artifacts = self._compilers = 0
+
+    def compile(self, name: str, precision: Precision, recipe: Recipe | None = None, *, fresh: str = "") -> Compiled:
+        """Make an artifact; with another value of `fresh` nothing is used again of what was made before."""
+        out = self._folder / f"out{self._artifacts}"
+        out.mkdir()
+        self._artifacts += 1
+        value = self._ask("compile", name, precision, recipe or Recipe(), fresh, {"out": str(out)})
+        artifact = Artifact.model_validate_json(json.dumps(value["artifact"]))
+        passes = tuple(PassRecord.model_validate_json(json.dumps(item)) for item in value["passes"])
+        return Compiled(artifact, out / artifact.file, passes)
+
+    def layers(self, name: str, precision: Precision = "int8") -> tuple[Layer, ...]:
+        """What `Backend.layers` tells."""
+        found = self._ask("layers", name, precision, Recipe(), "", {})["layers"]
+        return tuple(Layer.model_validate_json(json.dumps(item)) for item in found)
+
+    def compare_layers(self, name: str, precision: Precision, recipe: Recipe) -> tuple[LayerFidelity, ...]:
+        """What `Backend.compare_layers` tells."""
+        found = self._ask("compare_layers", name, precision, recipe, "", {})["layers"]
+        return tuple(LayerFidelity.model_validate_json(json.dumps(item)) for item in found)
+
+    def _ask(
+        self, method: str, name: str, precision: Precision, recipe: Recipe, fresh: str, more: dict[str, str]
+    ) -> dict[str, Any]:
+        folder = self._folder / f"{name}-{precision}{fresh}"
+        if not folder.exists():
+            case = make_case(name)
+            store.save(case.model, folder / "model")
+            write_spool(case, folder / "spool")
+        if self._current != (name, precision, fresh):
+            runtimes = ("ai-edge-litert",) if precision == "int4-weight-only" else None
+            quantize = QuantSpec(block_size=16)
+            self._process.create(
+                "edgec.ladder.compiler:ArtifactCompiler",
+                {
+                    "target": make_target(precision, runtimes=runtimes, quantize=quantize).model_dump_json(),
+                    "emit": 0,
+                    "calibration": str(folder / "spool"),
+                    "work": str(self._folder / f"work{self._compilers}"),
+                    "seed": 0,
+                    "threads": 1,
+                },
+            )
+            self._current = (name, precision, fresh)
+            self._compilers += 1
+        request = {"model": str(folder / "model"), "recipe": recipe.model_dump_json(), "precision": precision}
+        return self._process.ask(method, request | more).value
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Precision], Compiled]:
-    """Compile each (model, precision) once."""
+def toolchain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Toolchain]:
+    """The toolchain, loaded once a session."""
+    folder = tmp_path_factory.mktemp("toolchain")
+    with worker.Worker(log=folder / "log.txt", what="tflite") as process:
+        yield Toolchain(process, folder)
 
-    @cache
-    def get(name: str, precision: Precision) -> Compiled:
-        return compile_case(name, precision, tmp_path_factory.mktemp(f"{name}-{precision}"))
 
-    return get
+@pytest.fixture(scope="session")
+def compiled(toolchain: Toolchain) -> Callable[[str, Precision], Compiled]:
+    """Compile each (model, precision) once, by the default recipe."""
+    return cache(toolchain.compile)

@@ -9,7 +9,7 @@ import pytest
 
 from edgec.backend.protocol import Backend
 from edgec.backends.tflite.backend import BACKEND
-from edgec.backends.tflite.passes import QuantizeDynamic, StoreFloat16
+from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
 from edgec.passes.contract import Pass
 from edgec.quant.recipe import Recipe
@@ -34,6 +34,7 @@ def test_importing_it_imports_no_framework() -> None:
         ("fp16", (StoreFloat16(),)),
         ("int8", (CollectRanges(histogram=False), QuantizeStatic("minmax", (), per_channel=True))),
         ("int8-dynamic", (QuantizeDynamic(per_channel=True, per_channel_dense=False),)),
+        ("int8-weight-only", (QuantizeWeights(8, True, None, ()),)),
     ],
 )
 def test_passes_of_each_precision(precision: Precision, expected: tuple[Pass[object], ...]) -> None:
@@ -67,7 +68,9 @@ def test_recipes_that_share_statistics_begin_alike() -> None:
 def test_int16_activations_are_all_or_nothing() -> None:
     target = make_target("int8")
     wide = Recipe(activations="int16", calibration="mse")
-    assert BACKEND.passes(target, target.emit[0], wide) == (QuantizeInt16(per_channel=True),)
+    assert BACKEND.passes(target, target.emit[0], wide) == (
+        QuantizeInt16(per_channel=True, runtimes=("ai-edge-litert", "tflite-runtime")),
+    )
     assert list(BACKEND.reasons_against_recipe(target, target.emit[0], wide)) == []
     mixed = wide.model_copy(update={"float_layers": ("stem",)})
     (reason,) = BACKEND.reasons_against_recipe(target, target.emit[0], mixed)
@@ -97,11 +100,19 @@ def test_judged_runtimes(arch: Arch, runtimes: tuple[str, ...] | None, judged: t
         (make_target(runtimes=()), "empty"),
         (make_target(arch="armv7", runtimes=("ai-edge-litert",)), "armv7"),
         (make_target(quantize=QuantSpec(reduced_range="yes")), "7-bit"),
+        (make_target("int4-weight-only"), "no 4-bit weights"),
     ],
 )
 def test_impossible_targets_are_refused_with_the_reason(target: object, told: str) -> None:
     (reason,) = BACKEND.reasons_against(target, target.emit[0])  # type: ignore[attr-defined, arg-type]
     assert told in reason
+
+
+def test_four_bits_where_litert_alone_is_judged() -> None:
+    target = make_target("int4-weight-only", runtimes=("ai-edge-litert",), quantize=QuantSpec(block_size=16))
+    assert list(BACKEND.reasons_against(target, target.emit[0])) == []
+    assert BACKEND.passes(target, target.emit[0], Recipe()) == (QuantizeWeights(4, True, 16, ()),)
+    assert BACKEND.weight_grid(target, target.emit[0]).limit == 7
 
 
 def test_possible_target_is_not_refused() -> None:

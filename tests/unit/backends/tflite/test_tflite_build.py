@@ -13,7 +13,7 @@ from edgec.backends.tflite.layout import sqnr_db
 from edgec.errors import UnsupportedError
 from edgec.target.spec import Precision
 
-from .conftest import Compiled, compile_case, make_case
+from .conftest import Compiled, Toolchain, make_case
 
 RUNTIMES = ("ai-edge-litert", "tflite-runtime")
 LEAST_DB = {"fp32": 100.0, "fp16": 55.0, "int8-dynamic": 40.0, "int8": 27.0}
@@ -26,9 +26,9 @@ Get = Callable[[str, Precision], Compiled]
     [("vision", "fp16"), ("vision", "int8-dynamic"), ("vision", "int8"), ("attention", "int8")],
 )
 def test_artifact_computes_the_float_model(compiled: Get, name: str, precision: Precision, runtime: str) -> None:
-    artifact, file, _ = compiled(name, precision)
+    made = compiled(name, precision)
     case = make_case(name)
-    run = BACKEND.runner(artifact, file, runtime, 1)
+    run = BACKEND.runner(made.artifact, made.file, runtime, 1)
     answers = [run(sample) for sample in case.samples]
     for spec in case.model.outputs:
         got = [answer[spec.name] for answer in answers]
@@ -37,11 +37,11 @@ def test_artifact_computes_the_float_model(compiled: Get, name: str, precision: 
 
 
 def test_bindings_follow_the_tflite_convention(compiled: Get) -> None:
-    artifact, _, _ = compiled("vision", "int8")
-    image, ids = artifact.inputs
+    made = compiled("vision", "int8")
+    image, ids = made.artifact.inputs
     assert (image.artifact_name, image.shape, image.permutation) == ("image", (1, 12, 10, 3), (0, 2, 3, 1))
     assert (ids.name, ids.artifact_name, ids.permutation, ids.dtype) == ("token.ids", "token_ids", None, "int64")
-    features, logits = artifact.outputs
+    features, logits = made.artifact.outputs
     assert features.shape == (1, 6, 5, 16)
     assert features.permutation == (0, 3, 1, 2)
     assert logits.permutation is None
@@ -51,55 +51,54 @@ def test_bindings_follow_the_tflite_convention(compiled: Get) -> None:
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_audit_reads_int8_arithmetic_from_the_file(compiled: Get, runtime: str) -> None:
-    artifact, file, _ = compiled("vision", "int8")
-    ops = BACKEND.runner(artifact, file, runtime, 1).ops()
+    made = compiled("vision", "int8")
+    ops = BACKEND.runner(made.artifact, made.file, runtime, 1).ops()
     found = {op.op: op.dtype for op in ops}
     assert found["CONV_2D"] == found["DEPTHWISE_CONV_2D"] == found["FULLY_CONNECTED"] == "int8"
     assert [op for op in ops if op.reason] == []
-    assert len(ops) == len(read_ops(file.read_bytes()))
+    assert len(ops) == len(read_ops(made.file.read_bytes()))
 
 
 def test_convolution_weights_have_a_scale_per_channel(compiled: Get) -> None:
-    _, file, _ = compiled("vision", "int8")
-    weights = [op.inputs[1] for op in read_ops(file.read_bytes()) if op.op == "CONV_2D"]
+    made = compiled("vision", "int8")
+    weights = [op.inputs[1] for op in read_ops(made.file.read_bytes()) if op.op == "CONV_2D"]
     assert weights
     assert all(item.dtype == "int8" and item.scale is None for item in weights)
 
 
 def test_small_weights_that_stay_float_are_told(compiled: Get) -> None:
-    artifact, _, _ = compiled("vision", "int8-dynamic")
-    left = {item.subject: item.reason for item in artifact.coverage}
+    made = compiled("vision", "int8-dynamic")
+    left = {item.subject: item.reason for item in made.artifact.coverage}
     assert "fewer than 1024 elements" in left["DEPTHWISE_CONV_2D"]
 
 
 def test_fp16_says_that_it_is_storage_only(compiled: Get) -> None:
-    artifact, _, _ = compiled("vision", "fp16")
-    assert [item.state for item in artifact.coverage] == ["float32"]
+    made = compiled("vision", "fp16")
+    assert [item.state for item in made.artifact.coverage] == ["float32"]
 
 
-def test_equal_input_gives_equal_bytes(compiled: Get, tmp_path: Path) -> None:
-    _, file, _ = compiled("vision", "int8")
-    _, again, _ = compile_case("vision", "int8", tmp_path / "again")
-    assert file.read_bytes() == again.read_bytes()
-    assert str(tmp_path).encode() not in again.read_bytes()
+def test_equal_input_gives_equal_bytes(compiled: Get, toolchain: Toolchain, tmp_path: Path) -> None:
+    first, again = compiled("vision", "int8").file, toolchain.compile("vision", "int8", fresh="-again").file
+    assert first.read_bytes() == again.read_bytes()
+    assert str(tmp_path.parent).encode() not in again.read_bytes()
 
 
-def test_op_without_tflite_form_is_named(tmp_path: Path) -> None:
+def test_op_without_tflite_form_is_named(toolchain: Toolchain) -> None:
     with pytest.raises(UnsupportedError, match="Det") as caught:
-        compile_case("determinant", "fp32", tmp_path)
+        toolchain.compile("determinant", "fp32")
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_runner_tells_that_a_file_is_refused(compiled: Get, tmp_path: Path, runtime: str) -> None:
-    artifact, _, _ = compiled("vision", "int8")
+    made = compiled("vision", "int8")
     broken = tmp_path / "model.tflite"
     broken.write_text("not a flatbuffer, though long enough to look for one in")
     with pytest.raises(UnsupportedError, match=f"{runtime} refuses the file"):
-        BACKEND.runner(artifact, broken, runtime, 1)
+        BACKEND.runner(made.artifact, broken, runtime, 1)
 
 
 def test_unknown_runtime_is_refused(compiled: Get) -> None:
-    artifact, file, _ = compiled("vision", "int8")
+    made = compiled("vision", "int8")
     with pytest.raises(UnsupportedError, match="ai-edge"):
-        BACKEND.runner(artifact, file, "ai-edge", 1)
+        BACKEND.runner(made.artifact, made.file, "ai-edge", 1)

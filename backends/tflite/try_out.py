@@ -1,0 +1,57 @@
+"""Whether runtimes can run a file at all, found out in a process of its own: what they cannot run may abort it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.backends.tflite.runner import load
+from edgec.errors import PassError, UnsupportedError, WorkerError
+from edgec.model.spec import Array
+from edgec.worker import Progress, call
+
+
+def check_runs(content: bytes, inputs: dict[str, Array], runtimes: Sequence[str], work: Path) -> None:
+    """Run one sample in each runtime.
+
+    Args:
+        content: the flatbuffer.
+        inputs: input tensor -> array.
+        runtimes: names, as in `runner.INTERPRETERS`.
+        work: scratch folder.
+
+    Raises:
+        PassError: a runtime refuses the file, dies of it, or answers with values that are not finite.
+    """
+    folder = work / "try-out"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.tflite").write_bytes(content)
+    names = list(inputs)
+    for index, name in enumerate(names):
+        np.save(folder / f"{index}.npy", inputs[name])
+    for runtime in runtimes:
+        payload = {"folder": str(folder), "inputs": names, "runtime": runtime}
+        try:
+            call(f"{__name__}:try_out", payload, log=folder / "log.txt", what=f"tflite: {runtime}")
+        except (UnsupportedError, WorkerError) as exc:
+            told = exc.what if isinstance(exc, UnsupportedError) else f"{runtime} dies of the file"
+            raise PassError(told, where="tflite", hint="keep int8 activations, or layers in float") from exc
+
+
+def try_out(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Load a file in a runtime and run it once (an `edgec.worker` task)."""
+    folder, runtime = Path(payload["folder"]), payload["runtime"]
+    progress(f"load in {runtime}")
+    interpreter = load(runtime, folder / "model.tflite", num_threads=1)
+    fed = {item["name"]: item["index"] for item in interpreter.get_input_details()}
+    for index, name in enumerate(payload["inputs"]):
+        interpreter.set_tensor(fed[name], np.load(folder / f"{index}.npy"))
+    progress(f"run in {runtime}")
+    interpreter.invoke()
+    for item in interpreter.get_output_details():
+        if not np.isfinite(interpreter.get_tensor(item["index"])).all():
+            raise UnsupportedError(f'{runtime} answers with "{item["name"]}" that is not finite')
+    return {}
