@@ -74,7 +74,9 @@ def rung_table(rungs: Sequence[RungRecord], *, ranges: bool = True) -> Table:
     """
     table = Table("artifact", "rung", "state", "recipe", "SQNR dB", "why", box=None, pad_edge=False)
     for rung in rungs:
-        recipe = NOT_MEASURED if rung.recipe is None else words(rung.recipe, ranges=ranges and rung.rung != FALLBACK)
+        recipe = NOT_MEASURED
+        if rung.recipe is not None and rung.rung != FALLBACK:
+            recipe = words(rung.recipe, ranges=ranges)
         table.add_row(rung.artifact, rung.rung, rung.state, recipe, number(rung.sqnr_db, 1), escape(rung.reason))
     return table
 
