@@ -21,6 +21,7 @@ from edgec.ladder.cells import Cells, identify
 from edgec.ladder.climb import Climb, Climbed
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import first_recipe
+from edgec.ladder.sensitivity import pinned
 from edgec.ladder.trial import Attempt, Scoring, Trial
 from edgec.log import captured
 from edgec.machine import Machine
@@ -236,7 +237,7 @@ class _Maker:
             if self._stopped:
                 raise WorkerError("the build was stopped", where=item.file)
             locked = job.locked(self._judged.data, item)
-            climbed = Climb(trial, self._deadline).run(item.ladder, first_recipe(plan.target), locked)
+            climbed = Climb(trial, self._deadline).run(item.ladder, pinned(trial, first_recipe(plan.target)), locked)
             return self._built(trial, climbed)
 
     def _built(self, trial: Trial, climbed: Climbed) -> BuiltArtifact:

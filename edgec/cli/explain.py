@@ -40,6 +40,8 @@ def _lines(plan: Plan) -> list[str]:
     lines += [f"    {_step(step)}" for step in data.portable]
     for artifact in data.artifacts:
         lines.append(f"  {artifact['file']} ({artifact['backend']})")
+        if len(artifact["ladder"]) > 1:
+            lines.append(f"    until the gates are met: {', '.join(artifact['ladder'])}")
         lines += [f"    {_step(step)}" for step in artifact["passes"]]
         lines.append(f"    verify in {', '.join(artifact['runtimes'])}")
     return lines

@@ -137,7 +137,7 @@ class Climb:
         while low + 1 < high:
             if met is None and time.monotonic() > self._deadline:
                 break
-            recipe = best.model_copy(update={"float_layers": tuple(sorted(order[:count]))})
+            recipe = best.model_copy(update={"float_layers": tuple(sorted({*best.float_layers, *order[:count]}))})
             last = self._attempt("mixed-precision", recipe)
             if last.missed:
                 if not all(gate.quality for gate in last.missed):
