@@ -16,8 +16,12 @@ from edgec.quant.recipe import Recipe
 from edgec.verify.gates import gate_line
 from edgec.verify.records import CandidateScore, RungRecord
 
-TIE_DB = 1.0
-"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can tell."""
+TIE_DB = 0.2
+"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can tell.
+
+Of these the first, which is the cheapest, is taken. Agreement does not decide: of 64 samples it has an error of some
+points, and calibration samples may be none that the model is sure of.
+"""
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,6 @@ class Climb:
 
 
 def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:
-    """Of the candidates that are equally near, the one that agrees most with float; of several the first."""
+    """The first of the candidates that are equally near."""
     most = max(item.sqnr_db for item in scores if item.sqnr_db is not None)
-    equal = [item for item in scores if item.sqnr_db is not None and item.sqnr_db >= most - TIE_DB]
-    return max(equal, key=lambda item: item.agreement or 0.0)
+    return next(item for item in scores if item.sqnr_db is not None and item.sqnr_db >= most - TIE_DB)
