@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgec.backend.protocol import OpRecord, OpTime
@@ -29,7 +30,7 @@ def slow_ops(artifact: Profile, twin: Profile) -> tuple[SlowOp, ...]:
 
     Ops are alike when op, dtype and reason are equal. With times they come in the order of what they cost over the
     twin's same layers (casts and ops outside the target's precision: of what they take at all), and small ones are
-    left out; without, in the order of their number.
+    left out; those without a time of their own come last. Without any times they come in the order of their number.
     """
     kinds: dict[tuple[str, str, str], list[OpRecord]] = {}
     for record in artifact.ops:
@@ -41,43 +42,48 @@ def slow_ops(artifact: Profile, twin: Profile) -> tuple[SlowOp, ...]:
             if reason or dtype == "cast"
         ]
         return tuple(sorted(named, key=lambda item: -item.count)[:MOST])
-    time_of, twin_time = _milliseconds(artifact.times), _layer_times(twin)
+    time_of, twin_of = _milliseconds(artifact), _twin_milliseconds(artifact, twin)
     total = sum(item.microseconds for item in artifact.times) / 1000
     costs: list[tuple[float, SlowOp]] = []
     for (op, dtype, reason), records in kinds.items():
-        ms = sum(map(time_of, records))
-        layers = {record.layer for record in records}
+        timed = [record for record in records if record.name in time_of]
+        ms = sum(time_of[record.name] for record in timed) if timed else None
         float_ms = None
-        if dtype != "cast" and all(layer in twin_time for layer in layers):
-            float_ms = sum(twin_time[layer] for layer in layers)
+        if timed and all(record.name in twin_of for record in timed):
+            float_ms = sum(twin_of[record.name] for record in timed)
         if dtype == "cast" or reason:
-            cost, why = ms, reason or CONVERTS
-        elif float_ms is not None:
+            cost, why = ms or 0.0, reason or CONVERTS
+        elif ms is not None and float_ms is not None:
             cost, why = ms - float_ms, SLOW_KERNEL
         else:
             continue
-        if cost > SMALL * total:
+        if ms is None or cost > SMALL * total:
             costs.append((cost, SlowOp(op=op, dtype=dtype, count=len(records), ms=ms, float_ms=float_ms, reason=why)))
     return tuple(item for _, item in sorted(costs, key=lambda pair: -pair[0])[:MOST])
 
 
-def _milliseconds(times: Sequence[OpTime]) -> Callable[[OpRecord], float]:
-    """By name; ops of equal name share its time evenly."""
+def _milliseconds(profile: Profile) -> dict[str, float]:
+    """Of each op that has a time, by name; ops of equal name share it evenly."""
     told: dict[str, float] = {}
-    count: dict[str, int] = {}
-    for item in times:
+    for item in profile.times or ():
         told[item.name] = told.get(item.name, 0.0) + item.microseconds / 1000
-        count[item.name] = count.get(item.name, 0) + 1
-    return lambda record: told.get(record.name, 0.0) / count.get(record.name, 1)
+    count = Counter(record.name for record in profile.ops)
+    return {name: ms / max(1, count[name]) for name, ms in told.items()}
 
 
-def _layer_times(twin: Profile) -> dict[str, float]:
-    """Milliseconds of each layer that has a name."""
-    found: dict[str, float] = {}
+def _twin_milliseconds(artifact: Profile, twin: Profile) -> dict[str, float]:
+    """Of each op but casts what its layer takes in the twin; ops of one layer share that as they share its time."""
+    float_of: dict[str, float] = {}
     for item in twin.times or ():
         if item.layer:
-            found[item.layer] = found.get(item.layer, 0.0) + item.microseconds / 1000
-    return found
+            float_of[item.layer] = float_of.get(item.layer, 0.0) + item.microseconds / 1000
+    time_of, layer_of = _milliseconds(artifact), {}
+    taken: dict[str, float] = {}
+    for record in artifact.ops:
+        if record.dtype != "cast" and record.layer in float_of and time_of.get(record.name):
+            layer_of[record.name] = record.layer
+            taken[record.layer] = taken.get(record.layer, 0.0) + time_of[record.name]
+    return {name: float_of[layer] * time_of[name] / taken[layer] for name, layer in layer_of.items()}
 
 
 def slower_line(item: Measurement) -> str:
@@ -96,14 +102,16 @@ def blame_lines(item: Measurement) -> tuple[str, ...]:
     speed = item.speed
     if speed is None or not speed.slower:
         return ()
-    if not speed.blame:
-        return ("no kind of op stands out",)
     lines = []
     for op in speed.blame:
         took = "" if op.ms is None else f" {op.ms:.3f} ms"
         if op.float_ms is not None:
             took += f", in float32 {op.float_ms:.3f} ms"
         lines.append(f"{op.count} x {op.op} ({op.dtype}){took}: {op.reason}")
-    if all(op.ms is None for op in speed.blame):
-        lines.append(f"{item.runtime} does not tell the time of each op")
+    if not lines and speed.times_ops:
+        lines.append("no kind of op stands out")
+    elif not lines:
+        lines.append("all its ops are in the target's precision: their kernels are slower here than the float ones")
+    if not speed.times_ops:
+        lines.append(f"{item.runtime} does not tell how long each op takes")
     return tuple(lines)

@@ -83,6 +83,8 @@ class Speed(Frozen):
     """Rounds."""
     blame: tuple[SlowOp, ...] = ()
     """When the artifact is `slower`: the ops that cost most, the worst first."""
+    times_ops: bool = False
+    """Whether the runtime told how long each op takes; else `blame` holds casts and float ops without times."""
 
     @property
     def slower(self) -> bool:

@@ -71,8 +71,8 @@ def time_artifacts(payload: dict[str, Any], progress: Progress) -> dict[str, Any
     speed = compare_turns(times[0], times[1])
     if speed.slower:
         progress("find the ops that cost most")
-        blame = slow_ops(_profile(runners[0], sample), _profile(runners[1], sample))
-        speed = speed.model_copy(update={"blame": blame})
+        own, twin = (_profile(runner, sample) for runner in runners)
+        speed = speed.model_copy(update={"blame": slow_ops(own, twin), "times_ops": own.times is not None})
     return {"latency": latency.model_dump_json(), "speed": speed.model_dump_json()}
 
 

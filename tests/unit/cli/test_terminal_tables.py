@@ -16,7 +16,7 @@ from edgec.verify.records import Measurement, RungRecord, SlowOp, Speed
 from edgec.verify.sensitivity import ArtifactAnalysis, CellScore, LayerSensitivity
 
 SLOW = Speed(
-    ratio=0.5, low=0.4, high=0.6, float_ms=1.0, runs=20,
+    ratio=0.5, low=0.4, high=0.6, float_ms=1.0, runs=20, times_ops=True,
     blame=(SlowOp(op="Softmax", dtype="float32", count=1, ms=0.5, float_ms=0.5, reason="no integer kernel"),),
 )  # fmt: skip
 

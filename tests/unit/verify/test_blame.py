@@ -38,6 +38,24 @@ def test_with_times_the_costliest_come_first() -> None:
     ]  # fc is faster than in float; q is too small; of the reshape nothing is known
 
 
+def test_ops_of_one_layer_share_what_it_takes_in_float() -> None:
+    ops = [OpRecord(name=name, op=name, dtype="int8", layer="block") for name in ("conv", "add")]
+    told = [
+        OpTime(name="conv", op="", layer="block", microseconds=300),
+        OpTime(name="add", op="", layer="block", microseconds=100),
+    ]
+    twin = [OpTime(name=name, op=name, layer="block", microseconds=100) for name in ("c", "a")]
+    found = slow_ops(Profile(ops, told), Profile((), twin))
+    assert [(item.op, item.ms, item.float_ms) for item in found] == [
+        ("conv", pytest.approx(0.3), pytest.approx(0.15)), ("add", pytest.approx(0.1), pytest.approx(0.05)),
+    ]  # fmt: skip
+
+
+def test_what_the_profiler_leaves_out_comes_last() -> None:
+    found = slow_ops(Profile(OPS, times(soft=500, d=40)), Profile(()))
+    assert [(item.op, item.ms) for item in found] == [("Softmax", 0.5), ("Dequantize", 0.04), ("Quantize", None)]
+
+
 def test_ops_of_one_kind_are_added_up() -> None:
     ops = [OpRecord(name=f"q{k}", op="Quantize", dtype="cast") for k in range(3)]
     ops.append(OpRecord(name="same", op="Quantize", dtype="cast"))
@@ -62,8 +80,8 @@ def speed(**fields: Any) -> Speed:
 
 
 def test_lines(make_measurement: Callable[..., Measurement]) -> None:
-    timed = slow_ops(Profile(OPS, times(soft=500, conv=300)), Profile(TWIN, times(c=100)))
-    item = make_measurement(speed=speed(blame=timed))
+    timed = slow_ops(Profile(OPS, times(q=0, soft=500, conv=300, d=0)), Profile(TWIN, times(c=100)))
+    item = make_measurement(speed=speed(blame=timed, times_ops=True))
     assert slower_line(item) == (
         "model.onnx in onnxruntime is slower than its float32 twin on this machine: 0.70 times its speed "
         "(95 % interval 0.60 to 0.80)"
@@ -75,9 +93,13 @@ def test_lines(make_measurement: Callable[..., Measurement]) -> None:
     untimed = make_measurement(runtime="tflite-runtime", speed=speed(blame=slow_ops(Profile(OPS[3:4]), Profile(()))))
     assert blame_lines(untimed) == (
         "1 x Softmax (float32): no integer kernel",
-        "tflite-runtime does not tell the time of each op",
+        "tflite-runtime does not tell how long each op takes",
     )
-    assert blame_lines(make_measurement(speed=speed())) == ("no kind of op stands out",)
+    assert blame_lines(make_measurement(speed=speed(times_ops=True))) == ("no kind of op stands out",)
+    assert blame_lines(make_measurement(speed=speed())) == (
+        "all its ops are in the target's precision: their kernels are slower here than the float ones",
+        "onnxruntime does not tell how long each op takes",
+    )
 
 
 @pytest.mark.parametrize("given", [None, speed(high=1.0), speed(ratio=1.3, high=1.4)])

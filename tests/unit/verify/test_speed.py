@@ -138,6 +138,7 @@ def test_an_artifact_that_is_slower_has_ops_to_blame(tmp_path: Path) -> None:
     assert latency.runs >= 20
     assert speed.slower
     assert speed.low <= speed.ratio <= speed.high < 1
+    assert speed.times_ops
     worst = speed.blame[0]
     assert worst.dtype == "float32"
     assert worst.reason
