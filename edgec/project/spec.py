@@ -116,7 +116,9 @@ class TrainSpec(DataSpec):
     )
     epochs: int | None = _key("--epochs", "passes over the training data (default: 4, or more for small data)", ge=1)
     learning_rate: float | None = _key(
-        "--learning-rate", "of Adam at the start; falls to 0 along a cosine (default: by the weights' bits)", gt=0
+        "--learning-rate",
+        "of Adam, as a part of each tensor's size; falls to 0 along a cosine (default: 1e-4, for 4 bits 1e-3)",
+        gt=0,
     )
     batch_size: int = _key("--batch-size", "training samples a step", 32, ge=1)
     function: str | None = _key(

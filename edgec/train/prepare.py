@@ -110,7 +110,10 @@ class TrainableModel(nn.Module):
             and isinstance(module := self.graph.get_submodule(str(node.target)), ActivationRange)
             if module.refused
         ]
-        told = [item.model_copy(update={"state": "not simulated"}) for item in self.coverage]
+        told = [
+            Coverage(subject=item.subject, state="not simulated", reason=f"trained without a grid: {item.reason}")
+            for item in self.coverage
+        ]
         return (*told, *kept)
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from edgec.quant.recipe import WeightGrid
-from edgec.worker import call
+from edgec.train.task import train_quantized
 
 KILLED_AT_THE_THIRD = """
 import json, os, signal, sys
@@ -35,12 +35,9 @@ def test_killed_and_resumed_gives_the_same_bytes(make_job: Callable[..., Any], d
     assert killed.returncode == -signal.SIGKILL
     assert not (job.folder / "resumed").exists()
     assert len(list((job.folder / "checkpoints-resumed").glob("*.pt"))) == 1
-    told: list[str] = []
-    answer = call(
-        "edgec.train.task:train_quantized", payload, log=job.folder / "log", what="train", on_progress=told.append
-    )
-    assert answer.value == whole
-    begun = [line.partition(":")[0] for line in told if line.startswith("epoch")]
+    job.told.clear()
+    assert train_quantized(payload, job.told.append) == whole
+    begun = [line.partition(":")[0] for line in job.told if line.startswith("epoch")]
     assert begun == ["epoch 3 of 4", "epoch 4 of 4", "epoch 4 of 4"]
     files = [(job.folder / out / "graph.pt").read_bytes() for out in ("whole", "resumed")]
     assert files[0] == files[1]
