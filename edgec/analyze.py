@@ -32,7 +32,7 @@ from edgec.plan import PlannedEmit, make_plan
 from edgec.project.load import split_entry
 from edgec.project.spec import Project
 from edgec.report.analysis import render_analysis
-from edgec.target.load import load_target
+from edgec.target.load import ResolvedTarget, load_target
 from edgec.verify.metrics import Metric, choose_metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.reference import float_outputs
@@ -82,14 +82,7 @@ def analyze_target(
         TargetError: the target is not static int8, or there is no such target.
         EdgecError: any other of the tree; of artifacts that fail alone only when all do.
     """
-    resolved = load_target(name, root)
-    target = resolved.target
-    if target.precision != "int8":
-        raise TargetError(
-            f"{name} is {target.precision}: only static int8 has layers to quantize one by one",
-            where=resolved.origin("precision"),
-            hint='analyze a target of precision "int8"; `edgec targets` lists them',
-        )
+    resolved = static_int8_target(name, root)
     plan = make_plan(resolved, _with_samples(project, samples))
     for item in plan.emits:
         require_packages(item.backend)
@@ -106,7 +99,7 @@ def analyze_target(
         analysis = Analysis(
             edgec=package_version("edgec") or "unknown",
             target=name,
-            target_digest=target.digest(),
+            target_digest=plan.target.digest(),
             model=data.model.source.path,
             metric=judged.metric.name,
             samples=len(data.evaluation),
@@ -117,6 +110,22 @@ def analyze_target(
         write_atomically(table, json.dumps(analysis.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
         write_atomically(page, render_analysis(analysis))
     return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.found, failures=failures)
+
+
+def static_int8_target(name: str, root: Path) -> ResolvedTarget:
+    """The target called `name`, which must be one that has layers to analyze.
+
+    Raises:
+        TargetError: it is not static int8, or there is no such target.
+    """
+    resolved = load_target(name, root)
+    if resolved.target.precision != "int8":
+        raise TargetError(
+            f"{name} is {resolved.target.precision}: only static int8 has layers to quantize one by one",
+            where=resolved.origin("precision"),
+            hint='analyze a target of precision "int8"; `edgec targets` lists them',
+        )
+    return resolved
 
 
 def _with_samples(project: Project, samples: int) -> Project:

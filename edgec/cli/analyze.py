@@ -43,11 +43,13 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
     """
     from rich.console import Console
 
-    from edgec.analyze import analyze_target
+    from edgec.analyze import analyze_target, static_int8_target
     from edgec.log import terminal
 
     project = project_of(root, given)
     names = targets_of(project, root)
+    for name in names:
+        static_int8_target(name, root)  # a wrong one should be known before the first is analyzed
     found: list[Analyzed] = []
     with terminal() as stream:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)

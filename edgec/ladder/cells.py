@@ -87,6 +87,7 @@ def identify(
     the compiler's own code, and the machine, whose kernels differ in the last bits. Thread counts are not part of it:
     integer kernels give the same with any.
     """
+    module = type(item.backend).__module__
     packages = (*COMMON_PACKAGES, *(package.distribution for package in item.backend.packages))
     return digest_json(
         {
@@ -96,7 +97,7 @@ def identify(
             "runtime": item.runtimes[0].name,
             "calibration": calibration.info.content_digest if calibration else None,
             "toolchain": {name: package_version(name) for name in packages} | {"python": platform.python_version()},
-            "code": [code_digest("edgec"), code_digest(type(item.backend).__module__.rpartition(".")[0])],
+            "code": [code_digest("edgec"), code_digest(module.rpartition(".")[0] or module)],
             "machine": machine.model_dump(mode="json"),
             "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
             "seed": seed,
@@ -105,13 +106,14 @@ def identify(
 
 
 @cache
-def code_digest(package: str) -> str:
-    """SHA-256 (hex) over the Python files of an importable package: a version alone does not tell what was edited."""
+def code_digest(module: str) -> str:
+    """SHA-256 (hex) over the Python files of a package or module: a version alone does not tell what was edited."""
     digest = hashlib.sha256()
-    file = importlib.import_module(package).__file__ if package else None
-    for folder, _, names in sorted(os.walk(Path(file).parent, followlinks=True)) if file else ():
-        for name in sorted(names):
-            if name.endswith(".py"):
-                path = Path(folder, name)
-                digest.update(f"{path.relative_to(Path(str(file)).parent)}\n".encode() + path.read_bytes())
+    imported = importlib.import_module(module)
+    for root in map(Path, getattr(imported, "__path__", ())):
+        for folder, _, names in sorted(os.walk(root, followlinks=True)):
+            for file in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
+                digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    if not hasattr(imported, "__path__") and imported.__file__:
+        digest.update(Path(imported.__file__).read_bytes())
     return digest.hexdigest()

@@ -114,4 +114,5 @@ def test_code_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.Monkey
     (package / "data.txt").write_text("no code")
     code_digest.cache_clear()
     assert code_digest("digested_package") in found
+    assert code_digest("digested_package.inner.part") not in found  # a module alone, as a backend of one file
     assert len(found) == 2
