@@ -22,7 +22,7 @@ from edgec.ladder.climb import Climb, Climbed
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.sensitivity import pinned
-from edgec.ladder.trial import Attempt, Scoring, Trial
+from edgec.ladder.trial import Attempt, Scoring, Trial, TrialStoppedError
 from edgec.log import captured
 from edgec.machine import Machine
 from edgec.model.spec import FloatModel
@@ -36,7 +36,7 @@ from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.records import Latency, Measurement, RungRecord, Speed
 from edgec.verify.reference import float_outputs
-from edgec.worker import WorkerResult, call
+from edgec.worker import Worker, WorkerResult
 
 SCORED_SAMPLES = 64
 """Calibration samples that candidates of a rung are compared on."""
@@ -187,6 +187,8 @@ class _Maker:
         self._job, self._judged = job, judged
         self._trials: list[Trial] = []
         self._stopped = False
+        self._running: set[Worker] = set()
+        self._running_lock = threading.Lock()
         self._training = threading.Lock()
         self._trainings: dict[WeightGrid, dict[str, Any]] = {}
         budget = job.plan.project.build.time_budget
@@ -208,10 +210,32 @@ class _Maker:
             )
 
     def stop(self) -> None:
-        """End all processes."""
-        self._stopped = True
+        """End all processes, and what the threads do with them."""
+        with self._running_lock:
+            self._stopped = True
+            for worker in self._running:
+                worker.kill()
         for trial in self._trials:
-            trial.close()
+            trial.stop()
+
+    def _call(
+        self, task: str, payload: dict[str, Any], *, what: str, threads: int, on_progress: Progress
+    ) -> WorkerResult:
+        """`edgec.worker.call`, which `stop` can end."""
+        with Worker(log=self._job.log, what=what, threads=threads, on_progress=on_progress) as worker:
+            with self._running_lock:
+                if self._stopped:
+                    raise TrialStoppedError
+                self._running.add(worker)
+            try:
+                return worker.call(task, payload)
+            except WorkerError:
+                if self._stopped:
+                    raise TrialStoppedError from None
+                raise
+            finally:
+                with self._running_lock:
+                    self._running.discard(worker)
 
     def make(self, item: PlannedEmit) -> BuiltArtifact:
         """Climb the ladder for one artifact."""
@@ -235,7 +259,7 @@ class _Maker:
         ) as trial:
             self._trials.append(trial)
             if self._stopped:
-                raise WorkerError("the build was stopped", where=item.file)
+                raise TrialStoppedError
             locked = job.locked(self._judged.data, item)
             climbed = Climb(trial, self._deadline).run(item.ladder, pinned(trial, first_recipe(plan.target)), locked)
             return self._built(trial, climbed)
@@ -272,7 +296,7 @@ class _Maker:
         folder = job.scratch / f"trained-{grid.digest()[:16]}"
         with self._training:
             if grid not in self._trainings:
-                self._trainings[grid] = call(
+                self._trainings[grid] = self._call(
                     "edgec.train.task:train_quantized",
                     {
                         "model": str(job.scratch / "model"),
@@ -287,7 +311,6 @@ class _Maker:
                         "seed": job.plan.project.build.seed,
                         "threads": job.threads,
                     },
-                    log=job.log,
                     what="quantization-aware training",
                     threads=job.threads,
                     on_progress=lambda step: job.progress(f"train: {step}"),
@@ -303,7 +326,7 @@ class _Maker:
         job, judged = self._job, self._judged
         threads = job.plan.target.bench.threads
         try:
-            result: WorkerResult | EdgecError = call(
+            result: WorkerResult | EdgecError = self._call(
                 "edgec.verify.run:run_artifact",
                 {
                     "artifact": artifact.model_dump(mode="json"),
@@ -313,7 +336,6 @@ class _Maker:
                     "out": str(outputs_folder(folder, runtime.name)),
                     "threads": threads,
                 },
-                log=job.log,
                 what=f"{artifact.file} in {runtime.name}",
                 threads=threads,
                 on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
@@ -335,7 +357,7 @@ class _Maker:
         pair = [(built.artifact, built.file)]
         if built.twin is not None:
             pair.append((built.twin[0], built.twin[1] / built.twin[0].file))
-        result = call(
+        result = self._call(
             "edgec.verify.speed:time_artifacts",
             {
                 "artifacts": [{"artifact": one.model_dump_json(), "file": str(file)} for one, file in pair],
@@ -345,7 +367,6 @@ class _Maker:
                 "warmup": bench.warmup,
                 "runs": bench.runs,
             },
-            log=job.log,
             what=f"{built.artifact.file} in {measured.runtime}",
             threads=bench.threads,
             on_progress=lambda step: job.progress(f"{built.artifact.file}: {step}"),

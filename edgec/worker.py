@@ -190,6 +190,11 @@ class Worker:
             raise _revive(answer["error"], place, self._log)
         return WorkerResult(answer["value"], time.perf_counter() - began, answer["peak_rss_mb"])
 
+    def kill(self) -> None:
+        """End the process now, from whichever thread; a request that waits for it fails with WorkerError."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # with whatever it has started; its answers are on disk
+
     def __enter__(self) -> Worker:
         return self
 
@@ -197,8 +202,7 @@ class Worker:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._orders)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # with whatever it has started; its answers are on disk
+        self.kill()
         self._process.wait()
         self._private.cleanup()
 

@@ -28,6 +28,10 @@ from edgec.worker import Worker
 COMPILER = "edgec.ladder.compiler:ArtifactCompiler"
 
 
+class TrialStoppedError(Exception):
+    """The build ends, and with it everything its threads still do; no error of the tree, which would be recorded."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One artifact as it went before its gates."""
@@ -96,6 +100,7 @@ class Trial:
     _worker: Worker | None = None
     _attempts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: bool = False
 
     def __enter__(self) -> Trial:
         return self
@@ -104,11 +109,18 @@ class Trial:
         self.close()
 
     def close(self) -> None:
-        """End the process; also from another thread, whose request then fails."""
+        """End the process; a later request starts another."""
         with self._lock:
             worker, self._worker = self._worker, None
         if worker is not None:
             worker.__exit__(None, None, None)
+
+    def stop(self) -> None:
+        """End the process for good, from another thread: what asks it anything then raises `TrialStoppedError`."""
+        with self._lock:
+            self._stopped = True
+            if self._worker is not None:
+                self._worker.kill()
 
     @property
     def grid(self) -> WeightGrid:
@@ -241,10 +253,14 @@ class Trial:
             return worker.ask(method, request).value
         except WorkerError:
             self.close()  # the process may be gone; the next request gets a new one
+            if self._stopped:
+                raise TrialStoppedError from None
             raise
 
     def _opened(self) -> Worker:
         with self._lock:
+            if self._stopped:
+                raise TrialStoppedError
             if self._worker is not None:
                 return self._worker
             self._worker = Worker(
