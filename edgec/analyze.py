@@ -184,6 +184,8 @@ def _cells_of(job: Job, judged: Judged, item: PlannedEmit, yardstick: Yardstick)
     def never(*_: object) -> Any:
         raise AssertionError("an analysis neither trains nor judges")
 
+    cells = job.cells(judged, item)
+    assert cells is not None  # analyze_target gives the job a cache
     trial = Trial(
         target=job.plan.target,
         item=item,
@@ -198,9 +200,8 @@ def _cells_of(job: Job, judged: Judged, item: PlannedEmit, yardstick: Yardstick)
         progress=lambda step: None,
         verify=never,
         judge=never,
+        cells=cells,
     )
-    cells = job.cells(judged, item)
-    assert cells is not None  # analyze_target gives the job a cache
     return LayerCells(trial, cells, yardstick, lambda step: job.progress(f"{item.file}: {step}"))
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
-from edgec.backend.protocol import Layer, LayerFidelity
+from edgec.backend.protocol import LayerFidelity
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, ProjectError, StoppedError, StorageError, UnsupportedError, WorkerError
+from edgec.errors import EdgecError, ProjectError, StorageError, TargetError, UnsupportedError, WorkerError
 from edgec.ladder.cells import Cells
-from edgec.ladder.sensitivity import one_at_a_time
+from edgec.ladder.sensitivity import one_at_a_time, pinned
 from edgec.ladder.trial import Scoring, Trial
 from edgec.quant.recipe import Recipe
 from edgec.verify.fidelity import compare_outputs
@@ -52,23 +52,21 @@ class LayerCells:
     def __init__(self, trial: Trial, cells: Cells, yardstick: Yardstick, progress: Callable[[str], None]) -> None:
         self._trial, self._cells, self._yardstick = trial, cells, yardstick
         self._progress = progress
-        self._stopped = False
 
     def stop(self) -> None:
-        """End the process, from another thread; `analysis` then raises."""
-        self._stopped = True
-        self._trial.close()
+        """End the process, from another thread; `analysis` then raises `TrialStoppedError`."""
+        self._trial.stop()
 
     def analysis(self, recipe: Recipe) -> tuple[ArtifactAnalysis, EdgecError | None]:
         """Everything about the artifact, and why nothing could be found out.
 
         Args:
-            recipe: with which layers are quantized.
+            recipe: with which layers are quantized; those that the target pins stay in float with all others.
 
         Raises:
             ProjectError: the user's metric fails.
+            TargetError: the target pins a layer that is not there.
             StorageError: the disk is full.
-            StoppedError: after `stop`.
         """
         item = self._trial.item
         empty = ArtifactAnalysis(
@@ -77,15 +75,16 @@ class LayerCells:
         with self._trial:
             try:
                 return self._analysis(empty, recipe), None
-            except (StorageError, ProjectError, StoppedError):
+            except (StorageError, ProjectError, TargetError):
                 raise
             except EdgecError as error:
-                if self._stopped:
-                    raise StoppedError("the analysis was stopped", where=item.file) from error
                 return empty.model_copy(update={"failure": str(error)}), error
 
     def _analysis(self, empty: ArtifactAnalysis, recipe: Recipe) -> ArtifactAnalysis:
-        layers = self._layers(recipe)
+        layers = self._trial.layers(recipe)
+        if not layers:
+            raise UnsupportedError("it has no layers that can be told apart", where=self._trial.item.file)
+        free, recipe = recipe, pinned(self._trial, recipe)
         steps = _Steps(self._progress, total=2 * len(layers) + 1)
 
         def score(one: Recipe, subject: str) -> CellScore:
@@ -94,7 +93,7 @@ class LayerCells:
 
         quantized = score(recipe, "all layers in int8")
         rows = []
-        for layer, alone in one_at_a_time(layers, recipe):
+        for layer, alone in one_at_a_time(layers, free):
             others = tuple(sorted({*recipe.float_layers, layer.name}))
             only = score(alone, f"only {layer.name}")
             all_but = score(recipe.model_copy(update={"float_layers": others}), f"all but {layer.name}")
@@ -103,6 +102,7 @@ class LayerCells:
         fidelity, failure = ((), quantized.failure) if quantized.failure else self._fidelity(recipe)
         return empty.model_copy(
             update={
+                "recipe": recipe,
                 "quantized": quantized,
                 "layers": most_sensitive_first(rows),
                 "fidelity": fidelity,
@@ -110,17 +110,7 @@ class LayerCells:
             }
         )
 
-    def _layers(self, recipe: Recipe) -> Sequence[Layer]:
-        def compute() -> list[Any]:
-            return [item.model_dump(mode="json") for item in self._trial.layers(recipe)]
-
-        if layers := [Layer.model_validate(item) for item in self._cells.kept("layers", recipe, compute)]:
-            return layers
-        raise UnsupportedError("it has no layers that can be told apart", where=self._trial.item.file)
-
     def _score(self, recipe: Recipe) -> CellScore:
-        if self._stopped:
-            raise StoppedError("the analysis was stopped", where=self._trial.item.file)
         spool = self._yardstick.evaluation
         try:
             value = self._cells.kept(

@@ -217,8 +217,12 @@ class Trial:
 
     def layers(self, recipe: Recipe) -> tuple[Layer, ...]:
         """What the recipe could leave in float."""
-        answer = self._ask("layers", recipe, {})
-        return tuple(Layer.model_validate_json(json.dumps(one)) for one in answer["layers"])
+
+        def compute() -> Any:
+            return self._ask("layers", recipe, {})["layers"]
+
+        found = self.cells.kept("layers", recipe, compute) if self.cells else compute()
+        return tuple(Layer.model_validate_json(json.dumps(one)) for one in found)
 
     def compare_layers(self, recipe: Recipe) -> tuple[LayerFidelity, ...]:
         """Where the error of an artifact enters."""
