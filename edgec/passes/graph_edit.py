@@ -33,9 +33,23 @@ def finish(graph: fx.GraphModule) -> fx.GraphModule:
 
     remove_dead_code(graph)
     graph.delete_all_unused_submodules()
+    _drop_unused_tensors(graph)
     graph.graph.lint()
     graph.recompile()
     return graph.eval()
+
+
+def _drop_unused_tensors(graph: fx.GraphModule) -> None:
+    """Parameters and buffers that no node reads, of modules that only hold others."""
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    inside = {id(part) for name in called for part in graph.get_submodule(name).modules()}
+    for path, module in graph.named_modules():
+        if id(module) in inside:
+            continue
+        for name in (*module._parameters, *module._buffers):
+            if f"{path}.{name}".lstrip(".") not in read:
+                delattr(module, name)
 
 
 def module_of(node: Any, graph: fx.GraphModule) -> torch.nn.Module | None:
@@ -56,8 +70,10 @@ def call_counts(graph: fx.GraphModule) -> dict[str, int]:
 
 def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str:
     """Add a submodule under a name near `stem` that is still free; returns the name."""
+    taken = {name for name, _ in graph.named_modules()} | {name for name, _ in graph.named_parameters()}
+    taken |= {name for name, _ in graph.named_buffers()}
     name, number = stem, 0
-    while hasattr(graph, name):
+    while name in taken or hasattr(graph, name):
         number += 1
         name = f"{stem}_{number}"
     graph.add_submodule(name, module.eval())

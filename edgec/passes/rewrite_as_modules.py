@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,10 +108,10 @@ def _arguments(node: fx.Node, parameters: tuple[str, ...], graph: fx.GraphModule
 
 
 def _stem(node: fx.Node, key: str) -> str:
-    """``features_0_conv``: from the path of the module whose code makes the call, else from the function."""
+    """``features.0.conv2d``: in the module whose code makes the call, so that users know it; by the function's name."""
     stack = node.meta.get("nn_module_stack") or {}
     path = next(reversed(stack.values()))[0] if stack else ""
-    return "_".join(filter(None, (re.sub(r"\W", "_", path) or "plain", key)))
+    return f"{path}.{key}" if path else f"plain_{key}"
 
 
 def _builders() -> dict[str, tuple[tuple[str, ...], Build]]:
