@@ -87,11 +87,12 @@ def select(layers: Iterable[PlacedLayer], names: Iterable[str], where: str) -> t
 
 
 def name_tensors(model: Any, layers: Sequence[PlacedLayer]) -> None:
-    """Name what each op makes ``<layer>:<number of the op>``, in place; ops of no layer go by their kind."""
+    """Name what each op makes ``<layer>:<number of the op>``, in place; others go by their kind (``op/add``)."""
     graph = model.subgraphs[0]
     owner = {place: layer.name for layer in layers for place in layer.places}
     for place, operator in enumerate(graph.operators or ()):
-        name = re.sub(r"[;@]", "_", owner.get(place) or kind_of(model, operator).lower())  # the converter splits there
+        # the converter splits names at ; and @, and no module is called like an operator with a slash
+        name = re.sub(r"[;@]", "_", owner.get(place) or f"op/{kind_of(model, operator).lower()}")
         for number, index in enumerate(indices(operator.outputs)):
             graph.tensors[index].name = f"{name}/{number}:{place}" if number else f"{name}:{place}"
 

@@ -20,7 +20,7 @@ from edgec.backends.tflite.layers import PlacedLayer, find_layers, name_tensors
 from edgec.backends.tflite.module_paths import Product
 from edgec.dataset.spool import Spool
 
-_SAME_VALUES = frozenset({"EXPAND_DIMS", "PAD", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
+_SAME_VALUES = frozenset({"EXPAND_DIMS", "PAD", "RESHAPE", "REVERSE_V2", "SQUEEZE", "TRANSPOSE"})
 """Ops whose output has the values of their first input (a pad adds zeros, which every range holds)."""
 
 

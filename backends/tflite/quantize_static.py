@@ -173,9 +173,16 @@ def _quantizable(model: LiteModel, where: str) -> Quantizable:
 
 def _unranged(quantizable: Quantizable, ranges: Ranges) -> tuple[Coverage, ...]:
     from edgec.backends.tflite.audit import base_name
-    from edgec.backends.tflite.flatbuffer import text, unpack
+    from edgec.backends.tflite.flatbuffer import kind_of, text, unpack
+    from edgec.backends.tflite.static_int8 import MISCOPIED
 
-    tensors = unpack(quantizable.content).subgraphs[0].tensors
+    model = unpack(quantizable.content)
+    tensors = model.subgraphs[0].tensors
     names = dict.fromkeys(base_name(text(tensors[index].name)) for index, found in ranges.items() if found is None)
     reason = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
-    return tuple(Coverage(subject=name, state="float32", reason=reason) for name in names)
+    kinds = sorted(MISCOPIED & {kind_of(model, operator) for operator in model.subgraphs[0].operators or ()})
+    copied = "TensorFlow's quantizer gives its two sides different scales, while the kernel copies codes"
+    return (
+        *(Coverage(subject=name, state="float32", reason=reason) for name in names),
+        *(Coverage(subject=kind, state="float32", reason=copied) for kind in kinds),
+    )

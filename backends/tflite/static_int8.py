@@ -8,7 +8,8 @@ from typing import Any
 
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_ARITHMETIC
-from edgec.backends.tflite.flatbuffer import indices, pack, read_ops, text, unpack
+from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
+from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
 from edgec.backends.tflite.quantize import audit
@@ -19,6 +20,11 @@ from edgec.quant.statistics import TensorStatistics
 
 Ranges = Mapping[int, tuple[float, float] | None]
 """Tensor of the quantizable program -> its range; None: it has none that 8 bits could hold."""
+MISCOPIED = frozenset({"REVERSE_V2"})
+"""Ops that stay float: the kernel copies codes, and yet TensorFlow's quantizer gives its two sides different scales.
+
+With them in int8 the two directions of a recurrent layer would not fit together (9 dB instead of 36).
+"""
 LIMIT = 1e30
 """Beyond this magnitude a step overflows all else; masks are often made of the largest float."""
 
@@ -26,7 +32,7 @@ LIMIT = 1e30
 def choose_ranges(
     quantizable: Quantizable, statistics: Mapping[int, TensorStatistics], method: RangeMethod
 ) -> dict[int, tuple[float, float] | None]:
-    """The range of every activation.
+    """The range of every activation: by `method`, unless its kernel insists on another.
 
     Outputs of the model keep their whole range: what a clipped head cuts off first is the answer itself, the largest
     logit or the far end of a regression.
@@ -39,7 +45,11 @@ def choose_ranges(
         usable = item.finite and item.low > -LIMIT and item.high < LIMIT
         name = text(model.subgraphs[0].tensors[index].name)
         found[index] = choose_range(item, "minmax" if index in outputs else method, name=name) if usable else None
-    return found | {target: found[source] for target, source in same.items() if source in found}
+    found |= {target: found[source] for target, source in same.items() if source in found}
+    widen_dead(model, found)
+    found |= {target: found[source] for target, source in same.items() if source in found}
+    fixed = {index: item for index, item in fixed_ranges(model).items() if found.get(index)}
+    return found | fixed
 
 
 def quantize(quantizable: Quantizable, ranges: Ranges, chosen: Sequence[PlacedLayer], *, per_channel: bool) -> bytes:
@@ -80,7 +90,8 @@ def _denied(model: Any, ranges: Ranges, chosen: Sequence[PlacedLayer]) -> list[s
     names = []
     for place, operator in enumerate(graph.operators or ()):
         outputs = indices(operator.outputs)
-        if outputs and (place in places or unusable & {*indices(operator.inputs), *outputs}):
+        refused = place in places or kind_of(model, operator) in MISCOPIED
+        if outputs and (refused or unusable & {*indices(operator.inputs), *outputs}):
             names.append(text(graph.tensors[outputs[0]].name))
     return names
 

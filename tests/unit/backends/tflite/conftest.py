@@ -89,6 +89,26 @@ class Chain(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Corners(nn.Module):
+    """What TensorFlow's quantizer and the kernels get wrong by themselves.
+
+    Two directions of a recurrent layer, a clamp after a tanh, and an output that is always zero. Besides, a product
+    of integers and a module that is called like one of TensorFlow's ops.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(20, 8)
+        self.mul = nn.GRU(8, 8, batch_first=True, bidirectional=True)
+        self.dead = nn.Linear(16, 4)
+        with torch.no_grad():
+            self.dead.bias.fill_(-100.0)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        both, _ = self.mul(self.table(ids))
+        return torch.tanh(2 * both).clamp(-0.5, 0.5), torch.relu(self.dead(both))
+
+
 class Masked(nn.Module):
     """Scores of some places are pushed below any float, as attention masks do."""
 
@@ -112,6 +132,7 @@ class Determinant(nn.Module):
 MODULES = {
     "attention": Attention,
     "chain": Chain,
+    "corners": Corners,
     "determinant": Determinant,
     "masked": Masked,
     "vision": Vision,
@@ -142,9 +163,10 @@ def make_case(name: str) -> Case:
         "attention": lambda: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
         "determinant": lambda: {"x": random.standard_normal((1, 3, 3)).astype(np.float32)},
         "chain": lambda: {"x": random.standard_normal((1, 3, 8, 6)).astype(np.float32)},
+        "corners": lambda: {"ids": random.integers(0, 20, (1, 6))},
         "masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
     }
-    outputs = ("features", "logits") if name == "vision" else ("out",)
+    outputs = {"vision": ("features", "logits"), "corners": ("out", "dead")}.get(name, ("out",))
     samples = tuple(draw[name]() for _ in range(SAMPLES))
     expected = []
     with torch.no_grad():

@@ -184,3 +184,13 @@ def test_4_bit_weights_in_blocks(toolchain: Toolchain) -> None:
     assert fidelity("chain", chain) > 12
     layers = toolchain.compare_layers("chain", "int4-weight-only", Recipe())
     assert set(CHAIN) <= {item.layer for item in layers}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("kept", [(), ("mul",)])
+def test_corners_of_the_quantizer_are_right(toolchain: Toolchain, kept: tuple[str, ...], runtime: str) -> None:
+    made = toolchain.compile("corners", "int8", Recipe(float_layers=kept))
+    assert fidelity("corners", made, runtime) > 28
+    case = make_case("corners")
+    run = BACKEND.runner(made.artifact, made.file, runtime, 1)
+    assert all(not run(sample)["dead"].any() for sample in case.samples)
