@@ -7,7 +7,7 @@ depend on the axis order either.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,10 +92,10 @@ def module_path(node_name: str) -> str:
     return "" if joined == _EXPORTED else joined.removeprefix(f"{_EXPORTED}.")
 
 
-def unique_names(names: object) -> list[str]:
+def unique_names(names: Iterable[str]) -> list[str]:
     """The same names, with a number after those that were there before."""
     found: dict[str, None] = {}
-    for name in names:  # type: ignore[attr-defined]
+    for name in names:
         number, candidate = 1, name
         while candidate in found:
             candidate = f"{name}_{number}"
