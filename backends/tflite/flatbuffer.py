@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from edgec.backends.tflite.audit import stored_tensors
 from edgec.errors import UnsupportedError
@@ -58,6 +60,8 @@ def unpack(content: bytes) -> Any:
 def pack(model: Any) -> bytes:
     """The file of a ``ModelT``; equal constants are stored once, and aligned as TensorFlow's own writer does.
 
+    Tensors that nothing reads or makes go.
+
     Metadata (converter version, minimum runtime) is dropped: what the file needs is measured by loading it.
     """
     import flatbuffers  # type: ignore[import-untyped]
@@ -67,10 +71,33 @@ def pack(model: Any) -> bytes:
             return super().StartVector(size, count, max(alignment, _ALIGNMENT))
 
     model.metadata = model.metadataBuffer = None
+    for index, graph in enumerate(model.subgraphs):
+        _drop_unread(graph, [item for item in model.signatureDefs or () if item.subgraphIndex == index])
     _share_equal_buffers(model)
     builder = AlignedBuilder(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _drop_unread(graph: Any, signatures: Sequence[Any]) -> None:
+    """Drop the tensors of a subgraph that no op and no interface names, and number the others anew."""
+    named = {*indices(graph.inputs), *indices(graph.outputs)}
+    for operator in graph.operators:
+        named.update(*map(indices, (operator.inputs, operator.outputs, operator.intermediates)))
+    kept = [index for index in range(len(graph.tensors)) if index in named]
+    place = {-1: -1} | {index: number for number, index in enumerate(kept)}  # -1 stands for an input that is left out
+
+    def moved(vector: Any) -> Any:
+        return None if vector is None else np.array([place[index] for index in indices(vector)], np.int32)
+
+    graph.tensors = [graph.tensors[index] for index in kept]
+    graph.inputs, graph.outputs = moved(graph.inputs), moved(graph.outputs)
+    for operator in graph.operators:
+        operator.inputs, operator.outputs = moved(operator.inputs), moved(operator.outputs)
+        operator.intermediates = moved(operator.intermediates)
+    for signature in signatures:
+        for item in (*signature.inputs, *signature.outputs):
+            item.tensorIndex = place[int(item.tensorIndex)]
 
 
 def _share_equal_buffers(model: Any) -> None:

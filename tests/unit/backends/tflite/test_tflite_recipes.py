@@ -10,7 +10,7 @@ import torch
 
 from edgec.backends.tflite.audit import CHOSEN
 from edgec.backends.tflite.backend import BACKEND
-from edgec.backends.tflite.flatbuffer import indices, kind_of, unpack
+from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, unpack
 from edgec.backends.tflite.layout import sqnr_db
 from edgec.errors import PassError
 from edgec.model.spec import Array
@@ -172,6 +172,13 @@ def test_8_bit_weights_with_float_arithmetic(toolchain: Toolchain, runtime: str)
     assert all("8-bit weights" in item.reason for item in ops if item.op in PRODUCTS)
     assert sum(item.op == "DEQUANTIZE" for item in ops) == len(CHAIN)
     assert fidelity("chain", made, runtime) > 38
+    model = unpack(made.file.read_bytes())
+    dims = {len(item.shape) for item in model.subgraphs[0].tensors if _is_float_constant(model, item)}
+    assert dims <= {1}, "of the float weights only biases are left in the file"
+
+
+def _is_float_constant(model: Any, tensor: Any) -> bool:
+    return is_constant(model, tensor) and tensor.type == 0
 
 
 def test_4_bit_weights_in_blocks(toolchain: Toolchain) -> None:
