@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.errors import EdgecError
+from edgec.errors import EdgecError, StorageError
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import FALLBACK, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
@@ -87,7 +87,7 @@ class Climb:
             try:
                 attempt = self._mixed(best) if rung.name == "mixed-precision" else self._screened(rung, best)
             except EdgecError as error:
-                if not self._attempts:
+                if not self._attempts or isinstance(error, StorageError):
                     raise
                 self._skip(rung.name, error.what)
                 continue
