@@ -16,6 +16,7 @@ def command(path: Path, as_json: bool) -> None:
     from edgec.bundle.check import read_bundle
     from edgec.bundle.manifest import Manifest
     from edgec.errors import BundleError
+    from edgec.quant.words import words
 
     bundle, name = (path.parent, path.name) if path.is_file() and path.name != "manifest.json" else (path, None)
     if path.name == "manifest.json":
@@ -37,6 +38,10 @@ def command(path: Path, as_json: bool) -> None:
         click.echo(f"  from {manifest.source.path}, edgec {manifest.edgec}, {len(manifest.files)} files")
     for item in artifacts:
         click.echo(f"{item.artifact.file}: {item.artifact.backend}, {item.size / 1024:.1f} KiB, sha256 {item.sha256}")
+        if item.rungs:
+            ranges = item.artifact.precision == "int8"
+            click.echo(f"  recipe {words(item.recipe, ranges=ranges)} (rung {item.rungs[-1].rung})")
+            click.echo("".join(f"    {layer}: float32\n" for layer in item.recipe.float_layers), nl=False)
         for kind, tensors in (("input", item.artifact.inputs), ("output", item.artifact.outputs)):
             for tensor in tensors:
                 shape = "x".join(str(size) for size in tensor.shape)
