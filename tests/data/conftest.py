@@ -18,6 +18,16 @@ HEADER = (
 )
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty project with targets for qnnpack alone: a Pi's other artifacts are those of the x86 target."""
+    (tmp_path / "targets").mkdir()
+    for precision in ("int8", "fp32"):
+        text = f'extends = "rpi4-{precision}"\n[[emit]]\nbackend = "qnnpack"\n'
+        (tmp_path / "targets" / f"qnnpack-{precision}.toml").write_text(text)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """``$EDGEC_DATA``; without it these tests fail, for a skipped test proves nothing."""
