@@ -7,8 +7,8 @@ import pytest
 from edgec.machine import Machine
 from edgec.project.spec import Gates
 from edgec.target.spec import Budget, Device, Emit, Target
-from edgec.verify.gates import judge
-from edgec.verify.records import GateResult, Latency, Measurement, MetricResult, OutputFidelity
+from edgec.verify.gates import gate_line, judge
+from edgec.verify.records import GateResult, Latency, Measurement, MetricResult, OutputFidelity, Speed
 
 ISA = frozenset({"neon"})
 FACTS = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
@@ -121,3 +121,64 @@ def test_infinite_values_survive_json():
     (result,) = judge(Gates(), target(), [exact])
     assert result.state == "met"
     assert GateResult.model_validate_json(result.model_dump_json()) == result
+
+
+@pytest.mark.parametrize(
+    ("gates", "changes", "state", "value", "reason"),
+    [
+        (Gates(max_drop=1.0, strict=True), {}, "failed", 1.5, "upper bound of the drop; top1"),
+        (Gates(max_drop=1.5, strict=True), {}, "met", 1.5, "upper bound"),
+        (Gates(min_agreement=0.95, strict=True), {}, "failed", 0.93, "95 % lower bound of 0.9700"),
+        (Gates(min_agreement=0.93, strict=True), {}, "met", 0.93, "lower bound"),
+        (Gates(min_agreement=0.97), {}, "met", 0.97, "95 % lower bound 0.9300"),
+        (Gates(min_sqnr_db=30.0, strict=True), {}, "met", 30.0, 'worst output "y"'),
+        (Gates(strict=True), {}, "failed", 1.5, "upper bound"),
+    ],
+)
+def test_strict_gates_judge_the_bound(gates, changes, state, value, reason):
+    (result,) = judge(gates, target(), [measured(**changes)])
+    assert result.state == state
+    assert result.value == pytest.approx(value)
+    assert reason in result.reason
+    assert result.quality
+
+
+def test_a_strict_gate_needs_an_interval():
+    single = top1(0.0).model_copy(update={"drop_low": None, "drop_high": None, "interval": "not per sample"})
+    (result,) = judge(Gates(max_drop=1.0, strict=True), target(), [measured(metric=single)])
+    assert (result.state, result.value) == ("failed", None)
+    assert "not per sample" in result.reason
+    assert judge(Gates(max_drop=1.0), target(), [measured(metric=single)])[0].state == "met"
+
+
+def faster(ratio: float) -> Speed:
+    return Speed(ratio=ratio, low=ratio - 0.1, high=ratio + 0.1, float_ms=3.0, runs=20)
+
+
+@pytest.mark.parametrize(
+    ("items", "state", "value", "reason"),
+    [
+        ([{"speed": faster(1.5)}], "met", 1.5, "1.40 to 1.60 of 20 runs in turns"),
+        ([{"speed": faster(1.25)}], "met", 1.25, "on test"),
+        ([{"speed": faster(1.2)}], "failed", 1.2, ""),
+        ([{"speed": None}], "not measured", None, "no judged runtime timed it"),
+        ([{"speed": faster(9.0), "judged": False}, {"speed": faster(1.1)}], "failed", 1.1, ""),
+        ([{"speed": None}, {"runtime": "other", "speed": faster(1.3)}], "met", 1.3, ""),
+    ],
+)
+def test_the_speed_up_is_a_gate_on_any_machine(items, state, value, reason):
+    found = [measured(**changes) for changes in items]
+    result = judge(Gates(max_drop=9), target(min_speedup=1.25), found)[-1]
+    assert (result.gate, result.state, result.value) == ("min_speedup", state, value)
+    assert reason in result.reason
+    assert not result.quality
+    assert "min_speedup" not in [item.gate for item in judge(Gates(max_drop=9), target(), found)]
+
+
+def test_gates_in_one_line():
+    (missed,) = judge(Gates(max_drop=0.25), target(), [measured()])
+    assert gate_line(missed).startswith("max_drop 0.25: 0.5, missed by 0.25 (top1 91 -> 90.5 points on 100 samples")
+    (met,) = judge(Gates(), target(), [measured(metric=None)])
+    assert gate_line(met) == 'min_sqnr_db 20 (default): 30 (worst output "y")'
+    unmeasured = judge(Gates(max_drop=9), target(min_speedup=2), [measured()])[-1]
+    assert gate_line(unmeasured).startswith("min_speedup 2: not measured (no judged runtime timed it")

@@ -1,0 +1,74 @@
+"""Which rungs are climbed, in which order, and what each compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from edgec.ladder.rungs import candidates, first_recipe, rungs
+from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
+from edgec.target.load import load_target
+from edgec.target.spec import Precision, QuantSpec, Target
+
+CORRECTED = ["corrections", "adaptive-rounding"]
+MIXED = ["mixed-precision", "int16-activations"]
+STATIC: dict[Effort, list[str]] = {
+    "fast": ["min-max", "calibration", *CORRECTED, *MIXED],
+    "balanced": ["calibration", *CORRECTED, *MIXED],
+    "max": ["calibration", *MIXED],
+}
+
+
+def target(precision: Precision = "int8", **quantize: str) -> Target:
+    resolved = load_target("x86-64-vnni-int8", Path("nowhere")).target
+    return resolved.model_copy(update={"precision": precision, "quantize": QuantSpec.model_validate(quantize)})
+
+
+@pytest.mark.parametrize("effort", get_args(Effort))
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_rungs_of_every_kind_of_build(precision: Precision, effort: Effort, calibrated: bool, trainable: bool) -> None:
+    found = rungs(target(precision), effort, calibrated=calibrated, trainable=trainable)
+    training = ["training"] if trainable else []
+    expected = ["min-max"]
+    if precision == "int8":
+        expected = STATIC[effort] + training
+    elif precision in ("int8-weight-only", "int4-weight-only"):
+        expected += (CORRECTED if calibrated else []) + training
+    names = [rung.name for rung in found]
+    assert names == expected
+    order = get_args(RungName)
+    assert [order.index(name) for name in names] == sorted(order.index(name) for name in names)
+
+
+def test_candidates_begin_with_the_best_so_far_and_repeat_none() -> None:
+    best = Recipe(calibration="mse", equalize=True)
+    (rung,) = (item for item in rungs(target(), "fast", calibrated=True, trainable=False) if item.name == "corrections")
+    found = candidates(rung.stages[0], best)
+    assert found == (best, best.model_copy(update={"correct_bias": True}))
+    assert candidates(rung.stages[0], Recipe())[0] == Recipe()
+    assert len(candidates(rung.stages[0], Recipe())) == 4
+    (ranges,) = rungs(target(), "fast", calibrated=True, trainable=False)[1].stages
+    assert {item.calibration for item in candidates(ranges, Recipe())} == set(RANGE_METHODS)
+
+
+def test_a_stated_calibration_method_is_kept_by_all_rungs() -> None:
+    stated = target(calibration="entropy")
+    assert first_recipe(stated) == Recipe(calibration="entropy")
+    assert first_recipe(target()) == Recipe(calibration="minmax")
+    for effort in get_args(Effort):
+        found = rungs(stated, effort, calibrated=True, trainable=True)
+        varied = [variation for rung in found for stage in rung.stages for variation in stage]
+        assert varied
+        assert not any("calibration" in variation for variation in varied)
+        assert all("calibration" not in rung.base for rung in found)
+    assert "calibration" not in [rung.name for rung in rungs(stated, "fast", calibrated=True, trainable=False)]
+
+
+def test_trained_models_are_not_corrected_again() -> None:
+    rung = rungs(target(), "max", calibrated=True, trainable=True)[-1]
+    corrected = Recipe(equalize=True, correct_bias=True, round_adaptively=True, calibration="mse")
+    assert corrected.model_copy(update=rung.base) == Recipe(calibration="mse", train=True)
