@@ -83,11 +83,11 @@ def rung_table(rungs: Sequence[RungRecord], *, ranges: bool = True) -> Table:
 
 def recipe_lines(rungs: Sequence[RungRecord]) -> tuple[str, ...]:
     """For each artifact with calibrated ranges the recipe that it was made by, in one line."""
-    last = {rung.artifact: rung for rung in rungs if rung.recipe is not None}
+    kept = {rung.artifact: rung for rung in rungs if rung.state == "met"}  # fewer float layers may have failed later
     return tuple(
         f"{artifact}: {words(rung.recipe)} ({rung.rung})"
-        for artifact, rung in last.items()
-        if rung.recipe is not None and rung.state == "met" and rung.rung != FALLBACK
+        for artifact, rung in kept.items()
+        if rung.recipe is not None and rung.rung != FALLBACK
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.errors import EdgecError, StorageError
+from edgec.errors import EdgecError, StorageError, UnsupportedError
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import FALLBACK, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
@@ -22,6 +22,9 @@ TIE_DB = 0.2
 Of these the first, which is the cheapest, is taken. Agreement does not decide: of 64 samples it has an error of some
 points, and calibration samples may be none that the model is sure of.
 """
+
+
+_TIME_UP = "the time budget is used up"
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,10 @@ class Climb:
 
     def _climb(self, ladder: Sequence[Rung], first: Recipe) -> Climbed:
         best = first
-        stopped = ""
+        stopped, hopeless = "", False
         for rung in ladder:
             if self._attempts and time.monotonic() > self._deadline:
-                stopped = stopped or "the time budget is used up"
+                stopped = stopped or _TIME_UP
             if stopped:
                 self._skip(rung.name, stopped)
                 continue
@@ -97,9 +100,16 @@ class Climb:
                 return self._climbed(attempt)
             if not all(gate.quality for gate in attempt.missed):
                 stopped = "no recipe mends the gates that are missed"
+                hopeless = any(not gate.quality and gate.gate != "runs" for gate in attempt.missed)
             elif rung.name not in ("mixed-precision", "int16-activations"):
                 best = attempt.recipe
-        if not stopped and (fallback := self._fallback("no rung of the accuracy ladder met the gates")):
+        if not self._attempts:
+            reasons = "; ".join(f"{item.rung}: {item.reason}" for item in self._records)
+            raise UnsupportedError(
+                f"no rung of the accuracy ladder can be tried ({reasons})", where=self._trial.item.file
+            )
+        reason = stopped or "no rung of the accuracy ladder met the gates"
+        if not hopeless and (fallback := self._fallback(reason)):
             return fallback
         return self._climbed(self._trial.complete(max(self._attempts, key=lambda item: item.worst_sqnr)))
 
@@ -153,6 +163,8 @@ class Climb:
             else:
                 met, high = last, count
                 count = (low + high) // 2
+        if last is None:
+            self._skip("mixed-precision", _TIME_UP)
         return met or last
 
     def _attempt(self, rung: str, recipe: Recipe, candidates: tuple[CandidateScore, ...] = ()) -> Attempt:
