@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -19,6 +20,9 @@ from edgec.passes.contract import Coverage, PassContext
 
 if TYPE_CHECKING:
     from torch import fx
+
+_NUMBER = re.compile(rb"(?<=___torch_mangle_)\d+")
+"""What torch adds to the name of a class that the process has had before."""
 
 
 def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: str) -> Artifact:
@@ -79,6 +83,8 @@ def script(model: TorchModel) -> Any:
         warnings.simplefilter("ignore")
         trace: Any = torch.jit.trace
         traced = trace(graph, example, check_trace=False, strict=False)
+        if model.half:  # the first of its kind in a process has classes without numbers; frozen ones always have one
+            traced = trace(graph, example, check_trace=False, strict=False)
         return traced if model.half else torch.jit.freeze(traced.eval())
 
 
@@ -121,12 +127,34 @@ def _stable_bytes(scripted: Any) -> bytes:
         source = Path(folder, "model.pt")
         torch.jit.save(scripted, str(source))
         reader = torch._C.PyTorchFileReader(str(source))
+        made_by_writer = ("version", "byteorder", ".data/version", ".data/serialization_id")
+        records = {
+            name: reader.get_record(name)
+            for name in reader.get_all_records()
+            if not name.endswith(".debug_pkl") and name not in made_by_writer
+        }
         buffer = io.BytesIO()
         writer = torch._C.PyTorchFileWriter(buffer)
-        made_by_writer = ("version", "byteorder", ".data/version", ".data/serialization_id")
-        for name in sorted(reader.get_all_records()):
-            if not name.endswith(".debug_pkl") and name not in made_by_writer:
-                record = reader.get_record(name)
-                writer.write_record(name, record, len(record))
+        for name, record in sorted(_renumbered(records).items()):
+            writer.write_record(name, record, len(record))
         writer.write_end_of_file()
         return buffer.getvalue()
+
+
+def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
+    """Records of a TorchScript file with its classes numbered from 0.
+
+    torch numbers them through the life of the process: the file would tell how many models were traced before. Names
+    of classes stand in code and, each ended by a line break, in pickles; neither tells their length.
+    """
+    texts = {name for name in records if name.endswith((".py", ".pkl"))}
+    found = {number for name in texts for text in (name.encode(), records[name]) for number in _NUMBER.findall(text)}
+    rank = {number: str(index).encode() for index, number in enumerate(sorted(found, key=int))}
+
+    def renumber(text: bytes) -> bytes:
+        return _NUMBER.sub(lambda match: rank[match[0]], text)
+
+    return {
+        renumber(name.encode()).decode() if name in texts else name: renumber(record) if name in texts else record
+        for name, record in records.items()
+    }
