@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -73,8 +73,6 @@ def observe(
     """
     import onnx
 
-    from edgec.quant.statistics import TensorStatistics
-
     if len(samples) == 0:
         raise DatasetError("the calibration set is empty", where=model.name)
     proto, watched = with_observations(model, histogram=histogram)
@@ -86,54 +84,63 @@ def observe(
         session = open_session(file, threads=threads)
     fed = input_names(model)
     names = list(dict.fromkeys(name for item in watched for name in (*item.extremes, item.values) if name))
-    extremes = TensorStatistics(False, channel_axis=0)  # of all tensors at once: one call a sample, not one a tensor
-    found: dict[str, TensorStatistics | None] = {item.tensor: TensorStatistics(histogram) for item in watched}
-    for sample in samples:
-        feeds = {fed[name]: value for name, value in sample.items() if name in fed}
-        arrays = dict(zip(names, session.run(names, feeds), strict=True))
-        if not histogram:
-            extremes.observe(np.array([_extremes(item, arrays) for item in watched], np.float32))
-            continue
+
+    def run(sample: Tensors) -> list[Array]:
+        given: list[Array] = session.run(names, {fed[name]: value for name, value in sample.items() if name in fed})
+        return given
+
+    found = (_histograms if histogram else _extremes)(watched, names, map(run, samples))
+    usable = {tensor: item.low >= -LIMIT and item.high <= LIMIT for tensor, item in found.items()}
+    return {tensor: item if usable[tensor] else None for tensor, item in found.items()}
+
+
+def _extremes(
+    watched: Sequence[Observed], names: Sequence[str], results: Iterable[Sequence[Array]]
+) -> dict[str, TensorStatistics]:
+    """From the tensors' extremes in each sample; all of them at once, for most of the time goes to calls."""
+    from edgec.quant.statistics import TensorStatistics
+
+    together = TensorStatistics(False, channel_axis=0)
+    place = {name: at for at, name in enumerate(names)}
+    first = [None if item.rectified else place[item.extremes[0]] for item in watched]
+    last = [place[item.extremes[-1]] for item in watched]
+    floor = np.array([at is None for at in first])
+    low_of = [high if low is None else low for low, high in zip(first, last, strict=True)]
+    for arrays in results:
+        flat = [array.reshape(-1) for array in arrays]
+        starts = np.cumsum([0, *map(len, flat[:-1])])
+        joined = np.concatenate(flat)
+        lows, highs = np.minimum.reduceat(joined, starts)[low_of], np.maximum.reduceat(joined, starts)[last]
+        lows[floor] = 0
+        together.observe(np.stack([lows, highs], axis=1))
+    return {item.tensor: together.channel(index) for index, item in enumerate(watched)}
+
+
+def _histograms(
+    watched: Sequence[Observed], names: Sequence[str], results: Iterable[Sequence[Array]]
+) -> dict[str, TensorStatistics]:
+    """From a part of the tensors' values in each sample, and their extremes."""
+    from edgec.quant.statistics import TensorStatistics
+
+    found = {item.tensor: TensorStatistics(True) for item in watched}
+    place = {name: at for at, name in enumerate(names)}
+    for arrays in results:
         for item in watched:
-            if (statistics := found[item.tensor]) is not None:
-                low, high = _extremes(item, arrays)
-                if _is_usable(low, high):
-                    statistics.observe(_values(item, arrays, low, high))
-                else:
-                    found[item.tensor] = None
-    if not histogram:
-        for index, item in enumerate(watched):
-            usable = _is_usable(extremes.lows[index], extremes.highs[index])
-            found[item.tensor] = _of_channel(extremes, index) if usable else None
+            found[item.tensor].observe(
+                _values(item, arrays[place[item.values]], [arrays[place[n]] for n in item.extremes])
+            )
     return found
 
 
-def _extremes(item: Observed, arrays: Mapping[str, Array]) -> tuple[Any, Any]:
-    """A tensor's smallest and largest value in one sample; NaN wins: it must show."""
-    ends = [arrays[name] for name in item.extremes or (item.values,)]
-    return np.float32(0) if item.rectified else ends[0].min(), ends[-1].max()
-
-
-def _is_usable(low: Any, high: Any) -> bool:
-    return bool(low >= -LIMIT and high <= LIMIT)
-
-
-def _values(item: Observed, arrays: Mapping[str, Array], low: Any, high: Any) -> Array:
-    """What a histogram counts of one sample: some of a tensor's values, and its extremes."""
-    values: Array = part(arrays[item.values])
-    whole = values.size == arrays[item.values].size and not item.extremes
-    return values if whole else np.append(values, np.array([low, high], np.float32))
-
-
-def _of_channel(statistics: TensorStatistics, index: int) -> TensorStatistics:
-    """One tensor's statistics out of those of many."""
-    from edgec.quant.statistics import TensorStatistics
-
-    one = TensorStatistics(False)
-    one.samples, one.elements = statistics.samples, 2 * statistics.samples
-    one.lows, one.highs = statistics.lows[[index]], statistics.highs[[index]]
-    one.average_lows, one.average_highs = statistics.average_lows[[index]], statistics.average_highs[[index]]
-    return one
+def _values(item: Observed, values: Array, extremes: Sequence[Array]) -> Array:
+    """What a histogram counts of one sample: some of a tensor's values, and its extremes; NaN shows in these."""
+    counted = part(values)
+    if not extremes:
+        if counted.size == values.size:
+            return counted
+        extremes = (values,)
+    low = np.float32(0) if item.rectified else extremes[0].min()
+    return np.append(counted, np.array([low, extremes[-1].max()], np.float32))
 
 
 def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:

@@ -17,6 +17,9 @@ CHANNEL_BINS = 512
 """The same for the histogram of one channel, of which there may be thousands."""
 AVERAGING_CONSTANT = 0.01
 """Weight of a new sample in the moving averages, as in torch's MovingAverageMinMaxObserver and TensorFlow."""
+_HELD_ELEMENTS = 65536
+"""Elements of small tensors that wait to be counted together: one call of NumPy costs what a thousand of them do."""
+_HELD_SAMPLES = 32
 
 
 class TensorStatistics:
@@ -26,6 +29,8 @@ class TensorStatistics:
     The extremes are exact. The histogram counts an even subset of at most `MAX_ELEMENTS` elements a sample,
     in the order in which they lie in memory, with a stride that shares no factor with the tensor's size:
     so no axis is sampled at the same few places only, and all channels are met.
+
+    Small samples are copied and taken in together, at the latest when something is read; the results are the same.
 
     Args:
         histogram: also count values; needed by the range methods percentile, entropy and mse.
@@ -38,17 +43,41 @@ class TensorStatistics:
         """Samples seen, without empty tensors."""
         self.elements = 0
         """Elements of all samples seen."""
-        self.lows: Array = np.full(1, math.inf, np.float64)
-        """[channels], or [1]: the least value of each; NaN if one was NaN; infinity before the first sample."""
-        self.highs: Array = np.full(1, -math.inf, np.float64)
-        """[channels], or [1]: the greatest value of each; NaN if one was NaN; -infinity before the first sample."""
-        self.average_lows: Array = self.lows
-        """[channels], or [1]: exponential moving average of the least values of the samples, if `finite`."""
-        self.average_highs: Array = self.highs
-        """[channels], or [1]: exponential moving average of the greatest values of the samples, if `finite`."""
-        self.histograms: Histograms | None = None
-        """One for each channel, or one; None if not asked for or before the first finite sample."""
+        self._ends: Array = np.array([[math.inf], [-math.inf]])
+        self._averages: Array = self._ends
+        self._histograms: Histograms | None = None
         self._histogram = histogram
+        self._held: Array = np.empty((0, 1, 0), np.float32)
+        self._waiting = 0
+
+    @property
+    def lows(self) -> Array:
+        """[channels], or [1]: the least value of each; NaN if one was NaN; infinity before the first sample."""
+        result: Array = self._settled()._ends[0]
+        return result
+
+    @property
+    def highs(self) -> Array:
+        """[channels], or [1]: the greatest value of each; NaN if one was NaN; -infinity before the first sample."""
+        result: Array = self._settled()._ends[1]
+        return result
+
+    @property
+    def average_lows(self) -> Array:
+        """[channels], or [1]: exponential moving average of the least values of the samples, if `finite`."""
+        result: Array = self._settled()._averages[0]
+        return result
+
+    @property
+    def average_highs(self) -> Array:
+        """[channels], or [1]: exponential moving average of the greatest values of the samples, if `finite`."""
+        result: Array = self._settled()._averages[1]
+        return result
+
+    @property
+    def histograms(self) -> Histograms | None:
+        """One for each channel, or one; None if not asked for or before the first finite sample."""
+        return self._settled()._histograms
 
     @property
     def low(self) -> float:
@@ -65,6 +94,14 @@ class TensorStatistics:
         """Whether there were samples, and no NaN or infinity in them."""
         return self.samples > 0 and bool(np.isfinite(self.lows).all() and np.isfinite(self.highs).all())
 
+    def channel(self, index: int) -> TensorStatistics:
+        """The extremes and averages of one channel, as if it were a tensor of its own."""
+        self._settled()
+        one = TensorStatistics(False)
+        one.samples, one.elements = self.samples, self.elements // self._ends.shape[1]
+        one._ends, one._averages = self._ends[:, [index]], self._averages[:, [index]]
+        return one
+
     def observe(self, array: Array) -> None:
         """Take in one sample's tensor; it is read as float32. An empty one says nothing and is not counted.
 
@@ -72,36 +109,74 @@ class TensorStatistics:
             UnsupportedError: the channel axis is not as long as in the samples before.
         """
         array = np.asarray(array, np.float32)
-        if array.size == 0:
+        size = array.size
+        if size == 0:
             return
         if self.channel_axis is None:
             rows = array.ravel(order="K")[None]  # "K": no copy of torch's channels_last tensors
         else:
             rows = np.moveaxis(array, self.channel_axis, 0).reshape(array.shape[self.channel_axis], -1)
-        lows, highs = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
-        if self.samples == 0:
-            self.lows, self.highs = np.full_like(lows, math.inf), np.full_like(highs, -math.inf)
-            self.average_lows, self.average_highs = lows, highs
-        elif len(lows) != len(self.lows):
+        if self.samples and len(rows) != self._ends.shape[1]:
             raise UnsupportedError(
-                f"axis {self.channel_axis} has length {len(lows)} in one sample and {len(self.lows)} in another",
+                f"axis {self.channel_axis} has length {len(rows)} in one sample and {self._ends.shape[1]} in another",
                 hint="quantize this tensor per tensor, or give all samples one shape",
             )
+        if self.samples == 0:
+            self._ends = np.repeat(self._ends, len(rows), axis=1)
         self.samples += 1
-        self.elements += array.size
-        self.lows, self.highs = np.minimum(self.lows, lows), np.maximum(self.highs, highs)
-        largest = np.maximum(-lows, highs)
-        if not (largest < math.inf).all():  # nor is it with NaN; from now on `finite` is false
+        self.elements += size
+        if 2 * size > _HELD_ELEMENTS:
+            self._settled()._take(rows[None])
             return
-        self.average_lows = self.average_lows + AVERAGING_CONSTANT * (lows - self.average_lows)
-        self.average_highs = self.average_highs + AVERAGING_CONSTANT * (highs - self.average_highs)
-        if self._histogram:
-            self._count(rows, largest)
+        if self._waiting == len(self._held) or rows.shape != self._held.shape[1:]:
+            self._settled()
+            if rows.shape != self._held.shape[1:]:
+                self._held = np.empty((min(_HELD_SAMPLES, _HELD_ELEMENTS // size), *rows.shape), np.float32)
+        self._held[self._waiting] = rows
+        self._waiting += 1
+
+    def _settled(self) -> TensorStatistics:
+        """Itself, once what waits is taken in."""
+        if self._waiting:
+            waiting, self._waiting = self._held[: self._waiting], 0
+            self._take(waiting)
+        return self
+
+    def _take(self, rows: Array) -> None:
+        """Take in samples, [samples, channels, elements], in their order."""
+        ends = np.stack([rows.min(axis=2), rows.max(axis=2)], axis=1).astype(np.float64)
+        lows, highs = ends.min(axis=0)[0], ends.max(axis=0)[1]
+        self._ends = np.stack([np.minimum(self._ends[0], lows), np.maximum(self._ends[1], highs)])
+        finite = np.isfinite(ends).all(axis=1)
+        self._average(ends, finite)
+        whole = finite.all(axis=1)
+        if not whole.all():  # from now on `finite` is false
+            rows, ends = rows[whole], ends[whole]
+        if self._histogram and len(rows):
+            self._count(rows, np.maximum(-ends[:, 0].min(axis=0), ends[:, 1].max(axis=0)))
+
+    def _average(self, ends: Array, finite: Array) -> None:
+        """Move the averages by `ends`, [samples, 2, channels]; by those that are `finite`, [samples, channels]."""
+        averages = self._averages
+        if averages.shape != ends.shape[1:]:
+            averages = np.repeat(averages, ends.shape[2], axis=1)
+        started = bool(np.isfinite(averages).all())
+        for sample, known in zip(ends, finite, strict=True):
+            if started and known.all():
+                averages = averages + AVERAGING_CONSTANT * (sample - averages)
+                continue
+            before = np.where(known & np.isinf(averages), sample, averages)
+            with np.errstate(invalid="ignore"):
+                averages = np.where(known, before + AVERAGING_CONSTANT * (sample - before), before)
+            started = bool(np.isfinite(averages).all())
+        self._averages = averages
 
     def _count(self, rows: Array, largest: Array) -> None:
-        if self.histograms is None:
-            self.histograms = Histograms(len(rows), BINS if self.channel_axis is None else CHANNEL_BINS)
-        self.histograms.add(rows[:, :: _stride(rows.shape[1])], largest)
+        if self._histograms is None:
+            self._histograms = Histograms(rows.shape[1], BINS if self.channel_axis is None else CHANNEL_BINS)
+        values = rows[:, :, :: _stride(rows.shape[2])]
+        values = values[0] if len(values) == 1 else values.transpose(1, 0, 2).reshape(rows.shape[1], -1)
+        self._histograms.add(values, largest)
 
 
 def _stride(length: int) -> int:

@@ -134,6 +134,7 @@ def test_memory_does_not_grow_with_samples():
         result = TensorStatistics(True)
         for at in range(samples):
             result.observe(random.standard_normal(100).astype(np.float32) * np.float32(2.0**at if at < 60 else 1))
+        assert result.histograms is not None, "reading takes in what waits"
         used = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert result.samples == samples
@@ -141,6 +142,41 @@ def test_memory_does_not_grow_with_samples():
 
     held(10)
     assert held(1000) < held(10) + 1000
+
+
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("size", [1, 300, 5000, 40_000])
+def test_samples_give_the_same_together_as_one_by_one(size, axis):
+    """Reading after each sample leaves nothing to wait for the next; 40,000 elements never wait."""
+    random = np.random.default_rng(size)
+    samples = [random.standard_normal((4, 3, size // 3 + 1)).astype(np.float32) * (1 + at % 7) for at in range(75)]
+    samples[20] = samples[20][:, :, : size // 4 + 1]  # another shape
+    samples[40][2, 1, 0] = np.nan
+    samples[41][0, 2, 0] = np.inf
+    together, alone = TensorStatistics(True, axis), TensorStatistics(True, axis)
+    for sample in samples:
+        reused = sample.copy()
+        together.observe(reused)
+        reused.fill(99)  # as runtimes do with their buffers
+        alone.observe(sample)
+        assert alone.histograms is not None
+    for name in ("lows", "highs", "average_lows", "average_highs"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
+    np.testing.assert_array_equal(together.histograms.counts, alone.histograms.counts)
+    np.testing.assert_array_equal(together.histograms.zeros, alone.histograms.zeros)
+    assert (together.samples, together.elements) == (alone.samples, alone.elements)
+
+
+def test_a_channel_that_is_not_finite_does_not_stop_the_averages_of_others():
+    both, alone = TensorStatistics(False, 0), TensorStatistics(False)
+    for at in range(40):
+        both.observe(np.array([[-np.inf, 0], [-at, at + 1]], np.float32))
+        alone.observe(np.array([-at, at + 1], np.float32))
+    one = both.channel(1)
+    assert (one.low, one.high, one.samples, one.elements) == (alone.low, alone.high, alone.samples, alone.elements)
+    assert (one.average_lows, one.average_highs) == (alone.average_lows, alone.average_highs)
+    assert one.finite
+    assert not both.channel(0).finite
 
 
 def test_a_scalar_is_a_sample_and_an_empty_tensor_is_none():
