@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class TorchModel:
     float_layers: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     calls: Mapping[str, str] | None = None
+
+
+def copy_of(graph: fx.GraphModule) -> fx.GraphModule:
+    """A graph of its own whose weights and buffers are those of `graph`, which nobody changes in place.
+
+    torch keeps some graphs for good that it has observed and converted: many copies with weights of their own, as the
+    accuracy ladder makes them, would fill the memory.
+    """
+    shared = {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())}
+    copied: fx.GraphModule = copy.deepcopy(graph, shared)
+    return copied
 
 
 def fingerprint(model: TorchModel) -> str:

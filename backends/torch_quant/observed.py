@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.backends.torch_quant.kernels import TRANSPOSED, ReducedRange
 from edgec.backends.torch_quant.layers import layer_nodes
-from edgec.backends.torch_quant.model import TorchModel
+from edgec.backends.torch_quant.model import TorchModel, copy_of
 from edgec.backends.torch_quant.qconfig import Granularity, static_mapping
 from edgec.backends.torch_quant.saturate import take_clamps_away
 from edgec.passes.graph_edit import module_of
@@ -61,7 +60,7 @@ def observe(
     )
     in_float = {node.name: name for name in float_layers for node in layers[name][1]}
     while True:
-        graph = copy.deepcopy(model.graph)
+        graph = copy_of(model.graph)
         _functions_in_float(graph, in_float)
         clamps = take_clamps_away(graph, in_float)
         prepared = _prepare(graph, mapping, model)

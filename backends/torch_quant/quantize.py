@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import best, judge, table
 from edgec.backends.torch_quant.kernels import ReducedRange, fastest_first, multiplications
 from edgec.backends.torch_quant.layers import calls_after, check_names, float_layers_of, layer_nodes
-from edgec.backends.torch_quant.model import TorchModel
+from edgec.backends.torch_quant.model import TorchModel, copy_of
 from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
 from edgec.backends.torch_quant.qconfig import Granularity, narrow_weights
 from edgec.errors import DatasetError, UnsupportedError
@@ -109,7 +108,7 @@ class QuantizeStatic:
     def _convert(self, prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
         from torch.ao.quantization.quantize_fx import convert_fx
 
-        graph = copy.deepcopy(prepared)
+        graph = copy_of(prepared)
         if self.reduced_range == "auto":
             narrow_weights(graph, engine, self.vnni, self.weights)
         with running(engine, ctx.threads), warnings.catch_warnings():

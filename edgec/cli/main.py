@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,8 @@ from edgec.toml_source import suggest
 VERBS = ("build", "explain", "analyze", "targets", "backends", "bench", "inspect", "verify", "makefile")
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""
 
+PATIENCE = 1.0
+"""Seconds after a signal to stop within which others are taken for the same."""
 LOG_LINES = 15
 """Lines of a toolchain's log that are shown when it crashed."""
 
@@ -58,7 +62,8 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are told on standard error."""
-    previous = signal.signal(signal.SIGTERM, _stop)
+    stop = _Stop()
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
     except EdgecError as error:
@@ -74,19 +79,35 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as problem:
         return _tell(UsageError(problem.format_message()))
     except (KeyboardInterrupt, click.Abort):
-        return _tell(StoppedError("stopped; no unfinished bundle was left"))
+        return _tell(StoppedError(f"stopped{stop.by}; no unfinished bundle was left"))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
     except Exception as problem:
         return _tell(storage_failure(problem) or _internal())
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise StoppedError("stopped by SIGTERM; no unfinished bundle was left")
+class _Stop:
+    """What a signal to stop does: the first ends the run in order, one that comes later ends it at once.
+
+    Whoever stops a whole process group, or a wrapper such as ``timeout``, sends several at about the same time.
+    """
+
+    def __init__(self) -> None:
+        self.by = ""
+        self._began: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
+            self.by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+            raise KeyboardInterrupt  # no EdgecError: what goes on after one must not go on after this
+        if time.monotonic() - self._began > PATIENCE:
+            os._exit(StoppedError.exit_code)  # processes die with this one, and the next build removes its folder
 
 
 def _internal() -> InternalError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from edgec.target.spec import Target
 from edgec.verify.run import run_samples
 from edgec.worker import Progress
 
-KEPT_RESULTS = 24
-"""Results of passes that are kept for recipes to come; the oldest go first."""
+KEPT_RESULTS = 12
+"""Results of passes that are kept for recipes to come; the oldest go first. Of quantized models one is kept."""
 
 Made = tuple[Any, tuple[PassRecord, ...]]
 """A model between two passes, and the records of the passes that led to it."""
@@ -54,6 +55,8 @@ class ArtifactCompiler:
         self._work = Path(payload["work"])
         self._seed, self._threads = payload["seed"], payload["threads"]
         self._made: dict[Hashable, Made] = {}
+        self._last: tuple[Hashable, Made] | None = None
+        """The last quantized model, with what it was made from."""
         self._contexts: dict[Hashable, PassContext] = {}
 
     def compile(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -124,7 +127,14 @@ class ArtifactCompiler:
         lowered = self._lowered(payload, progress)
         steps = self._backend.passes(lowered.context.target, self._emit, recipe)
         key, fingerprint = (*lowered.key, "lower"), self._backend.fingerprint
-        return self._run_passes(key, lowered.made, steps, lowered.context, fingerprint, progress), lowered.context
+        before = self._run_passes(key, lowered.made, steps[:-1], lowered.context, fingerprint, progress)
+        whole = (*key, *steps)
+        if self._last is None or self._last[0] != whole:
+            self._last = None  # before the next one is made: quantized models of some toolchains are large,
+            gc.collect()  # and refer to themselves
+            model, records = run_passes(steps[-1:], before[0], lowered.context, fingerprint, on_progress=progress)
+            self._last = whole, (model, (*before[1], *records))
+        return self._last[1], lowered.context
 
     def _run_passes(
         self,

@@ -78,7 +78,8 @@ def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) 
     if effort == "fast":
         calibration = (Rung("calibration", stages=ranges),) if free else ()
         return (Rung("min-max"), *calibration, *later, *mixed, *training)
+    # shifted means hide which ranges are best: biases are corrected before methods are compared
     if effort == "balanced":
-        return (Rung("calibration", stages=(methods, ({"correct_bias": True},))), *later, *mixed, *training)
-    everything = (methods, _CORRECTIONS, _ROUNDING, methods)
+        return (Rung("calibration", stages=(({"correct_bias": True},), *ranges)), *later, *mixed, *training)
+    everything = (_CORRECTIONS, *ranges, _ROUNDING)
     return (Rung("calibration", stages=everything), *mixed, *training)
