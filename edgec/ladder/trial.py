@@ -148,11 +148,17 @@ class Trial:
         def compute() -> dict[str, Any]:
             return self._score(recipe, scoring).model_dump(mode="json")
 
-        try:
+        def score() -> CandidateScore:
             value = self.cells.kept("score", recipe, compute, samples=samples) if self.cells else compute()
+            return CandidateScore.model_validate_json(json.dumps(value))
+
+        try:
+            try:
+                return score()
+            except WorkerError:
+                return score()  # a process that was killed once must not decide which recipe is chosen, and locked
         except WorkerError as error:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=error.what)
-        return CandidateScore.model_validate_json(json.dumps(value))
 
     def _score(self, recipe: Recipe, scoring: Scoring) -> CandidateScore:
         outputs, failure = self.outputs(recipe, scoring)
