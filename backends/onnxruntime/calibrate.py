@@ -89,7 +89,8 @@ def observe(
         given: list[Array] = session.run(names, {fed[name]: value for name, value in sample.items() if name in fed})
         return given
 
-    found = (_histograms if histogram else _extremes)(watched, names, map(run, samples))
+    results = map(run, samples)
+    found = _histograms(watched, names, results) if histogram else _extremes(watched, names, results)
     usable = {tensor: item.low >= -LIMIT and item.high <= LIMIT for tensor, item in found.items()}
     return {tensor: item if usable[tensor] else None for tensor, item in found.items()}
 
@@ -119,28 +120,22 @@ def _extremes(
 def _histograms(
     watched: Sequence[Observed], names: Sequence[str], results: Iterable[Sequence[Array]]
 ) -> dict[str, TensorStatistics]:
-    """From a part of the tensors' values in each sample, and their extremes."""
+    """From a part of the tensors' values in each sample and their extremes."""
     from edgec.quant.statistics import TensorStatistics
 
     found = {item.tensor: TensorStatistics(True) for item in watched}
     place = {name: at for at, name in enumerate(names)}
     for arrays in results:
         for item in watched:
-            found[item.tensor].observe(
-                _values(item, arrays[place[item.values]], [arrays[place[n]] for n in item.extremes])
-            )
+            values = arrays[place[item.values]]
+            counted = part(values)
+            if counted.size == values.size and not item.extremes:
+                found[item.tensor].observe(counted)
+                continue
+            ends = [arrays[place[name]] for name in item.extremes] or [values]
+            low = np.float32(0) if item.rectified else ends[0].min()
+            found[item.tensor].observe(np.append(counted, np.array([low, ends[-1].max()], np.float32)))
     return found
-
-
-def _values(item: Observed, values: Array, extremes: Sequence[Array]) -> Array:
-    """What a histogram counts of one sample: some of a tensor's values, and its extremes; NaN shows in these."""
-    counted = part(values)
-    if not extremes:
-        if counted.size == values.size:
-            return counted
-        extremes = (values,)
-    low = np.float32(0) if item.rectified else extremes[0].min()
-    return np.append(counted, np.array([low, extremes[-1].max()], np.float32))
 
 
 def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:

@@ -68,12 +68,12 @@ def run_observed(
         histogram: whether to count values in bins.
         keep: indices of samples.
     """
-    from edgec.quant.statistics import TensorStatistics
+    from edgec.quant.statistics import TensorStatistics, elements_of_each
 
     silence_repeats(observed)
     found: dict[str, TensorStatistics] = {}
     for observer, names in observed.sources:
-        observer.statistics = TensorStatistics(histogram)
+        observer.statistics = TensorStatistics(histogram, most=elements_of_each(len(samples)))
         found.update(dict.fromkeys(names, observer.statistics))
     outputs: dict[int, tuple[torch.Tensor, ...]] = {}
     with running(model.engine, threads):

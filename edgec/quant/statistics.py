@@ -17,6 +17,9 @@ CHANNEL_BINS = 512
 """The same for the histogram of one channel, of which there may be thousands."""
 AVERAGING_CONSTANT = 0.01
 """Weight of a new sample in the moving averages, as in torch's MovingAverageMinMaxObserver and TensorFlow."""
+_ENOUGH = 2**20
+"""Elements of all samples that tell the shape of a distribution, see `elements_of_each`."""
+_LEAST_ELEMENTS = 4096
 _HELD_ELEMENTS = 65536
 """Elements of small tensors that wait to be counted together: one call of NumPy costs what a thousand of them do."""
 _HELD_SAMPLES = 32
@@ -26,7 +29,7 @@ class TensorStatistics:
     """Streaming statistics of one tensor (or of each of its channels) in memory that does not grow with samples.
 
     Extremes and histograms do not depend on the order of samples; moving averages do, by their nature.
-    The extremes are exact. The histogram counts an even subset of at most `MAX_ELEMENTS` elements a sample,
+    The extremes are exact. The histogram counts an even subset of at most `most` elements a sample,
     in the order in which they lie in memory, with a stride that shares no factor with the tensor's size:
     so no axis is sampled at the same few places only, and all channels are met.
 
@@ -35,9 +38,10 @@ class TensorStatistics:
     Args:
         histogram: also count values; needed by the range methods percentile, entropy and mse.
         channel_axis: keep the statistics of each index of this axis; of the whole tensor if None.
+        most: elements of one sample (of one channel) that the histogram counts at most.
     """
 
-    def __init__(self, histogram: bool, channel_axis: int | None = None) -> None:
+    def __init__(self, histogram: bool, channel_axis: int | None = None, most: int = MAX_ELEMENTS) -> None:
         self.channel_axis = channel_axis
         self.samples = 0
         """Samples seen, without empty tensors."""
@@ -47,6 +51,7 @@ class TensorStatistics:
         self._averages: Array = self._ends
         self._histograms: Histograms | None = None
         self._histogram = histogram
+        self._most = most
         self._held: Array = np.empty((0, 1, 0), np.float32)
         self._waiting = 0
 
@@ -148,8 +153,8 @@ class TensorStatistics:
         lows, highs = ends.min(axis=0)[0], ends.max(axis=0)[1]
         self._ends = np.stack([np.minimum(self._ends[0], lows), np.maximum(self._ends[1], highs)])
         finite = np.isfinite(ends).all(axis=1)
-        self._average(ends, finite)
         whole = finite.all(axis=1)
+        self._average(ends, finite)
         if not whole.all():  # from now on `finite` is false
             rows, ends = rows[whole], ends[whole]
         if self._histogram and len(rows):
@@ -160,28 +165,39 @@ class TensorStatistics:
         averages = self._averages
         if averages.shape != ends.shape[1:]:
             averages = np.repeat(averages, ends.shape[2], axis=1)
-        started = bool(np.isfinite(averages).all())
-        for sample, known in zip(ends, finite, strict=True):
-            if started and known.all():
+        smooth = bool(finite.all())
+        if smooth and np.isposinf(averages[0]).all():
+            averages = ends[0]
+        if smooth and np.isfinite(averages).all():
+            for sample in ends:
                 averages = averages + AVERAGING_CONSTANT * (sample - averages)
-                continue
+            self._averages = averages
+            return
+        for sample, known in zip(ends, finite, strict=True):
             before = np.where(known & np.isinf(averages), sample, averages)
             with np.errstate(invalid="ignore"):
                 averages = np.where(known, before + AVERAGING_CONSTANT * (sample - before), before)
-            started = bool(np.isfinite(averages).all())
         self._averages = averages
 
     def _count(self, rows: Array, largest: Array) -> None:
         if self._histograms is None:
             self._histograms = Histograms(rows.shape[1], BINS if self.channel_axis is None else CHANNEL_BINS)
-        values = rows[:, :, :: _stride(rows.shape[2])]
+        values = rows[:, :, :: _stride(rows.shape[2], self._most)]
         values = values[0] if len(values) == 1 else values.transpose(1, 0, 2).reshape(rows.shape[1], -1)
         self._histograms.add(values, largest)
 
 
-def _stride(length: int) -> int:
-    """The smallest stride that leaves at most `MAX_ELEMENTS` of `length` elements and shares no factor with it."""
-    stride = -(-length // MAX_ELEMENTS)
+def elements_of_each(samples: int) -> int:
+    """How many elements of each of so many samples a histogram should count at most: about `_ENOUGH` of all.
+
+    With more samples each adds fewer, so that calibration takes a small multiple of the time of inference.
+    """
+    return max(_LEAST_ELEMENTS, min(MAX_ELEMENTS, _ENOUGH // max(samples, 1)))
+
+
+def _stride(length: int, most: int) -> int:
+    """The smallest stride that leaves at most `most` of `length` elements and shares no factor with it."""
+    stride = -(-length // most)
     while math.gcd(stride, length) > 1:
         stride += 1
     return stride

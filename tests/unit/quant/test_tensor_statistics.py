@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.errors import UnsupportedError
-from edgec.quant.statistics import BINS, CHANNEL_BINS, MAX_ELEMENTS, TensorStatistics
+from edgec.quant.statistics import BINS, CHANNEL_BINS, MAX_ELEMENTS, TensorStatistics, elements_of_each
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 ARRAYS = st.lists(FLOATS, min_size=1, max_size=20).map(lambda values: np.array(values, np.float32))
@@ -165,6 +165,15 @@ def test_samples_give_the_same_together_as_one_by_one(size, axis):
     np.testing.assert_array_equal(together.histograms.counts, alone.histograms.counts)
     np.testing.assert_array_equal(together.histograms.zeros, alone.histograms.zeros)
     assert (together.samples, together.elements) == (alone.samples, alone.elements)
+
+
+def test_many_samples_are_counted_in_smaller_parts():
+    assert [elements_of_each(count) for count in (0, 1, 16, 64, 10_000)] == [65536, 65536, 65536, 16384, 4096]
+    few = TensorStatistics(True, most=4096)
+    few.observe(np.arange(30_000, dtype=np.float32))
+    assert few.histograms is not None
+    assert 2048 < few.histograms.counts.sum() <= 4096
+    assert (few.low, few.high, few.elements) == (0, 29_999, 30_000)
 
 
 def test_a_channel_that_is_not_finite_does_not_stop_the_averages_of_others():
