@@ -9,8 +9,10 @@ not grow with the number of samples. `edgec.dataset.write` makes one.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +42,9 @@ class Spool(Sequence[dict[str, Array]]):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.info = SpoolInfo.model_validate_json((folder / "spool.json").read_text())
-        self._arrays = [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(len(self.info.inputs))]
+        self._arrays: list[np.memmap[Any, Any]] = [
+            np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(len(self.info.inputs))
+        ]
         self.labels: Array | None = np.load(folder / "labels.npy") if self.info.has_labels else None
 
     def __len__(self) -> int:
@@ -49,7 +53,7 @@ class Spool(Sequence[dict[str, Array]]):
     def __getitem__(self, index: int) -> dict[str, Array]:  # type: ignore[override]  # no slices: samples are streamed
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        return {spec.name: np.array(array[index]) for spec, array in zip(self.info.inputs, self._arrays, strict=True)}
+        return {spec.name: _row(array, index) for spec, array in zip(self.info.inputs, self._arrays, strict=True)}
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return (self[index] for index in range(len(self)))
@@ -62,6 +66,17 @@ class Spool(Sequence[dict[str, Array]]):
         """Where each sample of this spool stands in the user's data."""
         indices: Array = np.load(self.folder / "indices.npy")
         return indices
+
+
+def _row(array: np.memmap[Any, Any], index: int) -> Array:
+    """A sample, read from its file: pages that are mapped stay resident and would grow with the number of samples."""
+    if not array.flags.c_contiguous:  # a sample is not in one place
+        return np.array(array[index])
+    row = array.shape[1:]
+    size = math.prod(row)
+    at = int(array.offset) + index % len(array) * size * array.itemsize
+    assert array.filename is not None
+    return np.fromfile(array.filename, array.dtype, size, offset=at).reshape(row)
 
 
 def write_index(
