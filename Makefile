@@ -43,7 +43,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-data: setup
 	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families

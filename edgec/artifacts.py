@@ -28,6 +28,7 @@ from edgec.machine import Machine
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import FELL_BACK, Coverage, PassRecord
 from edgec.plan import Plan, PlannedEmit
+from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.target.spec import WEIGHT_ONLY
 from edgec.verify.gates import judge
@@ -86,7 +87,9 @@ class Job:
         if self.cache is None:
             return None
         data, seed = judged.data, self.plan.project.build.seed
-        identity = identify(self.plan.target, item, judged.portable, data.calibration, judged.machine, seed)
+        identity = identify(
+            self.plan.target, item, judged.portable, data.calibration, judged.machine, seed, self.threads
+        )
         return Cells(self.cache, identity)
 
 
@@ -113,6 +116,8 @@ class BuiltArtifact:
     rungs: tuple[RungRecord, ...]
     layers: tuple[LayerFidelity, ...]
     coverage: tuple[Coverage, ...]
+    hurried: bool
+    """Whether time ran out before all rungs were tried."""
     twin: tuple[Artifact, Path] | None
     """The same in float32, and its folder; None when this is that."""
 
@@ -189,8 +194,11 @@ class _Maker:
         self._stopped = False
         self._running: set[Worker] = set()
         self._running_lock = threading.Lock()
+        self._measuring = threading.Lock()
+        """The user's metric is one at a time: its module and its random numbers are those of the process."""
         self._training = threading.Lock()
         self._trainings: dict[WeightGrid, dict[str, Any]] = {}
+        self._failed_trainings: dict[WeightGrid, EdgecError] = {}
         budget = job.plan.project.build.time_budget
         self._deadline = math.inf if budget is None else time.monotonic() + budget
         self._scoring = self._scored_samples()
@@ -241,6 +249,9 @@ class _Maker:
         """Climb the ladder for one artifact."""
         require_packages(item.backend)
         job, plan = self._job, self._job.plan
+        # times are taken at the end, when nothing else runs: no rung can be judged by them
+        budget = plan.target.budget.model_copy(update={"latency_ms": None, "min_speedup": None})
+        untimed = plan.target.model_copy(update={"budget": budget})
         with Trial(
             target=plan.target,
             item=item,
@@ -254,7 +265,7 @@ class _Maker:
             log=job.log,
             progress=lambda step: job.progress(f"{item.file}: {step}"),
             verify=self._verify,
-            judge=lambda found: judge(plan.project.gates, plan.target, found),
+            judge=lambda found: judge(plan.project.gates, untimed, found),
             cells=job.cells(self._judged, item),
         ) as trial:
             self._trials.append(trial)
@@ -285,37 +296,47 @@ class _Maker:
         if attempt.recipe.train:
             coverage += self._training_coverage(trial)
         passes = (*self._judged.portable, *attempt.passes)
-        return BuiltArtifact(attempt, passes, climbed.rungs, layers, coverage, twin)
+        return BuiltArtifact(attempt, passes, climbed.rungs, layers, coverage, climbed.hurried, twin)
 
     def _trained(self, grid: WeightGrid) -> Path:
         """Folder of the model after training for `grid`, which artifacts with the same grid share."""
         job, data, spec = self._job, self._judged.data, self._job.plan.project.train
         if spec is None or data.training is None:
             raise ProjectError("no training data is named", hint='[train] data = "training.npz", or --train DATA')
-        weight_only = job.plan.target.precision in WEIGHT_ONLY
         folder = job.scratch / f"trained-{grid.digest()[:16]}"
         with self._training:
+            if grid in self._failed_trainings:
+                raise self._failed_trainings[grid]
             if grid not in self._trainings:
-                self._trainings[grid] = self._call(
-                    "edgec.train.task:train_quantized",
-                    {
-                        "model": str(job.scratch / "model"),
-                        "grid": grid.model_dump_json(),
-                        "activations": "float" if weight_only else "int8",
-                        "spec": spec.model_dump_json(),
-                        "training": str(data.training.folder),
-                        "calibration": str(data.calibration.folder) if data.calibration else None,
-                        "out": str(folder),
-                        "checkpoints": str(job.checkpoints),
-                        "root": str(job.root),
-                        "seed": job.plan.project.build.seed,
-                        "threads": job.threads,
-                    },
-                    what="quantization-aware training",
-                    threads=job.threads,
-                    on_progress=lambda step: job.progress(f"train: {step}"),
-                ).value
+                try:
+                    self._trainings[grid] = self._train(spec, data.training, grid, folder)
+                except EdgecError as error:
+                    self._failed_trainings[grid] = error  # each recipe would train anew
+                    raise
         return folder
+
+    def _train(self, spec: TrainSpec, training: Spool, grid: WeightGrid, folder: Path) -> dict[str, Any]:
+        job, data = self._job, self._judged.data
+        weight_only = job.plan.target.precision in WEIGHT_ONLY
+        return self._call(
+            "edgec.train.task:train_quantized",
+            {
+                "model": str(job.scratch / "model"),
+                "grid": grid.model_dump_json(),
+                "activations": "float" if weight_only else "int8",
+                "spec": spec.model_dump_json(),
+                "training": str(training.folder),
+                "calibration": str(data.calibration.folder) if data.calibration else None,
+                "out": str(folder),
+                "checkpoints": str(job.checkpoints),
+                "root": str(job.root),
+                "seed": job.plan.project.build.seed,
+                "threads": job.threads,
+            },
+            what="quantization-aware training",
+            threads=job.threads,
+            on_progress=lambda step: job.progress(f"train: {step}"),
+        ).value
 
     def _training_coverage(self, trial: Trial) -> tuple[Coverage, ...]:
         told = self._trainings[trial.grid]
@@ -325,8 +346,9 @@ class _Maker:
     def _verify(self, artifact: Artifact, folder: Path, runtime: RuntimeSpec) -> Measurement:
         job, judged = self._job, self._judged
         threads = job.plan.target.bench.threads
-        try:
-            result: WorkerResult | EdgecError = self._call(
+
+        def run() -> WorkerResult:
+            return self._call(
                 "edgec.verify.run:run_artifact",
                 {
                     "artifact": artifact.model_dump(mode="json"),
@@ -340,17 +362,34 @@ class _Maker:
                 threads=threads,
                 on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
             )
+
+        result: WorkerResult | EdgecError
+        try:
+            try:
+                result = run()
+            except WorkerError:
+                result = run()  # it may have been killed for want of memory
         except WorkerError as error:
             result = error  # a runtime that crashes over an artifact is a finding about the artifact
         file = folder / artifact.file
-        return measure(artifact, file, runtime, result, judged.reference, judged.metric, judged.machine)
+        with self._measuring:
+            return measure(artifact, file, runtime, result, judged.reference, judged.metric, judged.machine)
 
     def timed(self, built: BuiltArtifact) -> BuiltArtifact:
         """The same with its times in each runtime that runs it."""
         if built.attempt.missed:
             return built
-        measurements = tuple(item if item.failure else self._timed(built, item) for item in built.measurements)
-        return replace(built, attempt=replace(built.attempt, measurements=measurements))
+        measurements: list[Measurement] = []
+        coverage: list[Coverage] = []
+        for item in built.measurements:
+            try:
+                measurements.append(item if item.failure else self._timed(built, item))
+            except EdgecError as error:
+                measurements.append(item)
+                subject = f"{item.artifact} in {item.runtime}"
+                coverage.append(Coverage(subject=subject, state="not timed", reason=error.what))
+        attempt = replace(built.attempt, measurements=tuple(measurements))
+        return replace(built, attempt=attempt, coverage=(*built.coverage, *coverage))
 
     def _timed(self, built: BuiltArtifact, measured: Measurement) -> Measurement:
         job, bench = self._job, self._job.plan.target.bench

@@ -206,10 +206,10 @@ def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:
             inputs=_lock_inputs(plan, items[one.artifact.file], result.data),
         )
         for one in result.built
-        if one.artifact.file in items
+        if one.artifact.file in items and not one.hurried
     }
-    if entries and (root / PROJECT_FILE).exists() and read_lock(root).targets.get(plan.target.name) != entries:
-        write_lock(root, plan.target.name, entries)
+    if entries and (root / PROJECT_FILE).exists():
+        write_lock(root, plan.target.name, entries, [item.file for item in plan.emits])
 
 
 def default_jobs(threads: int) -> int:

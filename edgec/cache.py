@@ -8,8 +8,12 @@ removed at any time.
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
+import os
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +67,17 @@ class Cache:
 
     def _file(self, key: str) -> Path:
         return self._folder / f"{key}.json"
+
+
+@cache
+def code_digest(module: str) -> str:
+    """SHA-256 (hex) over the Python files of a package or module: a version alone does not tell what was edited."""
+    digest = hashlib.sha256()
+    imported = importlib.import_module(module)
+    for root in map(Path, getattr(imported, "__path__", ())):
+        for folder, _, names in sorted(os.walk(root, followlinks=True)):
+            for file in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
+                digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    if not hasattr(imported, "__path__") and imported.__file__:
+        digest.update(Path(imported.__file__).read_bytes())
+    return digest.hexdigest()

@@ -11,7 +11,9 @@ from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 
 
-def dependencies(project: Project, root: Path, target_files: Iterable[Path], *, calibrated: bool) -> tuple[Path, ...]:
+def dependencies(
+    project: Project, root: Path, target_files: Iterable[Path], *, calibrated: bool, trained: bool
+) -> tuple[Path, ...]:
     """Every file that a bundle is made from: model, weights, data, metric, target, device, edgec.toml.
 
     Folders of data stand for themselves and for every file below them.
@@ -21,16 +23,19 @@ def dependencies(project: Project, root: Path, target_files: Iterable[Path], *, 
         root: the project's folder.
         target_files: the target's own file, those it extends, its device's.
         calibrated: whether the target uses calibration data.
+        trained: whether its ladder has a rung that trains.
     """
     named = [project.model.path, project.model.weights]
-    for data in (project.calibration if calibrated else None, project.evaluation):
+    for data in (project.calibration if calibrated else None, project.evaluation, project.train if trained else None):
         if data is not None:
             named.append(data.data)
             beside = Path(data.data).parent / data.labels if data.labels else None
             if beside and (root / beside).is_file():
                 named.append(str(beside))
-    if project.evaluation and split_entry(project.evaluation.metric):
-        named.append(project.evaluation.metric)
+    entries = [project.evaluation.metric] if project.evaluation else []
+    if trained and project.train:
+        entries += [project.train.loss, project.train.function or ""]
+    named += [entry for entry in entries if split_entry(entry)]
     paths = [root / PROJECT_FILE] if (root / PROJECT_FILE).exists() else []
     for name in named:
         if name is not None:

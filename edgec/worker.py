@@ -150,12 +150,18 @@ class Worker:
                     continue
                 self._step = told
                 if self._on_progress:
-                    self._on_progress(told)
+                    with contextlib.suppress(Exception):  # who cannot be told must not stop the work
+                        self._on_progress(told)
 
     def _wait(self) -> None:
         code = self._process.wait()
         self._listener.join(timeout=5)  # what it said last is heard before its end is told
         self._events.put(code)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, so that another one may do better."""
+        return self._ended is not None
 
     def call(self, task: str, payload: dict[str, Any]) -> WorkerResult:
         """Run a function of type `Task`; errors as of `edgec.worker.call`."""

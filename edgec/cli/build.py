@@ -76,16 +76,20 @@ def _rule(name: str, project: Project, root: Path) -> tuple[Path, tuple[Path, ..
     from edgec.target.load import load_target
 
     target = load_target(name, root)
-    calibrated = make_plan(target, project).calibration_samples is not None
+    plan = make_plan(target, project)
+    calibrated = plan.calibration_samples is not None
+    trained = any(rung.name == "training" for item in plan.emits for rung in item.ladder)
     folder = root / project.build.out / name
     imported = [root / file for file in read_bundle(folder).source.imported]
-    needed = dependencies(project, root, (*target.files, *imported), calibrated=calibrated)
+    needed = dependencies(project, root, (*target.files, *imported), calibrated=calibrated, trained=trained)
     return folder / "manifest.json", needed
 
 
 def _build(
     name: str, project: Project, root: Path, console: Console, *, threads: int, jobs: int | None, keep_going: bool
 ) -> Sequence[EdgecError]:
+    from rich.markup import escape
+
     from edgec.assemble import build_target
     from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 
@@ -119,9 +123,9 @@ def _build(
     with console.status(name) as status:
 
         def progress(step: str) -> None:
-            status.update(f"{name}: {step}")
+            status.update(escape(f"{name}: {step}"))
             if not console.is_terminal:
-                console.print(f"{name}: {step}", highlight=False, soft_wrap=True)
+                console.print(f"{name}: {step}", highlight=False, markup=False, soft_wrap=True)
 
         bundle = build_target(
             name, project, root, threads=threads, jobs=jobs, keep_going=keep_going, progress=progress, listener=show

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from edgec.backend.registry import package_version
-from edgec.cache import Cache
+from edgec.cache import Cache, code_digest
 from edgec.dataset.spool import Spool
 from edgec.frozen import digest_json
 from edgec.machine import Machine
@@ -80,17 +76,19 @@ def identify(
     calibration: Spool | None,
     machine: Machine,
     seed: int,
+    threads: int,
 ) -> str:
     """Digest of everything but recipe and samples that an artifact's outputs depend on.
 
     That is the float model before and after the portable passes, target, artifact, calibration samples, toolchain,
-    the compiler's own code, and the machine, whose kernels differ in the last bits. Thread counts are not part of it:
-    integer kernels give the same with any.
+    the compiler's own code, the machine, whose kernels differ in the last bits, and the number of threads, with which
+    float kernels do.
     """
     module = type(item.backend).__module__
     packages = (*COMMON_PACKAGES, *(package.distribution for package in item.backend.packages))
     return digest_json(
         {
+            "threads": threads,
             "model": [portable[0].before, portable[-1].after],
             "target": target.digest(),
             "emit": item.emit.model_dump(mode="json"),
@@ -103,17 +101,3 @@ def identify(
             "seed": seed,
         }
     )
-
-
-@cache
-def code_digest(module: str) -> str:
-    """SHA-256 (hex) over the Python files of a package or module: a version alone does not tell what was edited."""
-    digest = hashlib.sha256()
-    imported = importlib.import_module(module)
-    for root in map(Path, getattr(imported, "__path__", ())):
-        for folder, _, names in sorted(os.walk(root, followlinks=True)):
-            for file in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
-                digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-    if not hasattr(imported, "__path__") and imported.__file__:
-        digest.update(Path(imported.__file__).read_bytes())
-    return digest.hexdigest()

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.errors import EdgecError, StorageError, UnsupportedError
+from edgec.errors import EdgecError, ProjectError, StorageError, UnsupportedError, WorkerError
 from edgec.ladder.lock import LockedArtifact
-from edgec.ladder.rungs import FALLBACK, Rung, candidates
+from edgec.ladder.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
 from edgec.ladder.trial import Attempt, Trial
 from edgec.quant.recipe import Recipe
@@ -33,6 +33,8 @@ class Climbed:
 
     attempt: Attempt
     rungs: tuple[RungRecord, ...]
+    hurried: bool = False
+    """Whether rungs were left out for want of time: another run may find better."""
 
 
 class Climb:
@@ -65,7 +67,8 @@ class Climb:
             found = self._locked(locked) if locked else None
             return found or self._climb(ladder, first)
         except EdgecError as error:
-            if self._attempts:
+            # what is wrong with the machine or the project is wrong with any precision
+            if self._attempts or isinstance(error, (WorkerError, StorageError, ProjectError)):
                 raise
             if fallback := self._fallback(error.what):
                 return fallback
@@ -74,9 +77,16 @@ class Climb:
     def _locked(self, entry: LockedArtifact) -> Climbed | None:
         try:
             attempt = self._trial.attempt(entry.recipe, entry.precision)
-        except EdgecError:
-            return None  # the search finds out why, and tells
-        return None if attempt.missed else Climbed(attempt, entry.rungs)
+        except (WorkerError, StorageError):
+            raise
+        except EdgecError as error:
+            self._skip(LOCKED, error.what)
+            return None
+        if not attempt.missed:
+            return Climbed(attempt, entry.rungs)
+        self._attempts.append(attempt)
+        self._record(LOCKED, attempt, reason="edgec.lock's recipe")
+        return None
 
     def _climb(self, ladder: Sequence[Rung], first: Recipe) -> Climbed:
         best = first
@@ -149,10 +159,15 @@ class Climb:
         low, high, count = 0, limit + 1, 1  # `low` layers miss the gates; `high` meet them, or are too many
         last: Attempt | None = None
         while low + 1 < high:
-            if met is None and time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline:
                 break
             recipe = best.model_copy(update={"float_layers": tuple(sorted({*best.float_layers, *order[:count]}))})
-            last = self._attempt("mixed-precision", recipe)
+            try:
+                last = self._attempt("mixed-precision", recipe)
+            except EdgecError:
+                if met is None:
+                    raise
+                break  # fewer layers could not be tried; these are enough
             if last.missed:
                 if not all(gate.quality for gate in last.missed):
                     break
@@ -208,7 +223,8 @@ class Climb:
         )  # fmt: skip
 
     def _climbed(self, attempt: Attempt) -> Climbed:
-        return Climbed(attempt, tuple(self._records))
+        hurried = any(item.state == "skipped" and item.reason == _TIME_UP for item in self._records)
+        return Climbed(attempt, tuple(self._records), hurried)
 
 
 def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:

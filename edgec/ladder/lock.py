@@ -7,10 +7,12 @@ The file lies beside edgec.toml and belongs into version control. An entry holds
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
+import filelock
 from pydantic import Field, ValidationError
 
 from edgec.backend.registry import package_version
@@ -102,13 +104,24 @@ def changed(entry: LockedArtifact, inputs: Mapping[str, str]) -> tuple[str, ...]
     return tuple(name for name in names if entry.inputs.get(name) != inputs.get(name))
 
 
-def write_lock(root: Path, target: str, entries: Mapping[str, LockedArtifact]) -> None:
-    """Replace the entries of one target; other targets' stay.
+def write_lock(root: Path, target: str, entries: Mapping[str, LockedArtifact], files: Collection[str]) -> None:
+    """Replace entries of one target; all others stay, also those that another build writes at the same time.
+
+    Args:
+        root: the project's folder.
+        target: whose entries these are.
+        entries: by artifact.
+        files: all artifacts that the target has; entries of others are forgotten.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    lock = read_lock(root)
-    merged = {**lock.targets, target: dict(entries)}
-    record = Lock(targets=merged).model_dump(mode="json")
-    write_atomically(root / LOCK, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    guard = Path(tempfile.gettempdir(), f"edgec-{digest_json(str(root.absolute()))[:16]}.lock")
+    with filelock.FileLock(guard):
+        lock = read_lock(root)
+        old = {name: entry for name, entry in lock.targets.get(target, {}).items() if name in files}
+        own = {**old, **entries}
+        record = Lock(targets={**lock.targets, target: own})
+        if record != lock:
+            value = json.loads(record.model_dump_json())  # infinities as text
+            write_atomically(root / LOCK, json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -32,6 +32,14 @@ class TrialStoppedError(Exception):
     """The build ends, and with it everything its threads still do; no error of the tree, which would be recorded."""
 
 
+class _ProcessEndedError(Exception):
+    """A process crashed or was killed while it was asked something."""
+
+    def __init__(self, error: WorkerError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One artifact as it went before its gates."""
@@ -148,17 +156,11 @@ class Trial:
         def compute() -> dict[str, Any]:
             return self._score(recipe, scoring).model_dump(mode="json")
 
-        def score() -> CandidateScore:
-            value = self.cells.kept("score", recipe, compute, samples=samples) if self.cells else compute()
-            return CandidateScore.model_validate_json(json.dumps(value))
-
         try:
-            try:
-                return score()
-            except WorkerError:
-                return score()  # a process that was killed once must not decide which recipe is chosen, and locked
+            value = self.cells.kept("score", recipe, compute, samples=samples) if self.cells else compute()
         except WorkerError as error:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=error.what)
+        return CandidateScore.model_validate_json(json.dumps(value))
 
     def _score(self, recipe: Recipe, scoring: Scoring) -> CandidateScore:
         outputs, failure = self.outputs(recipe, scoring)
@@ -258,13 +260,27 @@ class Trial:
             "precision": precision or self.target.precision,
             **payload,
         }
-        worker = self._opened()
         try:
+            return self._answer(method, request)
+        except _ProcessEndedError:
+            # one that was killed must not decide which recipe is chosen, and locked: a second is asked
+            try:
+                return self._answer(method, request)
+            except _ProcessEndedError as twice:
+                raise twice.error from None
+
+    def _answer(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
+        worker: Worker | None = None
+        try:
+            worker = self._opened()
             return worker.ask(method, request).value
-        except WorkerError:
-            self.close()  # the process may be gone; the next request gets a new one
+        except WorkerError as error:
+            ended = worker is None or worker.ended
+            self.close()  # the next request gets a new process
             if self._stopped:
                 raise TrialStoppedError from None
+            if ended:
+                raise _ProcessEndedError(error) from error
             raise
 
     def _opened(self) -> Worker:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgec.cache import code_digest
 from edgec.dataset.entry import entry_place, python_entry
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
@@ -177,6 +178,7 @@ def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec
             "activations": payload.get("activations", "int8"),
             "seed": payload["seed"],
             "threads": payload["threads"],
+            "edgec": code_digest("edgec"),
             "torch": torch.__version__,
             "kernels": torch.backends.cpu.get_cpu_capability(),
             "sources": {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in sources},

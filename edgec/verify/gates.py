@@ -148,7 +148,7 @@ def _judge_speed(budget: Budget, items: Sequence[Measurement]) -> Iterator[GateR
         return
     timed = next((item for item in items if item.judged and item.speed is not None), None)
     if timed is None or timed.speed is None:
-        yield _not_measured("min_speedup", items[0], limit, "no judged runtime timed it against its float32 twin")
+        yield _unmeasurable("min_speedup", items[0], limit, "it was not timed against its float32 twin")
         return
     speed = timed.speed
     reason = f"on {timed.machine.cpu}: {speed.low:.2f} to {speed.high:.2f} of {speed.runs} runs in turns"

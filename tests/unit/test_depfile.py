@@ -57,11 +57,23 @@ def test_dependencies_are_everything_a_bundle_is_made_from(tmp_path: Path, monke
         '[model]\npath = "model.py:load"\nweights = "w.pt"\n[calibration]\ndata = "photos"\n'
         '[evaluation]\ndata = "data.py:evaluation"\nmetric = "metric.py:f1"\nlabels = "y.npy"\n'
     )
-    found = dependencies(load_project(tmp_path), tmp_path, [tmp_path / "targets" / "t.toml"], calibrated=True)
+    found = dependencies(
+        load_project(tmp_path), tmp_path, [tmp_path / "targets" / "t.toml"], calibrated=True, trained=False
+    )
     names = {str(path) for path in found}
     assert names == {
         "edgec.toml", "model.py", "w.pt", "photos", "photos/cat", "photos/cat/1.png", "data.py", "metric.py", "y.npy",
         "targets/t.toml",
     }  # fmt: skip
-    without = dependencies(load_project(tmp_path), tmp_path, [], calibrated=False)
+    without = dependencies(load_project(tmp_path), tmp_path, [], calibrated=False, trained=False)
     assert names - {str(path) for path in without} == {"photos", "photos/cat", "photos/cat/1.png", "targets/t.toml"}
+
+
+def test_training_data_and_functions_are_dependencies_where_there_is_a_rung_for_them(tmp_path: Path) -> None:
+    text = '[train]\ndata = "train.npz"\nloss = "loss.py:loss"\nfunction = "fit.py:fit"\n'
+    (tmp_path / "edgec.toml").write_text(text)
+    project = load_project(tmp_path)
+    names = {path.name for path in dependencies(project, tmp_path, [], calibrated=False, trained=True)}
+    assert {"train.npz", "loss.py", "fit.py"} <= names
+    without = dependencies(project, tmp_path, [], calibrated=False, trained=False)
+    assert not {"train.npz", "loss.py", "fit.py"} & {path.name for path in without}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from edgec.cache import Cache
+from edgec.cache import Cache, code_digest
 from edgec.errors import WorkerError
-from edgec.ladder.cells import Cells, code_digest, identify
+from edgec.ladder.cells import Cells, identify
 from edgec.machine import Machine
 from edgec.passes.contract import PassRecord
 from edgec.plan import make_plan
@@ -88,16 +88,17 @@ def test_an_identity_changes_with_everything_it_names(tmp_path: Path) -> None:
     one, other = plans
     steps = [step("1", "2"), step("2", "3")]
     found = {
-        identify(one.target, one.emits[0], steps, None, MACHINE, 0),
-        identify(other.target, one.emits[0], steps, None, MACHINE, 0),
-        identify(one.target, one.emits[1], steps, None, MACHINE, 0),
-        identify(one.target, one.emits[0], [step("0", "2"), step("2", "3")], None, MACHINE, 0),
-        identify(one.target, one.emits[0], [step("1", "2"), step("2", "4")], None, MACHINE, 0),
-        identify(one.target, one.emits[0], steps, None, MACHINE.model_copy(update={"features": ()}), 0),
-        identify(one.target, one.emits[0], steps, None, MACHINE, 1),
+        identify(one.target, one.emits[0], steps, None, MACHINE, 0, 1),
+        identify(other.target, one.emits[0], steps, None, MACHINE, 0, 1),
+        identify(one.target, one.emits[1], steps, None, MACHINE, 0, 1),
+        identify(one.target, one.emits[0], [step("0", "2"), step("2", "3")], None, MACHINE, 0, 1),
+        identify(one.target, one.emits[0], [step("1", "2"), step("2", "4")], None, MACHINE, 0, 1),
+        identify(one.target, one.emits[0], steps, None, MACHINE.model_copy(update={"features": ()}), 0, 1),
+        identify(one.target, one.emits[0], steps, None, MACHINE, 1, 1),
+        identify(one.target, one.emits[0], steps, None, MACHINE, 0, 2),
     }
-    assert len(found) == 7
-    assert identify(one.target, one.emits[0], steps, None, MACHINE, 0) in found
+    assert len(found) == 8
+    assert identify(one.target, one.emits[0], steps, None, MACHINE, 0, 1) in found
 
 
 def test_code_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,27 @@ ENTRY = LockedArtifact(
 
 def test_round_trip_and_other_targets_stay(tmp_path: Path) -> None:
     assert read_lock(tmp_path) == Lock()
-    write_lock(tmp_path, "one", {"m.onnx": ENTRY})
+    write_lock(tmp_path, "one", {"m.onnx": ENTRY}, ["m.onnx"])
     first = (tmp_path / LOCK).read_bytes()
     assert read_lock(tmp_path).targets == {"one": {"m.onnx": ENTRY}}
     other = ENTRY.model_copy(update={"precision": "fp16"})
-    write_lock(tmp_path, "another", {"m.onnx": other})
+    write_lock(tmp_path, "another", {"m.onnx": other}, ["m.onnx"])
     assert read_lock(tmp_path).targets == {"one": {"m.onnx": ENTRY}, "another": {"m.onnx": other}}
     (tmp_path / LOCK).write_bytes(first)
-    write_lock(tmp_path, "one", {"m.onnx": ENTRY})
+    write_lock(tmp_path, "one", {"m.onnx": ENTRY}, ["m.onnx"])
     assert (tmp_path / LOCK).read_bytes() == first
-    write_lock(tmp_path, "one", {"n.onnx": ENTRY})  # artifacts that the target no longer has are forgotten
+    write_lock(tmp_path, "one", {"n.onnx": ENTRY}, ["m.onnx", "n.onnx"])  # another artifact failed this time
+    assert list(read_lock(tmp_path).targets["one"]) == ["m.onnx", "n.onnx"]
+    write_lock(tmp_path, "one", {"n.onnx": ENTRY}, ["n.onnx"])  # artifacts that the target no longer has are forgotten
     assert list(read_lock(tmp_path).targets["one"]) == ["n.onnx"]
+
+
+def test_targets_built_at_the_same_time_keep_their_entries(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(write_lock, tmp_path, f"t{number}", {"m.onnx": ENTRY}, ["m.onnx"]) for number in range(24)]
+    for one in done:
+        one.result()
+    assert len(read_lock(tmp_path).targets) == 24
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_round_trip_and_other_targets_stay(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_refused_and_stays(tmp_path: Path, old: str, new: str, words: str) -> None:
-    write_lock(tmp_path, "one", {"m.onnx": ENTRY})
+    write_lock(tmp_path, "one", {"m.onnx": ENTRY}, ["m.onnx"])
     path = tmp_path / LOCK
     path.write_text(path.read_text().replace(old, new), errors="surrogateescape")
     damaged = path.read_bytes()
@@ -67,7 +78,7 @@ def test_a_damaged_file_is_refused_and_stays(tmp_path: Path, old: str, new: str,
         read_lock(tmp_path)
     assert caught.value.where == str(path)
     with pytest.raises(ProjectError):
-        write_lock(tmp_path, "two", {"m.onnx": ENTRY})
+        write_lock(tmp_path, "two", {"m.onnx": ENTRY}, ["m.onnx"])
     assert path.read_bytes() == damaged
 
 

@@ -161,7 +161,7 @@ def faster(ratio: float) -> Speed:
         ([{"speed": faster(1.5)}], "met", 1.5, "1.40 to 1.60 of 20 runs in turns"),
         ([{"speed": faster(1.25)}], "met", 1.25, "on test"),
         ([{"speed": faster(1.2)}], "failed", 1.2, ""),
-        ([{"speed": None}], "not measured", None, "no judged runtime timed it"),
+        ([{"speed": None}], "failed", None, "it was not timed against its float32 twin"),
         ([{"speed": faster(9.0), "judged": False}, {"speed": faster(1.1)}], "failed", 1.1, ""),
         ([{"speed": None}, {"runtime": "other", "speed": faster(1.3)}], "met", 1.3, ""),
     ],
@@ -181,4 +181,4 @@ def test_gates_in_one_line():
     (met,) = judge(Gates(), target(), [measured(metric=None)])
     assert gate_line(met) == 'min_sqnr_db 20 (default): 30 (worst output "y")'
     unmeasured = judge(Gates(max_drop=9), target(min_speedup=2), [measured()])[-1]
-    assert gate_line(unmeasured).startswith("min_speedup 2: not measured (no judged runtime timed it")
+    assert gate_line(unmeasured).startswith("min_speedup 2: not measured (cannot be judged: it was not timed")
