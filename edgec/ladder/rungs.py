@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.spec import WEIGHT_ONLY, Target
 
-FALLBACK = "fallback"
-"""How what is tried after all rungs is recorded."""
+LOCKED, FALLBACK = "locked", "fallback"
+"""How what is tried before and after all rungs is recorded."""
 Variation = dict[str, bool | str]
 """Fields of a recipe that a candidate changes."""
 
