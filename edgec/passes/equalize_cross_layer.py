@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgec.passes.equalization_pairs import Pair
 
 SAMPLES = 32
+"""Calibration samples that ranges are taken from, where no clamp asks for all of them."""
 SWEEPS = 40
 _SETTLED = 1e-3
 """Largest change of a factor's logarithm in the last sweep."""
@@ -31,6 +32,8 @@ _WIDEST = 2.0**16
 """Bound of all factors and their inverses."""
 _MARGIN = 0.9
 """Share of a clamp's limit that calibration samples may come to, where others are to stay below it."""
+_MOVED = 0.01
+"""Logarithm (base 2) of a factor below which it is not worth a clamp."""
 _COMPARED = 4
 """Calibration samples whose outputs are compared."""
 
@@ -45,7 +48,8 @@ class EqualizeCrossLayer:
 
     Two things keep the activations in check, where calibration samples are there. A channel's activations may not
     outgrow what is the tensor's largest one (as those of a dead channel with a bias would, see section 4.1.3). And
-    ReLU6 becomes ReLU where no calibration sample comes to its limit; where one does, the pair is left alone.
+    ReLU6 becomes ReLU where none of all calibration samples comes near its limit; where one does, or where the factors
+    are 1, the clamp stays and the pair is left alone.
     """
 
     @property
@@ -66,10 +70,13 @@ class EqualizeCrossLayer:
             shapes = input_shapes(graph, sample_tensors(model.inputs, seed=0))
             pairs = find_pairs(graph, weight_layers(graph)[0], shapes)
             seen = _observe(graph, pairs, model.inputs, ctx.calibration)
-            pairs, coverage = _without_clamps(graph, pairs, seen)
+            pairs, refused = _without_reached_limits(graph, pairs, seen)
+            factors = [_worth_a_clamp(pair, factor) for pair, factor in zip(pairs, _factors(pairs, seen), strict=True)]
+            moves = [bool((factor.log2().abs() > _MOVED).any()) for factor in factors]
+            moving = [pair for pair, moved in zip(pairs, moves, strict=True) if moved]
+            coverage = (*refused, *_remove_clamps(graph, moving, seen))
             # a made-up sample may come to a limit that calibration samples do not: it proves the factors alone
             unclamped = replace(model, graph=finish(copy.deepcopy(graph)))
-            factors = _factors(pairs, seen)
             for pair, factor in zip(pairs, factors, strict=True):
                 scale = factor.to(pair.first.module.weight.dtype)
                 scale_outputs(pair.first.module, 1 / scale)
@@ -78,8 +85,7 @@ class EqualizeCrossLayer:
             assert result is not None
             assert model.graph is not None
             _compare(self.name, model.graph, result, model.inputs, ctx.calibration)
-        moved = sum(bool((factor.log2().abs() > 0.01).any()) for factor in factors)
-        summary = f"equalized {moved} of {len(pairs)} pairs of layers"
+        summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
         return PassResult(model.with_graph(result, same_function=False), summary, coverage)
 
     def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
@@ -94,7 +100,9 @@ class _Seen:
     ranges: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
     """Largest magnitude of each channel of the tensors that pairs' second layers read."""
     peaks: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
-    """Largest input of clamps."""
+    """Largest input of clamps; NaN where one was."""
+    samples: int = 0
+    """How many calibration samples were run."""
 
 
 def _observe(graph: fx.GraphModule, pairs: Sequence[Pair], inputs: Sequence[TensorSpec], spool: Spool | None) -> _Seen:
@@ -111,42 +119,67 @@ def _observe(graph: fx.GraphModule, pairs: Sequence[Pair], inputs: Sequence[Tens
             peak = source.amax()
             found.peaks[node] = torch.maximum(found.peaks.get(node, peak), peak)
         if pair := between.get(node):
-            channels = result.movedim(pair.axis, 0).flatten(1).abs().amax(dim=1)
+            channels = result.movedim(pair.axis, 0).reshape(result.shape[pair.axis], -1).abs().amax(dim=1)
             channels = channels.reshape(-1, pair.repeat).amax(dim=1).double()
             found.ranges[node] = torch.maximum(found.ranges.get(node, channels), channels)
 
-    for index in spread(len(spool), SAMPLES):
+    # taking a clamp away changes what the model computes for each input that comes to it: no sample may be left out
+    for index in range(len(spool)) if clamps else spread(len(spool), SAMPLES):
         run_graph(graph, sample_of(spool, inputs, index), seen)
+        found.samples += 1
     return found
 
 
-def _without_clamps(
+def _without_reached_limits(
     graph: fx.GraphModule, pairs: Sequence[Pair], seen: _Seen
 ) -> tuple[list[Pair], tuple[Coverage, ...]]:
-    """The pairs that can be scaled, after what no sample clamps is a ReLU in `graph`."""
-    from torch import nn
-
-    from edgec.passes.equalization_pairs import clamp_limit
-
+    """The pairs that can be scaled when clamps between them are taken away."""
     kept: list[Pair] = []
     coverage: list[Coverage] = []
     for pair in pairs:
-        limits = {clamp: clamp_limit(clamp, graph) or 0.0 for clamp in pair.clamps}
-        biting = [clamp for clamp in limits if clamp not in seen.peaks or seen.peaks[clamp] > _MARGIN * limits[clamp]]
-        if biting:
-            why = "has no calibration samples to judge it by" if biting[0] not in seen.peaks else "is reached"
-            reason = f"the upper limit of {biting[0].target} {why}: scaled channels would be clamped elsewhere"
+        # a NaN compares as false: it counts as having come to the limit
+        reached = [
+            clamp
+            for clamp, limit in _limits(graph, pair).items()
+            if clamp not in seen.peaks or not bool(seen.peaks[clamp] <= _MARGIN * limit)
+        ]
+        if reached:
+            why = "has no calibration samples to judge it by" if reached[0] not in seen.peaks else "is reached"
+            reason = f"the upper limit of {reached[0].target} {why}: scaled channels would be clamped elsewhere"
             subject = f"{pair.first.name} - {pair.second.name}"
             coverage.append(Coverage(subject=subject, state="not equalized", reason=reason))
             continue
         kept.append(pair)
-        for clamp in limits:
+    return kept, tuple(coverage)
+
+
+def _worth_a_clamp(pair: Pair, factor: torch.Tensor) -> torch.Tensor:
+    """1 for a pair that would lose a clamp and gain nothing."""
+    import torch
+
+    return torch.ones_like(factor) if pair.clamps and not (factor.log2().abs() > _MOVED).any() else factor
+
+
+def _remove_clamps(graph: fx.GraphModule, pairs: Sequence[Pair], seen: _Seen) -> list[Coverage]:
+    """Make ReLUs of the clamps between `pairs`, in place."""
+    from torch import nn
+
+    coverage = []
+    for pair in pairs:
+        for clamp, limit in _limits(graph, pair).items():
             reason = (
-                f"no calibration sample comes to its limit {limits[clamp]:g} (the largest is {seen.peaks[clamp]:.3g})"
+                f"none of the {seen.samples} calibration samples comes near its limit {limit:g} "
+                f"(the largest is {seen.peaks[clamp]:.3g})"
             )
             coverage.append(Coverage(subject=str(clamp.target), state="ReLU", reason=reason))
             clamp.target = add_module(graph, f"{str(clamp.target).replace('.', '_')}_unclamped", nn.ReLU())
-    return kept, tuple(coverage)
+    return coverage
+
+
+def _limits(graph: fx.GraphModule, pair: Pair) -> dict[fx.Node, float]:
+    from edgec.passes.equalization_pairs import clamp_limit
+
+    return {clamp: clamp_limit(clamp, graph) or 0.0 for clamp in pair.clamps}
 
 
 def _factors(pairs: Sequence[Pair], seen: _Seen) -> list[torch.Tensor]:

@@ -191,6 +191,41 @@ def test_relu6_goes_only_where_its_limit_is_never_reached(
     assert "limit" in told.reason
 
 
+@pytest.mark.parametrize("outlier", [50.0, float("nan")])
+def test_one_sample_of_many_that_comes_to_the_limit_keeps_relu6(
+    wrap: Any, calibrated: Calibrated, outlier: float
+) -> None:
+    torch.manual_seed(0)
+    model = wrap(nn.Sequential(nn.Linear(6, 8), nn.ReLU6(), nn.Linear(8, 4)), (1, 6))
+    with torch.no_grad():
+        model.graph.get_submodule("0").weight[3] *= 4
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (80, 1, 6)).astype(np.float32)
+    free = EqualizeCrossLayer().run(model, calibrated(model, samples))
+    assert "none of the 80 calibration samples" in free.coverage[0].reason
+    samples[41] = outlier
+    kept = EqualizeCrossLayer().run(model, calibrated(model, samples))
+    assert any(isinstance(part, nn.ReLU6) for part in kept.model.graph.children())
+    assert [item.state for item in kept.coverage] == ["not equalized"]
+
+
+def test_relu6_stays_between_layers_that_are_equal_already(wrap: Any, calibrated: Calibrated) -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU6(), nn.Linear(8, 4))
+    for place in (0, 2):
+        nn.init.constant_(net[place].weight, 0.01)
+    model = wrap(net, (1, 6))
+    result = EqualizeCrossLayer().run(model, calibrated(model, *_arrays(model, 4)))
+    assert result.summary == "equalized 0 of 1 pairs of layers"
+    assert result.coverage == ()
+    assert any(isinstance(part, nn.ReLU6) for part in result.model.graph.children())
+
+
+def test_linear_layers_without_a_batch_axis(wrap: Any, calibrated: Calibrated) -> None:
+    torch.manual_seed(0)
+    model = _uneven(wrap(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)), (6,)))
+    result = EqualizeCrossLayer().run(model, calibrated(model, *_arrays(model, 4)))
+    assert result.summary == "equalized 1 of 1 pairs of layers"
+
+
 def test_without_samples_relu6_stays_and_the_rest_is_equalized(wrap: Any, ctx: PassContext) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.ReLU6(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 4))
