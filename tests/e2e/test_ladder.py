@@ -16,7 +16,7 @@ import pytest
 
 import edgec
 from edgec.bundle.check import check_digests
-from edgec.errors import GateError, ProjectError, StoppedError, UnsupportedError, UsageError, WorkerError
+from edgec.errors import GateError, ProjectError, StoppedError, UnsupportedError, UsageError
 from edgec.verify.records import RungRecord
 
 from .command import edgec as command
@@ -220,23 +220,17 @@ def wait_for(lines: Any, words: str) -> None:
     assert any(words in line for line in lines), f"the build ended before it said {words!r}"
 
 
-def test_a_killed_process_costs_a_candidate_or_the_build(make: Make) -> None:
+def test_a_process_killed_once_changes_nothing(make: Make) -> None:
     project = make("outlier", 35.0)
     process = start("build", "--target", "host", cwd=project)
     wait_for(process.stderr, "model.onnx: run in onnxruntime")
     for pid in workers(process.pid):
         os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
-    assert "Traceback" not in errors
-    if process.returncode:
-        assert process.returncode == WorkerError.exit_code, errors
-        assert not list(project.glob("dist/*/manifest.json"))
-    else:
-        (artifact,) = check_digests(project / "dist" / "host").artifacts
-        killed = [item for rung in artifact.rungs for item in rung.candidates if "SIGKILL" in item.failure]
-        assert len(killed) == 1
-        assert not killed[0].chosen
-        assert artifact.rungs[-1].state == "met"
+    assert process.returncode == 0, errors
+    (artifact,) = check_digests(project / "dist" / "host").artifacts
+    assert not [item.failure for rung in artifact.rungs for item in rung.candidates if item.failure]
+    assert artifact.rungs[-1].state == "met"
 
 
 def test_ctrl_c_ends_two_climbs(make: Make) -> None:
