@@ -220,7 +220,7 @@ def _zero_pad(given: dict[str, Any], rank: int) -> Any:
     pads = [int(item) for item in given["pad"]]
     while len(pads) > 2 and pads[-2:] == [0, 0]:  # ONNX states all axes, batch and channels included
         pads = pads[:-2]
-    if given.get("mode", "constant") != "constant" or value != 0 or len(pads) > 6 or len(pads) % 2:
+    if given.get("mode", "constant") != "constant" or value != 0 or len(pads) not in (2, 4, 6):
         return None
     pads += [0, 0] if len(pads) == 2 and len(given["pad"]) > 2 else []
     kinds: dict[int, Any] = {2: nn.ZeroPad1d, 4: nn.ZeroPad2d, 6: nn.ZeroPad3d}

@@ -298,3 +298,17 @@ def test_training_dropout_is_not_stripped(wrap: Any, ctx: PassContext) -> None:
     calls = [node for node in done.graph.graph.nodes if node.target is functional.dropout]
     assert len(calls) == 1
     assert calls[0].kwargs["training"] is True
+
+
+class NoPadding(nn.Module):
+    """Padding by nothing, as a generic block with a variable number of pads writes it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.pad(x, ()).relu()
+
+
+def test_padding_by_nothing_is_left_as_it_is(wrap: Any, ctx: PassContext) -> None:
+    model = wrap(NoPadding(), (1, 4))
+    done, records = run_passes(portable_passes(ctx.target), model, ctx, fingerprint)
+    assert "failed" not in {item.state for item in records}
+    assert close(_outputs(done), _outputs(model))
