@@ -14,6 +14,7 @@ from edgec.passes.graph_edit import finish, needs_graph, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,
     channel_axis,
+    is_transposed,
     quiet_torch,
     run_graph,
     run_side_by_side,
@@ -56,15 +57,13 @@ class CorrectBias:
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Compare means over evenly spread calibration samples."""
         assert ctx.calibration is not None, "requires() has checked it"
-        from edgec.passes.weight_simulation import simulated_weight
-
         graph = own_graph(model)
         layers, coverage = weight_layers(graph, self.float_layers)
         with quiet_torch(ctx.threads):
-            weights = {layer.name: simulated_weight(layer.module, self.grid) for layer in layers}
+            weights, left = rounded_weights(layers, self.grid)
             refused = correct_biases(graph, graph, weights, model.inputs, ctx.calibration, self.float_layers)
-        summary = f"corrected the biases of {len(layers) - len(refused)} layers"
-        return PassResult(model.with_graph(finish(graph), same_function=False), summary, (*coverage, *refused))
+        summary = f"corrected the biases of {len(weights) - len(refused)} layers"
+        return PassResult(model.with_graph(finish(graph), same_function=False), summary, (*coverage, *left, *refused))
 
     def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
         """All biases are finite."""
@@ -84,6 +83,26 @@ def not_finite(model: FloatModel) -> str | None:
         item.name for item in layers if not all(bool(value.isfinite().all()) for value in item.module.parameters())
     ]
     return f"not finite: {', '.join(names)}" if names else None
+
+
+def rounded_weights(
+    layers: Sequence[WeightLayer], grid: WeightGrid
+) -> tuple[dict[str, torch.Tensor], tuple[Coverage, ...]]:
+    """Weights of `layers` by name, to nearest on `grid`, and the layers that are left out, with the reason.
+
+    Transposed convolutions stay float in ONNX Runtime and in torch's engines: a bias corrected for weights that are
+    never rounded would itself be the error.
+    """
+    from edgec.passes.weight_simulation import simulated_weight
+
+    weights, left = {}, []
+    for layer in layers:
+        if is_transposed(layer.module):
+            reason = "some backends leave transposed convolutions in float: there would be no error to correct"
+            left.append(Coverage(subject=layer.name, state="bias not corrected", reason=reason))
+        else:
+            weights[layer.name] = simulated_weight(layer.module, grid)
+    return weights, tuple(left)
 
 
 def correct_biases(

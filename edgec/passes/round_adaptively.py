@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.correct_bias import correct_biases, needs_samples, not_finite
+from edgec.passes.correct_bias import correct_biases, needs_samples, not_finite, rounded_weights
 from edgec.passes.graph_edit import finish, needs_graph, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_WIDTH = 6144
 """Weights of one output channel beyond which the Gram matrix (150 MB here) is not made."""
 _PATCHES, _HELD_OUT = 16384, 256
+"""Patches of a layer, over all samples, that choose the rounding and that judge it."""
 _MEMORY = 24_000_000
 """Numbers that the statistics of layers observed in one run of the samples may take."""
 _KEEP_EVERY = 4
@@ -42,9 +43,9 @@ _KEEP_EVERY = 4
 class RoundAdaptively:
     """Place weights on the backend's grid, each up or down as the layer's outputs want it.
 
-    Nagel et al. 2020, https://arxiv.org/abs/2004.10568, with the asymmetric layer-wise loss: a layer gets the inputs
-    that the rounded layers before it make, and is to give the float model's outputs. Weights become ``scale * code``;
-    the largest of each channel stays as it is, so that a backend finds the same scale again, and the same codes.
+    Nagel et al. 2020, https://arxiv.org/abs/2004.10568, with the layer-wise loss: from the inputs that it has in the
+    float model, each layer is to give the outputs it gives there. Weights become ``scale * code``; the largest of each
+    channel stays as it is, so that a backend finds the same scale again, and the same codes.
 
     What remains of a mean error goes into the biases (see `CorrectBias`, which is not to be run too).
     """
@@ -66,7 +67,7 @@ class RoundAdaptively:
         return needs_graph(model) or needs_samples(ctx)
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
-        """Round group after group of layers, each on what the rounded ones before it give."""
+        """Round group after group of layers, each on what the float layers before it give."""
         assert ctx.calibration is not None, "requires() has checked it"
         reference, graph = own_graph(model), own_graph(model)
         with quiet_torch(ctx.threads):
@@ -76,9 +77,7 @@ class RoundAdaptively:
             rounding = [layer for layer in layers if layer.name not in subjects]
             gains = self._round(reference, rounding, model, ctx)
             if self.correct_bias:
-                from edgec.passes.weight_simulation import simulated_weight
-
-                weights = {layer.name: simulated_weight(layer.module, self.grid) for layer in layers}
+                weights = rounded_weights(layers, self.grid)[0]
                 arguments = (weights, model.inputs, ctx.calibration, self.float_layers)
                 refused += correct_biases(graph, reference, *arguments)
         better = [gain for gain in gains if gain > 0]
@@ -99,13 +98,15 @@ class RoundAdaptively:
         assert ctx.calibration is not None
         chosen = spread(len(ctx.calibration), self.samples)
         originals = {layer.name: layer for layer in weight_layers(reference, self.float_layers)[0]}
+        apart = len(chosen) >= 2 * _KEEP_EVERY
+        judging = len(chosen) // _KEEP_EVERY if apart else len(chosen)
         gains: list[float] = []
         for group in in_groups(layers, _memory, _MEMORY):
             statistics = {
                 layer.name: RoundingStatistics(
                     layer.module,
                     patches=max(1, math.ceil(_PATCHES / len(chosen) / len(layer.nodes))),
-                    held_out=_HELD_OUT,
+                    held_out=max(1, _HELD_OUT // judging // len(layer.nodes)),
                     seed=ctx.seed + len(gains) + place,
                 )
                 for place, layer in enumerate(group)
@@ -113,7 +114,7 @@ class RoundAdaptively:
             by_node = {node: statistics[layer.name] for layer in group for node in originals[layer.name].nodes}
             last = originals[group[-1].name].nodes[-1]
             for row, index in enumerate(chosen):
-                keep = row % _KEEP_EVERY == _KEEP_EVERY - 1 if len(chosen) >= 2 * _KEEP_EVERY else None
+                keep = row % _KEEP_EVERY == _KEEP_EVERY - 1 if apart else None
 
                 def seen(node: fx.Node, source: Any, result: Any, keep: bool | None = keep) -> None:
                     if data := by_node.get(node):  # noqa: B023
@@ -165,7 +166,7 @@ def _refusals(layers: Sequence[WeightLayer]) -> Sequence[Coverage]:
     for layer in layers:
         width = layer.module.weight[0].numel()
         if is_transposed(layer.module):
-            reason = "adaptive rounding does not take transposed convolutions"
+            reason = "adaptive rounding does not take transposed convolutions, which some backends leave in float"
         elif width > MAX_WIDTH:
             reason = f"{width} weights an output channel: their Gram matrix is too large (at most {MAX_WIDTH})"
         else:

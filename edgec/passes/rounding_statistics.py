@@ -20,6 +20,14 @@ class RoundingStatistics:
     """
 
     def __init__(self, module: Any, *, patches: int, held_out: int, seed: int) -> None:
+        """Nothing seen yet.
+
+        Args:
+            module: the layer, whose weights are those of the float model.
+            patches: most patches that one call adds to the moments.
+            held_out: most patches that one call puts aside: so all samples that are to judge have a say.
+            seed: of the choice of patches.
+        """
         self.module = module
         self.groups: int = getattr(module, "groups", 1)
         self.width: int = module.weight[0].numel()
@@ -29,7 +37,6 @@ class RoundingStatistics:
         self._gram = torch.zeros(self.groups, self.width, self.width)
         self._sum = torch.zeros(self.groups, self.width, 1)
         self._kept: list[torch.Tensor] = []
-        self._room = held_out
 
     def add(self, source: torch.Tensor, output: torch.Tensor, *, keep: bool | None) -> None:
         """Take in one call of the layer.
@@ -37,18 +44,19 @@ class RoundingStatistics:
         Args:
             source: its input.
             output: what it gives; only the shape matters.
-            keep: put the patches aside for `loss`, as data that the moments have not seen; None: a quarter of them.
+            keep: put patches aside for `loss`, as data that the moments have not seen; None: of a quarter of them,
+                which the moments do not see either.
         """
         total = output.numel() // output.shape[channel_axis(self.module)]
-        chosen = torch.arange(total)
-        if total > self._patches:
-            chosen = torch.randperm(total, generator=self._random)[: self._patches]
+        # at random even where all are taken: those put aside are to come from everywhere in the sample
+        chosen = torch.randperm(total, generator=self._random)[: self._patches]
+        judging = len(chosen) if keep else len(chosen) // 4 if keep is None else 0
+        aside, chosen = chosen[:judging][: self._held_out], chosen[judging:]
+        if len(aside):
+            self._kept.append(self._inputs(source, aside).float())
+        if not len(chosen):
+            return
         x = self._inputs(source, chosen).float()
-        aside = torch.full((len(chosen),), bool(keep)) if keep is not None else torch.arange(len(chosen)) % 4 == 3
-        kept = x[:, :, aside][:, :, : self._room]
-        self._kept.append(kept)
-        self._room -= kept.shape[2]
-        x = x[:, :, ~aside]
         self.count += x.shape[2]
         self._gram.baddbmm_(x, x.transpose(1, 2))
         self._sum += x.sum(dim=2, keepdim=True)

@@ -134,8 +134,8 @@ def test_what_is_left_at_nearest_is_told(wrap: Any, calibrated: Calibrated) -> N
     }
     before, after = dict(model.graph.named_parameters()), dict(result.model.graph.named_parameters())
     same = {name for name, value in before.items() if torch.equal(value, after[name])}
-    assert {"up.weight", "wide.weight", "wide.bias", "attention.in_proj_weight"} <= same
-    assert not same & {"shared.weight", "shared.bias", "up.bias"}
+    assert {"up.weight", "up.bias", "wide.weight", "wide.bias", "attention.in_proj_weight"} <= same
+    assert not same & {"shared.weight", "shared.bias"}
 
 
 def test_one_sample_is_enough_to_run(wrap: Any, calibrated: Calibrated) -> None:
@@ -172,6 +172,21 @@ def test_patches_times_weights_are_the_outputs(layer: Any) -> None:
         gram = data.gram(centred=False)
         energy = (weight @ gram * weight).sum() / weight.shape[0] / weight.shape[1]
         assert float(energy) == pytest.approx(float(plain.square().mean()), rel=1e-4)
+
+
+def test_all_held_out_samples_judge() -> None:
+    layer = nn.Conv2d(1, 1, 1, bias=False)
+    data = RoundingStatistics(layer, patches=1000, held_out=10, seed=0)
+    with torch.no_grad():
+        for number in range(4):
+            # each sample is one constant, and twice that in its lower half
+            source = torch.full((1, 1, 20, 20), 10.0**number)
+            source[:, :, 10:] *= 2
+            data.add(source, layer(source), keep=True)
+        seen = torch.tensor([data.loss(torch.ones(1, 1, 1), centred=False)])
+    assert data.count == 0
+    # 10 patches of each of 4 samples, of which some are from each half
+    assert 1e6 / 4 < float(seen) < 4 * 1.02e6 / 4
 
 
 def test_a_recipe_corrects_biases_once() -> None:
