@@ -107,7 +107,7 @@ def analyze_target(
             artifacts=tuple(one for one, _ in found),
         )
         table, page = out / f"{name}.analysis.json", out / f"{name}.analysis.html"
-        write_atomically(table, json.dumps(analysis.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(table, json.dumps(analysis.plain(), indent=1, ensure_ascii=False) + "\n")
         write_atomically(page, render_analysis(analysis))
     return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.found, failures=failures)
 

@@ -14,6 +14,10 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, ser_json_inf_nan="strings")
 
+    def plain(self) -> Any:
+        """The record as values that every JSON reader takes: infinities are text."""
+        return json.loads(self.model_dump_json())
+
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this record."""
         return digest_json(self.model_dump(mode="json"))

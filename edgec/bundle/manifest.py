@@ -123,7 +123,7 @@ class Manifest(Frozen):
 
     def to_json(self) -> str:
         """The file's text: keys sorted, one a line."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return json.dumps(self.plain(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 class PassTime(Frozen):

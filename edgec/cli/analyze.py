@@ -75,7 +75,7 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
             if not as_json:
                 click.echo(one.html)
     if as_json:
-        click.echo(json.dumps({one.analysis.target: one.analysis.model_dump(mode="json") for one in found}, indent=1))
+        click.echo(json.dumps({one.analysis.target: one.analysis.plain() for one in found}, indent=1))
     failures: list[EdgecError] = [error for one in found for error in one.failures]
     for other in failures[1:]:
         click.echo(f"edgec: error: {other}", err=True)

@@ -30,7 +30,7 @@ def command(path: Path, as_json: bool) -> None:
             hint=f"artifacts: {', '.join(item.artifact.file for item in manifest.artifacts)}",
         )
     if as_json:
-        chosen = manifest.model_dump(mode="json") if name is None else artifacts[0].model_dump(mode="json")
+        chosen = manifest.plain() if name is None else artifacts[0].plain()
         click.echo(json.dumps(chosen, indent=1, sort_keys=True))
         return
     if name is None:

@@ -123,5 +123,4 @@ def write_lock(root: Path, target: str, entries: Mapping[str, LockedArtifact], f
         own = {**old, **entries}
         record = Lock(targets={**lock.targets, target: own})
         if record != lock:
-            value = json.loads(record.model_dump_json())  # infinities as text
-            write_atomically(root / LOCK, json.dumps(value, indent=1, sort_keys=True) + "\n")
+            write_atomically(root / LOCK, json.dumps(record.plain(), indent=1, sort_keys=True) + "\n")
