@@ -18,6 +18,10 @@ _CORRECTIONS: tuple[Variation, ...] = (
     {"equalize": True},
     {"equalize": True, "correct_bias": True},
 )
+_BLOCKWISE: tuple[Variation, ...] = ({"equalize": True},)
+"""Corrections where weights are stored with a scale for each block: a bias corrected for a scale for each channel, the
+grid that is known here, is wrong for them. Weights that adaptive rounding has placed are on that grid, and stay there.
+"""
 _ROUNDING: tuple[Variation, ...] = (
     {"round_adaptively": True, "correct_bias": True},
     {"equalize": True, "round_adaptively": True, "correct_bias": True},
@@ -69,7 +73,8 @@ def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) 
         return (Rung("min-max"),)
     free = target.quantize.calibration == "auto"
     methods: tuple[Variation, ...] = tuple({"calibration": method} for method in RANGE_METHODS) if free else ()
-    later = (Rung("corrections", stages=(_CORRECTIONS,)), Rung("adaptive-rounding", stages=(_ROUNDING,)))
+    corrections = _BLOCKWISE if target.precision in WEIGHT_ONLY else _CORRECTIONS
+    later = (Rung("corrections", stages=(corrections,)), Rung("adaptive-rounding", stages=(_ROUNDING,)))
     ranges = (methods,) if target.precision == "int8" else ()
     training = (Rung("training", _TRAINED, ranges),) if trainable else ()
     if target.precision in WEIGHT_ONLY:

@@ -55,6 +55,14 @@ def test_candidates_begin_with_the_best_so_far_and_repeat_none() -> None:
     assert {item.calibration for item in candidates(ranges, Recipe())} == set(RANGE_METHODS)
 
 
+@pytest.mark.parametrize("precision", ["int8-weight-only", "int4-weight-only"])
+def test_biases_are_corrected_only_for_weights_that_stay_on_the_grid(precision: Precision) -> None:
+    found = rungs(target(precision), "max", calibrated=True, trainable=True)
+    varied = [variation for rung in found for stage in rung.stages for variation in stage]
+    assert {"equalize": True} in varied
+    assert all(variation.get("round_adaptively") for variation in varied if variation.get("correct_bias"))
+
+
 def test_a_stated_calibration_method_is_kept_by_all_rungs() -> None:
     stated = target(calibration="entropy")
     assert first_recipe(stated) == Recipe(calibration="entropy")
