@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgec.backend.protocol import OpRecord
@@ -34,6 +34,10 @@ DATA_MOVEMENT = frozenset(
 )
 """Ops without arithmetic."""
 KEPT = "kept in float by the recipe (sensitive)"
+SOFTMAX = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
+RANGE = "kept in float: its values are not finite or beyond 1e30 on the calibration samples"
+CHOSEN = (KEPT, SOFTMAX, RANGE)
+"""Reasons of what torch could have quantized."""
 NO_KERNEL = "torch has no quantized kernel for it here"
 
 
@@ -42,14 +46,15 @@ def is_integer_product(op: OpRecord) -> bool:
     return op.dtype == "int8" and any(part in op.op for part in PRODUCTS)
 
 
-def executed_ops(scripted: Any, precision: Precision, kept: Collection[str] = ()) -> tuple[OpRecord, ...]:
+def executed_ops(scripted: Any, precision: Precision, kept: Mapping[str, str] | None = None) -> tuple[OpRecord, ...]:
     """The ops of a loaded TorchScript module, in execution order; (de)quantization is ``cast``.
 
     Args:
         scripted: frozen or not.
         precision: what was asked for.
-        kept: layers that the recipe keeps in float.
+        kept: layers and other calls that stay in float although torch could quantize them, and why (one of `CHOSEN`).
     """
+    kept = kept or {}
     quantized: set[str] = set()
     records = []
     for number, node in enumerate(scripted.inlined_graph.nodes()):
@@ -70,7 +75,7 @@ def executed_ops(scripted: Any, precision: Precision, kept: Collection[str] = ()
         layer = _layer(node.scopeName())
         layer = next((name for name in kept if _is_part(layer, name)), layer)
         record = _record(f"{op}_{number}", space, op, layer, reads_quantized or dynamic, precision)
-        records.append(record.model_copy(update={"reason": KEPT}) if record.reason and layer in kept else record)
+        records.append(record.model_copy(update={"reason": kept[layer]}) if record.reason and layer in kept else record)
     return tuple(records)
 
 
@@ -83,7 +88,7 @@ def with_layers(ops: Sequence[OpRecord], coverage: Sequence[Coverage]) -> tuple[
     for op in ops:
         if op.reason:
             item = next(told)
-            reason = KEPT if item.reason == KEPT else op.reason
+            reason = item.reason if item.reason in CHOSEN else op.reason
             op = op.model_copy(update={"layer": item.subject if item.subject != op.name else "", "reason": reason})
         found.append(op)
     return tuple(found)

@@ -67,6 +67,9 @@ def run_observed(
         threads: threads within an op.
         histogram: whether to count values in bins.
         keep: indices of samples.
+
+    Raises:
+        DatasetError: the float graph answers a sample with NaN.
     """
     from edgec.quant.statistics import TensorStatistics, elements_of_each
 
@@ -79,6 +82,12 @@ def run_observed(
     with running(model.engine, threads):
         for index in range(len(samples)):
             result = tensors_of(observed.graph(*call_arguments(model, samples[index])))
+            if any(item.is_floating_point() and bool(item.isnan().any()) for item in result):
+                raise DatasetError(
+                    "calibration met NaN",
+                    where=f"{model.name}, calibration sample {index}",
+                    hint="the float model answers this sample with NaN: check the sample and its preprocessing",
+                )
             if index in keep:
                 outputs[index] = tuple(item.clone() for item in result)
     return found, outputs

@@ -34,11 +34,15 @@ def activation_of(layer: str) -> str:
 
 
 def call_in_float(node: fx.Node, graph: fx.GraphModule, stem: str) -> None:
-    """Make `node` (a call of a function or of a module without weights) a `FloatCall` named like `stem`, in place.
+    """Make `node` (a function, a method or a module without weights) a `FloatCall` named like `stem`, in place.
 
     The name is the op's scope in the artifact.
     """
-    function: Any = graph.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+    function: Any = node.target
+    if node.op == "call_module":
+        function = graph.get_submodule(str(node.target))
+    elif node.op == "call_method":
+        function = getattr(torch.Tensor, str(node.target))
     with graph.graph.inserting_before(node):
         name = add_module(graph, stem, FloatCall(function))
         call = graph.graph.call_module(name, node.args, node.kwargs)

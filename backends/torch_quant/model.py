@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgec.frozen import canonical_json
@@ -29,7 +29,7 @@ class TorchModel:
         statistics: of the float graph's tensors over the calibration samples, by the name of the node that makes them.
         reference: outputs of the float graph for some calibration samples, by the sample's index.
         float_layers: of a quantized graph, the layers (`layers.layers`) that compute in float.
-        kept: those of them that do because the recipe says so.
+        kept: those of them, and other calls, that do although torch could quantize them, and why (`audit.CHOSEN`).
         calls: of a quantized graph, the node that computes each layer.
     """
 
@@ -43,7 +43,7 @@ class TorchModel:
     statistics: Mapping[str, TensorStatistics] | None = None
     reference: Mapping[int, tuple[torch.Tensor, ...]] | None = None
     float_layers: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
     calls: Mapping[str, str] | None = None
 
 
@@ -62,7 +62,7 @@ def fingerprint(model: TorchModel) -> str:
     """SHA-256 (hex) over code, module options and constants; packed weights of quantized modules count too."""
     digest = hashlib.sha256()
     specs = [item.model_dump(mode="json") for item in (*model.inputs, *model.outputs)]
-    digest.update(canonical_json([specs, model.engine, model.half, model.float_layers, model.kept]).encode())
+    digest.update(canonical_json([specs, model.engine, model.half, model.float_layers, dict(model.kept)]).encode())
     digest.update(model.graph.code.encode())
     for name, module in model.graph.named_modules():
         if module is not model.graph:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgec.backends.torch_quant.exclude import softmax_arguments, unusable_nodes
 from edgec.backends.torch_quant.kernels import TRANSPOSED, ReducedRange
 from edgec.backends.torch_quant.layers import layer_nodes
 from edgec.backends.torch_quant.model import TorchModel, copy_of
@@ -31,12 +32,14 @@ class Observed:
             share one scale (concatenation, pooling).
         outputs: the observers of what the model returns.
         clamps: how many clamps are left to saturation.
+        excluded: layers and other calls left in float that the caller did not ask for, and why.
     """
 
     graph: fx.GraphModule
     sources: tuple[tuple[RangeObserver, tuple[str, ...]], ...]
     outputs: tuple[RangeObserver, ...]
     clamps: int
+    excluded: Mapping[str, str]
 
 
 def observe(
@@ -46,19 +49,24 @@ def observe(
     engines: Sequence[str] = (),
     float_layers: Sequence[str] = (),
 ) -> Observed:
-    """A private, observed copy of a float graph.
+    """A private, observed copy of a float graph, in which nothing is observed that 8 bits cannot hold.
 
     Names of nodes are those of `model`, whatever layers are in float, so statistics of one variant fit all others.
     """
     layers = layer_nodes(model)
+    nodes = {node.name: node for node in model.graph.graph.nodes}
+    refused = unusable_nodes(model.graph, model.statistics or {}) | softmax_arguments(model.graph)
+    layer_of = {node.name: name for name, (_, calls) in layers.items() for node in calls}
+    modules = {str(nodes[name].target) for name in refused if nodes[name].op == "call_module"}
     mapping = static_mapping(
         weights,
         reduced=reduced_range == "yes",
         reduced_functions=reduced_range == "auto" and tuple(engines) != ("qnnpack",),
         transposed=model.engine in TRANSPOSED,
-        float_modules=[name for name in float_layers if layers[name][1][0].op == "call_module"],
+        float_modules=[*(name for name in float_layers if layers[name][1][0].op == "call_module"), *sorted(modules)],
     )
-    in_float = {node.name: name for name in float_layers for node in layers[name][1]}
+    in_float = {name: layer_of.get(name, name) for name in refused}
+    in_float |= {node.name: name for name in float_layers for node in layers[name][1]}
     while True:
         graph = copy_of(model.graph)
         _functions_in_float(graph, in_float)
@@ -74,7 +82,8 @@ def observe(
         seen[name].clamp = limits
     returned = next(node for node in prepared.graph.nodes if node.op == "output").all_input_nodes
     outputs = tuple(found for node in returned if (found := _observer_of(node, prepared)) is not None)
-    return Observed(prepared, sources, outputs, len(clamps))
+    excluded = {layer_of.get(name, name): reason for name, reason in refused.items()}
+    return Observed(prepared, sources, outputs, len(clamps), excluded)
 
 
 def silence_repeats(observed: Observed) -> None:
@@ -97,7 +106,7 @@ def silence_repeats(observed: Observed) -> None:
 
 
 def _functions_in_float(graph: fx.GraphModule, names: Mapping[str, str]) -> None:
-    """Take the function calls `names` out of the quantizer's sight, with a ReLU that it would have fused to one.
+    """Take calls of functions and methods out of the quantizer's sight, with a ReLU that it would have fused to one.
 
     `names` holds the layers' names by those of their nodes.
     """
@@ -106,7 +115,7 @@ def _functions_in_float(graph: fx.GraphModule, names: Mapping[str, str]) -> None
     from edgec.backends.torch_quant.float_call import activation_of, call_in_float
 
     for node in list(graph.graph.nodes):
-        if node.op != "call_function" or node.name not in names:
+        if node.op not in ("call_function", "call_method") or node.name not in names:
             continue
         users = list(node.users)
         if len(users) == 1 and isinstance(module_of(users[0], graph), nn.ReLU):

@@ -47,8 +47,7 @@ class QuantizeStatic:
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         layers = layer_nodes(model)
         check_names(self.float_layers, layers, f"pass {self.name}")
-        observed = observe(model, self.weights, self.reduced_range, self.engines, self.float_layers)
-        self._set_ranges(observed, model, ctx)
+        observed = self._observed(model, ctx)
         made: dict[str, TorchModel] = {}
         failures: list[Coverage] = []
         for engine in fastest_first(self.engines, multiplications(model.graph, model.example), self.vnni):
@@ -72,11 +71,9 @@ class QuantizeStatic:
         names = {name: [node.name for node in nodes] for name, (_, nodes) in layers.items()}
         calls = calls_after(made[engine].graph, observed.graph, names)
         in_float = float_layers_of(made[engine].graph, calls)
-        kept = [
-            Coverage(subject=name, state="float32", reason=KEPT if name in self.float_layers else NO_KERNEL)
-            for name in in_float
-        ]
-        result = replace(made[engine], float_layers=tuple(in_float), kept=self.float_layers, calls=calls)
+        reasons = {**observed.excluded, **dict.fromkeys(self.float_layers, KEPT)}
+        kept = [Coverage(subject=name, state="float32", reason=reasons.get(name, NO_KERNEL)) for name in in_float]
+        result = replace(made[engine], float_layers=tuple(in_float), kept=reasons, calls=calls)
         return PassResult(result, summary, failures + kept)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
@@ -87,23 +84,29 @@ class QuantizeStatic:
         broken = sorted(set(self.float_layers) - set(model.float_layers))
         return f"{', '.join(broken)} should have stayed in float" if broken else None
 
-    def _set_ranges(self, observed: Observed, model: TorchModel, ctx: PassContext) -> None:
+    def _observed(self, model: TorchModel, ctx: PassContext) -> Observed:
+        """The graph with a range at each tensor to quantize."""
         from edgec.quant.ranges import choose_range
 
         if ctx.calibration is None or model.statistics is None:
             raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
-        statistics = model.statistics
-        if any(statistics_of(names, statistics) is None for _, names in observed.sources):
+        statistics = dict(model.statistics)
+        histogram = any(item.histograms is not None for item in statistics.values())
+        while True:
+            seen = replace(model, statistics=statistics)
+            observed = observe(seen, self.weights, self.reduced_range, self.engines, self.float_layers)
+            if all(statistics_of(names, statistics) is not None for _, names in observed.sources):
+                break
             # a layer in float can put a tensor to quantize where there is none otherwise
-            again = observe(model, float_layers=self.float_layers)
-            histogram = any(item.histograms is not None for item in statistics.values())
-            statistics = run_observed(model, again, ctx.calibration, ctx.threads, histogram)[0] | dict(statistics)
+            again = observe(seen, float_layers=self.float_layers)
+            statistics = run_observed(model, again, ctx.calibration, ctx.threads, histogram)[0] | statistics
         for observer, names in observed.sources:
             # The largest logit decides, and a regression's extremes count as much as its middle: outputs are not
             # clipped. Of moving averages this mends half: DS-CNN 16 -> 22 dB, a small CNN 16 -> 25 dB.
             is_output = any(observer is item for item in observed.outputs)
             method = "minmax" if is_output else self.calibration
             observer.span = choose_range(statistics_of(names, statistics), method, name=names[0])
+        return observed
 
     def _convert(self, prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
         from torch.ao.quantization.quantize_fx import convert_fx
