@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.backend.compile import compile_artifact
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backend.registry import get_backend
 from edgec.dataset.spool import write_index
@@ -28,7 +25,9 @@ from edgec.model import store
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import trace
+from edgec.quant.recipe import Recipe
 from edgec.target.load import load_target
+from edgec.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "families" / "models.py"
 _SPEC = importlib.util.spec_from_file_location("family_models", MODELS)
@@ -67,10 +66,10 @@ class Family:
 
 
 @pytest.fixture(scope="module")
-def compiler() -> Iterator[ProcessPoolExecutor]:
-    """One process that compiles, as the build's workers do: TensorFlow is not imported here, and there only once."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield pool
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One process that compiles, as the build's do: TensorFlow is not imported here, and there only once."""
+    with Worker(log=tmp_path_factory.mktemp("worker") / "log", what="families") as worker:
+        yield worker
 
 
 @pytest.fixture(scope="module")
@@ -117,24 +116,29 @@ def _specs(tensors: dict[str, Array]) -> tuple[TensorSpec, ...]:
 
 
 def _check(
-    made: Family, backend_name: str, precision: str, compiler: ProcessPoolExecutor, folder: Path
+    made: Family, backend_name: str, precision: str, compiler: Worker, folder: Path
 ) -> tuple[Artifact, tuple[OpRecord, ...]]:
     """Compile, compare with float in every runtime, and give back what the last one executes."""
     target = load_target(f"{TARGETS[backend_name]}-{precision}", folder).target
     index = [emit.backend for emit in target.emit].index(backend_name)
-    payload: dict[str, Any] = {
-        "model": str(made.model),
+    setting: dict[str, Any] = {
         "target": target.model_dump_json(),
         "emit": index,
         "calibration": str(made.spool) if precision == "int8" else None,
         "work": str(folder / "work"),
-        "out": str(folder / "out"),
         "seed": 0,
         "threads": 1,
     }
+    asked = {
+        "model": str(made.model),
+        "recipe": Recipe().model_dump_json(),
+        "precision": precision,
+        "out": str(folder / "out"),
+    }
     (folder / "work").mkdir()
     (folder / "out").mkdir()
-    answer = compiler.submit(compile_artifact, payload, print).result()
+    compiler.create("edgec.ladder.compiler:ArtifactCompiler", setting)
+    answer = compiler.ask("compile", asked).value
     artifact = Artifact.model_validate(answer["artifact"], strict=False)
     backend = get_backend(backend_name)
     ops: tuple[OpRecord, ...] = ()
@@ -158,7 +162,7 @@ def _sqnr_db(exact: Array, given: Array) -> float:
 @pytest.mark.parametrize("name", FAMILIES.INPUTS)
 @pytest.mark.parametrize("backend", TARGETS)
 def test_int8_is_near_to_float_and_names_what_is_not_int8(
-    name: str, backend: str, family: Callable[[str], Family], compiler: ProcessPoolExecutor, tmp_path: Path
+    name: str, backend: str, family: Callable[[str], Family], compiler: Worker, tmp_path: Path
 ) -> None:
     artifact, ops = _check(family(name), backend, "int8", compiler, tmp_path)
     in_float = [op for op in ops if op.dtype == "float32" and any(word in op.op.lower() for word in FAMILIES.PRODUCTS)]
@@ -171,6 +175,6 @@ def test_int8_is_near_to_float_and_names_what_is_not_int8(
 @pytest.mark.parametrize("name", FAMILIES.INPUTS)
 @pytest.mark.parametrize("backend", ["onnxruntime", "qnnpack"])  # fbgemm is the same; TFLite compares itself
 def test_fp32_is_float(
-    name: str, backend: str, family: Callable[[str], Family], compiler: ProcessPoolExecutor, tmp_path: Path
+    name: str, backend: str, family: Callable[[str], Family], compiler: Worker, tmp_path: Path
 ) -> None:
     _check(family(name), backend, "fp32", compiler, tmp_path)
