@@ -45,7 +45,7 @@ FLOAT_PRODUCTS: dict[tuple[str, str], set[str]] = {
     ("fbgemm", "Segmenter"): {"conv_transpose"},
     ("qnnpack", "Recurrent"): {"lstm", "gru"},
 } | {
-    (engine, name): {"linear", "scaled_dot_product_attention"}  # inside nn.MultiheadAttention
+    (engine, name): {"scaled_dot_product_attention"}  # of nn.MultiheadAttention
     for engine in ("fbgemm", "qnnpack")
     for name in ("Transformer", "Text")
 }
