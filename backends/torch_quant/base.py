@@ -45,7 +45,8 @@ class TorchBackend:
     )
     own_quantizer: str = (
         "torch.ao.quantization's FX graph mode decides which ops become one integer kernel and which share a scale; "
-        "ranges, weights' grids and layers in float are edgec's"
+        "ranges, weights' grids and layers in float are edgec's, but sigmoid and tanh have fixed ranges; "
+        "dynamic int8 chooses the ranges of activations as it runs"
     )
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgec.backends.torch_quant.embed_padding import embed_asymmetric_padding
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Width, weight_observer
+from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+
+if TYPE_CHECKING:
+    from torch import fx
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,35 @@ class QuantizeDynamic:
         recurrent = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
         with running(model.engine, ctx.threads):
             graph = quantize(copy.deepcopy(model.graph), {nn.Linear: linear, nn.LSTM: recurrent, nn.GRU: recurrent})
-        count = sum("quantized.dynamic" in type(part).__module__ for part in graph.modules())
-        return PassResult(replace(model, graph=graph), f"{count} dynamically quantized modules")
+        count = _dynamic_count(graph)
+        if not count:
+            raise UnsupportedError(
+                "nothing of the model can be quantized to dynamic int8",
+                where=f"pass {self.name}",
+                hint="it takes nn.Linear, nn.LSTM and nn.GRU; a purely convolutional model needs precision int8",
+            )
+        coverage = _left_in_float(graph)
+        return PassResult(replace(model, graph=graph), f"{count} dynamically quantized modules", coverage)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+        return None if _dynamic_count(model.graph) else "no module is dynamically quantized"
+
+
+def _dynamic_count(graph: fx.GraphModule) -> int:
+    return sum("quantized.dynamic" in type(part).__module__ for part in graph.modules())
+
+
+def _left_in_float(graph: fx.GraphModule) -> list[Coverage]:
+    """The modules that multiply by weights, and whose kernels torch has not in dynamic int8."""
+    from torch import nn
+
+    found = []
+    called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    kinds = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Linear, nn.Bilinear, nn.MultiheadAttention)
+    for name in sorted(called):
+        part = graph.get_submodule(name)
+        inner = [item for item in part.modules() if isinstance(item, kinds)]
+        if inner and "quantized" not in type(part).__module__:
+            reason = f"{type(inner[0]).__name__}: torch's dynamic quantization covers Linear, LSTM and GRU only"
+            found.append(Coverage(subject=name, state="float32", reason=reason))
+    return found

@@ -15,9 +15,10 @@ from torch import fx, nn
 from edgec.backends.torch_quant.audit import RANGE, SOFTMAX
 from edgec.backends.torch_quant.collect import CollectRanges
 from edgec.backends.torch_quant.lower import lower
+from edgec.backends.torch_quant.passes import QuantizeDynamic
 from edgec.backends.torch_quant.quantize import QuantizeStatic
 from edgec.dataset.spool import Spool
-from edgec.errors import DatasetError
+from edgec.errors import DatasetError, UnsupportedError
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import PassContext, PassResult
 from edgec.target.spec import Target
@@ -122,3 +123,20 @@ def test_a_sample_whose_answer_is_nan_is_refused(make_target: MakeTarget) -> Non
     with pytest.raises(DatasetError, match="NaN") as caught:
         quantized(seeded(lambda: Masked(-1e9, False)), make_target("qnnpack"), samples)
     assert "sample 1" in str(caught.value.where)
+
+
+def test_dynamic_int8_without_anything_to_quantize_is_refused(ready: Any, make_target: MakeTarget) -> None:
+    target = make_target("qnnpack", "int8-dynamic")
+    model = ready("upscale", target).lowered
+    with pytest.raises(UnsupportedError, match="nothing of the model"):
+        QuantizeDynamic().run(model, PassContext(target=target, work=Path(), emit=target.emit[0]))
+
+
+def test_dynamic_int8_tells_what_stays_in_float(ready: Any, make_target: MakeTarget) -> None:
+    target = make_target("qnnpack", "int8-dynamic")
+    model = ready("vision", target).lowered
+    context = PassContext(target=target, work=Path(), emit=target.emit[0])
+    result = QuantizeDynamic().run(model, context)
+    assert {item.subject for item in result.coverage} == {"stem.0", "depthwise.0", "pointwise.0"}
+    assert QuantizeDynamic().ensures(result.model, context) is None
+    assert QuantizeDynamic().ensures(model, context)
