@@ -81,9 +81,12 @@ class OnnxRuntimeBackend:
         return CAPABILITIES
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
+        reasons = []
         if recipe.activations == "int16":
-            return ("ONNX Runtime's CPU has no integer kernels for 16-bit activations",)
-        return ()
+            reasons.append("ONNX Runtime's CPU has no integer kernels for 16-bit activations")
+        if recipe.float_layers and target.precision != "int8":
+            reasons.append(f"float layers: only static int8 has a choice of layers, not {target.precision}")
+        return reasons
 
     def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
         if target.precision == "int4-weight-only":

@@ -68,7 +68,7 @@ def observe(
     ``max_intermediate_outputs`` throws data away unmerged.)
 
     Raises:
-        DatasetError: there are no samples.
+        DatasetError: there are no samples, or the model answers one with NaN.
         UnsupportedError: ONNX Runtime refuses the graph.
     """
     import onnx
@@ -84,12 +84,23 @@ def observe(
         session = open_session(file, threads=threads)
     fed = input_names(model)
     names = list(dict.fromkeys(name for item in watched for name in (*item.extremes, item.values) if name))
+    own = [item.name for item in model.proto.graph.output]
+    wanted = list(dict.fromkeys((*names, *own)))
 
-    def run(sample: Tensors) -> list[Array]:
-        given: list[Array] = session.run(names, {fed[name]: value for name, value in sample.items() if name in fed})
-        return given
+    def run(index: int) -> list[Array]:
+        sample = samples[index]
+        given = session.run(wanted, {fed[name]: value for name, value in sample.items() if name in fed})
+        found: dict[str, Array] = dict(zip(wanted, given, strict=True))
+        for name in own:
+            if found[name].dtype.kind == "f" and np.isnan(found[name]).any():
+                raise DatasetError(
+                    "calibration met NaN",
+                    where=f"{model.name}, calibration sample {index}",
+                    hint="the float model answers this sample with NaN: check the sample and its preprocessing",
+                )
+        return [found[name] for name in names]
 
-    results = map(run, samples)
+    results = map(run, range(len(samples)))
     found = _histograms(watched, names, results) if histogram else _extremes(watched, names, results)
     usable = {tensor: item.low >= -LIMIT and item.high <= LIMIT for tensor, item in found.items()}
     return {tensor: item if usable[tensor] else None for tensor, item in found.items()}

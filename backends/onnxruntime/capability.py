@@ -145,7 +145,10 @@ DYNAMIC_REASONS = {
 }
 
 _STORED = "weight-only: stored in codes per channel, dequantized at each run, computed in float32"
-_BLOCKS = "weight-only: MatMulNBits with 4- or 8-bit weights in blocks"
+_BLOCKS = (
+    "weight-only: MatMulNBits with weights in blocks; 4-bit ones are computed in float32, "
+    "8-bit ones with activations rounded to int8 inside the kernel"
+)
 
 CAPABILITIES = (
     Capability(op="conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor"), note=_STORED),
@@ -153,7 +156,12 @@ CAPABILITIES = (
         op="depthwise-conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor"), note=_STORED
     ),
     Capability(op="conv1d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor"), note=_STORED),
-    Capability(op="conv-transpose2d", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["ConvTranspose"]),
+    Capability(
+        op="conv-transpose2d",
+        static_int8=False,
+        dynamic_int8=False,
+        note=f"{FLOAT_REASONS['ConvTranspose']}; {_STORED}",
+    ),
     Capability(op="linear", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor"), note=_BLOCKS),
     Capability(op="matmul", static_int8=True, dynamic_int8=True, weights=("per-channel", "per-tensor"), note=_BLOCKS),
     Capability(op="embedding", static_int8=True, dynamic_int8=False, weights=("per-tensor",)),
@@ -162,9 +170,10 @@ CAPABILITIES = (
         static_int8=False,
         dynamic_int8=True,
         weights=("per-channel", "per-tensor"),
-        note=STATIC_REASONS["LSTM"],
+        note=f"{STATIC_REASONS['LSTM']}; {_STORED}",
     ),
-    Capability(op="gru", static_int8=False, dynamic_int8=False, note=FLOAT_REASONS["GRU"]),
+    Capability(op="gru", static_int8=False, dynamic_int8=False, note=f"{FLOAT_REASONS['GRU']}; {_STORED}"),
+    Capability(op="rnn", static_int8=False, dynamic_int8=False, note=f"{FLOAT_REASONS['RNN']}; {_STORED}"),
     Capability(
         op="attention",
         static_int8=True,

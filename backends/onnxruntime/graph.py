@@ -150,11 +150,8 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """`graph` and all bodies of its control flow."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from graphs(attribute.g)
-            for body in attribute.graphs:
-                yield from graphs(body)
+        for body in bodies(node):
+            yield from graphs(body)
 
 
 def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -190,6 +187,17 @@ def name_nodes(proto: onnx.ModelProto) -> None:
         node.name = name
 
 
+def weights_in_bodies(proto: onnx.ModelProto) -> dict[str, str]:
+    """Node of the main graph with control flow -> why its products stay in float: quantizers do not look inside."""
+    kinds = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
+    found = {}
+    for node in proto.graph.node:
+        inside = sum(item.op_type in kinds for body in bodies(node) for graph in graphs(body) for item in graph.node)
+        if inside:
+            found[node.name] = f"quantizers do not look into the bodies of {node.op_type}, which hold {inside} products"
+    return found
+
+
 def check_names(proto: onnx.ModelProto, names: Iterable[str], where: str) -> None:
     """Raise PassError when one of `names` is no node: the quantizer would silently ignore it."""
     if unknown := sorted(set(names) - {node.name for node in proto.graph.node}):
@@ -221,12 +229,29 @@ def constants(proto: onnx.ModelProto) -> dict[str, Array]:
 
 
 def consumers(proto: onnx.ModelProto) -> Mapping[str, list[onnx.NodeProto]]:
-    """Tensor name -> nodes of the main graph that read it."""
+    """Tensor name -> nodes of the main graph that read it, they themselves or the bodies of their control flow."""
     found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in proto.graph.node:
-        for tensor in dict.fromkeys(node.input):
+        for tensor in dict.fromkeys((*node.input, *read_by_bodies(node))):
             found[tensor].append(node)
     return found
+
+
+def read_by_bodies(node: onnx.NodeProto) -> Iterator[str]:
+    """Names of tensors that the bodies of a control flow op read or return; of their own ones too."""
+    for body in bodies(node):
+        for graph in graphs(body):
+            for inner in graph.node:
+                yield from inner.input
+            yield from (item.name for item in graph.output)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of a control flow op."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
 
 
 def producers(proto: onnx.ModelProto) -> Mapping[str, onnx.NodeProto]:

@@ -94,7 +94,9 @@ def observed_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def with_observations(model: OnnxModel, *, histogram: bool) -> tuple[onnx.ModelProto, tuple[Observed, ...]]:
-    """A graph whose only outputs are what calibration needs of each tensor.
+    """A graph whose only outputs are the model's own and what calibration needs of each tensor.
+
+    ONNX Runtime's reductions and pools drop NaN unless it comes first; the model's outputs show it.
 
     Convolutions of the runtime keep their channels in blocks, and to unfold a whole tensor costs as much as the
     convolution. So rectified feature maps give their maxima by a global pool, and their samples by a strided one,
@@ -108,7 +110,7 @@ def with_observations(model: OnnxModel, *, histogram: bool) -> tuple[onnx.ModelP
     made_by, known = producers(model.proto), constants(model.proto)
     found = []
     tensors = observed_tensors(model.proto)
-    del graph.output[:]
+    own = {item.name for item in graph.output}
 
     def add(op: str, tensor: str, name: str, **attributes: Any) -> str:
         graph.node.append(helper.make_node(op, [tensor], [name], name=name, **attributes))
@@ -116,7 +118,8 @@ def with_observations(model: OnnxModel, *, histogram: bool) -> tuple[onnx.ModelP
         return name
 
     def whole(tensor: str) -> str:
-        graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
+        if tensor not in own:
+            graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
         return tensor
 
     for index, tensor in enumerate(tensors):

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from edgec.backends.onnxruntime.capability import DYNAMIC_OPS, INTEGER_PRODUCTS, Granularity
-from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes
+from edgec.backends.onnxruntime.capability import (
+    DYNAMIC_OPS,
+    DYNAMIC_REASONS,
+    FLOAT_REASONS,
+    INTEGER_PRODUCTS,
+    Granularity,
+)
+from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes, weights_in_bodies
 from edgec.backends.onnxruntime.lower import quiet_logging
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Coverage, PassContext, PassResult
 
 if TYPE_CHECKING:
     import onnx
@@ -62,16 +68,23 @@ class QuantizeDynamic:
                 hint="it takes linear layers, matrix products with constant weights, and LSTM; "
                 "a purely convolutional model needs precision int8",
             )
-        total = sum(
-            node.op_type in (*DYNAMIC_OPS, "Conv", "ConvTranspose", "GRU", "RNN") for node in model.proto.graph.node
-        )
+        kinds = (*DYNAMIC_OPS, "Conv", "ConvTranspose", "GRU", "RNN")
+        total = sum(node.op_type in kinds for node in model.proto.graph.node)
+        left = {node.name: _why_float(node) for node in proto.graph.node if node.op_type in kinds}
+        left |= weights_in_bodies(proto)
         return PassResult(
-            replace(model, proto=proto),
+            replace(model, proto=proto, kept_float=left),
             f"{count} of {total} weighted ops to dynamic int8, {self.weights} {self.codes} weights",
+            [Coverage(subject=name, state="float32", reason=reason) for name, reason in left.items()],
         )
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
         return None if _dynamic_count(model.proto) else "no integer op is in the graph"
+
+
+def _why_float(node: onnx.NodeProto) -> str:
+    kind = node.op_type
+    return DYNAMIC_REASONS.get(kind) or FLOAT_REASONS.get(kind) or "its weights are no constants that the kernel takes"
 
 
 def _dynamic_count(proto: onnx.ModelProto) -> int:

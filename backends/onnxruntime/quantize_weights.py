@@ -1,4 +1,4 @@
-"""Weight-only quantization: 4- or 8-bit weights, activations in float."""
+"""Weight-only quantization: 4- or 8-bit weights, tensors between ops in float."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgec.backends.onnxruntime.block_codes import Bits, block_codes, channel_codes, nibbles
-from edgec.backends.onnxruntime.graph import MICROSOFT, OnnxModel, consumers, copy, import_microsoft, name_nodes
+from edgec.backends.onnxruntime.graph import (
+    MICROSOFT,
+    OnnxModel,
+    consumers,
+    copy,
+    import_microsoft,
+    name_nodes,
+    weights_in_bodies,
+)
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, untie_weights
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
@@ -28,7 +36,10 @@ _PRODUCTS = ("Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class QuantizeWeights:
-    """Matrix products become MatMulNBits; convolutions and recurrent cells read dequantized per-channel codes."""
+    """Matrix products become MatMulNBits; convolutions and recurrent cells read dequantized per-channel codes.
+
+    Arithmetic is float32, but for 8-bit MatMulNBits, whose kernel rounds activations to int8 (`ACCURACY_LEVEL`).
+    """
 
     bits: Bits
     block_size: int = 32
@@ -74,6 +85,8 @@ class QuantizeWeights:
                 hint=f"it takes constant weights of {', '.join((*_PRODUCTS, *DEQUANTIZED))} "
                 f"from {MIN_ELEMENTS} elements on",
             )
+        bodies = weights_in_bodies(proto)
+        coverage += [Coverage(subject=name, state="float32", reason=reason) for name, reason in bodies.items()]
         _replace_nodes(proto, nodes)
         return PassResult(
             replace(model, proto=proto, kept_float={item.subject: item.reason for item in coverage}),

@@ -25,7 +25,7 @@ def untie_weights(proto: onnx.ModelProto) -> None:
     for item in list(proto.graph.initializer):
         roles: dict[Role, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
         for node in readers.get(item.name, ()):
-            for position, tensor in enumerate(node.input):
+            for position, tensor in enumerate(node.input):  # what bodies of control flow read keeps its name
                 if tensor == item.name:
                     roles[(node.op_type, position, _transposes(node))].append((node, position))
         for number, places in enumerate(list(roles.values())[1:], 1):

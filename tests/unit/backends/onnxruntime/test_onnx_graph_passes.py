@@ -147,7 +147,7 @@ def test_each_lstm_gets_its_own_weights() -> None:
 
 
 @pytest.mark.parametrize("histogram", [False, True])
-def test_ranges_cover_all_samples_and_show_nan(histogram: bool, tmp_path: Path) -> None:
+def test_ranges_cover_all_samples_and_nan_is_refused(histogram: bool, tmp_path: Path) -> None:
     nodes = [helper.make_node("Sqrt", ["x"], ["root"]), helper.make_node("Add", ["root", "root"], ["y"])]
     model = graph(nodes, {}, (1, 2), (1, 2))
 
@@ -160,8 +160,11 @@ def test_ranges_cover_all_samples_and_show_nan(histogram: bool, tmp_path: Path) 
     assert unusable(calibrated) == frozenset()
     assert fingerprint(calibrated) != fingerprint(model)
     assert fingerprint(calibrated) == fingerprint(observed(samples))
-    samples.append({"x": np.array([[-1, 1]], np.float32)})
+    samples.append({"x": np.array([[np.inf, 1]], np.float32)})
     assert unusable(observed(samples)) == {"root", "y"}
+    samples[-1] = {"x": np.array([[1, -1]], np.float32)}
+    with pytest.raises(DatasetError, match="NaN"):
+        observed(samples)
     with pytest.raises(DatasetError, match="empty"):
         observed([])
 
