@@ -103,7 +103,7 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
         return "float16 is storage only: TFLite's CPU kernels compute in float32"
     if precision == "int8":
         if op in STATIC_INT8:
-            return "the converter left it in float: it stands among ops without an int8 kernel"
+            return "left in float: it stands among ops without an int8 kernel, or its values fit no 8-bit scale"
         return f"TFLite's converter has no int8 form of {op}"
     if op not in WEIGHTED:
         return "dynamic quantization covers ops with weights only"

@@ -65,8 +65,8 @@ class TFLiteBackend:
     )
     own_quantizer = (
         "TensorFlow's quantizer rounds weights and biases, fuses ops, gives pools and concatenations their neighbour's "
-        "range, softmax and sigmoid a fixed one, and decides which ops have an int8 form; with int16 activations it "
-        "chooses the ranges too (min-max)"
+        "range, softmax and sigmoid a fixed one, and decides which ops have an int8 form; with int16 activations "
+        "or a program with loops or branches it chooses the ranges too (min-max)"
     )
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
@@ -117,7 +117,7 @@ class TFLiteBackend:
         return compare_layers(model, quantized, ctx)
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[LiteModel]]:
-        """Static int8 collects ranges and quantizes; every other precision is one step of TensorFlow's converter."""
+        """Static int8 collects ranges and quantizes; weight-only edits the float program; others convert anew."""
         per_channel = target.quantize.weights == "per-channel"
         dense = per_channel and TFLITE_RUNTIME not in judged_runtimes(target, emit)
         passes: dict[Precision, tuple[Pass[LiteModel], ...]] = {

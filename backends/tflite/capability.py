@@ -117,24 +117,27 @@ MIN_DYNAMIC_ELEMENTS = 1024
 _BOTH: tuple[Literal["per-channel", "per-tensor"], ...] = ("per-channel", "per-tensor")
 _TENSOR: tuple[Literal["per-channel", "per-tensor"], ...] = ("per-tensor",)
 
+_STORED = "weight-only: stored in 8- or 4-bit codes, dequantized when loaded, computed in float32"
+
 CAPABILITIES = (
-    Capability(op="conv2d", static_int8=True, dynamic_int8=True, weights=_BOTH),
-    Capability(op="depthwise-conv2d", static_int8=True, dynamic_int8=True, weights=_BOTH),
+    Capability(op="conv2d", static_int8=True, dynamic_int8=True, weights=_BOTH, note=_STORED),
+    Capability(op="depthwise-conv2d", static_int8=True, dynamic_int8=True, weights=_BOTH, note=_STORED),
     Capability(
         op="linear",
         static_int8=True,
         dynamic_int8=True,
         weights=_BOTH,
-        note="dynamic: per-tensor where tflite-runtime must run it, which refuses per-channel weights there",
+        note="dynamic: per-tensor where tflite-runtime must run it, which refuses per-channel weights there; "
+        + _STORED,
     ),
-    Capability(op="transposed-conv2d", static_int8=True, dynamic_int8=False, weights=_BOTH),
+    Capability(op="transposed-conv2d", static_int8=True, dynamic_int8=False, weights=_BOTH, note=_STORED),
     Capability(op="matmul", static_int8=True, dynamic_int8=False, weights=_TENSOR),
     Capability(
         op="lstm",
         static_int8=True,
         dynamic_int8=True,
         weights=_TENSOR,
-        note="unrolled over time by onnx2tf: matrix products and gates become separate ops",
+        note="unrolled over time by onnx2tf: matrix products and gates become separate ops, weight-only as linear",
     ),
     Capability(op="attention", static_int8=True, dynamic_int8=True, weights=_BOTH, note="as its linear and matmul ops"),
     Capability(op="layer-norm", static_int8=True, dynamic_int8=False, note="as elementwise ops, each rounded to int8"),

@@ -1,4 +1,4 @@
-"""The passes that need no calibration: each makes the flatbuffer again from the SavedModel, in another precision."""
+"""The passes that need no calibration: they convert the SavedModel anew, or (weight-only) edit the float program."""
 
 from __future__ import annotations
 

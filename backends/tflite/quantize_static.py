@@ -173,8 +173,8 @@ def _quantizable(model: LiteModel, where: str) -> Quantizable:
 
 def _unranged(quantizable: Quantizable, ranges: Ranges) -> tuple[Coverage, ...]:
     from edgec.backends.tflite.audit import base_name
-    from edgec.backends.tflite.flatbuffer import kind_of, text, unpack
-    from edgec.backends.tflite.static_int8 import MISCOPIED
+    from edgec.backends.tflite.flatbuffer import indices, kind_of, text, unpack
+    from edgec.backends.tflite.static_int8 import MASKED, MISCOPIED, masked_softmaxes
 
     model = unpack(quantizable.content)
     tensors = model.subgraphs[0].tensors
@@ -182,7 +182,10 @@ def _unranged(quantizable: Quantizable, ranges: Ranges) -> tuple[Coverage, ...]:
     reason = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
     kinds = sorted(MISCOPIED & {kind_of(model, operator) for operator in model.subgraphs[0].operators or ()})
     copied = "TensorFlow's quantizer gives its two sides different scales, while the kernel copies codes"
+    masked = [model.subgraphs[0].operators[place] for place in sorted(masked_softmaxes(model, ranges))]
+    scores = dict.fromkeys(base_name(text(tensors[indices(item.outputs)[0]].name)) for item in masked)
     return (
         *(Coverage(subject=name, state="float32", reason=reason) for name in names),
+        *(Coverage(subject=name, state="float32", reason=f"kept in float: {MASKED}") for name in scores),
         *(Coverage(subject=kind, state="float32", reason=copied) for kind in kinds),
     )

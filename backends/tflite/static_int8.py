@@ -25,6 +25,11 @@ MISCOPIED = frozenset({"REVERSE_V2"})
 
 With them in int8 the two directions of a recurrent layer would not fit together (9 dB instead of 36).
 """
+_BETWEEN = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"})
+_MASKING = frozenset({"ADD", "SELECT", "SELECT_V2", "SUB"})
+WIDEST = 255.0
+"""Range of softmax's argument at which a step is a factor of e."""
+MASKED = "it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 LIMIT = 1e30
 """Beyond this magnitude a step overflows all else; masks are often made of the largest float."""
 
@@ -87,13 +92,43 @@ def _denied(model: Any, ranges: Ranges, chosen: Sequence[PlacedLayer]) -> list[s
     graph = model.subgraphs[0]
     places = {place for layer in chosen for place in layer.places}
     unusable = {index for index, found in ranges.items() if found is None}
+    masked = masked_softmaxes(model, ranges)
     names = []
     for place, operator in enumerate(graph.operators or ()):
         outputs = indices(operator.outputs)
-        refused = place in places or kind_of(model, operator) in MISCOPIED
+        refused = place in places or place in masked or kind_of(model, operator) in MISCOPIED
         if outputs and (refused or unusable & {*indices(operator.inputs), *outputs}):
             names.append(text(graph.tensors[outputs[0]].name))
     return names
+
+
+def masked_softmaxes(model: Any, ranges: Ranges) -> set[int]:
+    """Places of softmaxes whose argument may hold a mask, and of the ops between it and the product before them.
+
+    A softmax whose argument is only scaled stays with the quantizer, unless 256 steps would be of more than 1 each:
+    onnx2tf may add a mask to a product's bias.
+    """
+    operators = model.subgraphs[0].operators or ()
+    made_by = {index: place for place, item in enumerate(operators) for index in indices(item.outputs)}
+    found: set[int] = set()
+    for place, operator in enumerate(operators):
+        if kind_of(model, operator) not in ("SOFTMAX", "LOG_SOFTMAX"):
+            continue
+        chain: set[int] = set()
+        pending = indices(operator.inputs)[:1]
+        while pending:
+            source = made_by.get(pending.pop())
+            if source is None or source in chain or kind_of(model, operators[source]) not in _BETWEEN:
+                continue
+            chain.add(source)
+            pending.extend(indices(operators[source].inputs))
+        if any(kind_of(model, operators[item]) in _MASKING for item in chain):
+            found |= {place, *chain}
+        argument = indices(operator.inputs)[0]
+        span = ranges.get(argument)
+        if span is not None and span[1] - span[0] > WIDEST:
+            found |= {place, *chain, *({made_by[argument]} if argument in made_by else ())}
+    return found
 
 
 def dtypes_of_layers(quantizable: Quantizable, content: bytes) -> dict[str, str]:

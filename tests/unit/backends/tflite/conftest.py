@@ -112,14 +112,16 @@ class Corners(nn.Module):
 class Masked(nn.Module):
     """Scores of some places are pushed below any float, as attention masks do."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: float = -3e38, product: bool = False) -> None:
         super().__init__()
+        self.product = product
         self.inner = nn.Linear(16, 16)
         self.head = nn.Linear(16, 4)
-        self.register_buffer("mask", torch.tensor([0.0, -3e38]).repeat(8))
+        self.register_buffer("mask", torch.tensor([0.0, hidden]).repeat(8))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head((self.inner(x) + self.mask).softmax(-1) * x)
+        scores = self.inner(x) * x if self.product else self.inner(x)
+        return self.head((scores + self.mask).softmax(-1) * x)
 
 
 class Determinant(nn.Module):
@@ -135,6 +137,8 @@ MODULES = {
     "corners": Corners,
     "determinant": Determinant,
     "masked": Masked,
+    "mildly masked": lambda: Masked(-1e4),
+    "masked product": lambda: Masked(-100.0, product=True),
     "vision": Vision,
 }
 
@@ -164,6 +168,8 @@ def make_case(name: str) -> Case:
         "determinant": lambda: {"x": random.standard_normal((1, 3, 3)).astype(np.float32)},
         "chain": lambda: {"x": random.standard_normal((1, 3, 8, 6)).astype(np.float32)},
         "corners": lambda: {"ids": random.integers(0, 20, (1, 6))},
+        "masked product": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
+        "mildly masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
         "masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
     }
     outputs = {"vision": ("features", "logits"), "corners": ("out", "dead")}.get(name, ("out",))

@@ -158,10 +158,21 @@ def test_file_that_kills_an_interpreter_is_refused_and_the_worker_lives(toolchai
 
 def test_values_beyond_any_scale_stay_float(toolchain: Toolchain) -> None:
     made = toolchain.compile("masked", "int8")
-    (told,) = (item for item in made.artifact.coverage if "no 8-bit scale" in item.reason)
+    told, *_ = (item for item in made.artifact.coverage if "no 8-bit scale" in item.reason)
     assert told.state == "float32"
     assert "int8" in dtypes(made)
     assert fidelity("masked", made) > 25
+
+
+@pytest.mark.parametrize("model", ["mildly masked", "masked product"])
+def test_masks_that_8_bits_hold_at_the_scores_expense_stay_float(toolchain: Toolchain, model: str) -> None:
+    made = toolchain.compile(model, "int8")
+    told = [item for item in made.artifact.coverage if "softmax's argument" in item.reason]
+    assert {item.state for item in told} == {"float32"}
+    found = {item.op: item.dtype for item in BACKEND.runner(made.artifact, made.file, RUNTIMES[0], 1).ops()}
+    assert found["SOFTMAX"] == found.get("ADD", "float32") == "float32"
+    assert "int8" in dtypes(made)
+    assert fidelity(model, made) > 25  # steps of 40 between the scores made them all alike
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
