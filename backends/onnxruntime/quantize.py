@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgec.backend.layer_names import select
 from edgec.backends.onnxruntime.calibrate import Range, ranges, unusable
 from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, STATIC_OPS, Granularity, WeightCodes
 from edgec.backends.onnxruntime.exclude import RECIPE_REASON, nodes_to_exclude
@@ -22,7 +23,7 @@ from edgec.backends.onnxruntime.graph import (
     name_nodes,
     producers,
 )
-from edgec.backends.onnxruntime.layers import channel_axis, find_layers, select
+from edgec.backends.onnxruntime.layers import channel_axis, find_layers
 from edgec.backends.onnxruntime.lower import quiet_logging
 from edgec.backends.onnxruntime.observe import observed_tensors
 from edgec.backends.onnxruntime.untie import untie_weights

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from edgec.backend.layer_names import plain_name
 from edgec.backends.tflite.capability import STATIC_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, text
 from edgec.backends.tflite.module_paths import Product, weight_key
-from edgec.errors import PassError
-from edgec.toml_source import suggest
 
 _FOLLOWS = frozenset(
     {"ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "EMBEDDING_LOOKUP", "EQUAL", "GREATER", "GREATER_EQUAL", "LESS"}
@@ -72,27 +71,13 @@ def find_layers(model: Any, products: Sequence[Product]) -> tuple[PlacedLayer, .
     return tuple(PlacedLayer(name, _op(model, graph, name, found), tuple(found)) for name, found in groups.items())
 
 
-def select(layers: Iterable[PlacedLayer], names: Iterable[str], where: str) -> tuple[PlacedLayer, ...]:
-    """The layers with these names.
-
-    Raises:
-        PassError: a name is no layer.
-    """
-    known = {layer.name: layer for layer in layers}
-    for name in names:
-        if name not in known:
-            hint = suggest(name, known) or f"the model has {', '.join(known) or 'none'}"
-            raise PassError(f'no layer is called "{name}"', where=where, hint=hint)
-    return tuple(known[name] for name in names)
-
-
 def name_tensors(model: Any, layers: Sequence[PlacedLayer]) -> None:
     """Name what each op makes ``<layer>:<number of the op>``, in place; others go by their kind (``op/add``)."""
     graph = model.subgraphs[0]
     owner = {place: layer.name for layer in layers for place in layer.places}
     for place, operator in enumerate(graph.operators or ()):
-        # the converter splits names at ; and @, and no module is called like an operator with a slash
-        name = re.sub(r"[;@]", "_", owner.get(place) or f"op/{kind_of(model, operator).lower()}")
+        # no module is called like an operator with a slash
+        name = owner.get(place) or f"op/{kind_of(model, operator).lower()}"
         for number, index in enumerate(indices(operator.outputs)):
             graph.tensors[index].name = f"{name}/{number}:{place}" if number else f"{name}:{place}"
 
@@ -170,7 +155,7 @@ def _keras_layer(graph: Any, operator: Any, kind: str) -> str:
     """The Keras layer an op came from: ``model_1/layer_normalization_2/batchnorm/add`` -> ``layer_normalization_2``."""
     names = text(graph.tensors[indices(operator.outputs)[0]].name).split(";")
     parts = [re.sub(r"^model(_\d+)?/", "", name).partition("/") for name in names if "/" in name]
-    return parts[0][0] if parts else kind.lower()
+    return plain_name(parts[0][0]) if parts else kind.lower()
 
 
 def _op(model: Any, graph: Any, name: str, places: Sequence[int]) -> str:

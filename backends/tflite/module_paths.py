@@ -7,19 +7,19 @@ depend on the axis order either.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgec.backend.layer_names import layer_path, unique_names
 from edgec.model.spec import Array
 
 if TYPE_CHECKING:
     import onnx
 
-_EXPORTED = "inner"
-"""edgec exports a module from within a wrapper, whose name for it leads all names that the exporter writes."""
 _WEIGHTS: Mapping[str, Sequence[int]] = {
     "Conv": (1,),
     "ConvTranspose": (1,),
@@ -53,9 +53,14 @@ def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
     from onnx import numpy_helper
 
     held = {item.name: item for item in proto.graph.initializer}
+    # the exporter hands the weight of a module that is called again through an Identity
+    same = {item: item for item in held}
+    for node in proto.graph.node:
+        if node.op_type == "Identity" and node.input[0] in same:
+            same[node.output[0]] = same[node.input[0]]
     found: list[tuple[onnx.NodeProto, str, list[Array]]] = []
     for node in proto.graph.node:
-        names = [node.input[at] for at in _WEIGHTS.get(node.op_type, ()) if at < len(node.input)]
+        names = [same.get(node.input[at], "") for at in _WEIGHTS.get(node.op_type, ()) if at < len(node.input)]
         weights = [name for name in names if name in held and len(held[name].dims) >= 2]
         if weights:
             pieces = [
@@ -64,8 +69,11 @@ def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
                 for piece in _pieces(numpy_helper.to_array(held[name]), _GATES.get(node.op_type, 1), node.op_type)
             ]
             found.append((node, weights[0] if len(weights) == 1 else "", pieces))
-    readers = [weight for _, weight, _ in found]
-    names = unique_names(_path(node, weight if readers.count(weight) == 1 else "") for node, weight, _ in found)
+    # an embedding that reads a layer's weight too would lend the layer its name
+    readers = Counter(same.get(name, name) for node in proto.graph.node for name in node.input)
+    names = unique_names(
+        layer_path(node.name, weight if readers[weight] == 1 else "", node.op_type) for node, weight, _ in found
+    )
     return tuple(
         Product(name, tuple(weight_key(piece) for piece in pieces), tuple(piece.size for piece in pieces))
         for name, (_, _, pieces) in zip(names, found, strict=True)
@@ -75,38 +83,6 @@ def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
 def weight_key(weight: Array) -> str:
     """Digest of the values of a weight, whatever their order."""
     return hashlib.sha256(np.sort(weight, axis=None).tobytes()).hexdigest()
-
-
-def module_path(node_name: str) -> str:
-    """The module in a node name of torch's exporter: ``/blocks/blocks.0/conv/Conv`` -> ``blocks.0.conv``; else "".
-
-    Each part between slashes is a module's name in its parent; a part of a container repeats the container's name.
-    """
-    path: list[str] = []
-    for part in node_name.strip("/").split("/")[:-1]:
-        if path and part.startswith(f"{path[-1]}."):
-            path[-1] = part
-        else:
-            path.append(part)
-    joined = ".".join(path)
-    return "" if joined == _EXPORTED else joined.removeprefix(f"{_EXPORTED}.")
-
-
-def unique_names(names: Iterable[str]) -> list[str]:
-    """The same names, with a number after those that were there before."""
-    found: dict[str, None] = {}
-    for name in names:
-        number, candidate = 1, name
-        while candidate in found:
-            candidate = f"{name}_{number}"
-            number += 1
-        found[candidate] = None
-    return list(found)
-
-
-def _path(node: onnx.NodeProto, weight: str) -> str:
-    by_weight = weight.removesuffix(".weight").removeprefix(f"{_EXPORTED}.") if weight.endswith(".weight") else ""
-    return by_weight or module_path(node.name) or node.name.strip("/").rpartition("/")[2] or node.op_type.lower()
 
 
 def _pieces(weight: Array, gates: int, op: str) -> list[Array]:

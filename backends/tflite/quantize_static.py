@@ -78,7 +78,7 @@ class QuantizeStatic:
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of, kept_in_float
-        from edgec.backends.tflite.layers import select
+        from edgec.backend.layer_names import select
         from edgec.backends.tflite.quantize import audit_content, finish
         from edgec.backends.tflite.static_int8 import quantize
 

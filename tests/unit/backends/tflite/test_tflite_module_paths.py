@@ -4,30 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import pytest
 from onnx import helper, numpy_helper
 
-from edgec.backends.tflite.module_paths import find_products, module_path, unique_names, weight_key
+from edgec.backends.tflite.module_paths import find_products, weight_key
 
 RANDOM = np.random.default_rng(0)
-
-
-@pytest.mark.parametrize(
-    ("node", "path"),
-    [
-        ("/inner/blocks/blocks.3/conv/Conv", "blocks.3.conv"),
-        ("/inner/stem.0/Conv", "stem.0"),
-        ("/encoder/layers.0/MatMul_1", "encoder.layers.0"),
-        ("/inner/MatMul", ""),
-        ("Conv_5", ""),
-    ],
-)
-def test_module_path_of_a_node(node: str, path: str) -> None:
-    assert module_path(node) == path
-
-
-def test_names_are_made_unique() -> None:
-    assert unique_names(["a", "b", "a", "a_1"]) == ["a", "b", "a_1", "a_1_1"]
 
 
 def test_weights_are_known_whatever_their_layout() -> None:

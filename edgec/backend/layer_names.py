@@ -1,0 +1,95 @@
+"""What users call the layers of an exported ONNX graph: one rule for all backends that begin with one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
+
+from edgec.errors import PassError
+from edgec.toml_source import suggest
+
+_EXPORTED = "inner"
+"""edgec exports a module from within a wrapper, whose name for it leads all names that the exporter writes."""
+_FUSED = re.compile(r"^fused |(/\w+Fusion/?)+\Z")
+"""What ONNX Runtime adds to the name of a node that it makes of several."""
+_SEPARATORS = re.compile(r"[;@]")
+"""TensorFlow's converter splits tensor names here, so no layer's name may hold them."""
+
+
+class Named(Protocol):
+    """A layer, as each backend describes it."""
+
+    @property
+    def name(self) -> str:
+        """Unique name."""
+        ...
+
+
+Layer = TypeVar("Layer", bound=Named)
+
+
+def layer_path(node: str, weight: str, op: str) -> str:
+    """What to call a layer: its module's path where that is known; other layers may have the same.
+
+    Args:
+        node: name of its node, as torch's exporter writes it.
+        weight: name of its weight, if nothing else reads that; else "".
+        op: what the node does.
+    """
+    by_weight = weight.removesuffix(".weight").removeprefix(f"{_EXPORTED}.") if weight.endswith(".weight") else ""
+    return by_weight or module_path(node) or _FUSED.sub("", node).strip("/").rpartition("/")[2] or op.lower()
+
+
+def module_path(node: str) -> str:
+    """The module in a node name of torch's exporter: ``/blocks/blocks.0/conv/Conv`` -> ``blocks.0.conv``; else "".
+
+    Each part between slashes is a module's name in its parent; a part of a container repeats the container's name.
+    """
+    path: list[str] = []
+    for part in _FUSED.sub("", node).strip("/").split("/")[:-1]:
+        if path and part.startswith(f"{path[-1]}."):
+            path[-1] = part
+        else:
+            path.append(part)
+    joined = ".".join(path)
+    return "" if joined == _EXPORTED else joined.removeprefix(f"{_EXPORTED}.")
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """The same names, each with a number after its first occurrence, and with ``_`` for what no name may hold.
+
+    The first of each name keeps it, even where another's number would have made the same before.
+    """
+    wanted = [plain_name(name) for name in names]
+    taken = set(wanted)
+    found: list[str] = []
+    begun: set[str] = set()
+    for name in wanted:
+        number, candidate = 1, name
+        while name in begun and candidate in taken:
+            candidate = f"{name}_{number}"
+            number += 1
+        begun.add(name)
+        taken.add(candidate)
+        found.append(candidate)
+    return found
+
+
+def plain_name(name: str) -> str:
+    """`name` with ``_`` for what no layer's name may hold."""
+    return _SEPARATORS.sub("_", name)
+
+
+def select(layers: Iterable[Layer], names: Sequence[str], where: str) -> tuple[Layer, ...]:
+    """The layers with these names.
+
+    Raises:
+        PassError: a name is no layer.
+    """
+    known = {layer.name: layer for layer in layers}
+    for name in names:
+        if name not in known:
+            hint = suggest(name, known) or f"the model has {', '.join(known) or 'none'}"
+            raise PassError(f'no layer is called "{name}"', where=where, hint=hint)
+    return tuple(known[name] for name in names)
