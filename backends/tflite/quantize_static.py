@@ -77,8 +77,8 @@ class QuantizeStatic:
         return None
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
-        from edgec.backends.tflite.audit import coverage_of, kept_in_float
         from edgec.backend.layer_names import select
+        from edgec.backends.tflite.audit import coverage_of, kept_in_float
         from edgec.backends.tflite.quantize import audit_content, finish
         from edgec.backends.tflite.static_int8 import quantize
 
