@@ -14,29 +14,30 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from edgec.artifacts import BuildData, Job, Judged, Progress
 from edgec.backend.registry import package_version, require_packages
 from edgec.cache import Cache
 from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
-from edgec.execute import cache_folder, explained, spool_data, transform, workspace
+from edgec.execute.job import Job, Judged
+from edgec.execute.prepare import prepare
+from edgec.execute.workspace import cache_folder, explained, workspace
 from edgec.files import write_atomically
 from edgec.ladder.layer_cells import LayerCells, Yardstick
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.trial import Trial
 from edgec.log import captured
 from edgec.machine import host_machine
-from edgec.model.load import load_model
 from edgec.model.python_entry import imports_from
 from edgec.plan import PlannedEmit, make_plan
 from edgec.project.load import split_entry
 from edgec.project.spec import Project
 from edgec.report.analysis import render_analysis
 from edgec.target.load import ResolvedTarget, load_target
-from edgec.verify.metrics import Metric, choose_metric
+from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.reference import float_outputs
 from edgec.verify.sensitivity import Analysis, ArtifactAnalysis
+from edgec.worker import Progress
 
 SAMPLES = 256
 """Evaluation samples of each cell, unless told otherwise."""
@@ -138,16 +139,8 @@ def _with_samples(project: Project, samples: int) -> Project:
 
 def _judged(job: Job) -> Judged:
     """Model, data and metric; the float model's outputs are left out, which a run from the cache does not need."""
-    project = job.plan.project
-    job.progress(f"load {project.model.path}")
-    with captured(job.log):
-        model = load_model(project.model, job.root)
-    calibration, evaluation = spool_data(job, model)
-    assert project.evaluation is not None  # make_plan refuses a project without
-    wanted, seed = project.evaluation.metric, project.build.seed
-    metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed)
-    portable, notes = transform(job, model, calibration)
-    return Judged(BuildData(model, notes, calibration, evaluation), {}, metric, host_machine(), portable)
+    prepared = prepare(job)
+    return Judged(prepared.data, {}, prepared.metric, host_machine(), prepared.portable)
 
 
 def _artifacts(job: Job, judged: Judged) -> tuple[tuple[ArtifactAnalysis, EdgecError | None], ...]:

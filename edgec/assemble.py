@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from edgec.artifacts import BuildData, BuiltArtifact, Job, Progress, outputs_folder
 from edgec.backend.protocol import Artifact
 from edgec.backend.registry import package_version
 from edgec.bench.write import FORMATS, HarnessArtifact, write_harness
@@ -37,7 +36,10 @@ from edgec.bundle.write import (
 from edgec.cache import Cache
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
-from edgec.execute import BuildResult, cache_folder, checkpoint_folder, explained, run_plan, workspace
+from edgec.execute.artifact import BuiltArtifact, outputs_folder
+from edgec.execute.job import BuildData, Job
+from edgec.execute.run import BuildResult, run_plan
+from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
 from edgec.ladder.lock import LOCK, LockedArtifact, changed, lock_inputs, read_lock, write_lock
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, PlannedEmit, make_plan, record
@@ -49,7 +51,8 @@ from edgec.target.load import load_target
 from edgec.target.select import select_one
 from edgec.target.spec import Target
 from edgec.verify.gates import gate_line
-from edgec.verify.records import GateResult, Measurement
+from edgec.verify.records import GateResult, Measurement, RungRecord
+from edgec.worker import Progress
 
 JOB_MB = 2500
 """Memory that making one artifact may take: TensorFlow's converter with a model of some megabytes."""
@@ -180,19 +183,17 @@ def _locked(
     entry = lock.get(item.file)
     if entry is None or plan.project.build.recipe is not None:
         return None
-    if names := changed(entry, _lock_inputs(plan, item, data)):
+    if names := changed(entry, _lock_inputs(plan, item, data, entry.rungs)):
         progress(f"{item.file}: {LOCK} no longer holds ({', '.join(names)} changed): search again")
         return None
     return entry
 
 
-def _lock_inputs(plan: Plan, item: PlannedEmit, data: BuildData) -> dict[str, str]:
-    return lock_inputs(
-        plan,
-        item,
-        data.model,
-        {"calibration": data.calibration, "evaluation": data.evaluation, "training": data.training},
-    )
+def _lock_inputs(plan: Plan, item: PlannedEmit, data: BuildData, rungs: tuple[RungRecord, ...]) -> dict[str, str]:
+    samples = {"calibration": data.calibration, "evaluation": data.evaluation}
+    if data.training is not None and any(rung.rung == "training" and rung.recipe is not None for rung in rungs):
+        samples["training samples"] = data.training.read()
+    return lock_inputs(plan, item, data.model, samples)
 
 
 def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:
@@ -203,7 +204,7 @@ def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:
             recipe=one.attempt.recipe,
             precision=one.attempt.precision,
             rungs=one.rungs,
-            inputs=_lock_inputs(plan, items[one.artifact.file], result.data),
+            inputs=_lock_inputs(plan, items[one.artifact.file], result.data, one.rungs),
         )
         for one in result.built
         if one.artifact.file in items and not one.hurried

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgec.errors import EdgecError
-    from edgec.execute import BuildResult
+    from edgec.execute.run import BuildResult
     from edgec.plan import Plan
     from edgec.project.spec import Project
 

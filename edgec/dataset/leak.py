@@ -88,6 +88,7 @@ def _without(spool: Spool, dropped: set[int], note: str) -> Spool:
                 labels=None if spool.labels is None else spool.labels[kept],
                 origin=spool.info.origin,
                 notes=(*spool.info.notes, note),
+                classes=spool.info.classes,
             )
             if folder.exists():
                 shutil.rmtree(folder)

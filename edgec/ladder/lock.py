@@ -80,7 +80,7 @@ def lock_inputs(plan: Plan, item: PlannedEmit, model: FloatModel, data: Mapping[
         plan: target, gates and options of the search.
         item: the artifact.
         model: as loaded.
-        data: sets of samples by name.
+        data: sets of samples by name, without those that the search does not read.
     """
     project = plan.project
     inputs = {

@@ -1,0 +1,81 @@
+"""What the steps of one build share: where they work, what they are made from, and what they are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.cache import Cache
+from edgec.dataset.spool import Spool
+from edgec.execute.training_samples import TrainingSamples
+from edgec.ladder.cells import Cells, identify
+from edgec.ladder.lock import LockedArtifact
+from edgec.machine import Machine
+from edgec.model.spec import FloatModel
+from edgec.passes.contract import PassRecord
+from edgec.plan import Plan, PlannedEmit
+from edgec.verify.metrics import Metric
+from edgec.verify.outputs import Outputs
+from edgec.worker import Progress
+
+
+@dataclass(frozen=True)
+class BuildData:
+    """What a build was made from."""
+
+    model: FloatModel
+    """As loaded, before any pass."""
+    notes: tuple[str, ...]
+    """What loading and tracing the model had to assume."""
+    calibration: Spool | None
+    evaluation: Spool
+    training: TrainingSamples | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all steps of one build share."""
+
+    plan: Plan
+    root: Path
+    """Folder that the project's paths are relative to."""
+    scratch: Path
+    """Private folder of this build; the model after the portable passes is in its ``model``."""
+    log: Path
+    """Receives everything that toolchains print."""
+    threads: int
+    """CPU threads of each process."""
+    jobs: int
+    """Artifacts that are made at once. Times are always taken one after the other."""
+    progress: Progress
+    """Told each step of the build as it begins, one short line."""
+    locked: Callable[[BuildData, PlannedEmit], LockedArtifact | None] = lambda data, item: None
+    """What an earlier build of the same inputs has settled on."""
+    checkpoints: Path = Path()
+    """Folder of what training has reached, kept between builds."""
+    cache: Cache | None = None
+    """Scores of recipes that earlier runs have left."""
+
+    def cells(self, judged: Judged, item: PlannedEmit) -> Cells | None:
+        """What is kept of one artifact."""
+        if self.cache is None:
+            return None
+        data, seed = judged.data, self.plan.project.build.seed
+        identity = identify(
+            self.plan.target, item, judged.portable, data.calibration, judged.machine, seed, self.threads
+        )
+        return Cells(self.cache, identity)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What every artifact is measured against."""
+
+    data: BuildData
+    reference: Outputs
+    """Of the float model, on the evaluation samples."""
+    metric: Metric
+    machine: Machine
+    portable: tuple[PassRecord, ...]
+    """Passes over the float model that all artifacts have in common."""

@@ -1,0 +1,98 @@
+"""What comes before any artifact: the float model, the samples, the metric, and the passes that all artifacts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgec.dataset.leak import check_classes, check_disjoint
+from edgec.dataset.spool import Spool
+from edgec.dataset.write import write_spool
+from edgec.execute.job import BuildData, Job
+from edgec.execute.training_samples import TrainingSamples
+from edgec.log import captured
+from edgec.model import store
+from edgec.model.load import load_model
+from edgec.model.spec import FloatModel
+from edgec.passes.contract import PassContext, PassRecord
+from edgec.passes.runner import run_passes
+from edgec.verify.metrics import Metric, choose_metric
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A build before its first artifact."""
+
+    data: BuildData
+    metric: Metric
+    portable: tuple[PassRecord, ...]
+    """The model after these is in the job's ``model`` folder."""
+
+
+def prepare(job: Job) -> Prepared:
+    """Load the model, lay down the samples, settle the metric, and run the portable passes.
+
+    Raises:
+        EdgecError: any error of model, data, metric or passes.
+    """
+    project = job.plan.project
+    job.progress(f"load {project.model.path}")
+    with captured(job.log):
+        model = load_model(project.model, job.root)
+    calibration, evaluation = _spool_data(job, model)
+    assert project.evaluation is not None  # make_plan refuses a project without
+    wanted, seed = project.evaluation.metric, project.build.seed
+    metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed)
+    portable, notes = _transform(job, model, calibration)
+    if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
+        notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
+    training = _training_samples(job, model, evaluation)
+    return Prepared(BuildData(model, notes, calibration, evaluation, training), metric, portable)
+
+
+def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
+    """Calibration samples, where the target needs some, and evaluation samples, in the job's scratch folder.
+
+    Raises:
+        DatasetError: they are missing or do not fit the model.
+        DataLeakError: they have samples in common.
+    """
+    project, seed = job.plan.project, job.plan.project.build.seed
+    calibration = None
+    if project.calibration is not None and job.plan.calibration_samples is not None:
+        job.progress(f"read calibration samples of {project.calibration.data}")
+        with captured(job.log):
+            calibration = write_spool(
+                project.calibration, project.preprocess, model.inputs, job.scratch / "calibration", job.root,
+                samples=job.plan.calibration_samples, seed=seed, what="calibration",
+            )  # fmt: skip
+    assert project.evaluation is not None  # make_plan refuses a project without
+    job.progress(f"read evaluation samples of {project.evaluation.data}")
+    with captured(job.log):
+        evaluation = write_spool(
+            project.evaluation, project.preprocess, model.inputs, job.scratch / "evaluation", job.root,
+            samples=project.evaluation.samples, seed=seed, what="evaluation",
+        )  # fmt: skip
+    if calibration is not None:
+        check_classes(calibration, evaluation)
+        calibration = check_disjoint(calibration, evaluation)
+    return calibration, evaluation
+
+
+def _training_samples(job: Job, model: FloatModel, evaluation: Spool) -> TrainingSamples | None:
+    spec = job.plan.project.train
+    if spec is None:
+        return None
+    return TrainingSamples(job.plan, spec, model.inputs, evaluation, job.scratch / "training", job.root, job.progress)
+
+
+def _transform(
+    job: Job, model: FloatModel, calibration: Spool | None
+) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
+    """Run the portable passes and leave the model where worker processes find it; return records and notes."""
+    context = PassContext(job.plan.target, job.scratch, calibration, job.plan.project.build.seed, job.threads)
+    with captured(job.log):
+        changed, records = run_passes(
+            job.plan.portable, model, context, store.fingerprint, on_progress=lambda name: job.progress(name)
+        )
+        notes = store.save(changed, job.scratch / "model")
+    return records, notes
