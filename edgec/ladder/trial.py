@@ -32,14 +32,6 @@ class TrialStoppedError(Exception):
     """The build ends, and with it everything its threads still do; no error of the tree, which would be recorded."""
 
 
-class _ProcessEndedError(Exception):
-    """A process crashed or was killed while it was asked something."""
-
-    def __init__(self, error: WorkerError) -> None:
-        self.error = error
-        super().__init__(str(error))
-
-
 @dataclass(frozen=True)
 class Attempt:
     """One artifact as it went before its gates."""
@@ -260,16 +252,16 @@ class Trial:
             "precision": precision or self.target.precision,
             **payload,
         }
-        try:
-            return self._answer(method, request)
-        except _ProcessEndedError:
+        answer = self._answer(method, request)
+        if isinstance(answer, WorkerError):
             # one that was killed must not decide which recipe is chosen, and locked: a second is asked
-            try:
-                return self._answer(method, request)
-            except _ProcessEndedError as twice:
-                raise twice.error from None
+            answer = self._answer(method, request)
+        if isinstance(answer, WorkerError):
+            raise answer
+        return answer
 
-    def _answer(self, method: str, request: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, method: str, request: dict[str, Any]) -> dict[str, Any] | WorkerError:
+        """The answer, or why the process that was asked has ended."""
         worker: Worker | None = None
         try:
             worker = self._opened()
@@ -280,7 +272,7 @@ class Trial:
             if self._stopped:
                 raise TrialStoppedError from None
             if ended:
-                raise _ProcessEndedError(error) from error
+                return error
             raise
 
     def _opened(self) -> Worker:

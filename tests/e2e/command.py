@@ -45,3 +45,13 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
         [str(EDGEC), *arguments], cwd=cwd, env=environment(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def workers(parent: int) -> list[int]:
+    """Process ids of the workers that build `parent` has started."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{parent}/task").iterdir()
+        for child in (task / "children").read_text().split()
+        if "edgec.worker_process" in Path(f"/proc/{child}/cmdline").read_text()
+    ]

@@ -20,7 +20,7 @@ from edgec.errors import GateError, ProjectError, StoppedError, UnsupportedError
 from edgec.verify.records import RungRecord
 
 from .command import edgec as command
-from .command import start
+from .command import start, workers
 
 TARGETS = {
     "host": 'extends = "x86-64-vnni-int8"\n[[emit]]\nbackend = "onnxruntime"\n',
@@ -204,16 +204,6 @@ def test_four_bits_are_rounded_adaptively_or_trained(make: Make) -> None:
     assert artifact.recipe.train
     assert any(step.startswith("train: ") for step in steps)
     assert any(item.state == "trained" and item.subject == "model.onnx" for item in bundle.manifest.coverage)
-
-
-def workers(parent: int) -> list[int]:
-    """Compile processes of a build."""
-    return [
-        int(child)
-        for task in Path(f"/proc/{parent}/task").iterdir()
-        for child in (task / "children").read_text().split()
-        if "edgec.worker_process" in Path(f"/proc/{child}/cmdline").read_text()
-    ]
 
 
 def wait_for(lines: Any, words: str) -> None:
