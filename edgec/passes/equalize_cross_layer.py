@@ -36,6 +36,7 @@ _MOVED = 0.01
 """Logarithm (base 2) of a factor below which it is not worth a clamp."""
 _COMPARED = 4
 """Calibration samples whose outputs are compared."""
+_NAME = "equalize-cross-layer"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class EqualizeCrossLayer:
     @property
     def name(self) -> str:
         """Stable identifier."""
-        return "equalize-cross-layer"
+        return _NAME
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph."""
@@ -63,34 +64,48 @@ class EqualizeCrossLayer:
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Scale all pairs; the outputs are compared with those before."""
-        from edgec.passes.equalization_pairs import find_pairs, scale_inputs, scale_outputs
-
-        graph = own_graph(model)
-        with quiet_torch(ctx.threads):
-            shapes = input_shapes(graph, sample_tensors(model.inputs, seed=0))
-            pairs = find_pairs(graph, weight_layers(graph)[0], shapes)
-            seen = _observe(graph, pairs, model.inputs, ctx.calibration)
-            pairs, refused = _without_reached_limits(graph, pairs, seen)
-            factors = [_worth_a_clamp(pair, factor) for pair, factor in zip(pairs, _factors(pairs, seen), strict=True)]
-            moves = [bool((factor.log2().abs() > _MOVED).any()) for factor in factors]
-            moving = [pair for pair, moved in zip(pairs, moves, strict=True) if moved]
-            coverage = (*refused, *_remove_clamps(graph, moving, seen))
-            # a made-up sample may come to a limit that calibration samples do not: it proves the factors alone
-            unclamped = replace(model, graph=finish(copy.deepcopy(graph)))
-            for pair, factor in zip(pairs, factors, strict=True):
-                scale = factor.to(pair.first.module.weight.dtype)
-                scale_outputs(pair.first.module, 1 / scale)
-                scale_inputs(pair.second.module, scale, pair.repeat)
-            result = checked(self.name, unclamped, finish(graph)).graph
-            assert result is not None
-            assert model.graph is not None
-            _compare(self.name, model.graph, result, model.inputs, ctx.calibration)
-        summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
-        return PassResult(model.with_graph(result, same_function=False), summary, coverage)
+        return equalize(model, ctx.calibration, ctx.threads)
 
     def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
         """All parameters are finite; `run` has compared the outputs."""
         return not_finite(model)
+
+
+def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> PassResult[FloatModel]:
+    """What `EqualizeCrossLayer` does.
+
+    Args:
+        model: must have a graph; left untouched.
+        calibration: samples that keep the activations in check.
+        threads: CPU threads.
+
+    Raises:
+        PassError: the outputs are not those before.
+    """
+    from edgec.passes.equalization_pairs import find_pairs, scale_inputs, scale_outputs
+
+    graph = own_graph(model)
+    with quiet_torch(threads):
+        shapes = input_shapes(graph, sample_tensors(model.inputs, seed=0))
+        pairs = find_pairs(graph, weight_layers(graph)[0], shapes)
+        seen = _observe(graph, pairs, model.inputs, calibration)
+        pairs, refused = _without_reached_limits(graph, pairs, seen)
+        factors = [_worth_a_clamp(pair, factor) for pair, factor in zip(pairs, _factors(pairs, seen), strict=True)]
+        moves = [bool((factor.log2().abs() > _MOVED).any()) for factor in factors]
+        moving = [pair for pair, moved in zip(pairs, moves, strict=True) if moved]
+        coverage = (*refused, *_remove_clamps(graph, moving, seen))
+        # a made-up sample may come to a limit that calibration samples do not: it proves the factors alone
+        unclamped = replace(model, graph=finish(copy.deepcopy(graph)))
+        for pair, factor in zip(pairs, factors, strict=True):
+            scale = factor.to(pair.first.module.weight.dtype)
+            scale_outputs(pair.first.module, 1 / scale)
+            scale_inputs(pair.second.module, scale, pair.repeat)
+        result = checked(_NAME, unclamped, finish(graph)).graph
+        assert result is not None
+        assert model.graph is not None
+        _compare(_NAME, model.graph, result, model.inputs, calibration)
+    summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
+    return PassResult(model.with_graph(result, same_function=False), summary, coverage)
 
 
 @dataclass

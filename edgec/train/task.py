@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,16 +85,22 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
     calibration = Samples(Spool(Path(payload["calibration"])), model.inputs) if payload["calibration"] else None
     activations = payload.get("activations", "int8") == "int8"
     progress("prepare")
-    trained = TrainableModel(model.graph, grid, samples[0][0], activations=activations)
-    if not trained.layers:
-        raise UnsupportedError("the model has no layer whose weights could be trained", where=model.name)
     teacher = Teacher(model.graph, takes_batches(model.graph, samples))
-    fit = Fit(trained, teacher, samples, calibration, spec, grid, seed)
-    fit.calibrate()
-    initial = own_graph(model)
-    trained.into(initial)
-    with _loss(spec, root, seed, samples, fit, teacher) as loss:
-        before = fit.judge(loss)
+    fits = []
+    for start in _starts(model, payload):
+        assert start.graph is not None
+        trained = TrainableModel(start.graph, grid, samples[0][0], activations=activations)
+        if not trained.layers:
+            raise UnsupportedError("the model has no layer whose weights could be trained", where=model.name)
+        fits.append((start, trained, Fit(trained, teacher, samples, calibration, spec, grid, seed)))
+    with _loss(spec, root, seed, samples, fits[0][2], teacher) as loss:
+        for _, _, fit in fits:
+            fit.calibrate()
+        scores = [fit.judge(loss) for _, _, fit in fits]
+        best = min(range(len(fits)), key=lambda index: (not math.isfinite(scores[index].loss), scores[index].loss))
+        before, (model, trained, fit) = scores[best], fits[best]
+        initial = own_graph(model)
+        trained.into(initial)
         if spec.function:
             records, stopped = _run_function(spec.function, root, seed, trained, samples), ""
         else:
@@ -122,6 +129,17 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
         "summary": summary,
         "coverage": [json.loads(item.model_dump_json()) for item in trained.left_float()],
     }
+
+
+def _starts(model: FloatModel, payload: dict[str, Any]) -> tuple[FloatModel, ...]:
+    """What training may begin with: the model as it is, and with its layers' ranges made equal."""
+    from edgec.passes.equalize_cross_layer import equalize
+
+    calibration = Spool(Path(payload["calibration"])) if payload["calibration"] else None
+    try:
+        return model, equalize(model, calibration, payload["threads"]).model
+    except PassError:  # what cannot be equalized without a change of its outputs
+        return (model,)
 
 
 @contextlib.contextmanager
