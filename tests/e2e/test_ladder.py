@@ -16,7 +16,7 @@ import pytest
 
 import edgec
 from edgec.bundle.check import check_digests
-from edgec.errors import GateError, ProjectError, StoppedError, UnsupportedError, UsageError
+from edgec.errors import DatasetError, GateError, ProjectError, StoppedError, UnsupportedError, UsageError
 from edgec.verify.records import RungRecord
 
 from .command import edgec as command
@@ -204,6 +204,28 @@ def test_four_bits_are_rounded_adaptively_or_trained(make: Make) -> None:
     assert artifact.recipe.train
     assert any(step.startswith("train: ") for step in steps)
     assert any(item.state == "trained" and item.subject == "model.onnx" for item in bundle.manifest.coverage)
+
+
+def test_training_is_the_last_rung_and_its_samples_are_part_of_the_lock(make: Make) -> None:
+    project = make("outlier", 46.0, '[train]\ndata = "training.npz"\nepochs = 4\n')
+    first, steps = build(project)
+    rungs = told(first.manifest.artifacts[0].rungs)
+    assert rungs[-1] == ("training", "met")
+    assert all(state != "met" for _, state in rungs[:-1])
+    reading = next(index for index, step in enumerate(steps) if step.startswith("read training samples"))
+    assert any("sensitivity of" in step for step in steps[:reading])  # not before it was its turn
+    again, steps = build(project)
+    assert not tried_out(steps)
+    assert again.manifest == first.manifest
+    with np.load(project / "training.npz") as stored:
+        np.savez(project / "training.npz", x=stored["x"] * 0.999)
+    _, steps = build(project)
+    assert any("edgec.lock no longer holds (training samples changed): search again" in step for step in steps)
+
+    (project / "training.npz").unlink()
+    with pytest.raises(DatasetError, match="no such file") as caught:
+        build(project)  # told at once, though it would be read late
+    assert "training.npz" in caught.value.where
 
 
 def wait_for(lines: Any, words: str) -> None:
