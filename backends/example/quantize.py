@@ -10,7 +10,6 @@ import numpy as np
 from edgec.backends.example.model import ExampleModel, Layer
 from edgec.backends.example.model import QParams as LayerQParams
 from edgec.backends.example.runner import run
-from edgec.errors import DatasetError
 from edgec.model.spec import Array
 from edgec.passes.contract import PassContext, PassResult
 from edgec.quant.qparams import qparams
@@ -36,13 +35,12 @@ class CollectRanges:
         return None
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
-        if not ctx.calibration:
-            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
+        samples = ctx.samples(self.name)
         statistics = tuple(TensorStatistics(self.histogram) for _ in (model.input, *model.layers))
-        for sample in ctx.calibration:
+        for sample in samples:
             for one, value in zip(statistics, run(model.layers, model.arrays, sample[model.input.name]), strict=True):
                 one.observe(value)
-        return PassResult(replace(model, statistics=statistics), f"{len(ctx.calibration)} samples")
+        return PassResult(replace(model, statistics=statistics), f"{len(samples)} samples")
 
     def ensures(self, model: ExampleModel, ctx: PassContext) -> str | None:
         return None

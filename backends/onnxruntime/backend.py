@@ -35,7 +35,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.ranges import needs_histogram
 from edgec.quant.recipe import Recipe, WeightGrid
-from edgec.target.spec import Emit, Precision, Target
+from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 RUNTIME = RuntimeSpec(name="onnxruntime", distribution="onnxruntime")
 
@@ -47,14 +47,7 @@ class OnnxRuntimeBackend:
     name: str = "onnxruntime"
     format: Format = "onnx"
     extra: str = "onnx"
-    precisions: tuple[Precision, ...] = (
-        "fp32",
-        "fp16",
-        "int8",
-        "int8-dynamic",
-        "int8-weight-only",
-        "int4-weight-only",
-    )
+    precisions: tuple[Precision, ...] = PRECISIONS
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="run"),

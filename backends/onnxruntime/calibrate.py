@@ -44,13 +44,12 @@ class CollectRanges:
         return None
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
-        if ctx.calibration is None:
-            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
-        statistics = observe(model, ctx.calibration, histogram=self.histogram, threads=ctx.threads, work=ctx.work)
+        samples = ctx.samples(self.name)
+        statistics = observe(model, samples, histogram=self.histogram, threads=ctx.threads, work=ctx.work)
         kind = "histograms" if self.histogram else "extremes"
         return PassResult(
             replace(model, statistics=statistics),
-            f"{kind} of {len(statistics)} tensors over {len(ctx.calibration)} samples",
+            f"{kind} of {len(statistics)} tensors over {len(samples)} samples",
         )
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:

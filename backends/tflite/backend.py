@@ -24,7 +24,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.ranges import needs_histogram
 from edgec.quant.recipe import Recipe, WeightGrid
-from edgec.target.spec import Emit, Precision, Target
+from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 LITERT = "ai-edge-litert"
 TFLITE_RUNTIME = "tflite-runtime"
@@ -47,14 +47,7 @@ class TFLiteBackend:
     name = "tflite"
     format: Format = "tflite"
     extra = "tflite"
-    precisions: tuple[Precision, ...] = (
-        "fp32",
-        "fp16",
-        "int8",
-        "int8-dynamic",
-        "int8-weight-only",
-        "int4-weight-only",
-    )
+    precisions: tuple[Precision, ...] = PRECISIONS
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="compile"),

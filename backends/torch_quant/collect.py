@@ -38,12 +38,11 @@ class CollectRanges:
         return None
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
-        if ctx.calibration is None or len(ctx.calibration) == 0:
-            raise DatasetError("static int8 needs calibration samples", where=f"pass {self.name}")
+        samples = ctx.samples(self.name)
         observed = observe(model)
-        wanted = spread(len(ctx.calibration), JUDGED)
-        statistics, outputs = run_observed(model, observed, ctx.calibration, ctx.threads, self.histogram, wanted)
-        told = f"ranges of {len(observed.sources)} tensors over {len(ctx.calibration)} samples"
+        wanted = spread(len(samples), JUDGED)
+        statistics, outputs = run_observed(model, observed, samples, ctx.threads, self.histogram, wanted)
+        told = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
         return PassResult(replace(model, statistics=statistics, reference=outputs), told)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:

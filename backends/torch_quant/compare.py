@@ -10,7 +10,6 @@ from edgec.backends.torch_quant.collect import call_arguments, spread
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.layers import layer_nodes
 from edgec.backends.torch_quant.model import TorchModel
-from edgec.errors import DatasetError
 from edgec.passes.contract import PassContext
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ def compare_layers(model: TorchModel, quantized: TorchModel, ctx: PassContext) -
     """
     from edgec.quant.fidelity import SqnrMeter
 
-    if ctx.calibration is None or len(ctx.calibration) == 0:
-        raise DatasetError("comparing layers needs calibration samples", where=model.name)
+    samples = ctx.samples("comparing layers")
     there = {node.name: node for node in quantized.graph.graph.nodes}
     layers, calls = layer_nodes(model), quantized.calls or {}
     pairs = {
@@ -36,8 +34,8 @@ def compare_layers(model: TorchModel, quantized: TorchModel, ctx: PassContext) -
         if name in calls
     }
     meters = {name: SqnrMeter() for name in pairs}
-    for index in spread(len(ctx.calibration), SAMPLES):
-        feed = call_arguments(model, ctx.calibration[index])
+    for index in spread(len(samples), SAMPLES):
+        feed = call_arguments(model, samples[index])
         wanted = _values(model, {ours for ours, _ in pairs.values()}, feed, ctx.threads)
         given = _values(quantized, {theirs for _, theirs in pairs.values()}, feed, ctx.threads)
         for name, (ours, theirs) in pairs.items():

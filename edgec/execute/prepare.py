@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
-from edgec.dataset.write import write_spool
+from edgec.dataset.write import Purpose, write_spool
 from edgec.execute.job import BuildData, Job
 from edgec.execute.training_samples import TrainingSamples
 from edgec.log import captured
@@ -15,6 +15,7 @@ from edgec.model.load import load_model
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassRecord
 from edgec.passes.runner import run_passes
+from edgec.project.spec import DataSpec
 from edgec.verify.metrics import Metric, choose_metric
 
 
@@ -56,26 +57,26 @@ def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
         DatasetError: they are missing or do not fit the model.
         DataLeakError: they have samples in common.
     """
-    project, seed = job.plan.project, job.plan.project.build.seed
+    project = job.plan.project
     calibration = None
     if project.calibration is not None and job.plan.calibration_samples is not None:
-        job.progress(f"read calibration samples of {project.calibration.data}")
-        with captured(job.log):
-            calibration = write_spool(
-                project.calibration, project.preprocess, model.inputs, job.scratch / "calibration", job.root,
-                samples=job.plan.calibration_samples, seed=seed, what="calibration",
-            )  # fmt: skip
+        calibration = _spool(job, project.calibration, model, job.plan.calibration_samples, "calibration")
     assert project.evaluation is not None  # make_plan refuses a project without
-    job.progress(f"read evaluation samples of {project.evaluation.data}")
-    with captured(job.log):
-        evaluation = write_spool(
-            project.evaluation, project.preprocess, model.inputs, job.scratch / "evaluation", job.root,
-            samples=project.evaluation.samples, seed=seed, what="evaluation",
-        )  # fmt: skip
+    evaluation = _spool(job, project.evaluation, model, project.evaluation.samples, "evaluation")
     if calibration is not None:
         check_classes(calibration, evaluation)
         calibration = check_disjoint(calibration, evaluation)
     return calibration, evaluation
+
+
+def _spool(job: Job, spec: DataSpec, model: FloatModel, samples: int | None, what: Purpose) -> Spool:
+    project = job.plan.project
+    job.progress(f"read {what} samples of {spec.data}")
+    with captured(job.log):
+        return write_spool(
+            spec, project.preprocess, model.inputs, job.scratch / what, job.root,
+            samples=samples, seed=project.build.seed, what=what,
+        )  # fmt: skip
 
 
 def _training_samples(job: Job, model: FloatModel, evaluation: Spool) -> TrainingSamples | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from edgec.errors import DatasetError
 from edgec.frozen import Frozen
 from edgec.target.spec import Emit, Target
 
@@ -29,6 +30,19 @@ class PassContext:
     threads: int = 1
     emit: Emit | None = None
     """The artifact being made; None while portable passes run."""
+
+    def samples(self, what: str) -> Spool:
+        """The calibration samples, for who cannot do without.
+
+        Args:
+            what: who needs them.
+
+        Raises:
+            DatasetError: there are none.
+        """
+        if self.calibration is None or not len(self.calibration):
+            raise DatasetError(f"{what} needs calibration samples", where=self.target.name)
+        return self.calibration
 
 
 FELL_BACK = "fell back to "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from edgec.quant.recipe import RangeMethod
 
 Arch = Literal["x86_64", "aarch64", "armv7"]
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weight-only", "int4-weight-only"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CalibrationMethod = Literal["auto"] | RangeMethod
 WEIGHT_ONLY: tuple[Precision, ...] = ("int8-weight-only", "int4-weight-only")
 """Precisions of weights that are computed with in float."""

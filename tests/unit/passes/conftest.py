@@ -18,7 +18,7 @@ from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import trace
 from edgec.model.wrappers import FlatOutputs
 from edgec.passes.contract import PassContext
-from edgec.target.spec import Device, Emit, Target
+from edgec.target.load import load_target
 
 Wrap = Callable[..., FloatModel]
 
@@ -58,19 +58,7 @@ def wrap() -> Wrap:
 @pytest.fixture
 def ctx(tmp_path: Path) -> PassContext:
     """The context of a float target."""
-    facts = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
-    device = Device(
-        name="board",
-        description="for tests",
-        arch="aarch64",
-        triple="aarch64-linux-gnu",
-        cpu="cortex-a72",
-        isa=frozenset({"neon"}),
-        cores=4,
-        ram_mb=1024,
-        sources=dict.fromkeys(facts, "made up"),
-    )
-    target = Target(name="board-fp32", device=device, precision="fp32", emit=(Emit(backend="onnxruntime"),))
+    target = load_target("rpi4-fp32", tmp_path).target
     return PassContext(target, tmp_path)
 
 

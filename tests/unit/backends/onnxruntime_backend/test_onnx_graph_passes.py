@@ -10,39 +10,21 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from edgec.backends.onnxruntime.calibrate import observe, ranges, unusable
 from edgec.backends.onnxruntime.exclude import CLIP_REASON, RANGE_REASON, SOFTMAX_REASON, nodes_to_exclude
 from edgec.backends.onnxruntime.fuse_padding import FuseAsymmetricPadding
 from edgec.backends.onnxruntime.globalize_pool import GlobalizeAveragePool
-from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, check_names, fingerprint, name_nodes
+from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, check_names, fingerprint
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import DatasetError, PassError
-from edgec.model.spec import Array, TensorSpec
+from edgec.model.spec import Array
 from edgec.passes.contract import PassContext
 
+from .onnx_graphs import floats, onnx_model
+
 NO_CONTEXT: PassContext = None  # type: ignore[assignment]  # these passes read nothing of it
-
-
-def graph(
-    nodes: list[onnx.NodeProto], constants: dict[str, Array], shape: tuple[int, ...], out: tuple[int, ...]
-) -> OnnxModel:
-    proto = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, out)],
-            [numpy_helper.from_array(value, name) for name, value in constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    name_nodes(proto)
-    proto = onnx.shape_inference.infer_shapes(proto)
-    onnx.checker.check_model(proto)
-    return OnnxModel("g", proto, (TensorSpec(name="x", shape=shape),), (TensorSpec(name="y", shape=out),))
 
 
 def run(model: OnnxModel, x: Array) -> Array:
@@ -53,17 +35,13 @@ def run(model: OnnxModel, x: Array) -> Array:
     return np.asarray(session.run(None, {"x": x})[0])
 
 
-def floats(*shape: int) -> Array:
-    return np.random.default_rng(3).normal(size=shape).astype(np.float32)
-
-
 def padded_conv(widths: list[int], value: float = 0.0, **conv: Any) -> OnnxModel:
     constants = {"p": np.array(widths), "v": np.float32(value).reshape(()), "w": floats(4, 2, 3, 3)}
     nodes = [
         helper.make_node("Pad", ["x", "p", "v"], ["padded"]),
         helper.make_node("Conv", ["padded", "w"], ["y"], strides=[2, 2], **conv),
     ]
-    return graph(nodes, constants, (1, 2, 8, 8), (1, 4, 4, 4))
+    return onnx_model(nodes, constants, (1, 2, 8, 8), (1, 4, 4, 4))
 
 
 @pytest.mark.parametrize("conv", [{}, {"auto_pad": "VALID"}])
@@ -96,7 +74,7 @@ def test_other_padding_stays(model: OnnxModel) -> None:
 
 def pooled(shape: tuple[int, int], **attributes: Any) -> OnnxModel:
     node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[4, 4], **attributes)
-    return graph([node], {}, (1, 2, *shape), (1, 2, *(1 if size == 4 else 2 for size in shape)))
+    return onnx_model([node], {}, (1, 2, *shape), (1, 2, *(1 if size == 4 else 2 for size in shape)))
 
 
 def test_only_whole_plane_pools_become_global() -> None:
@@ -115,7 +93,7 @@ def gemms() -> OnnxModel:
         helper.make_node("Gemm", ["a", "w"], ["b"], transB=1),
         helper.make_node("MatMul", ["b", "w"], ["y"]),
     ]
-    return graph(nodes, {"w": floats(4, 4)}, (1, 4), (1, 4))
+    return onnx_model(nodes, {"w": floats(4, 4)}, (1, 4), (1, 4))
 
 
 def test_shared_weights_are_untied_and_transposed_once() -> None:
@@ -137,7 +115,7 @@ def test_each_lstm_gets_its_own_weights() -> None:
         return helper.make_node("Identity", [source], [out])
 
     nodes = [lstm("x", "h"), lstm("h", "h2"), back("h2", "y")]
-    model = graph(nodes, {"w": floats(1, 16, 4), "r": floats(1, 16, 4)}, (1, 1, 4), (1, 1, 4))
+    model = onnx_model(nodes, {"w": floats(1, 16, 4), "r": floats(1, 16, 4)}, (1, 1, 4), (1, 1, 4))
     x = floats(1, 1, 4)
     expected = run(model, x)
     separate_lstm_weights(model.proto)
@@ -149,7 +127,7 @@ def test_each_lstm_gets_its_own_weights() -> None:
 @pytest.mark.parametrize("histogram", [False, True])
 def test_ranges_cover_all_samples_and_nan_is_refused(histogram: bool, tmp_path: Path) -> None:
     nodes = [helper.make_node("Sqrt", ["x"], ["root"]), helper.make_node("Add", ["root", "root"], ["y"])]
-    model = graph(nodes, {}, (1, 2), (1, 2))
+    model = onnx_model(nodes, {}, (1, 2), (1, 2))
 
     def observed(samples: list[dict[str, Array]]) -> OnnxModel:
         return replace(model, statistics=observe(model, samples, histogram=histogram, threads=1, work=tmp_path))
@@ -184,7 +162,7 @@ def test_masks_and_unclamping_clips_stay_float() -> None:
         helper.make_node("Clip", ["c", "low", "high"], ["d"], name="clip"),
         helper.make_node("Add", ["d", "huge"], ["y"], name="infinite"),
     ]
-    found = nodes_to_exclude(graph(nodes, constants, (1, 4), (1, 4)).proto, ())
+    found = nodes_to_exclude(onnx_model(nodes, constants, (1, 4), (1, 4)).proto, ())
     assert found == {"masked": SOFTMAX_REASON, "clip": CLIP_REASON, "infinite": RANGE_REASON}
 
 

@@ -6,42 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.block_codes import Bits, block_codes, channel_codes
-from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, name_nodes
+from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes
 from edgec.backends.onnxruntime.quantize_weights import QuantizeWeights
 from edgec.errors import UnsupportedError
-from edgec.model.spec import Array, TensorSpec
+from edgec.model.spec import Array
 from edgec.passes.contract import PassContext
 from edgec.target.spec import Precision
 
+from .onnx_graphs import floats, onnx_model
+
 NO_CONTEXT: PassContext = None  # type: ignore[assignment]  # this pass reads nothing of it
 PRECISIONS: dict[Bits, Precision] = {4: "int4-weight-only", 8: "int8-weight-only"}
-
-
-def floats(*shape: int) -> Array:
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
-
-
-def model(nodes: list[onnx.NodeProto], constants: dict[str, Array], shape: tuple[int, ...]) -> OnnxModel:
-    proto = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-            [numpy_helper.from_array(value, name) for name, value in constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    name_nodes(proto)
-    return OnnxModel("g", proto, (TensorSpec(name="x", shape=shape),), ())
 
 
 def run(made: OnnxModel, x: Array) -> Array:
@@ -55,23 +36,23 @@ def sqnr(wanted: Array, got: Array) -> float:
 
 def gemm(**attributes: Any) -> OnnxModel:
     nodes = [helper.make_node("Gemm", ["x", "fc.weight", "fc.bias"], ["y"], name="fc", transB=1, **attributes)]
-    return model(nodes, {"fc.weight": floats(33, 70), "fc.bias": floats(33)}, (2, 70))
+    return onnx_model(nodes, {"fc.weight": floats(33, 70), "fc.bias": floats(33)}, (2, 70))
 
 
 CASES = {
     "gemm": gemm(),
-    "matmul": model([helper.make_node("MatMul", ["x", "w"], ["y"], name="m")], {"w": floats(64, 24)}, (1, 5, 64)),
-    "conv": model(
+    "matmul": onnx_model([helper.make_node("MatMul", ["x", "w"], ["y"], name="m")], {"w": floats(64, 24)}, (1, 5, 64)),
+    "conv": onnx_model(
         [helper.make_node("Conv", ["x", "w", "b"], ["y"], name="c", pads=[1] * 4)],
         {"w": floats(12, 8, 3, 3), "b": floats(12)},
         (1, 8, 10, 10),
     ),
-    "transposed": model(
+    "transposed": onnx_model(
         [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="t", strides=[2, 2])],
         {"w": floats(8, 12, 3, 3)},
         (1, 8, 5, 5),
     ),
-    "lstm": model(
+    "lstm": onnx_model(
         [
             helper.make_node("LSTM", ["x", "w", "r"], ["", "h"], name="l", hidden_size=16),
             helper.make_node("Identity", ["h"], ["y"]),
@@ -134,7 +115,7 @@ def test_convolution_on_the_grid_is_computed_exactly() -> None:
     codes[:, 0, 0, 0] = -7
     scale = np.float32(0.5)  # a power of two: float32 products with it are exact
     constants = {"w": (codes * scale).astype(np.float32)}
-    before = model([helper.make_node("Conv", ["x", "w"], ["y"], name="c")], constants, (1, 8, 6, 6))
+    before = onnx_model([helper.make_node("Conv", ["x", "w"], ["y"], name="c")], constants, (1, 8, 6, 6))
     made = QuantizeWeights(4).run(before, NO_CONTEXT).model
     stored = {item.name: item for item in made.proto.graph.initializer}
     assert stored["w_quantized"].data_type == TensorProto.INT4
@@ -148,7 +129,7 @@ def test_shared_weights_are_stored_once() -> None:
         helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
         helper.make_node("MatMul", ["a", "w"], ["y"], name="second"),
     ]
-    before = model(nodes, {"w": floats(32, 32)}, (1, 32))
+    before = onnx_model(nodes, {"w": floats(32, 32)}, (1, 32))
     made = QuantizeWeights(4).run(before, NO_CONTEXT).model
     first, second = made.proto.graph.node
     assert list(first.input[1:]) == list(second.input[1:])
@@ -161,11 +142,11 @@ def test_what_stays_float_is_told_and_small_models_are_refused() -> None:
         helper.make_node("MatMul", ["a", "small"], ["y"], name="b"),
     ]
     step = QuantizeWeights(4)
-    result = step.run(model(nodes, {"large": floats(32, 16), "small": floats(16, 4)}, (1, 32)), NO_CONTEXT)
+    result = step.run(onnx_model(nodes, {"large": floats(32, 16), "small": floats(16, 4)}, (1, 32)), NO_CONTEXT)
     assert [(item.subject, item.state) for item in result.coverage] == [("b", "float32")]
     assert "under 256 elements" in result.coverage[0].reason
     scaled = step.run(
-        model(
+        onnx_model(
             [*nodes[:1], *gemm(alpha=0.5).proto.graph.node],
             {"large": floats(32, 70), "fc.weight": floats(33, 70), "fc.bias": floats(33)},
             (2, 32),
@@ -174,4 +155,4 @@ def test_what_stays_float_is_told_and_small_models_are_refused() -> None:
     )
     assert "alpha" in scaled.coverage[0].reason
     with pytest.raises(UnsupportedError, match="nothing of the model"):
-        step.run(model(nodes[:1], {"large": floats(4, 4)}, (1, 4)), NO_CONTEXT)
+        step.run(onnx_model(nodes[:1], {"large": floats(4, 4)}, (1, 4)), NO_CONTEXT)

@@ -20,13 +20,12 @@ from edgec.errors import DatasetError
 from edgec.model.spec import Array, TensorSpec
 from edgec.passes.contract import PassContext
 from edgec.quant.recipe import Recipe
-from edgec.target.spec import Device, Emit, Precision, Target
+from edgec.target.load import load_target
+from edgec.target.spec import Precision
+
+from .onnx_graphs import floats, onnx_model
 
 Info = helper.make_tensor_value_info
-
-
-def floats(*shape: int) -> Array:
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
 
 
 def branching() -> OnnxModel:
@@ -45,15 +44,7 @@ def branching() -> OnnxModel:
         ),
     ]
     constants = {"shared": floats(32, 32), "inner": floats(32, 32) + 1, "zero": np.array(0, np.float32)}
-    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    inputs, outputs = [Info("x", TensorProto.FLOAT, [1, 32])], [Info("y", TensorProto.FLOAT, [1, 32])]
-    proto = helper.make_model(
-        helper.make_graph(nodes, "g", inputs, outputs, initializers),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-    )
-    name_nodes(proto)
-    return OnnxModel("g", proto, (TensorSpec(name="x", shape=(1, 32)),), (TensorSpec(name="y", shape=(1, 32)),))
+    return onnx_model(nodes, constants, (1, 32), (1, 32))
 
 
 def run(model: OnnxModel, x: Array) -> Array:
@@ -62,20 +53,8 @@ def run(model: OnnxModel, x: Array) -> Array:
 
 
 def context(folder: Path, precision: Precision) -> PassContext:
-    facts = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")
-    device = Device(
-        name="board",
-        description="",
-        arch="x86_64",
-        triple="any",
-        cpu="any",
-        isa=frozenset(),
-        cores=1,
-        ram_mb=512,
-        sources=dict.fromkeys(facts, "test"),
-    )
-    target = Target(name="t", device=device, precision=precision, emit=(Emit(backend="onnxruntime"),))
-    return PassContext(target=target, work=folder, emit=target.emit[0])
+    target = load_target("x86-64-int8", folder).target.model_copy(update={"precision": precision})
+    return PassContext(target, folder, emit=target.emit[0])
 
 
 def test_readers_inside_bodies_are_readers() -> None:
