@@ -23,7 +23,7 @@ def pinned(trial: Trial, recipe: Recipe) -> Recipe:
         TargetError: a name or glob there matches no layer.
     """
     patterns = trial.target.quantize.float_layers
-    if not patterns or trial.target.precision != "int8":
+    if not patterns:
         return recipe
     names = [layer.name for layer in trial.layers(recipe)]
     found: set[str] = set()

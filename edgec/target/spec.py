@@ -165,4 +165,6 @@ class Target(Frozen):
             raise ValueError(
                 f"bench.threads: {self.bench.threads} is more than {self.device.name}'s {self.device.cores} cores"
             )
+        if self.quantize.float_layers and self.precision != "int8":
+            raise ValueError(f"quantize.float_layers: {self.precision} keeps no layers in float; only int8 does")
         return self

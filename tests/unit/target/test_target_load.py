@@ -108,6 +108,8 @@ def test_whole_record_rules(tmp_path: Path) -> None:
     assert "emit: backend tflite stands twice" in error(tmp_path)
     write(tmp_path, "mine", START + "[bench]\nthreads = 5\n" + EMIT)
     assert "bench.threads: 5 is more than rpi4's 4 cores" in error(tmp_path)
+    write(tmp_path, "mine", START.replace("int8", "fp16") + '[quantize]\nfloat_layers = ["head"]\n' + EMIT)
+    assert "quantize.float_layers: fp16 keeps no layers in float; only int8 does" in error(tmp_path)
     write(tmp_path, "My_target", START + EMIT)
     assert '"My_target" is not a valid name' in error(tmp_path, "My_target")
     write(tmp_path, "mine", 'name = "yours"\n' + START + EMIT)
