@@ -25,7 +25,7 @@ JUDGED = 32
 
 @dataclass(frozen=True)
 class CollectRanges:
-    """Run the calibration samples through the float graph, one at a time, and watch what will be quantized."""
+    """Run the calibration samples through the float graph and watch what will be quantized."""
 
     histogram: bool = False
     """Whether methods that look at more than extremes will ask."""
@@ -70,6 +70,9 @@ def run_observed(
     Raises:
         DatasetError: the float graph answers a sample with NaN.
     """
+    import torch
+
+    from edgec.backends.torch_quant.batches import batch_size
     from edgec.quant.statistics import TensorStatistics, elements_of_each
 
     silence_repeats(observed)
@@ -78,17 +81,32 @@ def run_observed(
         observer.statistics = TensorStatistics(histogram, most=elements_of_each(len(samples)))
         found.update(dict.fromkeys(names, observer.statistics))
     outputs: dict[int, tuple[torch.Tensor, ...]] = {}
-    with running(model.engine, threads):
-        for index in range(len(samples)):
-            result = tensors_of(observed.graph(*call_arguments(model, samples[index])))
-            if any(item.is_floating_point() and bool(item.isnan().any()) for item in result):
+
+    def arguments(indices: Sequence[int]) -> list[torch.Tensor]:
+        rows = [call_arguments(model, samples[index]) for index in indices]
+        return rows[0] if len(rows) == 1 else [torch.cat(column) for column in zip(*rows, strict=True)]
+
+    def run(indices: Sequence[int]) -> None:
+        result = tensors_of(observed.graph(*arguments(indices)))
+        rows = [result] if len(indices) == 1 else [[item[at : at + 1] for item in result] for at in range(len(indices))]
+        for index, row in zip(indices, rows, strict=True):
+            if any(item.is_floating_point() and bool(item.isnan().any()) for item in row):
                 raise DatasetError(
                     "calibration met NaN",
                     where=f"{model.name}, calibration sample {index}",
                     hint="the float model answers this sample with NaN: check the sample and its preprocessing",
                 )
             if index in keep:
-                outputs[index] = tuple(item.clone() for item in result)
+                outputs[index] = tuple(item.clone() for item in row)
+
+    with running(model.engine, threads):
+        if len(samples):
+            run([0])
+        size = batch_size(observed, samples, arguments)
+        for observer, _ in observed.sources:
+            observer.batched = size > 1
+        for start in range(1, len(samples), size):
+            run(range(start, min(start + size, len(samples))))
     return found, outputs
 
 

@@ -17,6 +17,7 @@ class RangeObserver(ObserverBase):
 
     Attributes:
         statistics: None while nothing is to be collected.
+        batched: whether what passes holds several samples, along its first axis.
         clamp: limits that a clamp, erased from the graph, held this tensor to; saturation does the same in int8.
         span: lowest and highest real value that have a code.
     """
@@ -28,6 +29,7 @@ class RangeObserver(ObserverBase):
     def __init__(self) -> None:
         super().__init__(dtype=torch.quint8)
         self.statistics: TensorStatistics | None = None
+        self.batched = False
         self.clamp: tuple[float, float] | None = None
         self.span: tuple[float, float] | None = None
 
@@ -36,7 +38,8 @@ class RangeObserver(ObserverBase):
         if self.clamp is not None:
             x = x.clamp(*self.clamp)
         if self.statistics is not None:
-            self.statistics.observe(x.detach().numpy())
+            take_in = self.statistics.observe_batch if self.batched else self.statistics.observe
+            take_in(x.detach().numpy())
         return x
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]

@@ -114,31 +114,53 @@ class TensorStatistics:
             UnsupportedError: the channel axis is not as long as in the samples before.
         """
         array = np.asarray(array, np.float32)
-        size = array.size
-        if size == 0:
+        if array.size == 0:
             return
         if self.channel_axis is None:
             rows = array.ravel(order="K")[None]  # "K": no copy of torch's channels_last tensors
         else:
             rows = np.moveaxis(array, self.channel_axis, 0).reshape(array.shape[self.channel_axis], -1)
-        if self.samples and len(rows) != self._ends.shape[1]:
+        self._add(rows[None])
+
+    def observe_batch(self, array: Array) -> None:
+        """Take in the samples along the first axis, as `observe` takes in each ``array[i : i + 1]`` in turn."""
+        array = np.asarray(array, np.float32)
+        if array.size == 0:
+            return
+        if self.channel_axis is not None:
+            for at in range(len(array)):
+                self.observe(array[at : at + 1])
+            return
+        outwards = sorted(range(1, array.ndim), key=lambda axis: -array.strides[axis])
+        laid_out = array.transpose(0, *outwards)
+        if laid_out.flags.c_contiguous:
+            self._add(laid_out.reshape(len(array), 1, -1))
+        else:
+            self._add(np.stack([row.ravel(order="K")[None] for row in array]))
+
+    def _add(self, rows: Array) -> None:
+        """Take in samples, [samples, channels, elements], now or later."""
+        count, channels = rows.shape[:2]
+        if self.samples == 0:
+            self._ends = np.repeat(self._ends, channels, axis=1)
+        elif channels != self._ends.shape[1]:
             raise UnsupportedError(
-                f"axis {self.channel_axis} has length {len(rows)} in one sample and {self._ends.shape[1]} in another",
+                f"axis {self.channel_axis} has length {channels} in one sample and {self._ends.shape[1]} in another",
                 hint="quantize this tensor per tensor, or give all samples one shape",
             )
-        if self.samples == 0:
-            self._ends = np.repeat(self._ends, len(rows), axis=1)
-        self.samples += 1
-        self.elements += size
-        if 2 * size > _HELD_ELEMENTS:
-            self._settled()._take(rows[None])
+        self.samples += count
+        self.elements += rows.size
+        if 2 * rows.size > _HELD_ELEMENTS or count > _HELD_SAMPLES:
+            self._settled()._take(rows)
             return
-        if self._waiting == len(self._held) or rows.shape != self._held.shape[1:]:
+        fits = rows.shape[1:] == self._held.shape[1:] and count <= len(self._held)
+        if not fits or self._waiting + count > len(self._held):
             self._settled()
-            if rows.shape != self._held.shape[1:]:
-                self._held = np.empty((min(_HELD_SAMPLES, _HELD_ELEMENTS // size), *rows.shape), np.float32)
-        self._held[self._waiting] = rows
-        self._waiting += 1
+        if not fits:
+            most = min(_HELD_SAMPLES, _HELD_ELEMENTS // rows[0].size)
+            self._held = np.empty((most, *rows.shape[1:]), np.float32)
+        self._held[self._waiting : self._waiting + count] = rows
+        self._waiting += count
 
     def _settled(self) -> TensorStatistics:
         """Itself, once what waits is taken in."""

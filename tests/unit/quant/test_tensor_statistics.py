@@ -167,6 +167,36 @@ def test_samples_give_the_same_together_as_one_by_one(size, axis):
     assert (together.samples, together.elements) == (alone.samples, alone.elements)
 
 
+@pytest.mark.parametrize("axis", [None, 1])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 1, 0, 2)])
+@pytest.mark.parametrize("places", [1, 30, 3000])
+def test_a_batch_gives_what_its_samples_give(places, order, axis):
+    """In any layout; those of 30 places wait, those of 3000 do not."""
+    random = np.random.default_rng(places)
+    together, alone = TensorStatistics(True, axis, most=700), TensorStatistics(True, axis, most=700)
+    for at in range(20):
+        samples = random.standard_normal((5, 4, places, 3)).astype(np.float32) * (1 + at % 7)
+        samples[2, 1, 0, 0] = np.nan if at == 12 else 1
+        laid_out = np.ascontiguousarray(samples.transpose(order)).transpose(np.argsort(order))
+        assert laid_out.shape == samples.shape
+        together.observe_batch(laid_out)
+        for index in range(5):
+            alone.observe(laid_out[index : index + 1])
+    for name in ("lows", "highs", "average_lows", "average_highs"):
+        np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
+    np.testing.assert_array_equal(together.histograms.counts, alone.histograms.counts)
+    assert (together.samples, together.elements) == (alone.samples, alone.elements) == (100, 1200 * places)
+
+
+def test_a_batch_of_nothing_and_one_that_repeats_a_sample():
+    result = TensorStatistics(True)
+    result.observe_batch(np.zeros((4, 0), np.float32))
+    assert result.samples == 0
+    result.observe_batch(np.broadcast_to(np.float32([1, 2, -3]), (50, 3)))
+    assert (result.samples, result.elements, result.low, result.high) == (50, 150, -3, 2)
+    assert result.histograms.counts.sum() == 150
+
+
 def test_many_samples_are_counted_in_smaller_parts():
     assert [elements_of_each(count) for count in (0, 1, 16, 64, 10_000)] == [65536, 65536, 65536, 16384, 4096]
     few = TensorStatistics(True, most=4096)
