@@ -21,5 +21,6 @@ def portable_passes(target: Target) -> tuple[Pass[FloatModel], ...]:
         FoldConstantPadding(),
     )
     if target.prune.amount > 0:
-        passes += (PruneChannels(amount=target.prune.amount, round_to=target.prune.round_to),)
+        multiple = target.prune.round_to or target.device.channel_multiple
+        passes += (PruneChannels(amount=target.prune.amount, round_to=multiple),)
     return passes

@@ -17,6 +17,10 @@ CalibrationMethod = Literal["auto"] | RangeMethod
 WEIGHT_ONLY: tuple[Precision, ...] = ("int8-weight-only", "int4-weight-only")
 """Precisions of weights that are computed with in float."""
 FallbackPrecision = Literal["fp32", "fp16"]
+PruneGoal = Literal["channels", "macs", "size", "latency"]
+Importance = Literal["l1", "l2", "bn-scale", "taylor", "hessian"]
+GRADIENT_IMPORTANCES: tuple[Importance, ...] = ("taylor", "hessian")
+"""Those that are computed from the loss on training samples."""
 
 ISA_FEATURES: dict[Arch, frozenset[str]] = {
     "x86_64": frozenset(
@@ -84,6 +88,16 @@ class Device(Frozen):
         """Whether the CPU computes in fp16; without it fp16 is storage only."""
         return "fp16" in self.isa
 
+    @property
+    def channel_multiple(self) -> int:
+        """Output channels that int8 kernels compute at once: what is left over costs as much as a whole group.
+
+        8 with NEON or AVX2 (QNNPACK's q8gemm 4x8 and 8x8; XNNPACK's qs8-gemm, whose ``nr`` is 8 or 16, and whose
+        depthwise kernels take 8 or 16 channels), 4 with SSE alone. Wider AVX-512 kernels of 16 and 32 channels are
+        not counted: they mask what is left over, and small layers would lose no channel at all.
+        """
+        return 8 if self.isa & {"neon", "avx2", "avx512f"} else 4
+
 
 class Emit(Frozen):
     """One artifact to produce: by which backend, with which of its options."""
@@ -114,12 +128,42 @@ class QuantSpec(Frozen):
 
 
 class PruneSpec(Frozen):
-    """Structured channel pruning before quantization."""
+    """Pruning of the float model before anything else is done to its weights: channels, then single weights."""
 
     amount: Annotated[float, Field(ge=0.0, le=0.95)] = 0.0
-    """Fraction of channels to remove from each prunable layer; 0 prunes nothing."""
-    round_to: Annotated[int, Field(ge=1, le=64)] = 8
-    """Keep channel counts at multiples of this (SIMD width of int8 kernels)."""
+    """Share of what `goal` names that is removed with whole channels; 0 removes none."""
+    goal: PruneGoal = "channels"
+    importance: Importance = "l1"
+    """What tells channels that are needed from those that are not."""
+    scope: Literal["layer", "global"] = "layer"
+    """The same share of each layer, or the least important channels wherever they are."""
+    round_to: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Channel counts stay multiples of this; None: `Device.channel_multiple`."""
+    ignore: tuple[str, ...] = ()
+    """Layers that keep their channels: names as ``edgec analyze`` lists them, or globs (``head.*``)."""
+    steps: Annotated[int, Field(ge=1, le=20)] = 1
+    """Prune a part and fine-tune, this often."""
+    sparsity: Annotated[float, Field(ge=0.0, le=0.95)] = 0.0
+    """Share of single weights that are set to zero, after channels were removed."""
+    pattern: Literal["unstructured", "2:4"] = "unstructured"
+    """Which weights may be zero: any, or two of any four that follow each other along a layer's inputs."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Passes over the training data in each step; None: 8, or more for small data."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of fine-tuning, as a part of each tensor's size."""
+    without_training: bool = False
+    """Prune even where the project names no training data: most models are of no use afterwards."""
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is asked for."""
+        return self.amount > 0 or self.sparsity > 0
+
+    @model_validator(mode="after")
+    def _check_pattern(self) -> PruneSpec:
+        if self.pattern == "2:4" and self.sparsity != 0.5:
+            raise ValueError("sparsity: pattern 2:4 sets two of four weights to zero: sparsity = 0.5")
+        return self
 
 
 class Budget(Frozen):

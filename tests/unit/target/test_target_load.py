@@ -58,6 +58,8 @@ def error(root: Path, name: str = "mine") -> str:
         ('device = "rpi4"\nprecision = "in8"\n' + EMIT, 2, 'did you mean "int8"?'),
         (START + '[quantize]\nweights = "per-chanel"\n' + EMIT, 4, 'did you mean "per-channel"?'),
         (START + "[prune]\namount = 0.99\n" + EMIT, 4, "prune.amount: Input should be less than or equal to 0.95"),
+        (START + "[prune]\npattern = '2:4'\n" + EMIT, 3, "two of four weights to zero: sparsity = 0.5"),
+        (START + "[prune]\nimportance = 'tailor'\n" + EMIT, 4, 'did you mean "taylor"?'),
         (START + "[bench]\nthreads = 0\n" + EMIT, 4, "bench.threads: Input should be greater than or equal to 1"),
         (START + "emit = []\n", 3, "emit: Tuple should have at least 1 item"),
         ('precision = "int8"\ndevice = "rpi44"\n' + EMIT, 2, 'no device is called "rpi44"\n  did you mean "rpi4"?'),
@@ -204,3 +206,9 @@ def test_a_projects_device_is_found_first_and_checked(tmp_path: Path) -> None:
         assert old in BOARD
         device.write_text(BOARD.replace(old, new))
         assert words in error(tmp_path)
+
+
+@pytest.mark.parametrize(("isa", "multiple"), [({"neon"}, 8), ({"sse4.2", "avx2"}, 8), ({"sse4.2"}, 4)])
+def test_channels_that_kernels_compute_at_once(tmp_path: Path, isa: set[str], multiple: int) -> None:
+    device = load_target("rpi4-int8", tmp_path).target.device
+    assert device.model_copy(update={"isa": frozenset(isa)}).channel_multiple == multiple
