@@ -1,0 +1,220 @@
+"""Removing whole channels from a float model. Imports torch: only for use inside functions."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+
+from edgec.errors import PassError
+from edgec.passes.contract import Coverage
+from edgec.passes.graph_edit import finish
+from edgec.prune.choose import Scored, choose
+from edgec.prune.cost import count_macs, count_parameters
+from edgec.prune.dependencies import ChannelGroup, Dependencies, Kept
+from edgec.prune.importance import Losses, accumulate_gradients, scorer
+from edgec.prune.same_function import difference
+from edgec.prune.whole import keep_outputs, leave_alone, prunable_layers
+
+Choice = dict[str, tuple[int, ...]]
+"""Channels to remove, by the root of their group."""
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A pruned graph, and what pruning changed; pairs are before and after."""
+
+    graph: fx.GraphModule
+    """In eval mode, without gradients."""
+    channels: dict[str, tuple[int, int]]
+    """Output channels of every convolution and linear layer."""
+    macs: tuple[int, int]
+    """Multiply-accumulates of one inference."""
+    parameters: tuple[int, int]
+    """Elements of all parameters."""
+    coverage: tuple[Coverage, ...]
+    """Layers that kept all their channels, and why."""
+
+
+def remove_channels(
+    graph: fx.GraphModule,
+    example: Sequence[torch.Tensor],
+    *,
+    share: float,
+    importance: str = "l1",
+    scope: str = "layer",
+    round_to: int = 8,
+    ignore: Sequence[str] = (),
+    backward: Losses | None = None,
+) -> Removed:
+    """Remove the channels that matter least, with all that depends on them.
+
+    torch-pruning does the surgery; the result is then held against the whole graph with these channels left out.
+    Layers for which that does not agree (a shape written as a number in forward(), a softmax over channels) keep all
+    their channels, and are told.
+
+    Args:
+        graph: after plain modules were made of its ops, before BatchNorm is folded; left untouched.
+        example: one sample's inputs, in call order.
+        share: of the channels to remove, 0 to 0.95: of each group of layers (scope ``layer``) or of all that can lose
+            any (scope ``global``). 0 removes none.
+        importance: of `edgec.prune.importance.Importance`.
+        scope: ``layer`` or ``global``.
+        round_to: what a layer keeps is the multiple of it nearest to what was asked, at least one.
+        ignore: names or globs of layers that keep their output channels; the name of a block means all layers in it.
+        backward: from the module (a copy of `graph`) to losses to be differentiated: of batches for ``taylor``, of
+            single samples (scalars, or a vector of them) for ``hessian``; not needed for the others.
+
+    Raises:
+        PassError: no layer at all can lose its channels without changing the function, or `backward` is missing.
+        TargetError: a pattern of `ignore` matches no layer.
+    """
+    study = _Study(graph, example, importance, ignore, backward)
+    spoiled: dict[str, str] = {}
+    while True:
+        groups = [group for group in study.groups if group.root not in spoiled]
+        trial = study.apply(choose([study.scored[group.root] for group in groups], share, scope, round_to))
+        if isinstance(trial, set):
+            for root in trial:
+                study.couple(root)
+            continue
+        wrong = study.compare(trial)
+        if wrong is None:
+            break
+        spoiled |= study.spoilers(trial.choice, wrong)
+        if len(spoiled) == len(study.groups):
+            raise PassError(
+                f"the channels of this model cannot be removed: {next(iter(spoiled.values()))}",
+                where="prune",
+                hint="a shape written as a number in forward() ties a layer to its size: flatten or use -1",
+            )
+    after = trial.graph
+    for value in after.parameters():
+        value.requires_grad_(False)
+        value.grad = None
+    finish(after)
+    left = prunable_layers(after)
+    channels = {name: (_channels(layer), _channels(left[name])) for name, layer in prunable_layers(graph).items()}
+    return Removed(
+        after,
+        channels,
+        (count_macs(graph, example), count_macs(after, example)),
+        (count_parameters(graph), count_parameters(after)),
+        _told(study, spoiled, channels, share, round_to),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    choice: Choice
+    graph: fx.GraphModule
+    kept: dict[str, Kept]
+
+
+class _Study:
+    """What there is to prune in a graph, with scores; trials are made on copies of it."""
+
+    def __init__(
+        self,
+        graph: fx.GraphModule,
+        example: Sequence[torch.Tensor],
+        importance: str,
+        ignore: Sequence[str],
+        backward: Losses | None,
+    ) -> None:
+        self._whole, self._example = graph, example
+        copied = copy.deepcopy(graph).eval()
+        outputs, alone = keep_outputs(copied, ignore), leave_alone(copied)
+        self._found = self._dependencies(copied)
+        accumulate_gradients(copied, importance, backward)
+        score = scorer(importance)
+        self.groups: list[ChannelGroup] = []
+        self.scored: dict[str, Scored] = {}
+        self.reasons: dict[str, str] = {}
+        """Why a layer keeps its channels."""
+        self._scores: dict[str, list[float]] = {}
+        for found, group, reason in self._found.groups(outputs, alone):
+            scores = None if reason else score(found)
+            if scores is None:
+                none = "nothing tells how much its channels matter"
+                reason = reason or ("no BatchNorm scales its channels" if importance == "bn-scale" else none)
+                self.reasons |= dict.fromkeys(group.layers, reason)
+                continue
+            self._scores[group.root] = scores.tolist()
+            self._add(group)
+
+    def couple(self, root: str) -> None:
+        """Take note that channels of a group go in pairs or more."""
+        old = next(group for group in self.groups if group.root == root)
+        self.groups.remove(old)
+        self._add(self._found.coupled(old))
+
+    def _add(self, group: ChannelGroup) -> None:
+        scores = self._scores[group.root]
+        means = tuple(sum(scores[index] for index in unit) / len(unit) for unit in group.units)
+        self.groups.append(group)
+        self.scored[group.root] = Scored(group.root, group.channels, group.units, means)
+
+    def apply(self, choice: Choice) -> _Trial | set[str]:
+        """Remove the chosen channels from a copy; or the roots of groups that would lose others with them."""
+        copied = copy.deepcopy(self._whole).eval()
+        coupled: set[str] = set()
+        kept: dict[nn.Module, Kept] = {}
+        if choice:
+            found = self._dependencies(copied)
+            coupled = {root for root, channels in choice.items() if not found.remove(root, channels, kept)}
+        names = {module: name for name, module in copied.named_modules()}
+        return coupled or _Trial(choice, copied, {names[module]: left for module, left in kept.items()})
+
+    def compare(self, trial: _Trial) -> str | None:
+        """What is wrong with a trial, or None."""
+        return difference(self._whole, trial.graph, trial.kept, self._example)
+
+    def spoilers(self, choice: Choice, wrong: str) -> dict[str, str]:
+        """The groups of a choice that cannot lose these channels, by halving; each with what is wrong then."""
+        roots = list(choice)
+        if len(roots) == 1:
+            return {roots[0]: wrong}
+        found: dict[str, str] = {}
+        for half in (roots[: len(roots) // 2], roots[len(roots) // 2 :]):
+            part = {root: choice[root] for root in half}
+            trial = self.apply(part)
+            problem = self.compare(trial) if isinstance(trial, _Trial) else wrong
+            if problem is not None:
+                found |= self.spoilers(part, problem)
+        return found or dict.fromkeys(roots, wrong)  # only together are they wrong
+
+    def _dependencies(self, graph: fx.GraphModule) -> Dependencies:
+        try:
+            return Dependencies(graph, self._example)
+        except Exception as exc:
+            raise PassError(
+                f"torch-pruning cannot find what depends on what: {(str(exc).strip() or repr(exc)).splitlines()[0]}",
+                where="prune",
+                hint="prune.amount = 0 builds the model as it is",
+            ) from exc
+
+
+def _told(
+    study: _Study, spoiled: dict[str, str], channels: dict[str, tuple[int, int]], share: float, round_to: int
+) -> tuple[Coverage, ...]:
+    if not channels:
+        return (Coverage(subject="model", state="not pruned", reason="it has no layer that can be"),)
+    reasons = dict(study.reasons)
+    for group in study.groups:
+        few = f"no multiple of {round_to} channels is nearer to {1 - share:.0%} of them"
+        few = few if len(group.units) > 1 else "its channels can only go all together"
+        reasons |= dict.fromkeys(group.layers, spoiled.get(group.root, few))
+    unknown = "torch-pruning does not reach it"
+    return tuple(
+        Coverage(subject=name, state="not pruned", reason=reasons.get(name, unknown))
+        for name, (before, after) in channels.items()
+        if share > 0 and before == after
+    )
+
+
+def _channels(layer: nn.Module) -> int:
+    return int(getattr(layer, "out_channels", 0) or getattr(layer, "out_features", 0))
