@@ -1,61 +1,25 @@
-"""The training loop. Imports torch: only for use inside functions."""
+"""Quantization-aware training: how long, how fast, and with which ranges. Imports torch: only inside functions."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import fx
-
-from edgec.errors import ProjectError
-from edgec.model.outputs import tensors_of
 from edgec.passes.weight_layers import spread
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
-from edgec.train.checkpoint import Checkpoint
 from edgec.train.fake_quantize import is_coarse
-from edgec.train.losses import Loss, Scores, metric_of, scores_of
+from edgec.train.loop import Loop, Schedule, Teacher, enough_epochs
 from edgec.train.prepare import TrainableModel
-from edgec.train.samples import Inputs, Samples, parts, shuffled
+from edgec.train.samples import Samples
 
 LEARNING_RATE, COARSE_LEARNING_RATE = 1e-4, 1e-3
 """For 8 bits, where little is to be mended, and for 4: parts of a tensor's root mean square that a step moves it by."""
 EPOCHS, STEPS, COARSE_STEPS = 4, 60, 150
 """Epochs at least, and steps at least: small data is gone through more often."""
-SMALLEST_SIZE = 0.01
-"""Of a tensor: biases may begin at zero."""
-JUDGED = 2048
-"""Training samples, evenly spread, on which the begin and the end are compared."""
 CALIBRATED = 256
 """Training samples that give activations their ranges when there are no calibration samples."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """How a model does on training samples."""
-
-    loss: float
-    metric: float
-    """Top-1 or agreement with the float model in percent; SQNR in dB where the model gives no class scores."""
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The float model, and whether it (and so the model in training) takes batches."""
-
-    graph: fx.GraphModule
-    batched: bool
-
-    @torch.no_grad()
-    def __call__(self, inputs: Inputs) -> list[torch.Tensor]:
-        return tensors_of(self.graph(*[item.clone() for item in inputs]))
-
-
-class Fit:
-    """Training one model on one data set.
+class Fit(Loop):
+    """Training one model for the grid of a backend.
 
     Args:
         model: what is trained.
@@ -77,126 +41,16 @@ class Fit:
         grid: WeightGrid,
         seed: int,
     ) -> None:
-        self._model, self._teacher, self._samples = model, teacher, samples
-        self._batch_size, self._seed = spec.batch_size, seed
-        self._rate = spec.learning_rate or (COARSE_LEARNING_RATE if is_coarse(grid) else LEARNING_RATE)
-        steps = COARSE_STEPS if is_coarse(grid) else STEPS
-        self._steps_an_epoch = math.ceil(len(samples) / self._batch_size)
-        self.epochs = spec.epochs or max(EPOCHS, math.ceil(steps / self._steps_an_epoch))
-        self._scores: Scores = "none" if samples.has_targets else scores_of(teacher(samples[0][0]))
-        self._judged = spread(len(samples), JUDGED)
+        rate = spec.learning_rate or (COARSE_LEARNING_RATE if is_coarse(grid) else LEARNING_RATE)
+        epochs = spec.epochs or enough_epochs(
+            len(samples), spec.batch_size, EPOCHS, COARSE_STEPS if is_coarse(grid) else STEPS
+        )
+        super().__init__(model, teacher, samples, Schedule(epochs, spec.batch_size, rate, seed))
+        self._trainable = model
         self._calibration = calibration or samples
         self._calibrated = spread(len(self._calibration), len(calibration) if calibration else CALIBRATED)
-
-    @property
-    def metric_name(self) -> str:
-        """What `Score.metric` is."""
-        if self._scores == "none":
-            return "SQNR in dB"
-        return "top-1 in %" if self._samples.has_classes else "agreement in %"
-
-    def powers(self) -> list[float]:
-        """Mean square of each output of the float model."""
-        sums: list[float] = []
-        counts: list[int] = []
-        for indices in self._chunks(self._judged):
-            outputs = self._teacher(self._samples.batch(indices)[0])
-            sums = [
-                a + float(b.double().square().sum()) for a, b in zip(sums or [0.0] * len(outputs), outputs, strict=True)
-            ]
-            counts = [a + b.numel() for a, b in zip(counts or [0] * len(outputs), outputs, strict=True)]
-        return [total / max(count, 1) for total, count in zip(sums, counts, strict=True)]
 
     def calibrate(self) -> None:
         """Give activations the ranges that backends will give them."""
         chunks = self._chunks(self._calibrated)
-        self._model.observe(self._calibration.batch(indices)[0] for indices in chunks)
-
-    @torch.no_grad()
-    def judge(self, loss: Loss) -> Score:
-        """The model as it is, on training samples."""
-        total, first, second = 0.0, 0.0, 0.0
-        for indices in self._chunks(self._judged):
-            inputs, labels = self._samples.batch(indices)
-            outputs, wanted = self._outputs(inputs), self._teacher(inputs)
-            total += float(loss(outputs, wanted, labels)) * len(indices)
-            counts = self._count(outputs, wanted, labels)
-            first, second = first + counts[0], second + counts[1]
-        return Score(total / len(self._judged), self._metric(first, second))
-
-    def run(
-        self, loss: Loss, checkpoint: Checkpoint, progress: Callable[[str], None]
-    ) -> tuple[list[dict[str, Any]], str]:
-        """Train all epochs, or what is left of them after a kill.
-
-        Returns:
-            A record for each epoch, and why training stopped early ("" if it did not).
-        """
-        parameters = [value for value in self._model.parameters() if value.requires_grad]
-        # a folded net's layers differ a thousandfold in size, and a step of Adam is as large as its rate
-        sizes = [max(float(value.detach().square().mean().sqrt()), SMALLEST_SIZE) for value in parameters]
-        groups = [{"params": [value], "size": size} for value, size in zip(parameters, sizes, strict=True)]
-        optimizer = torch.optim.Adam(groups, lr=self._rate)
-        records: list[dict[str, Any]] = []
-        if state := checkpoint.load():
-            self._model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            records = state["records"]
-        for epoch in range(len(records), self.epochs):
-            progress(f"epoch {epoch + 1} of {self.epochs}{_told(records, self.metric_name)}")
-            score = self._epoch(epoch, loss, optimizer)
-            if not math.isfinite(score.loss) or not all(bool(item.isfinite().all()) for item in parameters):
-                return records, f"the loss is not finite in epoch {epoch + 1}; a smaller learning_rate may help"
-            records.append({"epoch": epoch + 1, "loss": score.loss, "metric": score.metric})
-            checkpoint.save(
-                {"model": self._model.state_dict(), "optimizer": optimizer.state_dict(), "records": records}
-            )
-        progress(f"epoch {self.epochs} of {self.epochs}{_told(records, self.metric_name)}")
-        return records, ""
-
-    def _epoch(self, epoch: int, loss: Loss, optimizer: torch.optim.Optimizer) -> Score:
-        total, first, second = 0.0, 0.0, 0.0
-        steps = self.epochs * self._steps_an_epoch
-        for number, batch in enumerate(shuffled(len(self._samples), self._batch_size, self._seed, epoch)):
-            done = (epoch * self._steps_an_epoch + number) / steps
-            self._model.follow(done < 0.5)
-            for group in optimizer.param_groups:
-                group["lr"] = group["size"] * self._rate * 0.5 * (1 + math.cos(math.pi * done))
-            optimizer.zero_grad(set_to_none=True)
-            for indices in parts(batch, batched=self._teacher.batched):
-                inputs, labels = self._samples.batch(indices)
-                wanted, outputs = self._teacher(inputs), self._outputs(inputs)
-                value = loss(outputs, wanted, labels)
-                if not value.requires_grad:
-                    raise ProjectError("no output depends on the model's weights", where="[train]", hint="remove it")
-                torch.autograd.backward(value * (len(indices) / len(batch)))
-                total += float(value.detach()) * len(indices)
-                counts = self._count(outputs, wanted, labels)
-                first, second = first + counts[0], second + counts[1]
-            optimizer.step()
-        self._model.follow(False)
-        return Score(total / len(self._samples), self._metric(first, second))
-
-    def _outputs(self, inputs: Inputs) -> list[torch.Tensor]:
-        return tensors_of(self._model(*[item.clone() for item in inputs]))
-
-    def _chunks(self, indices: Sequence[int]) -> Iterable[list[int]]:
-        size = self._batch_size if self._teacher.batched else 1
-        return (list(indices[start : start + size]) for start in range(0, len(indices), size))
-
-    @torch.no_grad()
-    def _count(
-        self, outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], labels: torch.Tensor | None
-    ) -> tuple[float, float]:
-        return metric_of(outputs, wanted, labels if self._samples.has_classes else None, self._scores)
-
-    def _metric(self, first: float, second: float) -> float:
-        if self._scores != "none":
-            return 100 * first / second
-        return math.inf if first == 0 else 10 * math.log10(max(second, 1e-300) / first)
-
-
-def _told(records: Sequence[dict[str, Any]], metric: str) -> str:
-    if not records:
-        return ""
-    return f": loss {records[-1]['loss']:.4g}, {metric} {records[-1]['metric']:.2f}"
+        self._trainable.observe(self._calibration.batch(indices)[0] for indices in chunks)

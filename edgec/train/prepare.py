@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +101,15 @@ class TrainableModel(nn.Module):
         """Whether ranges move with the batches from now on."""
         for item in self.ranges:
             item.following = follow
+
+    @contextlib.contextmanager
+    def step(self, done: float, samples: int) -> Iterator[None]:
+        """One training step: ranges move with the batches in the first half of the training."""
+        self.follow(done < 0.5)
+        try:
+            yield
+        finally:
+            self.follow(False)
 
     def left_float(self) -> tuple[Coverage, ...]:
         """What is trained, but not for its codes."""

@@ -73,7 +73,8 @@ def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, An
 def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     from edgec.passes.graph_edit import own_graph
     from edgec.train.checkpoint import Checkpoint
-    from edgec.train.fit import Fit, Teacher
+    from edgec.train.fit import Fit
+    from edgec.train.loop import Teacher
     from edgec.train.prepare import TrainableModel
     from edgec.train.samples import Samples, takes_batches
 
