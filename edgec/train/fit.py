@@ -52,5 +52,5 @@ class Fit(Loop):
 
     def calibrate(self) -> None:
         """Give activations the ranges that backends will give them."""
-        chunks = self._chunks(self._calibrated)
+        chunks = self._teacher.chunks(self._calibrated, self._schedule.batch_size)
         self._trainable.observe(self._calibration.batch(indices)[0] for indices in chunks)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
 
+from edgec.dataset.entry import python_entry
 from edgec.errors import ProjectError
 from edgec.model.outputs import tensors_of
 from edgec.passes.weight_layers import spread
+from edgec.project.load import split_entry
+from edgec.project.spec import TrainSpec
 from edgec.train.checkpoint import Checkpoint
-from edgec.train.losses import Loss, Scores, metric_of, scores_of
+from edgec.train.losses import Loss, Scores, choose_loss, metric_of, scores_of, user_loss
 from edgec.train.samples import Inputs, Samples, parts, shuffled
 
 SMALLEST_SIZE = 0.01
@@ -73,6 +78,23 @@ class Teacher:
     def __call__(self, inputs: Inputs) -> list[torch.Tensor]:
         return tensors_of(self.graph(*[item.clone() for item in inputs]))
 
+    def chunks(self, indices: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+        """Samples that go through the model at once."""
+        size = batch_size if self.batched else 1
+        return (list(indices[start : start + size]) for start in range(0, len(indices), size))
+
+    def powers(self, samples: Samples, batch_size: int) -> list[float]:
+        """Mean square of each output, over `JUDGED` of the samples."""
+        sums: list[float] = []
+        counts: list[int] = []
+        for indices in self.chunks(spread(len(samples), JUDGED), batch_size):
+            outputs = self(samples.batch(indices)[0])
+            sums = [
+                a + float(b.double().square().sum()) for a, b in zip(sums or [0.0] * len(outputs), outputs, strict=True)
+            ]
+            counts = [a + b.numel() for a, b in zip(counts or [0] * len(outputs), outputs, strict=True)]
+        return [total / max(count, 1) for total, count in zip(sums, counts, strict=True)]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -89,6 +111,21 @@ class Schedule:
 def enough_epochs(samples: int, batch_size: int, epochs: int, steps: int) -> int:
     """Epochs for `steps` steps at least: small data is gone through more often than `epochs` times."""
     return max(epochs, math.ceil(steps / math.ceil(samples / batch_size)))
+
+
+@contextlib.contextmanager
+def loss_of(spec: TrainSpec, root: Path, seed: int, samples: Samples, teacher: Teacher) -> Iterator[Loss]:
+    """What ``[train] loss`` asks for, as long as the context lasts.
+
+    Raises:
+        EdgecError: as of `edgec.train.losses`.
+    """
+    if split_entry(spec.loss):
+        with python_entry(spec.loss, root, ProjectError, seed=seed) as function:
+            yield user_loss(spec.loss, root, function)
+    else:
+        powers = teacher.powers(samples, spec.batch_size)
+        yield choose_loss(spec.loss, samples, teacher(samples[0][0]), powers)
 
 
 class Loop:
@@ -113,23 +150,11 @@ class Loop:
             return "SQNR in dB"
         return "top-1 in %" if self._samples.has_classes else "agreement in %"
 
-    def powers(self) -> list[float]:
-        """Mean square of each output of the float model."""
-        sums: list[float] = []
-        counts: list[int] = []
-        for indices in self._chunks(self._judged):
-            outputs = self._teacher(self._samples.batch(indices)[0])
-            sums = [
-                a + float(b.double().square().sum()) for a, b in zip(sums or [0.0] * len(outputs), outputs, strict=True)
-            ]
-            counts = [a + b.numel() for a, b in zip(counts or [0] * len(outputs), outputs, strict=True)]
-        return [total / max(count, 1) for total, count in zip(sums, counts, strict=True)]
-
     @torch.no_grad()
     def judge(self, loss: Loss) -> Score:
         """The model as it is, on training samples."""
         total, first, second = 0.0, 0.0, 0.0
-        for indices in self._chunks(self._judged):
+        for indices in self._teacher.chunks(self._judged, self._schedule.batch_size):
             inputs, labels = self._samples.batch(indices)
             outputs, wanted = self._outputs(inputs), self._teacher(inputs)
             total += float(loss(outputs, wanted, labels)) * len(indices)
@@ -193,10 +218,6 @@ class Loop:
 
     def _outputs(self, inputs: Inputs) -> list[torch.Tensor]:
         return tensors_of(self._model(*[item.clone() for item in inputs]))
-
-    def _chunks(self, indices: Sequence[int]) -> Iterable[list[int]]:
-        size = self._schedule.batch_size if self._teacher.batched else 1
-        return (list(indices[start : start + size]) for start in range(0, len(indices), size))
 
     @torch.no_grad()
     def _count(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +22,6 @@ from edgec.quant.recipe import WeightGrid
 from edgec.worker import Progress
 
 if TYPE_CHECKING:
-    from edgec.train.fit import Fit
-    from edgec.train.losses import Loss
     from edgec.train.prepare import TrainableModel
     from edgec.train.samples import Samples
 
@@ -74,7 +70,7 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
     from edgec.passes.graph_edit import own_graph
     from edgec.train.checkpoint import Checkpoint
     from edgec.train.fit import Fit
-    from edgec.train.loop import Teacher
+    from edgec.train.loop import Teacher, loss_of
     from edgec.train.prepare import TrainableModel
     from edgec.train.samples import Samples, takes_batches
 
@@ -94,7 +90,7 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
         if not trained.layers:
             raise UnsupportedError("the model has no layer whose weights could be trained", where=model.name)
         fits.append((start, trained, Fit(trained, teacher, samples, calibration, spec, grid, seed)))
-    with _loss(spec, root, seed, samples, fits[0][2], teacher) as loss:
+    with loss_of(spec, root, seed, samples, teacher) as loss:
         for _, _, fit in fits:
             fit.calibrate()
         scores = [fit.judge(loss) for _, _, fit in fits]
@@ -143,17 +139,6 @@ def _starts(model: FloatModel, payload: dict[str, Any]) -> tuple[FloatModel, ...
         return (model,)
 
 
-@contextlib.contextmanager
-def _loss(spec: TrainSpec, root: Path, seed: int, samples: Samples, fit: Fit, teacher: Any) -> Iterator[Loss]:
-    from edgec.train.losses import choose_loss, user_loss
-
-    if split_entry(spec.loss):
-        with python_entry(spec.loss, root, ProjectError, seed=seed) as function:
-            yield user_loss(spec.loss, root, function)
-    else:
-        yield choose_loss(spec.loss, samples, teacher(samples[0][0]), fit.powers())
-
-
 def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samples: Samples) -> list[dict[str, Any]]:
     """The user's own loop, on the model itself."""
     model.follow(True)
@@ -184,9 +169,6 @@ def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec
     def digest_of(folder: str | None) -> str:
         return Spool(Path(folder)).info.content_digest if folder else ""
 
-    entry = split_entry(spec.loss)
-    folder = (root / entry[0]).parent if entry else None
-    sources = sorted(folder.glob("*.py")) if folder else []
     return digest_json(
         {
             "model": store.fingerprint(model),
@@ -200,6 +182,13 @@ def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec
             "edgec": code_digest("edgec"),
             "torch": torch.__version__,
             "kernels": torch.backends.cpu.get_cpu_capability(),
-            "sources": {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in sources},
+            "sources": loss_sources(spec, root),
         }
     )
+
+
+def loss_sources(spec: TrainSpec, root: Path) -> dict[str, str]:
+    """SHA-256 (hex) of the Python files that a loss of the user's is in or may import, by name."""
+    entry = split_entry(spec.loss)
+    files = sorted((root / entry[0]).parent.glob("*.py")) if entry else []
+    return {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in files}
