@@ -1,6 +1,7 @@
 """Train SmallCNN on Fashion-MNIST in minutes; the same machine and options give the same weights.
 
-Writes model.pt (a state_dict), calibration.npz (training images) and evaluation.npz (the 10,000 test images).
+Writes model.pt (a state_dict), calibration.npz (1,000 training images), evaluation.npz (the 10,000 test images) and
+training.npz (all training images, for pruning and quantization-aware training).
 """
 
 import argparse
@@ -56,7 +57,7 @@ def accuracy(model: SmallCNN, images: np.ndarray, labels: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Train, print the accuracy on the test images, write the three files."""
+    """Train, print the accuracy on the test images, write the four files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=5, help="passes over the 60,000 training images (default: 5)")
     epochs = parser.parse_args().epochs
@@ -71,6 +72,7 @@ def main() -> None:
     chosen = np.sort(np.concatenate([np.flatnonzero(labels == k)[:CALIBRATION_PER_CLASS] for k in range(10)]))
     np.savez_compressed(HERE / "calibration.npz", x=images[chosen], y=labels[chosen])
     np.savez_compressed(HERE / "evaluation.npz", x=test, y=test_labels)
+    np.savez_compressed(HERE / "training.npz", x=images, y=labels)
     torch.save(model.state_dict(), HERE / "model.pt")
 
 
