@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -19,33 +20,70 @@ NEEDS_LOSS = ("taylor", "hessian")
 def scorer(importance: str) -> Callable[[Any], torch.Tensor | None]:
     """The importance of that name: from a torch-pruning group to one score a channel of its root, or None.
 
-    - ``l1``, ``l2``: of all weights that make or read the channel (Li et al. 2017, https://arxiv.org/abs/1608.08710).
+    - ``l1``, ``l2``: of the weights that make the channel, times that of the weights that read it (Li et al. 2017,
+      https://arxiv.org/abs/1608.08710, looks at the first of them alone). A channel that is zero, or that nobody reads,
+      scores 0, and scaling a channel up in one layer and down in the next changes nothing.
     - ``bn-scale``: size of BatchNorm's scale (Liu et al. 2017, https://arxiv.org/abs/1708.06519).
     - ``taylor``: change of the loss to first order (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771).
     - ``hessian``: change of the loss to second order, the Hessian's diagonal by squared gradients of single samples
       (LeCun et al. 1989, Optimal Brain Damage).
 
-    All are means over the layers of a group and relative to the mean of the group's channels, so that groups compare.
+    Several layers that make (or read) a channel count by their mean. Magnitudes are taken relative to the mean of a
+    layer's channels: layers of a group have weights of any number and size, and so have groups that are compared.
+    Changes of the loss compare as they are.
     """
+    from torch_pruning.pruner import function
     from torch_pruning.pruner import importance as kinds
 
     if importance not in get_args(Importance):
         raise PassError(f'no importance is called "{importance}"', hint=f"known: {', '.join(get_args(Importance))}")
     made: dict[str, Callable[[], Any]] = {
-        "l1": lambda: kinds.GroupMagnitudeImportance(p=1),
-        "l2": lambda: kinds.GroupMagnitudeImportance(p=2),
-        "bn-scale": kinds.BNScaleImportance,
-        "taylor": kinds.GroupTaylorImportance,
-        "hessian": kinds.GroupHessianImportance,
+        "l1": lambda: kinds.GroupMagnitudeImportance(p=1, normalizer=None),
+        "l2": lambda: kinds.GroupMagnitudeImportance(p=2, normalizer=None),
+        "bn-scale": lambda: kinds.BNScaleImportance(normalizer=None),
+        "taylor": lambda: kinds.GroupTaylorImportance(normalizer=None),
+        "hessian": lambda: kinds.GroupHessianImportance(normalizer=None),
     }
     estimate = made[importance]()
+    readers = (function.prune_conv_in_channels, function.prune_linear_in_channels)
+
+    def mean(items: list[Any], count: int) -> torch.Tensor | None:
+        # torch-pruning adds the layers up as they are, and takes the first one's size for the root's
+        estimate._reduce = partial(_mean_over_layers, count=count, relative=importance not in NEEDS_LOSS)
+        found: torch.Tensor | None = estimate(items)
+        return None if found is None else found.detach()
 
     def score(group: Any) -> torch.Tensor | None:
-        found: torch.Tensor | None = estimate(group)
-        # a group without any importance is divided by its mean, which is 0
-        return None if found is None else torch.nan_to_num(found.detach().double(), nan=0.0)
+        count = len(group[0].idxs)
+        if importance in NEEDS_LOSS:
+            return mean(group.items, count)
+        making = mean([item for item in group.items if item.dep.handler not in readers], count)
+        reading = mean([item for item in group.items if item.dep.handler in readers], count)
+        if making is None or reading is None:
+            return reading if making is None else making
+        return making * reading
 
     return score
+
+
+def _mean_over_layers(
+    scores: Sequence[torch.Tensor], channels: Sequence[Sequence[int]], count: int, relative: bool
+) -> torch.Tensor:
+    """One score for each channel of the root.
+
+    Args:
+        scores: of each layer's own channels.
+        channels: of the root that they belong to.
+        count: of the root's channels.
+        relative: to the mean of each layer.
+    """
+    total = torch.zeros(count, dtype=torch.float64)
+    for score, places in zip(scores, channels, strict=True):
+        layer = torch.zeros(count, dtype=torch.float64)
+        layer.scatter_add_(0, torch.tensor(places), score.double())
+        # a layer of zeros tells nothing
+        total += torch.nan_to_num(layer / layer.mean()) if relative else layer
+    return total / len(scores)
 
 
 def accumulate_gradients(graph: nn.Module, importance: str, losses: Losses | None) -> None:
@@ -63,6 +101,9 @@ def accumulate_gradients(graph: nn.Module, importance: str, losses: Losses | Non
         raise PassError(
             f"{importance} importance needs training data", hint='prune.importance = "l1" looks at the weights alone'
         )
+    for module in graph.modules():
+        if hasattr(module, "inplace"):
+            vars(module)["inplace"] = False  # gradients need the values that it would write over
     values = [value for value in graph.parameters() if value.requires_grad]
     sums = [torch.zeros_like(value) for value in values]
     count = 0
