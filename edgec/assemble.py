@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, GateError, ProjectError
 from edgec.execute.artifact import BuiltArtifact, outputs_folder
 from edgec.execute.job import BuildData, Job
+from edgec.execute.room import room_for
 from edgec.execute.run import BuildResult, run_plan
 from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
 from edgec.ladder.lock import LOCK, LockedArtifact, changed, lock_inputs, read_lock, write_lock
@@ -54,8 +54,6 @@ from edgec.verify.gates import gate_line
 from edgec.verify.records import GateResult, Measurement, RungRecord
 from edgec.worker import Progress
 
-JOB_MB = 2500
-"""Memory that making one artifact may take: TensorFlow's converter with a model of some megabytes."""
 HARNESS_SAMPLES = 8
 """Evaluation samples that a bundle carries, for its harness to replay."""
 
@@ -97,7 +95,7 @@ def build(
         project: folder of edgec.toml; it need not have one when `model` is given.
         settings: any other key of edgec.toml by its dotted name: ``{"gates.max_drop": 0.5}``.
         threads: CPU threads of each toolchain process.
-        jobs: artifacts that are made at once; None: as many as the machine has room for (`default_jobs`).
+        jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.execute.room`).
         keep_going: build the other artifacts when one cannot be compiled.
         progress: told each step.
 
@@ -143,7 +141,7 @@ def build_target(
         project: what to build, with paths relative to `root`.
         root: the project's folder.
         threads: CPU threads of each toolchain process.
-        jobs: artifacts that are made at once; None: as many as the machine has room for (`default_jobs`).
+        jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.execute.room`).
         keep_going: build the other artifacts when one cannot be compiled.
         progress: told each step.
         listener: told the measurements, also when gates then fail.
@@ -159,7 +157,7 @@ def build_target(
         cache = Cache(cache_folder(out))
         lock = read_lock(root).targets.get(name, {})
         job = Job(
-            plan, root, scratch, log, threads, jobs or default_jobs(threads), progress,
+            plan, root, scratch, log, threads, jobs or room_for(threads), progress,
             locked=lambda data, item: _locked(plan, item, data, lock, progress),
             checkpoints=checkpoint_folder(out), cache=cache,
         )  # fmt: skip
@@ -211,12 +209,6 @@ def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:
     }
     if entries and (root / PROJECT_FILE).exists():
         write_lock(root, plan.target.name, entries, [item.file for item in plan.emits])
-
-
-def default_jobs(threads: int) -> int:
-    """Artifacts to make at once: by CPUs, and by memory at `JOB_MB` each."""
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(len(os.sched_getaffinity(0)) // threads, pages // (JOB_MB << 20)))
 
 
 def _gate_error(failed: list[GateResult], plan: Plan) -> GateError:

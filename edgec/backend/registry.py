@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import sys
+from collections.abc import Mapping
+from functools import cache
 
 from edgec.backend.protocol import AnyBackend
 from edgec.errors import BackendUnavailableError, TargetError
@@ -49,7 +52,12 @@ def get_backend(name: str) -> AnyBackend:
     return loaded
 
 
-def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+def _entry_points() -> Mapping[str, importlib.metadata.EntryPoint]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@cache  # reading what is installed takes longer than planning a target
+def _entry_points_on(path: tuple[str, ...]) -> Mapping[str, importlib.metadata.EntryPoint]:
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         if point.name in BUILT_IN or point.name in found:

@@ -56,6 +56,8 @@ class Job:
     """Folder of what training has reached, kept between builds."""
     cache: Cache | None = None
     """Scores of recipes that earlier runs have left."""
+    in_full: bool = True
+    """Whether finished artifacts are timed, and layers compared with the float model's: a sweep does without."""
 
     def cells(self, judged: Judged, item: PlannedEmit) -> Cells | None:
         """What is kept of one artifact."""

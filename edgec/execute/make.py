@@ -59,6 +59,8 @@ def make_artifacts(job: Job, judged: Judged, *, keep_going: bool) -> tuple[Built
                 future.cancel()
             processes.stop()
             raise
+    if not job.in_full:
+        return made
     evaluation = judged.data.evaluation
     return tuple(timed(item, job, evaluation, processes) if isinstance(item, BuiltArtifact) else item for item in made)
 
@@ -139,12 +141,12 @@ class _Maker:
         if attempt.precision != trial.target.precision:
             reason = climbed.rungs[-1].reason
             coverage += (Coverage(subject=file, state=f"{FELL_BACK}{attempt.precision}", reason=reason),)
-        elif attempt.precision == "int8" and not attempt.missed:
+        elif attempt.precision == "int8" and not attempt.missed and self._job.in_full:
             try:
                 layers = trial.compare_layers(attempt.recipe)
             except EdgecError as error:
                 coverage += (Coverage(subject=file, state="layers not compared", reason=error.what),)
-        if attempt.precision != "fp32" and not attempt.missed:
+        if attempt.precision != "fp32" and not attempt.missed and self._job.in_full:
             try:
                 twin = trial.twin()
             except EdgecError as error:
