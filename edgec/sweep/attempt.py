@@ -1,0 +1,32 @@
+"""One attempt to make a cell, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgec.errors import EdgecError
+from edgec.sweep.cell import TASK, CellRequest
+from edgec.worker import Progress, Worker
+
+
+def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: Progress) -> EdgecError | None:
+    """Make a cell; what is wrong with the cell itself is returned.
+
+    Args:
+        request: the cell.
+        began: told the process, so that it can be ended.
+        on_progress: told each step.
+
+    Raises:
+        WorkerError: the process was killed, which says nothing about the cell.
+    """
+    threads = int(request.payload["threads"])
+    with Worker(log=request.log, what=request.label, threads=threads, on_progress=on_progress) as worker:
+        began(worker)
+        try:
+            worker.call(TASK, request.payload)
+        except EdgecError as error:
+            if worker.ended:
+                raise
+            return error
+    return None

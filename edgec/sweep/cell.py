@@ -1,0 +1,139 @@
+"""The worker task that makes one cell, unless it has been made meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.bundle.manifest import accuracy_of, pass_facts
+from edgec.bundle.write import digest_file
+from edgec.cache import Cache
+from edgec.dataset.spool import Spool, write_index
+from edgec.errors import ProjectError, StorageError, WorkerError
+from edgec.execute.artifact import BuiltArtifact
+from edgec.execute.job import Job
+from edgec.execute.run import BuildResult, run_plan
+from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
+from edgec.files import write_atomically
+from edgec.plan import make_plan
+from edgec.project.spec import Project
+from edgec.sweep.reads import files_read
+from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart
+from edgec.target.load import ResolvedTarget
+from edgec.target.spec import Target
+from edgec.worker import Progress
+
+TASK = "edgec.sweep.cell:run_cell"
+
+
+@dataclass(frozen=True)
+class CellRequest:
+    """A cell to be made by any process that sees the same files."""
+
+    key: str
+    label: str
+    payload: dict[str, Any]
+    """Of `run_cell`."""
+
+    @property
+    def log(self) -> Path:
+        """Of the host that makes it: leftovers in its folder are told from others by process numbers."""
+        return Path(self.payload["out"], ".work", _workplace(self.key), "build.log")
+
+
+def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Make a cell and keep it (an `edgec.worker` task).
+
+    Args:
+        payload: ``key``, ``target`` and ``project`` (records), ``root``, ``out`` and ``cwd`` (folders), ``threads``,
+            ``known`` (files that are part of the key).
+        progress: told each step.
+
+    Returns:
+        ``made``: whether it was not there before.
+
+    Raises:
+        EdgecError: any error of a build; of artifacts that fail alone only when all do, or when it may be no fault
+            of theirs.
+    """
+    key, out, root = str(payload["key"]), Path(payload["out"]), Path(payload["root"])
+    store = CellStore(out, root)
+    with contextlib.chdir(payload["cwd"]), store.lock(key):
+        if store.get(key) is not None:
+            return {"made": False}
+        target = Target.model_validate_json(payload["target"])
+        project = Project.model_validate_json(payload["project"])
+        plan = make_plan(ResolvedTarget(target, {}, ()), project)
+        with workspace(out, _workplace(key)) as (scratch, log), explained(log):
+            job = Job(
+                plan, root, scratch, log, payload["threads"], 1, progress,
+                checkpoints=checkpoint_folder(out), cache=Cache(cache_folder(out)), in_full=False,
+            )  # fmt: skip
+            known = [Path(name) for name in payload["known"]]
+            with files_read(out, *known) as reads:
+                result = run_plan(job, keep_going=True)
+            made = scratch / "cell"
+            record = _keep(key, result, made)
+            named = {store.relative(path): digest_file(path).sha256 for path in sorted(reads)}
+            record = record.model_copy(update={"reads": dict(sorted(named.items()))})
+            write_atomically(made / RECORD, record.model_dump_json(indent=1) + "\n")
+            store.put(key, made)
+    return {"made": True}
+
+
+def _workplace(key: str) -> str:
+    return f"sweep/hosts/{socket.gethostname()}/{key[:16]}"
+
+
+def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
+    """Move what the cell consists of to `folder`; everything but ``cell.json``."""
+    for failure in result.failures:
+        if isinstance(failure.error, (WorkerError, StorageError, ProjectError)):
+            raise failure.error  # another time it may come out: nothing is kept
+    folder.mkdir()
+    for one in result.built:
+        one.file.rename(folder / one.artifact.file)
+    evaluation = result.data.evaluation
+    _first_sample(evaluation, folder / SAMPLE)
+    coverage = [item for one in result.built for item in (*one.artifact.coverage, *one.coverage)]
+    coverage += [item for one in result.built for step in one.passes for item in step.coverage]
+    metrics = [item.metric.name for one in result.built for item in one.measurements if item.metric]
+    return CellRecord(
+        key=key,
+        metric=metrics[0] if metrics else "sqnr",
+        samples=len(evaluation),
+        artifacts=tuple(_artifact(one, folder) for one in result.built),
+        failures=tuple(FailedPart(file=item.file, reason=item.error.what) for item in result.failures),
+        coverage=tuple(dict.fromkeys(coverage)),
+        reads={},
+    )
+
+
+def _artifact(one: BuiltArtifact, folder: Path) -> CellArtifact:
+    file = digest_file(folder / one.artifact.file)
+    return CellArtifact(
+        artifact=one.artifact,
+        sha256=file.sha256,
+        size=file.size,
+        recipe=one.attempt.recipe,
+        rungs=one.rungs,
+        passes=tuple(pass_facts(step) for step in one.passes),
+        accuracy=tuple(accuracy_of(item) for item in one.measurements),
+    )
+
+
+def _first_sample(spool: Spool, folder: Path) -> None:
+    """A spool of one sample."""
+    folder.mkdir()
+    sample = spool[0]
+    for index, item in enumerate(spool.info.inputs):
+        np.save(folder / f"{index}.npy", sample[item.name][None])
+    write_index(
+        folder, spool.info.inputs, digests=spool.sample_digests()[:1], indices=[int(spool.source_indices()[0])],
+        labels=None, origin=spool.info.origin, notes=(),
+    )  # fmt: skip

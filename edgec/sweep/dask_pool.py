@@ -1,0 +1,210 @@
+"""Cells on a cluster: the same requests as tasks of Dask distributed (https://distributed.dask.org).
+
+Workers need edgec as it is here, and the folders of project and bundles under the same paths. What they make is on
+disk before they say so: a worker that is killed costs the cell it was making, a scheduler that is started anew is asked
+for what is not there yet.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.backend.registry import package_version
+from edgec.errors import BackendUnavailableError, EdgecError, UsageError, WorkerError
+from edgec.files import write_atomically
+from edgec.sweep.attempt import attempt
+from edgec.sweep.cell import CellRequest
+from edgec.sweep.environment import differences
+from edgec.sweep.pool import Finished
+from edgec.sweep.store import CellStore
+from edgec.worker import Progress, Worker
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RETRIES = 3
+PATIENCE = 120.0
+"""Seconds that a sweep waits for a scheduler which it has spoken to before."""
+CONNECT = 15.0
+"""Seconds to wait for a scheduler at first, and for its first worker."""
+VISIBLE = 60.0
+"""Seconds until files that another machine has written are seen: NFS keeps what it knows of a folder this long."""
+POLL = 0.5
+
+
+def make_remotely(
+    request: CellRequest, expected: Mapping[str, str], backends: Sequence[str], lease: str
+) -> EdgecError | None:
+    """Make a cell in a process beside a Dask worker; what is wrong with the cell is returned.
+
+    Args:
+        request: the cell.
+        expected: `environment` of the process that asks.
+        backends: what it is about.
+        lease: file that is there as long as somebody waits for the cell.
+
+    Raises:
+        WorkerError: this worker cannot do it, or the process was killed; another attempt may do better.
+    """
+    if reason := unfit(expected, backends, lease):
+        raise WorkerError(f"a worker of the cluster cannot be used: {reason}", where=request.label)
+    begun: list[Worker] = []
+    ended: queue.Queue[EdgecError | None] = queue.Queue()
+
+    def work() -> None:
+        try:
+            ended.put(attempt(request, begun.append, lambda step: None))
+        except EdgecError as error:
+            killed.append(error)
+            ended.put(None)
+
+    killed: list[EdgecError] = []
+    thread = threading.Thread(target=work)  # a process dies with the thread that has started it
+    thread.start()
+    while True:
+        try:
+            result = ended.get(timeout=POLL)
+            break
+        except queue.Empty:
+            if not Path(lease).exists():
+                for worker in begun:
+                    worker.kill()
+    thread.join()
+    if killed:
+        raise killed[0]
+    return result
+
+
+def unfit(expected: Mapping[str, str], backends: Sequence[str], lease: str) -> str:
+    """Why cells that are made in this process would not be those that were asked for; empty: they are."""
+    if found := differences(expected, backends):
+        return f"it has another {', another '.join(found)}"
+    if not Path(lease).exists():
+        return f"it does not see {lease}: workers need the same file system, under the same paths"
+    return ""
+
+
+class DaskPool:
+    """A cluster.
+
+    Args:
+        address: of its scheduler: ``tcp://host:8786``.
+        store: where cells appear.
+        expected: `environment` of this process.
+        backends: of all cells.
+
+    Raises:
+        UsageError: that is no address.
+        BackendUnavailableError: Dask distributed is not installed.
+    """
+
+    def __init__(self, address: str, store: CellStore, expected: Mapping[str, str], backends: Sequence[str]) -> None:
+        kind, colon, rest = address.partition("://")
+        if kind not in ("tcp", "tls") or not colon or not rest.rpartition(":")[2].isdigit():
+            raise UsageError(f'"{address}" is no address of a scheduler', hint="--scheduler tcp://host:8786")
+        if package_version("distributed") is None:
+            raise BackendUnavailableError("not installed: distributed", hint="pip install 'edgec[cluster]'")
+        self._address, self._store = address, store
+        self._expected, self._backends = dict(expected), tuple(backends)
+
+    def run(self, requests: Sequence[CellRequest], finished: Finished, progress: Progress) -> None:
+        """Make all cells; returns when each has been made or has failed.
+
+        Raises:
+            WorkerError: there is no scheduler, or it has no worker that can be used.
+        """
+        if not requests:
+            return
+        name = uuid.uuid4().hex
+        lease = self._store.lease(name)
+        write_atomically(lease, "")
+        try:
+            self._run({request.key: request for request in requests}, lease, finished, progress)
+        finally:
+            lease.unlink(missing_ok=True)  # what the cluster still makes ends now
+
+    def _run(self, pending: dict[str, CellRequest], lease: Path, finished: Finished, progress: Progress) -> None:
+        spoken, rounds = 0.0, 0
+        while pending:
+            rounds += 1
+            try:
+                with self._client(CONNECT if not spoken else 5.0) as client:
+                    self._check(client, lease)
+                    spoken = time.monotonic()
+                    self._round(client, f"{lease.name}-{rounds}", pending, lease, finished)
+                    spoken = time.monotonic()
+            except OSError as error:  # also of time-outs and closed connections
+                if not spoken or time.monotonic() - spoken > PATIENCE:
+                    raise WorkerError(
+                        f"the scheduler cannot be reached, or has no workers: {error}",
+                        where=self._address,
+                        hint="`dask scheduler` and `dask worker ADDRESS` start them; what has been made is kept",
+                    ) from error
+                time.sleep(POLL)
+            if pending:
+                progress(f"{self._address}: the connection was lost: ask again for {len(pending)} cells")
+
+    def _client(self, timeout: float) -> Client:
+        from distributed import Client
+
+        client: Client = Client(self._address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]
+        return client
+
+    def _check(self, client: Client, lease: Path) -> None:
+        client.wait_for_workers(1, timeout=CONNECT)
+        try:
+            found = client.run(unfit, self._expected, self._backends, str(lease))
+        except OSError:
+            raise
+        except Exception as error:
+            raise WorkerError(
+                f"its workers cannot run edgec: {type(error).__name__}: {error}",
+                where=self._address,
+                hint="install the same edgec for them, with the same packages",
+            ) from error
+        if refused := {worker: reason for worker, reason in found.items() if reason}:
+            worker, reason = next(iter(refused.items()))
+            raise WorkerError(f"worker {worker}: {reason}", where=self._address, hint="start it with this edgec")
+
+    def _round(
+        self, client: Client, name: str, pending: dict[str, CellRequest], lease: Path, finished: Finished
+    ) -> None:
+        """Ask for all pending cells; those that neither came out nor failed when the connection is lost stay."""
+        from distributed import as_completed
+
+        futures = {}
+        for key, request in pending.items():
+            future = client.submit(
+                make_remotely, request, self._expected, self._backends, str(lease),
+                key=f"{key}-{name}", retries=RETRIES, pure=False,
+            )  # fmt: skip
+            futures[future.key] = (future, request)
+        ended = as_completed([future for future, _ in futures.values()], raise_errors=False)  # type: ignore[no-untyped-call]
+        for future in ended:
+            _, request = futures[future.key]
+            if future.status == "finished":
+                error: EdgecError | None = future.result()
+                self._wait_until_visible(request, error)
+            elif future.status == "error":
+                error = _told(future.exception(), request)
+            else:
+                continue  # it was cancelled: the scheduler is gone
+            del pending[request.key]
+            finished(request, error)
+
+    def _wait_until_visible(self, request: CellRequest, error: EdgecError | None) -> None:
+        deadline = time.monotonic() + VISIBLE
+        while error is None and not self._store.folder(request.key).exists() and time.monotonic() < deadline:
+            time.sleep(POLL)
+
+
+def _told(exception: Any, request: CellRequest) -> EdgecError:
+    if isinstance(exception, EdgecError):
+        return exception
+    return WorkerError(f"the cluster gave it up: {type(exception).__name__}: {exception}", where=request.label)

@@ -1,0 +1,110 @@
+"""Keys of cells: digests of everything that a cell is made from, found without running any code of the project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgec.bundle.write import digest_file
+from edgec.dataset.source import missing
+from edgec.depfile import dependencies
+from edgec.errors import ModelError
+from edgec.frozen import digest_json
+from edgec.plan import Plan
+from edgec.project.load import PROJECT_FILE, split_entry
+from edgec.project.spec import Project
+from edgec.sweep.environment import environment
+
+UNSEEN = frozenset({"site-packages", "node_modules", "__pycache__"})
+"""Folders whose Python files are no part of a project; nor are those of hidden folders and virtual environments."""
+
+
+class Keys:
+    """Keys of one sweep; each file is read once.
+
+    Args:
+        root: folder that the project's paths are relative to.
+        threads: CPU threads of each process, with which float kernels differ in the last bits.
+    """
+
+    def __init__(self, root: Path, threads: int) -> None:
+        self._root, self._threads = root, threads
+        self._digests: dict[Path, str] = {}
+
+    def key(self, plan: Plan) -> str:
+        """SHA-256 (hex) of all that a cell's artifacts and figures depend on, but for what its code reads.
+
+        The target's name is no part: variants of two targets may be the same.
+
+        Raises:
+            ModelError, DatasetError: a file that the project names is missing.
+        """
+        target = plan.target.model_dump(mode="json", exclude={"name", "description", "budget", "bench"})
+        project = used(plan)
+        backends = tuple(item.backend.name for item in plan.emits)
+        return digest_json(
+            {
+                "format": 1,
+                "target": target | {"threads": plan.target.bench.threads},
+                "project": project.model_dump(mode="json"),
+                "samples": plan.calibration_samples,
+                "files": {os.path.relpath(path, self._root): self._digest(path) for path in self.files(plan)},
+                "environment": dict(environment(backends)),
+                "threads": self._threads,
+            }
+        )
+
+    def files(self, plan: Plan) -> tuple[Path, ...]:
+        """Every file that the plan names, and the Python files that its entries may import; absolute."""
+        project = used(plan)
+        found = dependencies(
+            project, self._root, (), calibrated=project.calibration is not None, trained=project.train is not None
+        )
+        paths = {path.absolute() for path in found if path.name != PROJECT_FILE}
+        for path in sorted(paths):
+            if not path.exists():
+                named = {self._absolute(project.model.path), self._absolute(project.model.weights)}
+                raise ModelError("no such file", where=str(path)) if path in named else missing(path)
+        for path in list(paths):
+            if path.suffix == ".py":
+                paths.update(_sources(path.parent))
+        return tuple(sorted(path for path in paths if path.is_file()))
+
+    def _absolute(self, name: str | None) -> Path | None:
+        if name is None:
+            return None
+        entry = split_entry(name)
+        return Path(os.path.relpath(self._root / (entry[0] if entry else name))).absolute()
+
+    def _digest(self, path: Path) -> str:
+        if path not in self._digests:
+            self._digests[path] = digest_file(path).sha256
+        return self._digests[path]
+
+
+def used(plan: Plan) -> Project:
+    """The part of a plan's project that the plan makes use of."""
+    project = plan.project
+    ladder = {rung.name for item in plan.emits for rung in item.ladder}
+    unused: dict[str, None] = {}
+    if plan.calibration_samples is None:
+        unused["calibration"] = None
+    if "training" not in ladder and not plan.target.prune.prunes:
+        unused["train"] = None
+    return project.model_copy(update=unused)
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if name not in UNSEEN and not name.startswith(".") and not Path(place, name, "pyvenv.cfg").exists()
+        ]
+        yield from (Path(place, name) for name in names if name.endswith(".py"))
+
+
+def backends_of(plans: list[Plan]) -> tuple[str, ...]:
+    """Names of all backends that make something of `plans`."""
+    return tuple(dict.fromkeys(item.backend.name for plan in plans for item in plan.emits))

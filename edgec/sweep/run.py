@@ -1,0 +1,201 @@
+"""Target names + levels -> `Sweep`: the straight line of `edgec sweep`."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgec.backend.registry import package_version, require_packages
+from edgec.cache import Cache
+from edgec.errors import EdgecError, GateError, TargetError, UsageError
+from edgec.execute.workspace import cache_folder
+from edgec.files import write_atomically
+from edgec.machine import host_machine
+from edgec.project.spec import Project
+from edgec.report.sweep import render_sweep
+from edgec.sweep.keys import Keys
+from edgec.sweep.making import Crew, MadeCells, Means, choose_crew, make_cells
+from edgec.sweep.pareto import on_front
+from edgec.sweep.pick import Rule, parse_rule
+from edgec.sweep.points import Made, points_of
+from edgec.sweep.save import own_file, save_target
+from edgec.sweep.store import CellStore
+from edgec.sweep.timing import Placed, Timed, Timer
+from edgec.sweep.variants import Cell, Levels, cells_of, reference_of
+from edgec.target.load import load_target
+from edgec.verify.tradeoffs import Point, Sweep, Unmade
+from edgec.worker import Progress
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What `sweep_targets` found, and where it wrote it."""
+
+    sweep: Sweep
+    json: Path
+    html: Path
+    saved: Path | None
+    """The target of the chosen point."""
+    computed: int
+    """Cells that this run made, those that are only there to be timed against included."""
+    cached: int
+    """Cells that earlier runs had made."""
+    failures: tuple[EdgecError, ...]
+    """Of cells, and of the rule."""
+
+
+def sweep_targets(
+    names: Sequence[str],
+    project: Project,
+    root: Path,
+    *,
+    levels: Levels | None = None,
+    means: Means | None = None,
+    rule: str | None = None,
+    save: str | None = None,
+    progress: Progress = lambda step: None,
+) -> Swept:
+    """Make all variants of the named targets, time them, compare them and pick one.
+
+    Args:
+        names: of targets.
+        project: the user's model and data, with paths relative to `root`; its gates are left out of account.
+        root: the project's folder.
+        levels: what to combine; None: the targets as they are.
+        means: how cells are made.
+        rule: which point to choose, see `edgec.sweep.pick`.
+        save: name of the target to write it as; None: ``picked-<target>``.
+        progress: told each step.
+
+    Raises:
+        EdgecError: nothing could begin: a wrong target, level, rule or project. What happens to single cells, and a
+            rule that no point holds, is among the failures of what is returned.
+    """
+    means = means or Means()
+    parsed = _checked_rule(rule, save, names, project, root)
+    cells, unmade = _cells(names, project, root, levels or Levels())
+    out = (root / project.build.out).absolute()
+    store, keys = CellStore(out, root), Keys(root, means.threads)
+    cells = tuple(replace(cell, key=keys.key(cell.plan)) for cell in cells)
+    crew: Crew = choose_crew(means, store, cells, progress)
+    made = make_cells(cells, crew, store, keys, root=root, out=out, threads=means.threads, progress=progress)
+    points = _points(cells, made, store, out, progress)
+    points = tuple(point.model_copy(update={"front": on}) for point, on in zip(points, on_front(points), strict=True))
+    failures = list(made.failed.values())
+    saved: Path | None = None
+    if parsed is not None:
+        try:
+            points, chosen = _picked(parsed, points)
+            saved = own_file(save or f"picked-{chosen.target}", root)
+            emits = load_target(chosen.target, root).target.emit
+            save_target(saved, chosen, next(one for one in emits if one.backend == chosen.backend), parsed.text, root)
+        except GateError as error:
+            failures.append(error)
+    first = next(iter(made.records.values()), None)
+    found = Sweep(
+        edgec=package_version("edgec") or "unknown",
+        model=str(project.model.path),
+        metric=first.metric if first else "",
+        samples=first.samples if first else 0,
+        machine=host_machine(),
+        points=points,
+        unmade=(*unmade, *_failed(cells, made)),
+        rule=rule or "",
+        saved=saved.stem if saved else "",
+    )
+    table, page = out / "sweep.json", out / "sweep.html"
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(table, json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(page, render_sweep(found))
+    cached = len(made.records.keys() - made.computed)
+    return Swept(found, table, page, saved, len(made.computed), cached, tuple(failures))
+
+
+def _checked_rule(
+    rule: str | None, save: str | None, names: Sequence[str], project: Project, root: Path
+) -> Rule | None:
+    if rule is None:
+        if save is not None:
+            hint = 'say which: --pick "accuracy>=0.90, min latency"'
+            raise UsageError("--save without --pick: no point is chosen", hint=hint)
+        return None
+    parsed = parse_rule(rule, project.evaluation.metric if project.evaluation else "auto")
+    for name in [save] if save else [f"picked-{name}" for name in names]:
+        own_file(name, root)
+    return parsed
+
+
+def _cells(
+    names: Sequence[str], project: Project, root: Path, levels: Levels
+) -> tuple[tuple[Cell, ...], tuple[Unmade, ...]]:
+    """The cells of all targets, and one of each that others are timed against."""
+    cells: list[Cell] = []
+    unmade: list[Unmade] = []
+    for name in names:
+        resolved = load_target(name, root)
+        own, impossible = cells_of(resolved, project, levels)
+        unmade += impossible
+        cells += own
+        reference = reference_of(resolved, project) if own else None
+        cells += [reference] if reference else []
+    if not cells:
+        reasons = "; ".join(dict.fromkeys(f"{item.precision}: {item.artifact}: {item.reason}" for item in unmade))
+        raise TargetError(f"no backend can make any cell of this sweep: {reasons}", where=", ".join(names))
+    for cell in cells:
+        for item in cell.plan.emits:
+            require_packages(item.backend)
+    return tuple(cells), tuple(unmade)
+
+
+def _failed(cells: Sequence[Cell], made: MadeCells) -> tuple[Unmade, ...]:
+    found: list[Unmade] = []
+    for cell in cells:
+        error, record = made.failed.get(cell.key), made.records.get(cell.key)
+        if cell.reference:
+            continue
+        if error is not None:
+            found.append(cell.unmade(f"{error.where}: {error.what}" if error.where else error.what))
+        found += [cell.unmade(part.reason, part.file) for part in (record.failures if record else ())]
+    return tuple(found)
+
+
+def _points(
+    cells: Sequence[Cell], made: MadeCells, store: CellStore, out: Path, progress: Progress
+) -> tuple[Point, ...]:
+    placed = {cell.key: _placed(cell, made, store) for cell in cells}
+    floats = {cell.target: placed[cell.key] for cell in cells if cell.reference}
+    artifacts = [
+        Made(cell, one, floats.get(cell.target, {}).get(backend))
+        for cell in cells
+        if not cell.reference
+        for backend, one in placed[cell.key].items()
+    ]
+    log = out / ".work" / "sweep" / "hosts" / socket.gethostname() / "timing" / "build.log"
+    timer = Timer(Cache(cache_folder(out)), log)
+    count = 0
+
+    def time(one: Made) -> Timed:
+        nonlocal count
+        count += 1
+        told = f"time {count} of {len(artifacts)}: {one.cell.label} {one.placed.made.artifact.file}"
+        beside = None if one.is_reference else one.beside
+        bench = one.cell.plan.target.bench
+        return timer.time(one.placed, beside, one.runtime, bench, lambda step: progress(f"{told}: {step}"))
+
+    return points_of(artifacts, time)
+
+
+def _placed(cell: Cell, made: MadeCells, store: CellStore) -> Mapping[str, Placed]:
+    """A cell's artifacts by backend, none of a cell that failed."""
+    record = made.records.get(cell.key)
+    folder = store.folder(cell.key)
+    return {one.artifact.backend: Placed(one, folder) for one in (record.artifacts if record else ())}
+
+
+def _picked(rule: Rule, points: Sequence[Point]) -> tuple[tuple[Point, ...], Point]:
+    index = rule.pick(points)
+    chosen = points[index].model_copy(update={"chosen": True})
+    return (*points[:index], chosen, *points[index + 1 :]), chosen

@@ -1,0 +1,82 @@
+"""The chosen point as a target that one can build."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgec.bundle.write import storage_errors
+from edgec.errors import TargetError
+from edgec.files import write_atomically
+from edgec.target.files import target_files
+from edgec.target.load import load_target
+from edgec.target.spec import Emit, check_name
+from edgec.verify.tradeoffs import Point
+
+MARK = "# Written by `edgec sweep`"
+
+
+def own_file(name: str, root: Path) -> Path:
+    """Where a target called `name` may be written.
+
+    Raises:
+        TargetError: that is no name of a target, or the name of one that no sweep has written.
+    """
+    try:
+        check_name(name)
+    except ValueError as problem:
+        raise TargetError(str(problem), where="--save") from None
+    known = target_files(root).get(name)
+    if known is not None and not written_here(known):
+        raise TargetError(f'there is a target called "{name}" already', where=str(known), hint="--save another name")
+    return root / "targets" / f"{name}.toml"
+
+
+def written_here(file: Path) -> bool:
+    """Whether a sweep has written this target file."""
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return lines.readline().startswith(MARK)
+
+
+def swept_targets(names: Sequence[str], asked: Sequence[str], root: Path) -> tuple[str, ...]:
+    """`names` without those that an earlier sweep has written, unless they are asked for by name and not by a glob."""
+    files = target_files(root)
+    return tuple(name for name in names if name in asked or not written_here(files[name]))
+
+
+def save_target(file: Path, point: Point, emit: Emit, rule: str, root: Path) -> None:
+    """Write the override of a point: its target with its levels, and its artifact alone.
+
+    Raises:
+        TargetError: the result is no target (a defect).
+        StorageError: the file cannot be written.
+    """
+    quantize = [f"calibration = {json.dumps(point.method)}"] if point.method else []
+    if point.precision != "int8" and load_target(point.target, root).target.quantize.float_layers:
+        quantize.append("float_layers = []")
+    lines = [
+        f"{MARK} --pick {json.dumps(rule)}: {_told(point)}",
+        f"extends = {json.dumps(point.target)}",
+        f"description = {json.dumps(f'{point.target}: {point.label.removeprefix(point.target).strip()}')}",
+        f"precision = {json.dumps(point.precision)}",
+        "",
+        "[[emit]]",
+        *(f"{key} = {json.dumps(value)}" for key, value in emit.model_dump(mode="json", exclude_none=True).items()),
+        *(["", "[quantize]", *quantize] if quantize else []),
+        "",
+        "[prune]",
+        f"amount = {point.prune:g}" if point.prune else "amount = 0.0",
+    ]
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, "\n".join(lines) + "\n")
+    load_target(file.stem, root)
+
+
+def _told(point: Point) -> str:
+    parts = [] if point.accuracy is None else [f"accuracy {point.accuracy:.4g}"]
+    parts.append(f"{point.size_kib:.1f} KiB")
+    if point.pace is not None:
+        parts.append(f"{point.pace.ratio:.2f} of float's latency")
+    return ", ".join(parts)

@@ -1,0 +1,121 @@
+"""Cells that were made, on disk by their keys: there whole or not at all.
+
+``<out>/.work/sweep/cells/<key>/`` holds ``cell.json``, the artifacts, and ``sample`` (a spool with the evaluation
+sample that times are taken with). The folder may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import filelock
+from pydantic import ValidationError
+
+from edgec.backend.protocol import Artifact
+from edgec.bundle.manifest import Accuracy, PassFacts
+from edgec.bundle.write import digest_file, storage_errors
+from edgec.frozen import Frozen
+from edgec.passes.contract import Coverage
+from edgec.quant.recipe import Recipe
+from edgec.verify.records import RungRecord
+
+RECORD, SAMPLE = "cell.json", "sample"
+
+
+class CellArtifact(Frozen):
+    """One artifact of a cell, and what it comes out as."""
+
+    artifact: Artifact
+    sha256: str
+    size: int
+    recipe: Recipe
+    rungs: tuple[RungRecord, ...]
+    passes: tuple[PassFacts, ...]
+    accuracy: tuple[Accuracy, ...]
+    """One for each runtime."""
+
+
+class FailedPart(Frozen):
+    """An artifact of a cell that could not be made."""
+
+    file: str
+    reason: str
+
+
+class CellRecord(Frozen):
+    """``cell.json``: the same inputs give the same bytes."""
+
+    key: str
+    metric: str
+    samples: int
+    artifacts: tuple[CellArtifact, ...]
+    failures: tuple[FailedPart, ...]
+    coverage: tuple[Coverage, ...]
+    reads: dict[str, str]
+    """SHA-256 of files that code of the project has read, by path; relative ones are below the project's folder."""
+
+
+class CellStore:
+    """The cells of one folder of bundles.
+
+    Args:
+        out: that folder.
+        root: the project's.
+    """
+
+    def __init__(self, out: Path, root: Path) -> None:
+        self._root = root
+        self._base = out / ".work" / "sweep"
+
+    def folder(self, key: str) -> Path:
+        """Where a cell is, or will be."""
+        return self._base / "cells" / key
+
+    def get(self, key: str) -> CellRecord | None:
+        """A cell that is there, undamaged, and whose code would still read the same files."""
+        folder = self.folder(key)
+        try:
+            record = CellRecord.model_validate_json((folder / RECORD).read_bytes())
+            if record.key != key or any(
+                digest_file(folder / item.artifact.file).sha256 != item.sha256 for item in record.artifacts
+            ):
+                return None
+            if any(digest_file(self._root / name).sha256 != wanted for name, wanted in record.reads.items()):
+                return None
+        except (OSError, ValidationError):
+            return None
+        return record
+
+    def put(self, key: str, made: Path) -> None:
+        """Keep folder `made`, which is on the same file system, in place of what there was.
+
+        Raises:
+            StorageError: the file system refuses.
+        """
+        folder = self.folder(key)
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if folder.exists():  # it is damaged, or was made of other files
+                shutil.rmtree(folder)
+            made.rename(folder)
+
+    def lock(self, key: str) -> filelock.BaseFileLock:
+        """The right to make a cell; that of a process which is killed is free."""
+        folder = self._base / "locks"
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(folder / f"{key}.lock")
+
+    def lease(self, name: str) -> Path:
+        """A file that is there as long as a sweep that asked a cluster for cells."""
+        folder = self._base / "leases"
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def relative(self, path: Path) -> str:
+        """`path` as `CellRecord.reads` has it."""
+        root, real = self._root.resolve(), path.resolve()
+        return os.path.relpath(real, root) if real.is_relative_to(root) else str(path)

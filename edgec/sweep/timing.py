@@ -1,0 +1,168 @@
+"""Times and memory of finished artifacts, one after the other, when nothing else of the sweep runs.
+
+An artifact has its turns beside the unpruned float32 artifact of its format, in one process that is pinned to as many
+cores as it has threads. Two sweeps on one machine wait for each other here.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from edgec.backend.protocol import Artifact
+from edgec.backend.registry import get_backend
+from edgec.cache import Cache, code_digest
+from edgec.dataset.spool import Spool
+from edgec.errors import EdgecError
+from edgec.frozen import digest_json
+from edgec.machine import host_machine
+from edgec.sweep.store import SAMPLE, CellArtifact
+from edgec.target.spec import BenchSpec
+from edgec.verify.records import Latency, Speed
+from edgec.verify.speed import time_artifacts
+from edgec.worker import Progress, call
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What is known of an artifact's cost; None: not measured, for `reason`."""
+
+    latency: Latency | None = None
+    speed: Speed | None = None
+    """Against the float artifact; None for that itself, and where it cannot run."""
+    memory_mb: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An artifact and the folder of its cell."""
+
+    made: CellArtifact
+    folder: Path
+
+    def asked(self) -> dict[str, str]:
+        """As the worker tasks want it."""
+        return {"artifact": self.made.artifact.model_dump_json(), "file": str(self.folder / self.made.artifact.file)}
+
+
+class Timer:
+    """Times artifacts, each once: results are kept by its digest.
+
+    Args:
+        cache: results of earlier runs.
+        log: receives what processes print.
+    """
+
+    def __init__(self, cache: Cache, log: Path) -> None:
+        self._cache, self._log = cache, log
+
+    def time(
+        self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec, progress: Progress
+    ) -> Timed:
+        """Time one artifact.
+
+        Args:
+            one: the artifact.
+            beside: the float artifact of the same format; None: there is none, or it is `one`.
+            runtime: name and version.
+            bench: threads, warm-up and runs.
+            progress: told each step.
+        """
+        key = self._key(one, beside, runtime, bench)
+        value = self._cache.get(key)
+        if value is None:
+            try:
+                value = self._measure(one, beside, runtime[0], bench, progress)
+            except EdgecError as error:
+                return Timed(reason=f"not timed: {error.what}")
+            self._cache.put(key, value)
+        latency, speed = value["latency"], value["speed"]
+        return Timed(
+            Latency.model_validate_json(latency) if latency else None,
+            Speed.model_validate_json(speed) if speed else None,
+            value["memory_mb"],
+            "" if speed or beside is None else f"the float artifact does not run in {runtime[0]}",
+        )
+
+    def _key(self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec) -> str:
+        machine = host_machine().model_dump(mode="json", exclude={"cores"})
+        return digest_json(
+            {
+                "what": "sweep timing",
+                "artifacts": [
+                    [item.made.sha256, item.made.artifact.digest()] for item in (one, beside) if item is not None
+                ],
+                "sample": Spool(one.folder / SAMPLE).info.content_digest,
+                "runtime": runtime,
+                "bench": bench.model_dump(mode="json"),
+                "machine": machine,
+                "code": [code_digest("edgec.verify.speed"), code_digest(__name__)],
+            }
+        )
+
+    def _measure(
+        self, one: Placed, beside: Placed | None, runtime: str, bench: BenchSpec, progress: Progress
+    ) -> dict[str, Any]:
+        pair = [one, *([beside] if beside else [])]
+        payload = {
+            "artifacts": [item.asked() for item in pair],
+            "runtime": runtime,
+            "spool": str(one.folder / SAMPLE),
+            "threads": bench.threads,
+            "warmup": bench.warmup,
+            "runs": bench.runs,
+            "cores": _cores(bench.threads),
+        }
+        what = f"{one.made.artifact.file} in {runtime}"
+        with _alone(progress):
+            times = call(
+                f"{__name__}:time_pinned", payload, log=self._log, what=what, threads=bench.threads,
+                on_progress=progress,
+            ).value  # fmt: skip
+            memory = call(
+                f"{__name__}:run_once", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress
+            ).peak_rss_mb
+        return {**times, "memory_mb": round(memory, 1)}
+
+
+def time_pinned(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """`time_artifacts`, on ``cores`` only (an `edgec.worker` task)."""
+    os.sched_setaffinity(0, payload["cores"])  # this process does nothing else
+    return time_artifacts(payload, progress)
+
+
+def run_once(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Load the first artifact and run one sample: the process's peak is what an inference needs."""
+    one = payload["artifacts"][0]
+    artifact = Artifact.model_validate_json(one["artifact"])
+    progress(f"memory of {artifact.precision} in {payload['runtime']}")
+    runner = get_backend(artifact.backend).runner(artifact, Path(one["file"]), payload["runtime"], payload["threads"])
+    runner(Spool(Path(payload["spool"]))[0])
+    return {}
+
+
+def _cores(threads: int) -> list[int]:
+    """The last ones that this process may use: the first ones serve the system's interrupts."""
+    return sorted(os.sched_getaffinity(0))[-threads:]
+
+
+@contextmanager
+def _alone(progress: Progress) -> Iterator[None]:
+    lock = filelock.FileLock(Path(tempfile.gettempdir(), f"edgec-timing-{os.getuid()}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        progress("wait until another sweep has taken its times")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
