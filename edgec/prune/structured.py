@@ -78,8 +78,8 @@ def remove_channels(
         groups = [group for group in study.groups if group.root not in spoiled]
         trial = study.apply(choose([study.scored[group.root] for group in groups], share, scope, round_to))
         if isinstance(trial, set):
-            for root in trial:
-                study.couple(root)
+            tied = "other layers would be left without any channel"
+            spoiled |= {root: tied for root in sorted(trial) if not study.couple(root)}
             continue
         wrong = study.compare(trial)
         if wrong is None:
@@ -133,7 +133,7 @@ class _Study:
         score = scorer(importance)
         self.groups: list[ChannelGroup] = []
         self.scored: dict[str, Scored] = {}
-        self.reasons: dict[str, str] = {}
+        self.reasons = {name: alone[layer] for name, layer in prunable_layers(copied).items() if layer in alone}
         """Why a layer keeps its channels."""
         self._scores: dict[str, list[float]] = {}
         for found, group, reason in self._found.groups(outputs, alone):
@@ -146,11 +146,13 @@ class _Study:
             self._scores[group.root] = scores.tolist()
             self._add(group)
 
-    def couple(self, root: str) -> None:
-        """Take note that channels of a group go in pairs or more."""
+    def couple(self, root: str) -> bool:
+        """Take note of the channels of a group that go in pairs or more; whether that is any news."""
         old = next(group for group in self.groups if group.root == root)
+        new = self._found.coupled(old)
         self.groups.remove(old)
-        self._add(self._found.coupled(old))
+        self._add(new)
+        return new.units != old.units
 
     def _add(self, group: ChannelGroup) -> None:
         scores = self._scores[group.root]

@@ -344,6 +344,25 @@ def test_features_that_are_an_output_stay_whole(make: Make) -> None:
     assert {name: left for name, (_, left) in done.channels.items()} == {"a": 8, "b": 16, "c": 8, "head": 2}
 
 
+class Classes(nn.Module):
+    """An output without a gradient, beside one that has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+        self.scores, self.sizes = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = torch.relu(self.conv(torch.relu(self.stem(x))))
+        return self.scores(x).argmax(1), self.sizes(x).sum((2, 3))
+
+
+def test_outputs_without_gradients_hold_their_layers(make: Make) -> None:
+    done = remove_channels(*make(Classes, (1, 3, 6, 6)), share=0.5, round_to=4)
+    assert done.channels == {"stem": (16, 8), "conv": (16, 16), "scores": (8, 8), "sizes": (8, 8)}
+    assert "to have 16 channels" in _reasons(done)["conv"]
+
+
 def test_token_ids_and_their_embedding(make: Make) -> None:
     class Text(nn.Module):
         def __init__(self) -> None:
