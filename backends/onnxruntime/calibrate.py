@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.backends.onnxruntime.graph import OnnxModel, input_names, output_names
-from edgec.backends.onnxruntime.observe import Observed, aliases, observed_tensors, part, with_observations
+from edgec.backends.onnxruntime.observe import (
+    SAMPLE_VALUES,
+    Observed,
+    aliases,
+    observed_tensors,
+    part,
+    with_observations,
+)
 from edgec.backends.onnxruntime.session import open_session
 from edgec.errors import DatasetError
 from edgec.model.spec import Array, Tensors
@@ -25,6 +32,8 @@ Range = tuple[np.float32, np.float32]
 """Smallest and largest value that a tensor's codes span."""
 LIMIT = np.float32(1e30)
 """Beyond this magnitude a step overflows all else."""
+_TOGETHER = 32
+"""Samples whose extremes are taken in together."""
 
 
 @dataclass(frozen=True)
@@ -111,19 +120,30 @@ def _extremes(
     """From the tensors' extremes in each sample; all of them at once, for most of the time goes to calls."""
     from edgec.quant.statistics import TensorStatistics
 
-    together = TensorStatistics(False, channel_axis=0)
+    together = TensorStatistics(False, channel_axis=1)
     place = {name: at for at, name in enumerate(names)}
     first = [None if item.rectified else place[item.extremes[0]] for item in watched]
     last = [place[item.extremes[-1]] for item in watched]
     floor = np.array([at is None for at in first])
     low_of = [high if low is None else low for low, high in zip(first, last, strict=True)]
+    held: list[Array] = []
+    sizes: list[int] = []
+
+    def take_in() -> None:
+        joined, starts = np.stack(held), np.cumsum([0, *sizes[:-1]])
+        held.clear()
+        lows = np.minimum.reduceat(joined, starts, axis=1)[:, low_of]
+        highs = np.maximum.reduceat(joined, starts, axis=1)[:, last]
+        lows[:, floor] = 0
+        together.observe_batch(np.stack([lows, highs], axis=2))
+
     for arrays in results:
-        flat = [array.reshape(-1) for array in arrays]
-        starts = np.cumsum([0, *map(len, flat[:-1])])
-        joined = np.concatenate(flat)
-        lows, highs = np.minimum.reduceat(joined, starts)[low_of], np.maximum.reduceat(joined, starts)[last]
-        lows[floor] = 0
-        together.observe(np.stack([lows, highs], axis=1))
+        found = [array.size for array in arrays]
+        if held and (found != sizes or len(held) == _TOGETHER):
+            take_in()
+        sizes = found
+        held.append(np.concatenate(arrays, axis=None))
+    take_in()
     return {item.tensor: together.channel(index) for index, item in enumerate(watched)}
 
 
@@ -135,16 +155,16 @@ def _histograms(
 
     found = {item.tensor: TensorStatistics(True) for item in watched}
     place = {name: at for at, name in enumerate(names)}
+    sources = [(found[item.tensor], place[item.values], item) for item in watched]
     for arrays in results:
-        for item in watched:
-            values = arrays[place[item.values]]
-            counted = part(values)
-            if counted.size == values.size and not item.extremes:
-                found[item.tensor].observe(counted)
+        for statistics, at, item in sources:
+            values = arrays[at]
+            if not item.extremes and values.size < 2 * SAMPLE_VALUES:  # all of them are counted
+                statistics.observe(values)
                 continue
             ends = [arrays[place[name]] for name in item.extremes] or [values]
             low = np.float32(0) if item.rectified else ends[0].min()
-            found[item.tensor].observe(np.append(counted, np.array([low, ends[-1].max()], np.float32)))
+            statistics.observe(np.append(part(values), np.array([low, ends[-1].max()], np.float32)))
     return found
 
 

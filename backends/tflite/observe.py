@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,12 @@ from edgec.backends.tflite.quantizable import ranged_tensors, rectified_tensors,
 from edgec.model.spec import Array, Tensors
 from edgec.quant.statistics import TensorStatistics
 
+View = Callable[[], Array]
+"""A tensor of the interpreter, as it lies there."""
 SAMPLE_VALUES = 8192
 """About how many values of a tensor one sample adds to its histogram; its extremes are always exact."""
+_TOGETHER = 32
+"""Samples whose extremes are taken in together."""
 
 
 def observe(
@@ -43,31 +46,54 @@ def observe(
     _make_outputs(model, watched)
     interpreter: Any = Interpreter(model_content=pack(model), num_threads=threads)
     interpreter.allocate_tensors()
-    views = [(interpreter.tensor(index), TensorStatistics(histogram), index in rectified) for index in watched]
-    for sample in samples:
-        for item in inputs:
-            interpreter.set_tensor(fed[item.artifact_name], to_artifact(sample[item.name], item.permutation))
-        interpreter.invoke()
-        for view, statistics, is_rectified in views:
-            statistics.observe(_seen(view(), histogram=histogram, rectified=is_rectified))
-    return {index: statistics for index, (_, statistics, _) in zip(watched, views, strict=True)}
+    empty = {index: TensorStatistics(histogram) for index in watched if not interpreter.tensor(index)().size}
+    watched = tuple(index for index in watched if index not in empty)
+    views = [interpreter.tensor(index) for index in watched]
+
+    def runs() -> Iterator[None]:
+        for sample in samples:
+            for item in inputs:
+                interpreter.set_tensor(fed[item.artifact_name], to_artifact(sample[item.name], item.permutation))
+            interpreter.invoke()
+            yield
+
+    if histogram:
+        found = _histograms(runs(), views)
+    else:
+        found = _extremes(runs(), views, [index in rectified for index in watched])
+    return empty | dict(zip(watched, found, strict=True))
+
+
+def _extremes(runs: Iterable[None], views: Sequence[View], rectified: Sequence[bool]) -> list[TensorStatistics]:
+    """From the tensors' extremes; statistics of all tensors at once, for most of the time goes to calls."""
+    together = TensorStatistics(False, channel_axis=1)
+    seen: list[list[tuple[float, float]]] = []
+    sources = list(zip(views, rectified, strict=True))
+    for _ in runs:
+        seen.append([_ends(view().reshape(-1), low_is_zero) for view, low_is_zero in sources])
+        if len(seen) == _TOGETHER:
+            together.observe_batch(np.array(seen, np.float32))
+            seen.clear()
+    if seen:
+        together.observe_batch(np.array(seen, np.float32))
+    return [together.channel(index) if together.samples else TensorStatistics(False) for index in range(len(views))]
+
+
+def _ends(values: Array, low_is_zero: bool) -> tuple[float, float]:
+    # not ``values.min()``, which is Python around this
+    return 0.0 if low_is_zero else np.minimum.reduce(values), np.maximum.reduce(values)
+
+
+def _histograms(runs: Iterable[None], views: Sequence[View]) -> list[TensorStatistics]:
+    """From an even part of the values, and their extremes. What is rectified has no values below zero anyway."""
+    found = [TensorStatistics(True, most=SAMPLE_VALUES) for _ in views]
+    for _ in runs:
+        for statistics, view in zip(found, views, strict=True):
+            statistics.observe(view())  # no reference may be left when the interpreter runs again
+    return found
 
 
 def _make_outputs(model: Any, wanted: Sequence[int]) -> None:
     graph = model.subgraphs[0]
     fed = set(indices(graph.inputs))
     graph.outputs = list(dict.fromkeys([*indices(graph.outputs), *(index for index in wanted if index not in fed)]))
-
-
-def _seen(values: Array, *, histogram: bool, rectified: bool) -> Array:
-    """What the statistics need of one sample's tensor: its extremes and, for histograms, an even part of it."""
-    flat = values.reshape(-1)
-    if flat.size <= 2:
-        return flat.copy()
-    extremes = np.array([0 if rectified else flat.min(), flat.max()], np.float32)
-    if not histogram:
-        return extremes
-    step = max(flat.size // SAMPLE_VALUES, 1)
-    while math.gcd(step, values.shape[-1]) > 1:
-        step += 1  # places of all channels are met
-    return np.append(flat[::step], extremes) if step > 1 else flat.copy()

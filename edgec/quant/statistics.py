@@ -128,8 +128,12 @@ class TensorStatistics:
         if array.size == 0:
             return
         if self.channel_axis is not None:
-            for at in range(len(array)):
-                self.observe(array[at : at + 1])
+            axis = self.channel_axis % array.ndim
+            if axis == 0:
+                for at in range(len(array)):
+                    self.observe(array[at : at + 1])
+                return
+            self._add(np.moveaxis(array, axis, 1).reshape(len(array), array.shape[axis], -1))
             return
         outwards = sorted(range(1, array.ndim), key=lambda axis: -array.strides[axis])
         laid_out = array.transpose(0, *outwards)
@@ -191,6 +195,13 @@ class TensorStatistics:
         if smooth and np.isposinf(averages[0]).all():
             averages = ends[0]
         if smooth and np.isfinite(averages).all():
+            if averages.shape[1] == 1:  # Python's floats are NumPy's float64, and ten times quicker one by one
+                low, high = averages[:, 0].tolist()
+                for lowest, highest in ends[:, :, 0].tolist():
+                    low += AVERAGING_CONSTANT * (lowest - low)
+                    high += AVERAGING_CONSTANT * (highest - high)
+                self._averages = np.array([[low], [high]])
+                return
             for sample in ends:
                 averages = averages + AVERAGING_CONSTANT * (sample - averages)
             self._averages = averages
