@@ -100,7 +100,7 @@ def prepare(subject: Subject, work: Path, backend: str) -> None:
     loaded = load_model(ModelSpec.model_validate(spec), work)
     samples = write_samples(subject, work / "few", loaded.inputs, 8)
     found, ctx, before, _ = steps(backend, "min-max", samples, work)
-    plain, _ = run_passes(portable_passes(ctx.target), loaded, ctx, store.fingerprint)
+    plain, _ = run_passes(portable_passes(), loaded, ctx, store.fingerprint)
     model, _ = run_passes(before, found.lower(plain, ctx), ctx, found.fingerprint)
     batch = torch.from_numpy(np.array(subject.calibration()[:BATCH]))
     torch.onnx.export(

@@ -49,7 +49,7 @@ def measure(folder: Path) -> None:
             samples=64, seed=0, what="calibration",
         )  # fmt: skip
         context = PassContext(target, Path(work), samples)
-        plain, _ = run_passes(portable_passes(target), loaded, context, store.fingerprint)
+        plain, _ = run_passes(portable_passes(), loaded, context, store.fingerprint)
         made = {}
         for engine in ENGINES:
             steps = (EmbedPadding(), CollectRanges(), QuantizeStatic(engines=(engine,)))

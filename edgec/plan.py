@@ -13,10 +13,10 @@ from edgec.frozen import Frozen
 from edgec.ladder.rungs import Rung, first_recipe, rungs
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, options_of
-from edgec.passes.portable import portable_passes
+from edgec.passes.portable import after_pruning, before_pruning
 from edgec.project.spec import Project
 from edgec.target.load import ResolvedTarget
-from edgec.target.spec import WEIGHT_ONLY, Emit, Target
+from edgec.target.spec import GRADIENT_IMPORTANCES, WEIGHT_ONLY, Emit, PruneSpec, Target
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,11 @@ class Plan:
     project: Project
     calibration_samples: int | None
     """Samples to calibrate with; None when the target needs none."""
-    portable: tuple[Pass[FloatModel], ...]
+    before_pruning: tuple[Pass[FloatModel], ...]
+    """Of the float model, whichever artifact is made of it."""
+    prune: PruneSpec | None
+    """What comes then, with `PruneSpec.round_to` as the device has it; None: nothing."""
+    after_pruning: tuple[Pass[FloatModel], ...]
     emits: tuple[PlannedEmit, ...]
 
 
@@ -79,9 +83,40 @@ def make_plan(resolved: ResolvedTarget, project: Project) -> Plan:
                 hint='[calibration] data = "calibration.npz", or --calibration DATA (a few hundred, not held-out ones)',
             )
         samples = project.calibration.samples or target.quantize.samples
+    pruning = _pruning(resolved, project)
     ladder = _ladder(target, project)
     emits = tuple(_plan_emit(target, index, ladder) for index in range(len(target.emit)))
-    return Plan(target, project, samples, portable_passes(target), emits)
+    return Plan(target, project, samples, before_pruning(), pruning, after_pruning(), emits)
+
+
+def _pruning(resolved: ResolvedTarget, project: Project) -> PruneSpec | None:
+    spec = resolved.target.prune
+    if not spec.prunes:
+        return None
+    asked = "prune.amount" if spec.amount > 0 else "prune.sparsity"
+    if project.train is None and not spec.without_training:
+        raise ProjectError(
+            f"{resolved.target.name} prunes the model, which needs training afterwards, and no training data is named",
+            where=resolved.origin(asked),
+            hint='[train] data = "training.npz", or --train DATA; without, most models are of no use afterwards '
+            "([prune] without_training = true does it all the same)",
+        )
+    if project.train is None and spec.amount > 0 and spec.importance in GRADIENT_IMPORTANCES:
+        raise ProjectError(
+            f"{spec.importance} importance is computed from training data, and none is named",
+            where=resolved.origin("prune.importance"),
+            hint='[train] data = "training.npz", or [prune] importance = "l1"',
+        )
+    return spec.model_copy(update={"round_to": spec.round_to or resolved.target.device.channel_multiple})
+
+
+def prune_options(spec: PruneSpec) -> dict[str, Any]:
+    """What there is to say of pruning: what was asked for, and how."""
+    channels = {"amount", "goal", "importance", "scope", "round_to", "ignore"} if spec.amount > 0 else set[str]()
+    zeros = {"sparsity", "pattern"} if spec.sparsity > 0 else set[str]()
+    options: dict[str, Any] = spec.plain()
+    always = {"steps", "epochs", "learning_rate", "without_training"}
+    return {key: value for key, value in options.items() if key in channels | zeros | always}
 
 
 def _ladder(target: Target, project: Project) -> tuple[Rung, ...]:
@@ -113,7 +148,11 @@ def record(plan: Plan) -> PlanRecord:
     """The plan as data."""
     return PlanRecord(
         calibration_samples=plan.calibration_samples,
-        portable=tuple(_describe(step) for step in plan.portable),
+        portable=(
+            *(_describe(step) for step in plan.before_pruning),
+            *([{"name": "prune", "options": prune_options(plan.prune)}] if plan.prune else []),
+            *(_describe(step) for step in plan.after_pruning),
+        ),
         artifacts=tuple(
             {
                 "file": item.file,

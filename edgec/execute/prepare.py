@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.execute.job import BuildData, Job
+from edgec.execute.pruning import prune
 from edgec.execute.training_samples import TrainingSamples
 from edgec.log import captured
 from edgec.model import store
 from edgec.model.load import load_model
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import PassContext, PassRecord
+from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.runner import run_passes
 from edgec.project.spec import DataSpec
 from edgec.verify.metrics import Metric, choose_metric
@@ -43,10 +45,10 @@ def prepare(job: Job) -> Prepared:
     assert project.evaluation is not None  # make_plan refuses a project without
     wanted, seed = project.evaluation.metric, project.build.seed
     metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed)
-    portable, notes = _transform(job, model, calibration)
+    training = _training_samples(job, model, evaluation)
+    portable, notes = _transform(job, model, calibration, evaluation, training)
     if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
         notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
-    training = _training_samples(job, model, evaluation)
     return Prepared(BuildData(model, notes, calibration, evaluation, training), metric, portable)
 
 
@@ -87,13 +89,21 @@ def _training_samples(job: Job, model: FloatModel, evaluation: Spool) -> Trainin
 
 
 def _transform(
-    job: Job, model: FloatModel, calibration: Spool | None
+    job: Job, model: FloatModel, calibration: Spool | None, evaluation: Spool, training: TrainingSamples | None
 ) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
     """Run the portable passes and leave the model where worker processes find it; return records and notes."""
-    context = PassContext(job.plan.target, job.scratch, calibration, job.plan.project.build.seed, job.threads)
+    plan = job.plan
+    context = PassContext(plan.target, job.scratch, calibration, plan.project.build.seed, job.threads)
+
+    def run(passes: Sequence[Pass[FloatModel]], begin: FloatModel) -> tuple[FloatModel, tuple[PassRecord, ...]]:
+        with captured(job.log):
+            return run_passes(passes, begin, context, store.fingerprint, on_progress=job.progress)
+
+    changed, records = run(plan.before_pruning, model)
+    if plan.prune is not None:
+        changed, record = prune(job, plan.prune, changed, training)
+        records += (record,)
+    changed, more = run(plan.after_pruning, changed)
     with captured(job.log):
-        changed, records = run_passes(
-            job.plan.portable, model, context, store.fingerprint, on_progress=lambda name: job.progress(name)
-        )
         notes = store.save(changed, job.scratch / "model")
-    return records, notes
+    return (*records, *more), notes

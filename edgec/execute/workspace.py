@@ -54,6 +54,11 @@ def checkpoint_folder(out: Path) -> Path:
     return out.absolute() / ".work" / "checkpoints"
 
 
+def pruned_folder(out: Path) -> Path:
+    """Where pruned models are kept from build to build."""
+    return out.absolute() / ".work" / "pruned"
+
+
 def cache_folder(out: Path) -> Path:
     """Where results are kept from run to run, under the folder of bundles."""
     return out.absolute() / ".work" / "cache"

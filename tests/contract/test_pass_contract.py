@@ -5,23 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgec.passes.contract import Pass, options_of
 from edgec.passes.portable import portable_passes
-from edgec.target.load import load_target
-from edgec.target.spec import PruneSpec, Target
 
-
-def target(amount: float) -> Target:
-    plain = load_target("rpi4-int8", Path("nowhere")).target
-    return plain.model_copy(update={"prune": PruneSpec(amount=amount, round_to=4)})
-
-
-PASSES = portable_passes(target(0.3))
+PASSES = portable_passes()
 
 
 @pytest.mark.parametrize("step", PASSES, ids=lambda step: type(step).__name__)
@@ -42,9 +33,3 @@ def test_pass_is_a_value(step: Any) -> None:
 
 def test_names_are_distinct() -> None:
     assert len({step.name for step in PASSES}) == len(PASSES)
-
-
-def test_pruning_only_where_asked_for_and_with_its_options() -> None:
-    assert portable_passes(target(0.0)) == PASSES[:-1]
-    assert options_of(PASSES[-1]) == {"amount": 0.3, "round_to": 4}
-    assert portable_passes(target(0.5))[-1] != PASSES[-1]

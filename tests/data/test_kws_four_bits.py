@@ -60,7 +60,7 @@ def kws(data_folder: Path, tmp_path: Path) -> KeywordSpotting:
     inputs = (InputSpec(name="mfcc", shape=(1, 1, 49, 10)),)
     model = load_model(ModelSpec(path="ds_cnn.py:DSCNN", weights="kws_dscnn.pt", inputs=inputs), tmp_path)
     target = load_target("x86-64-vnni-int8", tmp_path).target
-    model, _ = run_passes(portable_passes(target), model, PassContext(target, tmp_path), store.fingerprint)
+    model, _ = run_passes(portable_passes(), model, PassContext(target, tmp_path), store.fingerprint)
     store.save(model, tmp_path / "model")
 
     def spool(name: str, what: Purpose) -> Spool:

@@ -9,12 +9,15 @@ import pytest
 
 from edgec.errors import ProjectError, TargetError
 from edgec.plan import make_plan, record
-from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
+from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project, TrainSpec
 from edgec.target.load import ResolvedTarget, load_target
 
 MODEL = ModelSpec(path="model.py:Net")
 EVALUATION = EvaluationSpec(data="e.npz")
 COMPLETE = Project(model=MODEL, calibration=CalibrationSpec(data="c.npz"), evaluation=EVALUATION)
+
+
+TRAINED = COMPLETE.model_copy(update={"train": TrainSpec(data="t.npz")})
 
 
 def built_in(name: str) -> ResolvedTarget:
@@ -79,10 +82,21 @@ def test_stated_runtimes_are_the_ones_verified(tmp_path: Path) -> None:
 
 
 def test_a_plan_as_data(tmp_path: Path) -> None:
-    plan = make_plan(own(tmp_path, 'backend = "onnxruntime"', "[prune]\namount = 0.25\nround_to = 4"), COMPLETE)
+    table = "[prune]\namount = 0.25\nround_to = 4"
+    plan = make_plan(own(tmp_path, 'backend = "onnxruntime"', table), TRAINED)
     told = json.loads(record(plan).model_dump_json())
     assert told["calibration_samples"] == 256
-    assert told["portable"][-1] == {"name": "prune-channels", "options": {"amount": 0.25, "round_to": 4}}
+    names = [step["name"] for step in told["portable"]]
+    assert names == [
+        "rewrite-as-modules",
+        "strip-inference-no-ops",
+        "prune",
+        "fold-batch-norm",
+        "fold-constant-padding",
+    ]
+    options = told["portable"][2]["options"]
+    assert (options["amount"], options["round_to"], options["goal"]) == (0.25, 4, "channels")
+    assert "sparsity" not in options
     (artifact,) = told["artifacts"]
     assert (artifact["file"], artifact["backend"], artifact["runtimes"]) == (
         "model.onnx",
@@ -91,3 +105,26 @@ def test_a_plan_as_data(tmp_path: Path) -> None:
     )
     assert [step["name"] for step in artifact["passes"]] == [step.name for step in plan.emits[0].passes]
     assert artifact["passes"]
+
+
+def test_channels_are_rounded_as_the_device_computes_them(tmp_path: Path) -> None:
+    plan = make_plan(own(tmp_path, 'backend = "onnxruntime"', "[prune]\namount = 0.25"), TRAINED)
+    assert plan.prune is not None
+    assert plan.prune.round_to == plan.target.device.channel_multiple == 8
+
+
+@pytest.mark.parametrize("table", ["amount = 0.5", "sparsity = 0.5\npattern = '2:4'"])
+def test_pruning_without_training_has_to_be_asked_for(tmp_path: Path, table: str) -> None:
+    emit = 'backend = "onnxruntime"'
+    with pytest.raises(ProjectError, match="no training data is named") as caught:
+        make_plan(own(tmp_path, emit, f"[prune]\n{table}"), COMPLETE)
+    assert "without_training" in caught.value.hint
+    assert caught.value.where.endswith(".toml:4")
+    assert make_plan(own(tmp_path, emit, f"[prune]\n{table}\nwithout_training = true"), COMPLETE).prune is not None
+    assert make_plan(own(tmp_path, emit, f"[prune]\n{table}"), TRAINED).prune is not None
+
+
+def test_importance_from_gradients_needs_training_data(tmp_path: Path) -> None:
+    table = "[prune]\namount = 0.5\nimportance = 'taylor'\nwithout_training = true"
+    with pytest.raises(ProjectError, match="taylor importance is computed from training data"):
+        make_plan(own(tmp_path, 'backend = "onnxruntime"', table), COMPLETE)

@@ -105,7 +105,7 @@ def test_function_is_kept(wrap: Any, calibrated: Calibrated, name: str) -> None:
     torch.manual_seed(0)
     model = wrap(make(), shape)
     ctx = calibrated(model, *_arrays(model, 6))
-    model, _ = run_passes(portable_passes(ctx.target), _uneven(model), ctx, fingerprint)
+    model, _ = run_passes(portable_passes(), _uneven(model), ctx, fingerprint)
     (result, (record,)) = run_passes((EqualizeCrossLayer(),), model, ctx, fingerprint)
     assert record.summary == f"equalized {pairs} of {pairs} pairs of layers"
     assert record.state == ("changed" if pairs else "unchanged")

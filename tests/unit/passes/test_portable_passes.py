@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional
 
 from edgec.backends.torch_quant.embed_padding import embed_asymmetric_padding
-from edgec.errors import PassError
 from edgec.model.fingerprint import fingerprint
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close, sample_tensors
@@ -19,11 +18,9 @@ from edgec.passes.contract import PassContext
 from edgec.passes.fold_batch_norm import FoldBatchNorm
 from edgec.passes.fold_constant_padding import FoldConstantPadding
 from edgec.passes.portable import portable_passes
-from edgec.passes.prune_channels import PruneChannels
 from edgec.passes.rewrite_as_modules import RewriteAsModules
 from edgec.passes.runner import run_passes
 from edgec.passes.strip_inference_no_ops import StripInferenceNoOps
-from edgec.target.spec import PruneSpec
 
 
 class SameConv(nn.Conv2d):
@@ -105,7 +102,7 @@ def _kinds(model: FloatModel) -> list[str]:
 def test_function_is_kept_and_a_second_run_changes_nothing(name: str, wrap: Any, ctx: PassContext) -> None:
     make, shape = MODELS[name]
     model = wrap(make(), shape)
-    passes = portable_passes(ctx.target)
+    passes = portable_passes()
     done, records = run_passes(passes, model, ctx, fingerprint)
     assert [item.state for item in records].count("skipped") == 0
     assert close(_outputs(done), _outputs(model))
@@ -115,7 +112,7 @@ def test_function_is_kept_and_a_second_run_changes_nothing(name: str, wrap: Any,
 
 
 def test_mobile_becomes_plain_foldable_modules(wrap: Any, ctx: PassContext) -> None:
-    done, records = run_passes(portable_passes(ctx.target), wrap(Mobile(), (1, 3, 12, 12)), ctx, fingerprint)
+    done, records = run_passes(portable_passes(), wrap(Mobile(), (1, 3, 12, 12)), ctx, fingerprint)
     kinds = _kinds(done)
     assert kinds.count("Conv2d") == 3
     assert kinds.count("ZeroPad2d") == 1  # the asymmetric one
@@ -208,71 +205,6 @@ def test_dilated_convolution_keeps_its_pad(wrap: Any) -> None:
     assert _kinds(model) == ["ZeroPad2d", "Conv2d"]
 
 
-class Residual(nn.Module):
-    """Two convolutions around a skip, and a classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.conv = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
-        self.head = nn.Linear(32, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.relu(self.stem(x))
-        x = functional.relu(x + self.conv(x))
-        return self.head(torch.flatten(functional.adaptive_avg_pool2d(x, 1), 1))
-
-
-def test_pruning_halves_the_channels_and_says_what_it_saved(wrap: Any, ctx: PassContext) -> None:
-    model = wrap(Residual(), (1, 3, 8, 8))
-    before = fingerprint(model)
-    result = PruneChannels(0.5).run(model, ctx)
-    assert fingerprint(model) == before
-    assert result.model.graph is not None
-    assert result.model.graph.get_submodule("conv").weight.shape == (16, 16, 3, 3)
-    assert _outputs(result.model)[0].shape == (1, 5)
-    assert result.summary == "50% of the channels removed, 50% asked; 0.65 -> 0.18 MMAC, 10.3 -> 2.9 k parameters"
-    assert result.model.onnx is None
-    assert fingerprint(PruneChannels(0.5).run(model, ctx).model) == fingerprint(result.model)
-
-
-@pytest.mark.parametrize(("amount", "left"), [(0.02, 32), (0.2, 24), (0.3, 24), (0.45, 16), (0.9, 8)])
-def test_what_is_left_is_the_nearest_multiple(amount: float, left: int, wrap: Any, ctx: PassContext) -> None:
-    result = PruneChannels(amount).run(wrap(Residual(), (1, 3, 8, 8)), ctx)
-    assert result.model.graph is not None
-    assert result.model.graph.get_submodule("conv").weight.shape[0] == left
-    assert bool(result.coverage) == (left == 32)
-
-
-def test_pruning_by_nothing_is_skipped(wrap: Any, ctx: PassContext) -> None:
-    _, [record] = run_passes((PruneChannels(0.0),), wrap(Residual(), (1, 3, 8, 8)), ctx, fingerprint)
-    assert (record.state, record.summary) == ("skipped", "the amount is 0")
-
-
-class Fixed(nn.Module):
-    """A shape written as a number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.head = nn.Conv2d(1, 16, 3), nn.Linear(16 * 4, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.conv(x).view(1, 64))
-
-
-def test_pruning_that_cannot_work_is_an_error(wrap: Any, ctx: PassContext) -> None:
-    with pytest.raises(PassError, match="cannot be removed"):
-        PruneChannels(0.5).run(wrap(Fixed(), (1, 1, 4, 4)), ctx)
-
-
-@pytest.mark.parametrize("name", ["mobile", "encoder", "audio", "deconv"])
-def test_pruned_models_run(name: str, wrap: Any, ctx: PassContext) -> None:
-    make, shape = MODELS[name]
-    target = ctx.target.model_copy(update={"prune": PruneSpec(amount=0.5, round_to=2)})
-    done, records = run_passes(portable_passes(target), wrap(make(), shape), ctx, fingerprint)
-    assert [item.name for item in records][-1] == "prune-channels"
-    assert [tuple(item.shape) for item in _outputs(done)] == [item.shape for item in done.outputs]
-
-
 class Branching(nn.Module):
     """Cannot be traced."""
 
@@ -282,8 +214,7 @@ class Branching(nn.Module):
 
 def test_without_a_graph_all_is_skipped_with_the_reason(wrap: Any, ctx: PassContext) -> None:
     model = wrap(Branching(), (1, 3))
-    target = ctx.target.model_copy(update={"prune": PruneSpec(amount=0.5)})
-    done, records = run_passes(portable_passes(target), model, ctx, fingerprint)
+    done, records = run_passes(portable_passes(), model, ctx, fingerprint)
     assert done is model
     assert {item.state for item in records} == {"skipped"}
     assert all("x.sum() > 0" in item.coverage[0].reason for item in records)
@@ -309,6 +240,6 @@ class NoPadding(nn.Module):
 
 def test_padding_by_nothing_is_left_as_it_is(wrap: Any, ctx: PassContext) -> None:
     model = wrap(NoPadding(), (1, 4))
-    done, records = run_passes(portable_passes(ctx.target), model, ctx, fingerprint)
+    done, records = run_passes(portable_passes(), model, ctx, fingerprint)
     assert "failed" not in {item.state for item in records}
     assert close(_outputs(done), _outputs(model))

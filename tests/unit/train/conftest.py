@@ -146,7 +146,7 @@ def make_job(tmp_path: Path, digits: tuple[torch.Tensor, torch.Tensor]) -> MakeJ
         )
         target = load_target("x86-64-vnni-int8", tmp_path).target
         context = PassContext(target, tmp_path)
-        model, _ = run_passes(portable_passes(target), model, context, store.fingerprint)
+        model, _ = run_passes(portable_passes(), model, context, store.fingerprint)
         store.save(model, tmp_path / "model")
 
         def spool(name: str, begin: int, end: int, what: Any) -> Spool:

@@ -322,7 +322,7 @@ def compile_model(name: str, target: Target, folder: Path) -> Compiled:
     emit = target.emit[0]
     backend = get_backend(emit.backend)
     context = PassContext(target=target, work=folder, calibration=spool, emit=emit)
-    model, _ = run_passes(portable_passes(target), model, context, fingerprint=lambda item: str(id(item)))
+    model, _ = run_passes(portable_passes(), model, context, fingerprint=lambda item: str(id(item)))
     lowered, records = run_passes(
         backend.passes(target, emit, Recipe()), backend.lower(model, context), context, fingerprint=backend.fingerprint
     )
@@ -384,7 +384,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Target], R
         model, samples, expected = make_model(name)
         spool = write_spool(samples, tmp_path_factory.mktemp(name) / "spool")
         context = PassContext(target=target, work=Path(), calibration=spool, emit=target.emit[0])
-        model, _ = run_passes(portable_passes(target), model, context, fingerprint=lambda item: str(id(item)))
+        model, _ = run_passes(portable_passes(), model, context, fingerprint=lambda item: str(id(item)))
         return Ready(get_backend(target.emit[0].backend).lower(model, context), spool, samples, expected)
 
     return make

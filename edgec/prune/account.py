@@ -1,0 +1,101 @@
+"""What pruning did, for people and records. Imports torch: only for use inside functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
+
+from edgec.passes.contract import Coverage
+from edgec.prune.finetune import FineTuned, School
+from edgec.prune.structured import Removed
+from edgec.prune.zeros import left_dense, sparsity_of
+from edgec.target.spec import PruneSpec
+
+
+@dataclass
+class Account:
+    """The steps of one pruning, as they come."""
+
+    spec: PruneSpec
+    share: float
+    """Of the channels, to be removed in all."""
+    removed: list[Removed] = field(default_factory=list)
+    tuned: list[FineTuned] = field(default_factory=list)
+    gone: float = 0.0
+    """Share of the channels that was asked for so far."""
+
+    def record(self, graph: fx.GraphModule, school: School | None) -> dict[str, Any]:
+        """What `edgec.prune.task.prune_model` returns, of the graph that came out."""
+        first, last = (self.removed[0], self.removed[-1]) if self.removed else (None, None)
+        zeros = sparsity_of(graph)
+        return {
+            "summary": "; ".join([*self._costs(), *self._zeros(zeros), self._training(school)]),
+            "coverage": [item.plain() for item in self._coverage(graph, school)],
+            "channels": {name: list(pair) for name, pair in self._channels().items()},
+            "macs": [first.macs[0], last.macs[1]] if first and last else None,
+            "parameters": [first.parameters[0], last.parameters[1]] if first and last else None,
+            "share": self.share,
+            "sparsity": zeros,
+            "epochs": [list(one.epochs) for one in self.tuned],
+        }
+
+    def _channels(self) -> dict[str, tuple[int, int]]:
+        if not self.removed:
+            return {}
+        before = {name: pair[0] for name, pair in self.removed[0].channels.items()}
+        return {name: (before[name], pair[1]) for name, pair in self.removed[-1].channels.items()}
+
+    def _costs(self) -> list[str]:
+        if not self.removed:
+            return []
+        first, last = self.removed[0], self.removed[-1]
+        channels = self._channels().values()
+        total = sum(before for before, _ in channels)
+        removed = 1 - sum(after for _, after in channels) / total if total else 0.0
+        asked = f"{self.share:.0%} asked" + (f" for {self.spec.goal}" if self.spec.goal != "channels" else "")
+        return [
+            f"{removed:.0%} of the channels removed, {asked}",
+            f"{first.macs[0] / 1e6:.2f} -> {last.macs[1] / 1e6:.2f} MMAC",
+            f"{first.parameters[0] / 1e3:.1f} -> {last.parameters[1] / 1e3:.1f} k parameters",
+        ]
+
+    def _zeros(self, zeros: float) -> list[str]:
+        return [f"{zeros:.0%} of the weights are zero ({self.spec.pattern})"] if self.spec.sparsity else []
+
+    def _training(self, school: School | None) -> str:
+        if school is None or not self.tuned:
+            return "not fine-tuned"
+        last = self.tuned[-1]
+        if last.failed:
+            return "fine-tuning failed"
+        times = f"{len(self.tuned)} times " if len(self.tuned) > 1 else ""
+        return (
+            f"fine-tuned {times}for {len(last.epochs)} epochs on {len(school.samples)} samples: "
+            f"loss {last.before.loss:.4g} -> {last.after.loss:.4g}, "
+            f"{last.metric} {last.before.metric:.2f} -> {last.after.metric:.2f}"
+        )
+
+    def _coverage(self, graph: fx.GraphModule, school: School | None) -> list[Coverage]:
+        found: list[Coverage] = []
+        if self.removed:
+            channels = self._channels()
+            whole = {name for name, (before, after) in channels.items() if before == after}
+            found += [
+                item for item in self.removed[-1].coverage if item.subject in whole or item.subject not in channels
+            ]
+        if self.spec.sparsity:
+            found += left_dense(graph, self.spec.pattern)
+        if school is None:
+            reason = "the project names no training data, and [prune] without_training allows it"
+            found.append(Coverage(subject="model", state="not fine-tuned", reason=reason))
+        elif school.spec.function:
+            reason = "fine-tuning after pruning is edgec's own; the function trains for a grid only"
+            found.append(Coverage(subject=school.spec.function, state="not used", reason=reason))
+        found += [
+            Coverage(subject=f"step {number} of {len(self.tuned)}", state="not fine-tuned", reason=one.failed)
+            for number, one in enumerate(self.tuned, start=1)
+            if one.failed
+        ]
+        return found

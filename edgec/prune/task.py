@@ -1,0 +1,188 @@
+"""Pruning as a task of a worker process (`edgec.worker`): channels, zeros, and the training that makes up for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.dataset.spool import Spool
+from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
+from edgec.model import store
+from edgec.model.samples import sample_tensors
+from edgec.model.spec import FloatModel
+from edgec.project.spec import TrainSpec
+from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec
+from edgec.worker import Progress
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from edgec.prune.account import Account
+    from edgec.prune.finetune import School
+    from edgec.prune.structured import Removed
+    from edgec.train.checkpoint import Checkpoint
+
+
+def prune_model(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Prune a float model, train it, and write it as a float model again.
+
+    Args:
+        payload: ``model`` (folder of `edgec.model.store`: plain modules, BatchNorm not folded), ``spec`` (`PruneSpec`
+            record), ``share`` (of channels, where a search has found it; else None: `spec` tells), ``round_to``,
+            ``train`` (`TrainSpec` record, or None), ``training`` (spool folder, or None), ``out`` (folder to write the
+            model to), ``checkpoints`` (folder kept until the model is written, for nothing else), ``root`` (project
+            folder), ``seed``, ``threads``.
+        progress: told each step and epoch.
+
+    Returns:
+        ``summary`` (one line), ``coverage`` (records), ``channels`` (layer -> before, after), ``macs`` and
+        ``parameters`` (before, after), ``share`` (of channels that was asked for in the end), ``sparsity`` (share of
+        zeros in the weights), ``epochs`` (a list for each step).
+
+    Raises:
+        UnsupportedError: the model has no graph.
+        ProjectError: importance or training need data that is not there, or ``[train]`` is wrong.
+        TargetError: a name under ``ignore`` matches nothing.
+        PassError: the model cannot be pruned or differentiated.
+    """
+    from edgec.train.deterministic import deterministic_torch
+
+    model = store.load(Path(payload["model"]))
+    refuse_without_graph(model)
+    with deterministic_torch(payload["seed"], payload["threads"]):
+        try:
+            return _prune(model, payload, progress)
+        except EdgecError:
+            raise
+        except (RuntimeError, NotImplementedError) as exc:
+            what = (str(exc).strip().splitlines() or ["no message"])[0]
+            raise PassError(f"pruning failed: {what}", where="prune", hint="[prune] amount = 0") from exc
+
+
+def refuse_without_graph(model: FloatModel) -> None:
+    """Pruning edits the graph.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    if model.graph is None:
+        raise UnsupportedError(
+            f"the model has no graph, so it cannot be pruned: {model.untraceable}",
+            where=model.name,
+            hint="leave [prune] out, or give the model as a torch module that can be traced",
+        )
+
+
+def _prune(model: FloatModel, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    from edgec.passes.graph_edit import own_graph
+    from edgec.prune.account import Account
+    from edgec.prune.finetune import fine_tune
+    from edgec.prune.zeros import apply_masks, choose_masks
+
+    spec = PruneSpec.model_validate_json(payload["spec"])
+    graph = own_graph(model)
+    with _school(model, payload, progress) as school:
+        if school is None and spec.importance in GRADIENT_IMPORTANCES and spec.amount > 0:
+            hint = '[train] data = "training.npz", or [prune] importance = "l1"'
+            raise ProjectError(f"{spec.importance} importance needs training data", where="[prune]", hint=hint)
+        share = _share(graph, model, spec, payload, progress)
+        account = Account(spec, share)
+        steps = spec.steps if school else 1  # without training between them they are one
+        for step in range(1, steps + 1):
+            tell = _steps_of(progress, step, steps)
+            if share > 0:
+                tell("remove channels")
+                account.removed.append(_remove(graph, model, spec, share, step / steps, account, school, payload))
+                graph = account.removed[-1].graph
+            masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
+            apply_masks(graph, masks)
+            if school is not None:
+                checkpoint = partial(_checkpoint, payload["checkpoints"], step)
+                account.tuned.append(fine_tune(graph, masks, school, spec, checkpoint, tell))
+                graph = account.tuned[-1].graph
+    for value in graph.parameters():
+        value.requires_grad_(False)
+    store.save(model.with_graph(graph.eval(), same_function=False), Path(payload["out"]))
+    return account.record(graph, school)
+
+
+def _checkpoint(folder: str, step: int, rate: float) -> Checkpoint:
+    from edgec.train.checkpoint import Checkpoint
+
+    return Checkpoint(Path(folder), f"step-{step}-rate-{rate:g}")
+
+
+def _steps_of(progress: Progress, step: int, steps: int) -> Progress:
+    return (lambda told: progress(f"step {step} of {steps}: {told}")) if steps > 1 else progress
+
+
+def _remove(
+    graph: fx.GraphModule,
+    model: FloatModel,
+    spec: PruneSpec,
+    share: float,
+    done: float,
+    account: Account,
+    school: School | None,
+    payload: dict[str, Any],
+) -> Removed:
+    """Remove channels until the part `done` of `share` is gone; only at the end in multiples."""
+    from edgec.prune.finetune import importance_losses
+    from edgec.prune.structured import remove_channels
+
+    left = 1 - account.gone
+    account.gone = share * done
+    losses = importance_losses(school, spec.importance) if school else None
+    return remove_channels(
+        graph,
+        sample_tensors(model.inputs, seed=0),
+        share=1 - (1 - account.gone) / left,
+        importance=spec.importance,
+        scope=spec.scope,
+        round_to=payload["round_to"] if done == 1 else 1,
+        ignore=spec.ignore,
+        backward=losses,
+    )
+
+
+def _share(
+    graph: fx.GraphModule, model: FloatModel, spec: PruneSpec, payload: dict[str, Any], progress: Progress
+) -> float:
+    """The share of channels to remove."""
+    from edgec.prune.goals import share_for
+
+    if payload["share"] is not None:
+        return float(payload["share"])
+    if spec.goal == "channels" or not spec.amount:
+        return spec.amount
+    if spec.goal == "latency":
+        raise ProjectError("latency is measured by backends, which find the share", where="[prune] goal")
+    progress(f"find the share of channels that makes {spec.amount:.0%} of the {_COUNTED[spec.goal]}")
+    example, multiple = sample_tensors(model.inputs, seed=0), payload["round_to"]
+    options: dict[str, Any] = {"scope": spec.scope, "round_to": multiple, "ignore": spec.ignore}
+    return share_for(graph, example, spec.amount, spec.goal, **options)
+
+
+_COUNTED = {"macs": "multiply-accumulates", "size": "parameters"}
+
+
+@contextlib.contextmanager
+def _school(model: FloatModel, payload: dict[str, Any], progress: Progress) -> Iterator[School | None]:
+    """What there is to learn from; None without training data."""
+    if payload["training"] is None:
+        yield None
+        return
+    from edgec.prune.finetune import School
+    from edgec.train.loop import Teacher, loss_of
+    from edgec.train.samples import Samples, takes_batches
+
+    assert model.graph is not None
+    progress("prepare")
+    spec, seed = TrainSpec.model_validate_json(payload["train"]), payload["seed"]
+    samples = Samples(Spool(Path(payload["training"])), model.inputs)
+    teacher = Teacher(model.graph, takes_batches(model.graph, samples))
+    with loss_of(spec, Path(payload["root"]), seed, samples, teacher) as loss:
+        yield School(teacher, samples, loss, spec, seed)
