@@ -46,12 +46,6 @@ class Histograms:
         """
         if (largest >= self._reach).any():
             self._grow(largest)
-        zero = values == 0
-        zeros: Any = np.count_nonzero(zero, axis=1) if len(zero) > 1 else np.count_nonzero(zero)
-        self.zeros += zeros
-        if len(values) == 1 and 5 * zeros > 2 * values.size:  # after a ReLU: to leave them out is quicker than to count
-            self.counts[0, self.side] += zeros
-            values = np.compress(~zero[0], values[0])[None]
         # A float32 product with 2^k, k >= 0, is exact. With k < 0 a small negative value could vanish and so
         # change its bin, hence float64, whose exponents reach further than any float32 divided by any width.
         dtype = np.float32 if self.exponents.max() <= 0 else np.float64
@@ -60,6 +54,8 @@ class Histograms:
         bins = scaled.astype(np.intp)
         bins += self._offsets
         self.counts += np.bincount(bins.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
+        zero = values == 0
+        self.zeros += np.count_nonzero(zero, axis=1) if len(zero) > 1 else np.count_nonzero(zero)
 
     def _grow(self, largest: Array) -> None:
         """Double bins until `largest` lies in the last one."""
