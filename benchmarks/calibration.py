@@ -5,10 +5,10 @@
     python -m benchmarks.calibration --backends onnxruntime --work DIR
 
 Needs the `dev` extra. One thread on one core. Plain inference runs the very graph that is calibrated, with all the
-fusions of its runtime, one sample at a time. In each round plain inference, min-max and histogram collection have a
-turn over all samples, in an order that turns; ratios are taken within a round. Processor time is printed beside wall
-time: on a busy machine it is the steadier one. ``setup`` is what a collection over one sample takes (graphs rewritten,
-sessions opened); the ratio *in all* has it, the ratio *a sample* has not.
+fusions of its runtime, one sample at a time (a collection may take several). In each round plain inference, min-max
+and histogram collection have a turn over all samples, in an order that turns; ratios are taken within a round.
+Processor time is printed beside wall time: on a busy machine it is the steadier one. ``setup`` is what a collection
+over one sample takes (graphs rewritten, sessions opened); the ratio *in all* has it, the ratio *a sample* has not.
 
 Peak memory (VmHWM) is that of a child process of its own each, which holds nothing but the model and its runtime, with
 samples memory-mapped. It is held against the float model's inference at batch 32 in the same runtime.
