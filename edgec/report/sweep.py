@@ -9,7 +9,7 @@ from edgec.report.page import NOT_MEASURED, number, render_page
 from edgec.report.scatter import Mark, Scatter, plot_scatter
 from edgec.verify.tradeoffs import Point, Sweep
 
-TEMPLATE = "sweep.html.j2"
+TEMPLATE, FIGURE = "sweep.html.j2", "figure.svg.j2"
 HEADINGS = (
     "target", "prune", "precision", "calibration", "artifact", "accuracy", "drop (95 %)", "SQNR dB", "KiB", "ms",
     "of float's", "MB", "",
@@ -39,6 +39,23 @@ def render_sweep(sweep: Sweep) -> str:
         rows=[(point, row(point)) for point in sweep.points],
         unit=unit,
     )
+
+
+def render_figure(sweep: Sweep) -> str:
+    """Accuracy over latency of all targets' points as one SVG file.
+
+    Raises:
+        ValueError: no point was timed.
+    """
+    unit = "SQNR dB" if sweep.metric == "sqnr" else sweep.metric
+    marks = [
+        _mark(point, point.pace.ratio, point.size_kib) for point in sweep.points if point.pace and not point.failure
+    ]
+    label = "latency, as a share of the unpruned float32 artifact's (areas: size)"
+    plot = plot_scatter([mark for mark in marks if mark], title=f"{unit} over {label}", x_label=label, y_label=unit)
+    if plot is None:
+        raise ValueError("no point was timed")
+    return render_page(FIGURE, plot=plot)
 
 
 def markdown_table(points: Sequence[Point]) -> str:
