@@ -189,7 +189,8 @@ def _locked(
 
 def _lock_inputs(plan: Plan, item: PlannedEmit, data: BuildData, rungs: tuple[RungRecord, ...]) -> dict[str, str]:
     samples = {"calibration": data.calibration, "evaluation": data.evaluation}
-    if data.training is not None and any(rung.rung == "training" and rung.recipe is not None for rung in rungs):
+    trained = plan.prune is not None or any(rung.rung == "training" and rung.recipe is not None for rung in rungs)
+    if data.training is not None and trained:
         samples["training samples"] = data.training.read()
     return lock_inputs(plan, item, data.model, samples)
 
@@ -229,8 +230,8 @@ def _advice(target: Target, gates: set[str]) -> str:
         ways.insert(0, "a target of higher precision")
     if target.precision == "int8":
         ways.insert(0, "more or better calibration data")
-    if target.prune.amount:
-        ways.insert(0, f"a smaller [prune] amount than {target.prune.amount:g}")
+    pruned = {"amount": target.prune.amount, "sparsity": target.prune.sparsity}
+    ways[:0] = [f"a smaller [prune] {key} than {value:g}" for key, value in pruned.items() if value]
     return "what may help: " + ", ".join(ways)
 
 

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import fx, nn
 from torch.nn import functional
 
+from edgec.dataset.spool import Spool
+from edgec.dataset.write import write_spool
+from edgec.model import store
+from edgec.model.outputs import flatten_outputs
+from edgec.model.samples import sample_tensors
+from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import trace
+from edgec.passes.contract import PassContext
+from edgec.passes.portable import before_pruning
+from edgec.passes.runner import run_passes
+from edgec.project.spec import DataSpec, Preprocess, TrainSpec
+from edgec.prune.task import prune_model
+from edgec.target.load import load_target
+from edgec.target.spec import PruneSpec
 
 Same = tuple[tuple[str, ...], ...]
 """Groups of layers (with their norms) that share their output channels."""
@@ -297,3 +315,125 @@ def make() -> Callable[..., Traced]:
 def same() -> Callable[[str], Same]:
     """Of one of `NETS`: layers that share their channels."""
     return lambda name: NETS[name].same
+
+
+class Digits(nn.Module):
+    """Logits of 8x8 digits: BatchNorm, a residual add, dropout that inference does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.block = _norm(1, 16), _norm(16, 16)
+        self.hidden, self.last = nn.Linear(16 * 16, 32), nn.Linear(32, 10)
+        self.relu, self.pool, self.drop = nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(0.1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.stem(x))
+        x = self.relu(x + self.block(x))
+        return self.last(self.drop(self.relu(self.hidden(torch.flatten(self.pool(x), 1)))))
+
+
+@dataclass
+class PruneJob:
+    """One float model, its data, and how it is pruned."""
+
+    model: FloatModel
+    folder: Path
+    training: Spool
+    evaluation: Spool
+    told: list[str] = field(default_factory=list)
+    """What the last run told of its progress."""
+
+    def payload(self, out: str, trained: bool, train: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What the task gets."""
+        return {
+            "model": str(self.folder / "model"),
+            "spec": PruneSpec(**spec).model_dump_json(),
+            "share": None,
+            "round_to": spec.get("round_to") or 4,
+            "train": TrainSpec(data="train.npz", **train).model_dump_json() if trained else None,
+            "training": str(self.training.folder) if trained else None,
+            "out": str(self.folder / out),
+            "checkpoints": str(self.folder / f"checkpoints-{out}"),
+            "root": str(self.folder),
+            "seed": 0,
+            "threads": 1,
+        }
+
+    def prune(
+        self, out: str = "out", *, trained: bool = True, train: Mapping[str, Any] | None = None, **spec: Any
+    ) -> tuple[FloatModel, dict[str, Any]]:
+        """The pruned model, and what the task returned."""
+        self.told.clear()
+        answer = prune_model(self.payload(out, trained, train or {}, spec), self.told.append)
+        return store.load(self.folder / out), answer
+
+    def right(self, graph: Any) -> float:
+        """Share of the evaluation samples that `graph` gets right, in percent."""
+        assert self.evaluation.labels is not None
+        with torch.no_grad():
+            found = [int(graph(torch.from_numpy(sample["x"])).argmax()) for sample in self.evaluation]
+        return 100 * float(np.mean(np.array(found) == self.evaluation.labels))
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """All images in 0 to 1, and their labels."""
+    data = load_digits()
+    return torch.from_numpy((data.images / 16).astype(np.float32)[:, None]), torch.from_numpy(data.target)
+
+
+@pytest.fixture(scope="session")
+def digits_net(digits: tuple[torch.Tensor, torch.Tensor]) -> nn.Module:
+    """A float net of about 97 %."""
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Digits()
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+        for _ in range(6):
+            for rows in torch.randperm(1200).split(64):
+                optimizer.zero_grad()
+                loss = functional.cross_entropy(net(digits[0][rows]), digits[1][rows])
+                torch.autograd.backward(loss)
+                optimizer.step()
+    return net.eval()
+
+
+@pytest.fixture
+def make_job(tmp_path: Path, digits: tuple[torch.Tensor, torch.Tensor]) -> Callable[..., PruneJob]:
+    """A job on digits 0 to `samples` as training data, and 1200 to 1600 as evaluation data."""
+
+    def job(module: nn.Module, samples: int = 512, labels: Any = "y") -> PruneJob:
+        inputs = (TensorSpec(name="x", shape=(1, 1, 8, 8)),)
+        sample = sample_tensors(inputs, seed=0)
+        with torch.no_grad():
+            outputs = flatten_outputs(module.eval()(*sample))
+        found = trace(module, sample, sample_tensors(inputs, seed=1))
+        model = FloatModel(
+            name="net",
+            source=ModelSource(format="python", path="net.py", sha256="0" * 64, entry="make"),
+            inputs=inputs,
+            outputs=tuple(TensorSpec(name=name, shape=tuple(item.shape)) for name, item in outputs),
+            graph=found.graph,
+            untraceable=found.untraceable,
+            module=found.graph or module,
+        )
+        context = PassContext(load_target("x86-64-vnni-int8", tmp_path).target, tmp_path)
+        model, _ = run_passes(before_pruning(), model, context, store.fingerprint)
+        store.save(model, tmp_path / "model")
+
+        def spool(name: str, begin: int, end: int, what: Any) -> Spool:
+            arrays = {"x": digits[0][begin:end, None].numpy()}
+            if labels == "y":
+                arrays["y"] = digits[1][begin:end].numpy()
+            elif labels is not None:
+                arrays["y"] = labels(digits[0][begin:end]).numpy()
+            np.savez(tmp_path / f"{name}.npz", **arrays)
+            spec = DataSpec(data=f"{name}.npz")
+            return write_spool(spec, Preprocess(), inputs, tmp_path / name, tmp_path, samples=None, seed=0, what=what)
+
+        return PruneJob(
+            model, tmp_path, spool("train", 0, samples, "training"), spool("eval", 1200, 1600, "evaluation")
+        )
+
+    return job
