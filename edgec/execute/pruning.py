@@ -34,6 +34,9 @@ from edgec.worker import call
 _RESULT = "pruned.json"
 """What the task returned, with the fingerprint of its model; written last."""
 
+_CODE = ("dataset", "model", "passes", "prune", "train")
+"""Packages of the compiler that a pruned model depends on; it takes too long to make it again for any other."""
+
 
 def prune(
     job: Job, spec: PruneSpec, model: FloatModel, training: TrainingSamples | None
@@ -87,7 +90,7 @@ def _identity(job: Job, spec: PruneSpec, before: str, training: TrainingSamples 
         "seed": project.build.seed,
         "threads": job.threads,
         "toolchain": {name: package_version(name) for name in COMMON_PACKAGES} | {"python": platform.python_version()},
-        "code": code_digest("edgec"),
+        "code": [code_digest(f"edgec.{name}") for name in _CODE],
         "machine": host_machine().plain(),
         "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
     }

@@ -126,6 +126,7 @@ def test_losses_of_labels_and_of_the_outputs_alone(make_job: MakeJob, digits_net
     images, labels = labelled.samples.batch(range(32))
     assert labels is not None
     entropy = functional.cross_entropy(job.model.graph(*images), labels)
-    assert float(batches[0].detach()) == pytest.approx(float(entropy.detach()), rel=1e-4)  # of itself it has no distance
+    # of itself the model has no distance, so cross-entropy is all there is
+    assert float(batches[0].detach()) == pytest.approx(float(entropy.detach()), rel=1e-4)
     gradients = torch.autograd.grad(signed[0], list(graph.parameters()), allow_unused=True)
     assert any(value is not None and bool(value.abs().sum() > 0) for value in gradients)
