@@ -7,11 +7,12 @@ for what is not there yet.
 
 from __future__ import annotations
 
-import queue
-import threading
+import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,30 +56,13 @@ def make_remotely(
     if reason := unfit(expected, backends, lease):
         raise WorkerError(f"a worker of the cluster cannot be used: {reason}", where=request.label)
     begun: list[Worker] = []
-    ended: queue.Queue[EdgecError | None] = queue.Queue()
-
-    def work() -> None:
-        try:
-            ended.put(attempt(request, begun.append, lambda step: None))
-        except EdgecError as error:
-            killed.append(error)
-            ended.put(None)
-
-    killed: list[EdgecError] = []
-    thread = threading.Thread(target=work)  # a process dies with the thread that has started it
-    thread.start()
-    while True:
-        try:
-            result = ended.get(timeout=POLL)
-            break
-        except queue.Empty:
+    with ThreadPoolExecutor(max_workers=1) as thread:  # a process dies with the thread that has started it
+        future = thread.submit(attempt, request, begun.append, lambda step: None)
+        while not wait([future], timeout=POLL).done:
             if not Path(lease).exists():
                 for worker in begun:
                     worker.kill()
-    thread.join()
-    if killed:
-        raise killed[0]
-    return result
+        return future.result()
 
 
 def unfit(expected: Mapping[str, str], backends: Sequence[str], lease: str) -> str:
@@ -121,11 +105,11 @@ class DaskPool:
         """
         if not requests:
             return
-        name = uuid.uuid4().hex
-        lease = self._store.lease(name)
+        lease = self._store.lease(uuid.uuid4().hex)
         write_atomically(lease, "")
         try:
-            self._run({request.key: request for request in requests}, lease, finished, progress)
+            with _quiet():
+                self._run({request.key: request for request in requests}, lease, finished, progress)
         finally:
             lease.unlink(missing_ok=True)  # what the cluster still makes ends now
 
@@ -185,7 +169,8 @@ class DaskPool:
                 key=f"{key}-{name}", retries=RETRIES, pure=False,
             )  # fmt: skip
             futures[future.key] = (future, request)
-        ended = as_completed([future for future, _ in futures.values()], raise_errors=False)  # type: ignore[no-untyped-call]
+        asked = [future for future, _ in futures.values()]
+        ended = as_completed(asked, loop=client.loop, raise_errors=False)  # type: ignore[no-untyped-call]
         for future in ended:
             _, request = futures[future.key]
             if future.status == "finished":
@@ -202,6 +187,23 @@ class DaskPool:
         deadline = time.monotonic() + VISIBLE
         while error is None and not self._store.folder(request.key).exists() and time.monotonic() < deadline:
             time.sleep(POLL)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Dask logs lost connections with tracebacks; they are told as progress."""
+    import distributed  # it sets up its loggers when it is imported
+
+    logger = logging.getLogger(distributed.__name__)
+    children = [logging.getLogger(f"{distributed.__name__}.{name}") for name in ("client", "core", "comm")]
+    levels = [item.level for item in (logger, *children)]
+    for item in (logger, *children):
+        item.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for item, level in zip((logger, *children), levels, strict=True):
+            item.setLevel(level)
 
 
 def _told(exception: Any, request: CellRequest) -> EdgecError:

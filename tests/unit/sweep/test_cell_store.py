@@ -1,0 +1,83 @@
+"""A cell is there when it is whole, and made of what is there now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import filelock
+import pytest
+
+from edgec.backend.protocol import Artifact
+from edgec.bundle.write import digest_file
+from edgec.quant.recipe import Recipe
+from edgec.sweep.store import RECORD, CellArtifact, CellRecord, CellStore
+
+KEY = "a" * 64
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CellStore:
+    (tmp_path / "root").mkdir()
+    return CellStore(tmp_path / "out", tmp_path / "root")
+
+
+def put(store: CellStore, folder: Path, artifact: Artifact, content: bytes, reads: dict[str, str]) -> CellRecord:
+    folder.mkdir()
+    file = folder / artifact.file
+    file.write_bytes(content)
+    made = CellArtifact(
+        artifact=artifact, sha256=digest_file(file).sha256, size=len(content), recipe=Recipe(), rungs=(), passes=(),
+        accuracy=(),
+    )  # fmt: skip
+    record = CellRecord(key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), coverage=(), reads=reads)
+    (folder / RECORD).write_text(record.model_dump_json())
+    store.put(KEY, folder)
+    return record
+
+
+def test_what_is_put_is_there(store: CellStore, tmp_path: Path, plain_artifact: Artifact) -> None:
+    assert store.get(KEY) is None
+    record = put(store, tmp_path / "made", plain_artifact, b"model", {})
+    assert store.get(KEY) == record
+    again = put(store, tmp_path / "made", plain_artifact, b"another", {})
+    assert store.get(KEY) == again
+
+
+@pytest.mark.parametrize("name", [RECORD, "model.onnx"])
+def test_damage_counts_as_absent(store: CellStore, tmp_path: Path, plain_artifact: Artifact, name: str) -> None:
+    put(store, tmp_path / "made", plain_artifact, b"model", {})
+    file = store.folder(KEY) / name
+    file.write_bytes(file.read_bytes()[:-2])
+    assert store.get(KEY) is None
+    file.unlink()
+    assert store.get(KEY) is None
+
+
+def test_another_cells_folder_is_none(store: CellStore, tmp_path: Path, plain_artifact: Artifact) -> None:
+    put(store, tmp_path / "made", plain_artifact, b"model", {})
+    store.folder(KEY).rename(store.folder("b" * 64))
+    assert store.get("b" * 64) is None
+
+
+def test_files_that_code_has_read_count(store: CellStore, tmp_path: Path, plain_artifact: Artifact) -> None:
+    inside, outside = tmp_path / "root" / "labels.txt", tmp_path / "data.bin"
+    for file in (inside, outside):
+        file.write_text("one")
+    names = [store.relative(file) for file in (inside, outside)]
+    assert names == ["labels.txt", str(outside)]
+    record = put(store, tmp_path / "made", plain_artifact, b"model", dict.fromkeys(names, digest_file(inside).sha256))
+    assert store.get(KEY) == record
+    for file in (inside, outside):
+        file.write_text("two")
+        assert store.get(KEY) is None
+        file.write_text("one")
+        assert store.get(KEY) == record
+    outside.unlink()
+    assert store.get(KEY) is None
+
+
+def test_one_at_a_time(store: CellStore) -> None:
+    with store.lock(KEY), pytest.raises(filelock.Timeout):
+        store.lock(KEY).acquire(timeout=0.01)
+    with store.lock(KEY):
+        pass

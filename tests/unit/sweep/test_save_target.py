@@ -1,0 +1,60 @@
+"""The chosen point becomes a target that loads, has its levels, and takes no other target's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgec.errors import TargetError
+from edgec.sweep.save import own_file, save_target, swept_targets
+from edgec.target.load import load_target
+from edgec.target.spec import Emit
+from edgec.verify.tradeoffs import Point
+
+
+def test_it_loads_with_the_points_levels(tmp_path: Path, make_point: Callable[..., Point]) -> None:
+    file = own_file("mine", tmp_path)
+    emit = Emit(backend="tflite", runtimes=("ai-edge-litert",))
+    save_target(file, make_point(target="rpi4-int8", prune=0.3, method="mse"), emit, 'min latency # "x"', tmp_path)
+    target = load_target("mine", tmp_path).target
+    assert (target.precision, target.quantize.calibration, target.prune.amount) == ("int8", "mse", 0.3)
+    assert target.emit == (emit,)
+    assert target.device.name == "rpi4"
+
+    save_target(
+        own_file("mine", tmp_path), make_point(target="rpi4-int8", precision="fp16", method=""), emit, "", tmp_path
+    )
+    assert load_target("mine", tmp_path).target.precision == "fp16"
+
+
+def test_layers_that_stay_in_float_are_no_matter_of_other_precisions(
+    tmp_path: Path, make_point: Callable[..., Point]
+) -> None:
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "base.toml").write_text('extends = "rpi4-int8"\n[quantize]\nfloat_layers = ["head"]\n')
+    for precision, kept in (("fp32", ()), ("int8", ("head",))):
+        point = make_point(target="base", precision=precision, method="minmax" if kept else "")
+        save_target(own_file("mine", tmp_path), point, Emit(backend="tflite"), "min size", tmp_path)
+        assert load_target("mine", tmp_path).target.quantize.float_layers == kept
+
+
+@pytest.mark.parametrize(("name", "told"), [("Not A Name", "not a valid name"), ("rpi4-int8", "already")])
+def test_names_that_are_refused(tmp_path: Path, name: str, told: str) -> None:
+    with pytest.raises(TargetError, match=told):
+        own_file(name, tmp_path)
+
+
+def test_the_users_own_targets_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "mine.toml").write_text('extends = "rpi4-int8"\n')
+    with pytest.raises(TargetError, match="already"):
+        own_file("mine", tmp_path)
+
+
+def test_globs_leave_out_what_sweeps_have_written(tmp_path: Path, make_point: Callable[..., Point]) -> None:
+    save_target(own_file("rpi4-best", tmp_path), make_point(target="rpi4-int8"), Emit(backend="tflite"), "", tmp_path)
+    names = ("rpi4-best", "rpi4-int8")
+    assert swept_targets(names, ("rpi4-*",), tmp_path) == ("rpi4-int8",)
+    assert swept_targets(names, ("rpi4-*", "rpi4-best"), tmp_path) == names
