@@ -11,6 +11,7 @@ import pytest
 from edgec.errors import EdgecError, UsageError, WorkerError
 from edgec.execute.room import JOB_MB, room_for
 from edgec.project.spec import Project
+from edgec.sweep import dask_pool
 from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool, make_remotely, unfit
 from edgec.sweep.environment import differences, environment
@@ -79,6 +80,15 @@ def test_times_are_not_taken_in_busy_workers(small_project: Small, tmp_path: Pat
 def test_addresses(address: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no address of a scheduler"):
         DaskPool(address, CellStore(tmp_path, tmp_path), {}, ())
+
+
+def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_pool, "CONNECT", 0.5)
+    store = CellStore(tmp_path, tmp_path)
+    request = CellRequest("0" * 64, "a cell", {"out": str(tmp_path), "threads": 1})
+    with pytest.raises(WorkerError, match=r"127\.0\.0\.1:9: the scheduler cannot be reached"):
+        DaskPool("tcp://127.0.0.1:9", store, {}, ()).run([request], lambda *_: None, print)
+    assert not list(store.lease("x").parent.iterdir())
 
 
 def test_a_cluster_has_its_own_room(small_project: Small, tmp_path: Path) -> None:
