@@ -101,7 +101,7 @@ def _transform(
 
     changed, records = run(plan.before_pruning, model)
     if plan.prune is not None:
-        changed, record = prune(job, plan.prune, changed, training)
+        changed, record = prune(job, plan.prune, changed, training, calibration, evaluation)
         records += (record,)
     changed, more = run(plan.after_pruning, changed)
     with captured(job.log):

@@ -14,8 +14,10 @@ import filelock
 
 from edgec.backend.registry import package_version
 from edgec.cache import code_digest
+from edgec.dataset.spool import Spool
 from edgec.errors import StorageError
 from edgec.execute.job import Job
+from edgec.execute.latency_goal import FoundShare, find_share
 from edgec.execute.training_samples import TrainingSamples
 from edgec.execute.workspace import pruned_folder
 from edgec.files import write_atomically
@@ -39,7 +41,12 @@ _CODE = ("dataset", "model", "passes", "prune", "train")
 
 
 def prune(
-    job: Job, spec: PruneSpec, model: FloatModel, training: TrainingSamples | None
+    job: Job,
+    spec: PruneSpec,
+    model: FloatModel,
+    training: TrainingSamples | None,
+    calibration: Spool | None,
+    evaluation: Spool,
 ) -> tuple[FloatModel, PassRecord]:
     """The pruned and trained model, as another build has left it or made now.
 
@@ -48,18 +55,25 @@ def prune(
         spec: what to remove, `PruneSpec.round_to` stated.
         model: of plain modules, with BatchNorm.
         training: samples to train with; None: there are none, and the target allows it.
+        calibration: samples for artifacts that are timed.
+        evaluation: the first of these is what they run.
 
     Raises:
         EdgecError: as of `edgec.prune.task.prune_model`; StorageError: the result cannot be kept.
     """
     refuse_without_graph(model)
     began, before = time.perf_counter(), store.fingerprint(model)
-    key = digest_json(_identity(job, spec, before, training))
+    identity = _identity(job, spec, before, training)
+    goal: FoundShare | None = None
+    if spec.goal == "latency" and spec.amount > 0:
+        goal = find_share(job, spec, model, identity, calibration, evaluation)
+        identity["share"] = goal.share
+    key = digest_json(identity)
     folder = pruned_folder(job.root / job.plan.project.build.out) / key[:32]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_suffix(".lock")):
-            found = _kept(folder) or _make(job, spec, model, training, folder)
+            found = _kept(folder) or _make(job, spec, goal.share if goal else None, model, training, folder)
     except OSError as exc:
         raise StorageError(f"cannot keep the pruned model: {exc.strerror or exc}", where=str(folder)) from exc
     pruned, told = found
@@ -72,7 +86,10 @@ def prune(
         seconds=time.perf_counter() - began,
         before=before[:16],
         after=after[:16],
-        coverage=tuple(Coverage.model_validate_json(json.dumps(item)) for item in told["coverage"]),
+        coverage=(
+            *(goal.coverage if goal else ()),
+            *(Coverage.model_validate_json(json.dumps(item)) for item in told["coverage"]),
+        ),
     )
     return pruned, record
 
@@ -107,7 +124,12 @@ def _kept(folder: Path) -> tuple[FloatModel, dict[str, Any]] | None:
 
 
 def _make(
-    job: Job, spec: PruneSpec, model: FloatModel, training: TrainingSamples | None, folder: Path
+    job: Job,
+    spec: PruneSpec,
+    share: float | None,
+    model: FloatModel,
+    training: TrainingSamples | None,
+    folder: Path,
 ) -> tuple[FloatModel, dict[str, Any]]:
     train = job.plan.project.train
     whole, made, checkpoints = job.scratch / "unpruned", folder.with_suffix(".partial"), folder.with_suffix(".training")
@@ -119,7 +141,7 @@ def _make(
         {
             "model": str(whole),
             "spec": spec.model_dump_json(),
-            "share": None,
+            "share": share,
             "round_to": spec.round_to,
             "train": train.model_dump_json() if train else None,
             "training": str(training.read().folder) if training else None,

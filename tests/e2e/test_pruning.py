@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,32 @@ def test_a_model_without_a_graph_is_refused_before_anything_is_made(pruning: Pat
     assert "the model has no graph, so it cannot be pruned" in refused.errors
     assert "x.sum() > 0" in refused.errors
     assert pruned_models(pruning) == []
+
+
+def test_a_latency_goal_is_measured_once(project: Path) -> None:
+    (project / "wide.py").write_text(
+        "import torch\nfrom torch import nn\n\n\n"
+        "def wide():\n    torch.manual_seed(0)\n    return nn.Sequential(\n"
+        "        nn.Upsample(scale_factor=2), nn.Conv2d(1, 128, 3, padding=1), nn.ReLU(),\n"
+        "        nn.Conv2d(128, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(),\n"
+        "        nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128 * 256, 10),\n    )\n"
+    )
+    text = (project / "edgec.toml").read_text()
+    text = text.replace('path = "model.py:DigitsCNN"\nweights = "model.pt"\n', 'path = "wide.py:wide"\n')
+    (project / "edgec.toml").write_text(text)
+    (project / "targets").mkdir(exist_ok=True)
+    goal = TARGET.replace("epochs = 12", 'goal = "latency"\nwithout_training = true')
+    (project / "targets" / "small.toml").write_text(goal)
+    first = edgec(*BUILD, "--max-drop", "100", "--evaluate-samples", "100", cwd=project)
+    assert first.code == 0, first.errors
+    assert "prune: time it without 48% of the channels" in first.errors
+    (step,) = (step for step in manifest_of(project)["artifacts"][0]["passes"] if step["name"] == "prune")
+    found = re.search(r"(\d+)% asked for latency; ([\d.]+) -> ([\d.]+) MMAC", step["summary"])
+    assert found is not None
+    assert 10 <= int(found[1]) <= 60  # half the channels leave a quarter of the work
+    assert 0.25 < float(found[3]) / float(found[2]) < 0.8
+    made = model_of(project)
+    again = edgec(*BUILD, "--max-drop", "100", "--evaluate-samples", "100", cwd=project)
+    assert again.code == 0, again.errors
+    assert "prune: time it" not in again.errors
+    assert model_of(project) == made
