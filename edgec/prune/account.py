@@ -26,6 +26,11 @@ class Account:
     gone: float = 0.0
     """Share of the channels that was asked for so far."""
 
+    @property
+    def changed(self) -> bool:
+        """Whether any channel is gone."""
+        return any(before != after for before, after in self._channels().values())
+
     def record(self, graph: fx.GraphModule, school: School | None) -> dict[str, Any]:
         """What `edgec.prune.task.prune_model` returns, of the graph that came out."""
         first, last = (self.removed[0], self.removed[-1]) if self.removed else (None, None)
@@ -65,14 +70,15 @@ class Account:
         return [f"{zeros:.0%} of the weights are zero ({self.spec.pattern})"] if self.spec.sparsity else []
 
     def _training(self, school: School | None) -> str:
-        if school is None or not self.tuned:
+        if not self.tuned:
             return "not fine-tuned"
         last = self.tuned[-1]
         if last.failed:
             return "fine-tuning failed"
         times = f"{len(self.tuned)} times " if len(self.tuned) > 1 else ""
+        samples = f" on {len(school.samples)} samples" if school else ""
         return (
-            f"fine-tuned {times}for {len(last.epochs)} epochs on {len(school.samples)} samples: "
+            f"fine-tuned {times}for {len(last.epochs)} epochs{samples}: "
             f"loss {last.before.loss:.4g} -> {last.after.loss:.4g}, "
             f"{last.metric} {last.before.metric:.2f} -> {last.after.metric:.2f}"
         )

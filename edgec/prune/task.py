@@ -99,7 +99,7 @@ def _prune(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
                 graph = account.removed[-1].graph
             masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
             apply_masks(graph, masks)
-            if school is not None:
+            if school is not None and (masks or account.changed):  # else there is nothing to make up for
                 checkpoint = partial(_checkpoint, payload["checkpoints"], step)
                 account.tuned.append(fine_tune(graph, masks, school, spec, checkpoint, tell))
                 graph = account.tuned[-1].graph

@@ -47,6 +47,15 @@ def test_half_the_channels_go_and_training_gives_the_accuracy_back(make_job: Mak
     assert not pruned.graph.training
 
 
+def test_what_has_lost_nothing_is_not_trained(make_job: MakeJob, digits_net: nn.Module) -> None:
+    job = make_job(digits_net, samples=64)
+    same, told = job.prune(amount=0.1, round_to=16, epochs=2)
+    assert told["summary"].startswith("0% of the channels removed, 10% asked; ")
+    assert told["summary"].endswith("; not fine-tuned")
+    assert store.fingerprint(same) == store.fingerprint(job.model)
+    assert {item["state"] for item in told["coverage"]} == {"not pruned"}
+
+
 def test_without_training_it_is_told(make_job: MakeJob, digits_net: nn.Module) -> None:
     _, told = make_job(digits_net).prune(trained=False, amount=0.5, steps=3, without_training=True)
     assert told["summary"].endswith("; not fine-tuned")
