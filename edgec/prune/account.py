@@ -92,6 +92,8 @@ class Account:
                 item for item in self.removed[-1].coverage if item.subject in whole or item.subject not in channels
             ]
         if self.spec.sparsity:
+            reason = "edgec's artifacts store zeros like other weights, so they help only once a file is compressed"
+            found.append(Coverage(subject="zeros", state="no faster", reason=reason))
             found += left_dense(graph, self.spec.pattern)
         if school is None:
             reason = "the project names no training data, and [prune] without_training allows it"
