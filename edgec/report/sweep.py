@@ -38,6 +38,7 @@ def render_sweep(sweep: Sweep) -> str:
         texts=TEXTS,
         rows=[(point, row(point)) for point in sweep.points],
         unit=unit,
+        covered=any(point.coverage for point in sweep.points),
     )
 
 

@@ -68,6 +68,7 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
             return {"made": False}
         target = Target.model_validate_json(payload["target"])
         project = Project.model_validate_json(payload["project"])
+        project = project.model_copy(update={"build": project.build.model_copy(update={"out": str(out)})})
         plan = make_plan(ResolvedTarget(target, {}, ()), project)
         with workspace(out, _workplace(key)) as (scratch, log), explained(log):
             job = Job(
@@ -100,8 +101,6 @@ def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
         one.file.rename(folder / one.artifact.file)
     evaluation = result.data.evaluation
     _first_sample(evaluation, folder / SAMPLE)
-    coverage = [item for one in result.built for item in (*one.artifact.coverage, *one.coverage)]
-    coverage += [item for one in result.built for step in one.passes for item in step.coverage]
     metrics = [item.metric.name for one in result.built for item in one.measurements if item.metric]
     return CellRecord(
         key=key,
@@ -109,13 +108,13 @@ def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
         samples=len(evaluation),
         artifacts=tuple(_artifact(one, folder) for one in result.built),
         failures=tuple(FailedPart(file=item.file, reason=item.error.what) for item in result.failures),
-        coverage=tuple(dict.fromkeys(coverage)),
         reads={},
     )
 
 
 def _artifact(one: BuiltArtifact, folder: Path) -> CellArtifact:
     file = digest_file(folder / one.artifact.file)
+    coverage = [*one.artifact.coverage, *(item for step in one.passes for item in step.coverage), *one.coverage]
     return CellArtifact(
         artifact=one.artifact,
         sha256=file.sha256,
@@ -124,6 +123,7 @@ def _artifact(one: BuiltArtifact, folder: Path) -> CellArtifact:
         rungs=one.rungs,
         passes=tuple(pass_facts(step) for step in one.passes),
         accuracy=tuple(accuracy_of(item) for item in one.measurements),
+        coverage=tuple(dict.fromkeys(coverage)),
     )
 
 

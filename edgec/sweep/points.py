@@ -85,6 +85,7 @@ def _point(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) 
         pruned="; ".join(step.summary for step in artifact.passes if step.name.startswith("prune")),
         pace=_pace(one, timed, floats),
         memory_mb=timed.memory_mb,
+        coverage=artifact.coverage,
         failure=one.failure,
         notes=(timed.reason,) if timed.reason else (),
     )

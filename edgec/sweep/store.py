@@ -35,6 +35,8 @@ class CellArtifact(Frozen):
     passes: tuple[PassFacts, ...]
     accuracy: tuple[Accuracy, ...]
     """One for each runtime."""
+    coverage: tuple[Coverage, ...]
+    """What of it was not done as asked."""
 
 
 class FailedPart(Frozen):
@@ -52,7 +54,6 @@ class CellRecord(Frozen):
     samples: int
     artifacts: tuple[CellArtifact, ...]
     failures: tuple[FailedPart, ...]
-    coverage: tuple[Coverage, ...]
     reads: dict[str, str]
     """SHA-256 of files that code of the project has read, by path; relative ones are below the project's folder."""
 

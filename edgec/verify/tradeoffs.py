@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from edgec.frozen import Frozen
 from edgec.machine import Machine
+from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Precision
 from edgec.verify.records import MayBeInfinite, MetricResult
@@ -61,6 +60,8 @@ class Point(Frozen):
     pace: Pace | None = None
     memory_mb: float | None = None
     """Largest resident set of a process that loads it and runs one sample, its runtime included."""
+    coverage: tuple[Coverage, ...] = ()
+    """What of it was not done as asked."""
     failure: str = ""
     """Why it is no choice: a judged runtime could not run it."""
     notes: tuple[str, ...] = ()
@@ -124,4 +125,3 @@ class Sweep(Frozen):
     """Of `--pick`."""
     saved: str = ""
     """Target that the chosen point was written as."""
-    notes: tuple[str, ...] = Field(default=())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from edgec.machine import Machine
+from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.report.scatter import HEIGHT, WIDTH, Mark, plot_scatter
 from edgec.report.sweep import HEADINGS, markdown_table, render_sweep
@@ -56,10 +57,19 @@ def test_the_page_shows_points_and_reasons() -> None:
         point(front=True),
         point(95.0, 2.0, front=True, chosen=True, pruned="16 of 32 channels", device="other"),
         point(ms=None, notes=("not timed: it took too long",)),
-        point(failure="it crashed"),
+        point(
+            failure="it crashed", coverage=(Coverage(subject="head", state="float32", reason="its kernel is missing"),)
+        ),
     )
     page = render_sweep(sweep(*points, unmade=(unmade,), rule="min latency", saved="best"))
-    for text in ("16 of 32 channels", "not timed: it took too long", "it crashed", "no fp16 here", "impossible"):
+    for text in (
+        "16 of 32 channels",
+        "not timed: it took too long",
+        "it crashed",
+        "no fp16 here",
+        "impossible",
+        "its kernel is missing",
+    ):
         assert text in page
     assert "edgec build --target best" in page
     assert page.count("<svg") == 4  # two devices: latency and size

@@ -27,9 +27,9 @@ def put(store: CellStore, folder: Path, artifact: Artifact, content: bytes, read
     file.write_bytes(content)
     made = CellArtifact(
         artifact=artifact, sha256=digest_file(file).sha256, size=len(content), recipe=Recipe(), rungs=(), passes=(),
-        accuracy=(),
+        accuracy=(), coverage=(),
     )  # fmt: skip
-    record = CellRecord(key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), coverage=(), reads=reads)
+    record = CellRecord(key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), reads=reads)
     (folder / RECORD).write_text(record.model_dump_json())
     store.put(KEY, folder)
     return record

@@ -32,7 +32,7 @@ def placed(artifact: Artifact, sha256: str, *measurements: Measurement) -> Place
     return Placed(
         CellArtifact(
             artifact=artifact, sha256=sha256, size=2048, recipe=Recipe(), rungs=(), passes=(),
-            accuracy=tuple(accuracy_of(item) for item in measurements),
+            accuracy=tuple(accuracy_of(item) for item in measurements), coverage=(),
         ),
         Path("cell"),
     )  # fmt: skip
