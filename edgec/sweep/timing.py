@@ -80,10 +80,13 @@ class Timer:
         value = self._cache.get(key)
         if value is None:
             try:
-                value = self._measure(one, beside, runtime[0], bench, progress)
+                with _alone(progress):
+                    value = self._cache.get(key)  # another sweep may have measured it meanwhile
+                    if value is None:
+                        value = self._measure(one, beside, runtime[0], bench, progress)
+                        self._cache.put(key, value)
             except EdgecError as error:
                 return Timed(reason=f"not timed: {error.what}")
-            self._cache.put(key, value)
         latency, speed = value["latency"], value["speed"]
         return Timed(
             Latency.model_validate_json(latency) if latency else None,
@@ -122,14 +125,12 @@ class Timer:
             "cores": _cores(bench.threads),
         }
         what = f"{one.made.artifact.file} in {runtime}"
-        with _alone(progress):
-            times = call(
-                f"{__name__}:time_pinned", payload, log=self._log, what=what, threads=bench.threads,
-                on_progress=progress,
-            ).value  # fmt: skip
-            memory = call(
-                f"{__name__}:run_once", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress
-            ).peak_rss_mb
+        times = call(
+            f"{__name__}:time_pinned", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress
+        ).value
+        memory = call(
+            f"{__name__}:run_once", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress
+        ).peak_rss_mb
         return {**times, "memory_mb": round(memory, 1)}
 
 
