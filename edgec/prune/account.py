@@ -27,6 +27,11 @@ class Account:
     """Share of the channels that was asked for so far."""
 
     @property
+    def whole(self) -> dict[str, int]:
+        """Channels of each layer before the first step; empty before it."""
+        return {name: before for name, (before, _) in self.removed[0].channels.items()} if self.removed else {}
+
+    @property
     def changed(self) -> bool:
         """Whether any channel is gone."""
         return any(before != after for before, after in self._channels().values())
@@ -49,8 +54,7 @@ class Account:
     def _channels(self) -> dict[str, tuple[int, int]]:
         if not self.removed:
             return {}
-        before = {name: pair[0] for name, pair in self.removed[0].channels.items()}
-        return {name: (before[name], pair[1]) for name, pair in self.removed[-1].channels.items()}
+        return {name: (self.whole[name], pair[1]) for name, pair in self.removed[-1].channels.items()}
 
     def _costs(self) -> list[str]:
         if not self.removed:

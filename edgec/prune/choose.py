@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -37,7 +37,9 @@ class Scored:
         return tuple(sorted(index for place in self.order[:count] for index in self.units[place]))
 
 
-def choose(groups: Sequence[Scored], share: float, scope: str, round_to: int) -> dict[str, tuple[int, ...]]:
+def choose(
+    groups: Sequence[Scored], share: float, scope: str, round_to: int, whole: Mapping[str, int] | None = None
+) -> dict[str, tuple[int, ...]]:
     """The channels to remove of each group that loses any, by the name of its root.
 
     Args:
@@ -45,17 +47,19 @@ def choose(groups: Sequence[Scored], share: float, scope: str, round_to: int) ->
         share: of the channels to remove, 0 to 1.
         scope: ``layer``: this share of each group; ``global``: of all together, wherever they matter least.
         round_to: what is left of a group is a multiple of it, and at least one; a smaller group is left whole.
+        whole: channels that a root had before earlier steps, of which ``layer`` takes its share.
     """
     if share <= 0:
         return {}
-    counts = _each(groups, share, round_to) if scope == "layer" else _together(groups, share, round_to)
+    counts = _each(groups, share, round_to, whole or {}) if scope == "layer" else _together(groups, share, round_to)
     return {group.root: group.first(count) for group, count in zip(groups, counts, strict=True) if count}
 
 
-def _each(groups: Sequence[Scored], share: float, round_to: int) -> list[int]:
+def _each(groups: Sequence[Scored], share: float, round_to: int, whole: Mapping[str, int]) -> list[int]:
     counts = []
     for group in groups:
-        wanted = max(math.floor(group.channels * (1 - share) / round_to + 0.5), 1) * round_to
+        total = whole.get(group.root, group.channels)
+        wanted = max(math.floor(total * (1 - share) / round_to + 0.5), 1) * round_to
         cuts = group.cuts(round_to) if wanted < group.channels else []
 
         def distance(count: int, group: Scored = group, wanted: int = wanted) -> int:

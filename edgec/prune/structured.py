@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,7 @@ def remove_channels(
     scope: str = "layer",
     round_to: int = 8,
     ignore: Sequence[str] = (),
+    whole: Mapping[str, int] | None = None,
     backward: Losses | None = None,
 ) -> Removed:
     """Remove the channels that matter least, with all that depends on them.
@@ -65,6 +66,7 @@ def remove_channels(
         scope: ``layer`` or ``global``.
         round_to: what a layer keeps is the multiple of it nearest to what was asked, at least one.
         ignore: names or globs of layers that keep their output channels; the name of a block means all layers in it.
+        whole: channels of each layer before the steps that came earlier: of these scope ``layer`` takes its share.
         backward: from the module (a copy of `graph`) to losses to be differentiated: of batches for ``taylor``, of
             single samples (scalars, or a vector of them) for ``hessian``; not needed for the others.
 
@@ -76,7 +78,7 @@ def remove_channels(
     spoiled: dict[str, str] = {}
     while True:
         groups = [group for group in study.groups if group.root not in spoiled]
-        trial = study.apply(choose([study.scored[group.root] for group in groups], share, scope, round_to))
+        trial = study.apply(choose([study.scored[group.root] for group in groups], share, scope, round_to, whole))
         if isinstance(trial, set):
             tied = "other layers would be left without any channel"
             spoiled |= {root: tied for root in sorted(trial) if not study.couple(root)}

@@ -129,21 +129,23 @@ def _remove(
     school: School | None,
     payload: dict[str, Any],
 ) -> Removed:
-    """Remove channels until the part `done` of `share` is gone; only at the end in multiples."""
+    """Remove channels until the part `done` of `share` is gone, in multiples: what is left of one cannot come back."""
     from edgec.prune.finetune import importance_losses
     from edgec.prune.structured import remove_channels
 
     left = 1 - account.gone
     account.gone = share * done
+    by_layer = spec.scope == "layer"
     losses = importance_losses(school, spec.importance) if school else None
     return remove_channels(
         graph,
         sample_tensors(model.inputs, seed=0),
-        share=1 - (1 - account.gone) / left,
+        share=account.gone if by_layer else 1 - (1 - account.gone) / left,
         importance=spec.importance,
         scope=spec.scope,
-        round_to=payload["round_to"] if done == 1 else 1,
+        round_to=payload["round_to"],
         ignore=spec.ignore,
+        whole=account.whole if by_layer else None,
         backward=losses,
     )
 

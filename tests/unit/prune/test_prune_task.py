@@ -76,6 +76,11 @@ def test_steps_end_where_one_step_does(make_job: MakeJob, digits_net: nn.Module,
     assert all(pair[1] % 4 == 0 for name, pair in told["channels"].items() if name != "last")
 
 
+def test_steps_leave_no_part_of_a_multiple(make_job: MakeJob, digits_net: nn.Module) -> None:
+    _, told = make_job(digits_net, samples=64).prune(amount=0.1, steps=2, epochs=1, round_to=8)
+    assert [pair for name, pair in told["channels"].items() if name != "last"] == [[16, 16], [16, 16], [32, 32]]
+
+
 @pytest.mark.parametrize(("goal", "cost"), [("macs", "macs"), ("size", "parameters")])
 def test_goals(make_job: MakeJob, digits_net: nn.Module, goal: str, cost: str) -> None:
     job = make_job(digits_net, samples=32)
