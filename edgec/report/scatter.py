@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 900.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 24.0, 14.0, 44.0
 SMALLEST, LARGEST = 4.0, 13.0
 """Radii."""
-KINDS = 6
+KINDS = 12
 """Colours that tell groups apart; more groups begin again."""
 
 

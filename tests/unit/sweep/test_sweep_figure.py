@@ -36,6 +36,16 @@ def test_the_more_accurate_is_higher_and_the_larger_is_larger(make_point: Callab
     assert "int8 onnxruntime" in "".join(root.itertext())
 
 
+def test_the_legend_of_many_kinds_stays_in_the_picture(make_point: Callable[..., Point]) -> None:
+    points = (make_point(90.0 - number, backend=f"backend{number}") for number in range(12))
+    root = ElementTree.fromstring(render_figure(sweep_of(*points)))
+    width, height = map(float, root.attrib["viewBox"].split()[2:])
+    legend = [item for item in root.iter(f"{SVG}text") if "legend" in item.attrib.get("class", "")]
+    assert len({item.attrib["class"] for item in legend}) == 12
+    assert max(float(item.attrib["x"]) + 120 for item in legend) <= width
+    assert max(float(item.attrib["y"]) for item in legend) <= height
+
+
 def test_nothing_timed_is_no_figure(make_point: Callable[..., Point]) -> None:
     with pytest.raises(ValueError, match="no point was timed"):
         render_figure(sweep_of(make_point(90.0, None)))
