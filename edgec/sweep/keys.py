@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgec.bundle.manifest import MANIFEST, REPORT
 from edgec.bundle.write import digest_file
 from edgec.dataset.source import missing
 from edgec.depfile import dependencies
@@ -16,6 +17,8 @@ from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 from edgec.sweep.environment import environment
 
+BENCH = "bench"
+"""Folder of the harness in a bundle."""
 UNSEEN = frozenset({"site-packages", "node_modules", "__pycache__"})
 """Folders whose Python files are no part of a project; nor are those of hidden folders and virtual environments."""
 
@@ -26,10 +29,12 @@ class Keys:
     Args:
         root: folder that the project's paths are relative to.
         threads: CPU threads of each process, with which float kernels differ in the last bits.
+        out: the folder of bundles, whose Python files are what was built.
     """
 
-    def __init__(self, root: Path, threads: int) -> None:
+    def __init__(self, root: Path, threads: int, out: Path | None = None) -> None:
         self._root, self._threads = root, threads
+        self._out = out.resolve() if out else None
         self._digests: dict[Path, str] = {}
 
     def key(self, plan: Plan) -> str:
@@ -68,7 +73,7 @@ class Keys:
                 raise ModelError("no such file", where=str(path)) if path in named else missing(path)
         for path in list(paths):
             if path.suffix == ".py":
-                paths.update(_sources(path.parent))
+                paths.update(_sources(path.parent, self._out))
         return tuple(sorted(path for path in paths if path.is_file()))
 
     def _absolute(self, name: str | None) -> Path | None:
@@ -95,14 +100,18 @@ def used(plan: Plan) -> Project:
     return project.model_copy(update=unused)
 
 
-def _sources(folder: Path) -> Iterator[Path]:
+def _sources(folder: Path, out: Path | None) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if name not in UNSEEN and not name.startswith(".") and not Path(place, name, "pyvenv.cfg").exists()
-        ]
+        folders[:] = [name for name in folders if not _is_apart(Path(place, name), out)]
         yield from (Path(place, name) for name in names if name.endswith(".py"))
+
+
+def _is_apart(folder: Path, out: Path | None) -> bool:
+    """Whether the Python files of a folder are no part of the project, which began elsewhere."""
+    if folder.name in UNSEEN or folder.name.startswith(".") or (folder / "pyvenv.cfg").exists():
+        return True
+    bundle = (folder / MANIFEST).exists() and ((folder / BENCH).exists() or (folder / REPORT).exists())
+    return bundle or folder.resolve() == out  # bundles have a bench.py
 
 
 def backends_of(plans: list[Plan]) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def sweep_targets(
     parsed = _checked_rule(rule, save, names, project, root)
     cells, unmade = _cells(names, project, root, levels or Levels())
     out = (root / project.build.out).absolute()
-    store, keys = CellStore(out, root), Keys(root, means.threads)
+    store, keys = CellStore(out, root), Keys(root, means.threads, out)
     cells = tuple(replace(cell, key=keys.key(cell.plan)) for cell in cells)
     crew: Crew = choose_crew(means, store, cells, progress)
     made = make_cells(cells, crew, store, keys, root=root, out=out, threads=means.threads, progress=progress)

@@ -160,6 +160,7 @@ def test_from_the_store_extended_picked_and_built(undisturbed: Path, tmp_path: P
     assert built.code == 0, built.errors
     manifest = json.loads((project / "dist" / "smallest" / "manifest.json").read_text())
     assert [item["sha256"] for item in manifest["artifacts"]] == [chosen.sha256]
+    assert counts(edgec(*SWEEP, cwd=project).errors) == (0, CELLS)  # bundles are no part of the project
 
     unmet = edgec(*SWEEP, "--pick", "size<=1, max accuracy", cwd=project)
     assert unmet.code == GateError.exit_code

@@ -43,6 +43,21 @@ def test_what_does_not_matter(small_project: Small) -> None:
     assert key(project, root) == before
 
 
+def test_what_was_built_does_not_matter(small_project: Small) -> None:
+    project, root = small_project
+    (cell,), _ = cells_of(load_target("x86-64-int8", root), project, Levels())
+    before = Keys(root, 1, root / "dist").key(cell.plan)
+    for bundle in (root / "earlier" / "one", root / "dist" / "two"):
+        (bundle / "bench").mkdir(parents=True)
+        (bundle / "bench" / "bench.py").write_text("x = 1")
+        (bundle / "manifest.json").write_text("{}")
+    (root / "dist" / "other").mkdir()
+    (root / "dist" / "other" / "left.py").write_text("x = 1")
+    assert Keys(root, 1, root / "dist").key(cell.plan) == before
+    (root / "dist").rename(root / "source")  # a folder without a manifest, outside the folder of bundles
+    assert Keys(root, 1, root / "dist").key(cell.plan) != before
+
+
 @pytest.mark.parametrize("name", ["calibration.npz", "evaluation.npz", "model.pt", "model.py", "blocks.py"])
 def test_every_file_counts_by_its_content(small_project: Small, name: str) -> None:
     project, root = small_project
