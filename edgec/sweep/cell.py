@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, 
 from edgec.files import write_atomically
 from edgec.plan import make_plan
 from edgec.project.spec import Project
-from edgec.sweep.reads import files_read
+from edgec.sweep.reads import digest_names, what_is_read
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import Target
@@ -51,7 +52,7 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
     Args:
         payload: ``key``, ``target`` and ``project`` (records), ``root``, ``out`` and ``cwd`` (folders), ``threads``,
-            ``known`` (files that are part of the key).
+            ``known`` (SHA-256 of the files that are part of the key, by path).
         progress: told each step.
 
     Returns:
@@ -60,6 +61,7 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     Raises:
         EdgecError: any error of a build; of artifacts that fail alone only when all do, or when it may be no fault
             of theirs.
+        ProjectError: a file that the key is made of is another one now.
     """
     key, out, root = str(payload["key"]), Path(payload["out"]), Path(payload["root"])
     store = CellStore(out, root)
@@ -75,16 +77,33 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
                 plan, root, scratch, log, payload["threads"], 1, progress,
                 checkpoints=checkpoint_folder(out), cache=Cache(cache_folder(out)), in_full=False,
             )  # fmt: skip
-            known = [Path(name) for name in payload["known"]]
-            with files_read(out, *known) as reads:
+            known = {Path(name): str(sha256) for name, sha256 in payload["known"].items()}
+            _check_unchanged(known, store)
+            with what_is_read(root, out, *known) as reads:
                 result = run_plan(job, keep_going=True)
+            _check_unchanged(known, store)
             made = scratch / "cell"
             record = _keep(key, result, made)
-            named = {store.relative(path): digest_file(path).sha256 for path in sorted(reads)}
-            record = record.model_copy(update={"reads": dict(sorted(named.items()))})
+            files = {store.relative(path): digest_file(path).sha256 for path in reads.files}
+            listed = {store.relative(path): digest_names(path, out) for path in reads.folders}
+            record = record.model_copy(
+                update={"reads": dict(sorted(files.items())), "listed": dict(sorted(listed.items()))}
+            )
             write_atomically(made / RECORD, record.model_dump_json(indent=1) + "\n")
             store.put(key, made)
     return {"made": True}
+
+
+def _check_unchanged(known: Mapping[Path, str], store: CellStore) -> None:
+    for path, sha256 in known.items():
+        try:
+            same = digest_file(path).sha256 == sha256
+        except OSError:
+            same = False
+        if not same:
+            raise ProjectError(
+                "it has changed while the cell was made", where=store.relative(path), hint="run the sweep again"
+            )
 
 
 def _workplace(key: str) -> str:
@@ -109,6 +128,7 @@ def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
         artifacts=tuple(_artifact(one, folder) for one in result.built),
         failures=tuple(FailedPart(file=item.file, reason=item.error.what) for item in result.failures),
         reads={},
+        listed={},
     )
 
 

@@ -54,14 +54,14 @@ class Keys:
                 "target": target | {"threads": plan.target.bench.threads},
                 "project": project.model_dump(mode="json"),
                 "samples": plan.calibration_samples,
-                "files": {os.path.relpath(path, self._root): self._digest(path) for path in self.files(plan)},
+                "files": {os.path.relpath(path, self._root): sha256 for path, sha256 in self.files(plan).items()},
                 "environment": dict(environment(backends)),
                 "threads": self._threads,
             }
         )
 
-    def files(self, plan: Plan) -> tuple[Path, ...]:
-        """Every file that the plan names, and the Python files that its entries may import; absolute."""
+    def files(self, plan: Plan) -> dict[Path, str]:
+        """SHA-256 (hex) of every file that the plan names, and of the Python files that its entries may import."""
         project = used(plan)
         found = dependencies(
             project, self._root, (), calibrated=project.calibration is not None, trained=project.train is not None
@@ -74,7 +74,7 @@ class Keys:
         for path in list(paths):
             if path.suffix == ".py":
                 paths.update(_sources(path.parent, self._out))
-        return tuple(sorted(path for path in paths if path.is_file()))
+        return {path: self._digest(path) for path in sorted(paths) if path.is_file()}
 
     def _absolute(self, name: str | None) -> Path | None:
         if name is None:

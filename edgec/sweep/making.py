@@ -150,6 +150,6 @@ def _request(cell: Cell, keys: Keys, root: Path, out: Path, threads: int) -> Cel
         "out": str(out),
         "cwd": str(Path.cwd()),
         "threads": threads,
-        "known": [str(path) for path in keys.files(cell.plan)],
+        "known": {str(path): sha256 for path, sha256 in keys.files(cell.plan).items()},
     }
     return CellRequest(cell.key, cell.label, payload)

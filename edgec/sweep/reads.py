@@ -1,7 +1,7 @@
 """Which files code of the project reads: data entries and metrics may open what edgec.toml does not name.
 
-Python tells of every file that it opens by an audit event (PEP 578). Files that native code opens by itself are not
-seen; those named in edgec.toml are known anyway.
+Python tells of every file that it opens, and of every folder whose names it asks for, by audit events (PEP 578). Files
+that native code opens by itself are not seen; those named in edgec.toml are known anyway.
 """
 
 from __future__ import annotations
@@ -12,38 +12,67 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from edgec.frozen import digest_json
 
 _listening: list[set[str]] = []
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "open" or not _listening:
+    if not _listening:
         return
-    path, mode, flags = arguments
-    writes = isinstance(mode, str) and set(mode) & set("wax+")
-    if isinstance(path, (str, bytes)) and not writes and not (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+    if event == "open":
+        path, mode, flags = arguments
+        if isinstance(mode, str) and set(mode) & set("wax+"):
+            return
+        if (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+    elif event in ("os.listdir", "os.scandir"):
+        path = arguments[0]
+        if _is_import(sys._getframe(1).f_code.co_filename):
+            return  # which modules there are is no content; those imported are opened
+        path = os.curdir if path is None else path
+    else:
+        return
+    if isinstance(path, (str, bytes)):
         name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  # the current folder may change until it is looked at
         for names in _listening:
             names.add(name)
 
 
+def _is_import(file: str) -> bool:
+    return file.startswith("<frozen importlib")
+
+
 _hooked: list[bool] = []
 
 
+@dataclass
+class Reads:
+    """What was read; complete when the context of `what_is_read` ends."""
+
+    files: set[Path] = field(default_factory=set)
+    """Regular files, but for Python's own."""
+    folders: set[Path] = field(default_factory=set)
+    """Folders of the project whose names were asked for."""
+
+
 @contextmanager
-def files_read(*apart: Path) -> Iterator[set[Path]]:
-    """The regular files that Python opens for reading inside, but for Python's own; complete when the context ends.
+def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
+    """What Python opens for reading inside.
 
     Args:
+        root: the project's folder: listings of others are left out.
         apart: files and folders that are left out.
     """
     if not _hooked:
         sys.addaudithook(_hear)  # for good: hooks cannot be taken away
         _hooked.append(True)
     names: set[str] = set()
-    found: set[Path] = set()
+    found = Reads()
     _listening.append(names)
     try:
         yield found
@@ -53,8 +82,26 @@ def files_read(*apart: Path) -> Iterator[set[Path]]:
     system += [Path(name) for name in sysconfig.get_paths().values()]
     package = Path(__file__).parents[1]
     system += [package, package / "backends", package / "targets"]  # in a checkout the latter two are links
-    ignored = {path.resolve() for path in (*system, Path(tempfile.gettempdir()), *apart)}
+    ignored = {path.resolve() for path in (*system, *apart)}
+    temporary, project = Path(tempfile.gettempdir()).resolve(), root.resolve()
     for path in map(Path, sorted(names)):
         real = path.resolve()
-        if path.suffix != ".pyc" and path.is_file() and ignored.isdisjoint((real, *real.parents)):
-            found.add(path)
+        above = (real, *real.parents)
+        if not ignored.isdisjoint(above):
+            continue
+        if path.is_dir():
+            if project in above:
+                found.folders.add(path)
+        elif path.suffix != ".pyc" and path.is_file() and temporary not in above:
+            found.files.add(path)
+
+
+def digest_names(folder: Path, *apart: Path) -> str:
+    """SHA-256 (hex) of the sorted names in a folder, without hidden ones, Python's caches, and those `apart`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    out = {path.resolve() for path in apart}
+    names = [path.name for path in folder.iterdir() if path.resolve() not in out]
+    return digest_json(sorted(name for name in names if not name.startswith(".") and name != "__pycache__"))

@@ -19,6 +19,7 @@ from edgec.bundle.write import digest_file, storage_errors
 from edgec.frozen import Frozen
 from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
+from edgec.sweep.reads import digest_names
 from edgec.verify.records import RungRecord
 
 RECORD, SAMPLE = "cell.json", "sample"
@@ -56,6 +57,8 @@ class CellRecord(Frozen):
     failures: tuple[FailedPart, ...]
     reads: dict[str, str]
     """SHA-256 of files that code of the project has read, by path; relative ones are below the project's folder."""
+    listed: dict[str, str]
+    """`digest_names` of folders of the project whose names that code has asked for, by path."""
 
 
 class CellStore:
@@ -68,6 +71,7 @@ class CellStore:
 
     def __init__(self, out: Path, root: Path) -> None:
         self._root = root
+        self._out = out
         self._base = out / ".work" / "sweep"
 
     def folder(self, key: str) -> Path:
@@ -84,6 +88,8 @@ class CellStore:
             ):
                 return None
             if any(digest_file(self._root / name).sha256 != wanted for name, wanted in record.reads.items()):
+                return None
+            if any(digest_names(self._root / name, self._out) != wanted for name, wanted in record.listed.items()):
                 return None
         except (OSError, ValidationError):
             return None

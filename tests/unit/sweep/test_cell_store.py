@@ -10,6 +10,7 @@ import pytest
 from edgec.backend.protocol import Artifact
 from edgec.bundle.write import digest_file
 from edgec.quant.recipe import Recipe
+from edgec.sweep.reads import digest_names
 from edgec.sweep.store import RECORD, CellArtifact, CellRecord, CellStore
 
 KEY = "a" * 64
@@ -21,7 +22,14 @@ def store(tmp_path: Path) -> CellStore:
     return CellStore(tmp_path / "out", tmp_path / "root")
 
 
-def put(store: CellStore, folder: Path, artifact: Artifact, content: bytes, reads: dict[str, str]) -> CellRecord:
+def put(
+    store: CellStore,
+    folder: Path,
+    artifact: Artifact,
+    content: bytes,
+    reads: dict[str, str],
+    listed: dict[str, str] | None = None,
+) -> CellRecord:
     folder.mkdir()
     file = folder / artifact.file
     file.write_bytes(content)
@@ -29,7 +37,9 @@ def put(store: CellStore, folder: Path, artifact: Artifact, content: bytes, read
         artifact=artifact, sha256=digest_file(file).sha256, size=len(content), recipe=Recipe(), rungs=(), passes=(),
         accuracy=(), coverage=(),
     )  # fmt: skip
-    record = CellRecord(key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), reads=reads)
+    record = CellRecord(
+        key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), reads=reads, listed=listed or {}
+    )
     (folder / RECORD).write_text(record.model_dump_json())
     store.put(KEY, folder)
     return record
@@ -73,6 +83,20 @@ def test_files_that_code_has_read_count(store: CellStore, tmp_path: Path, plain_
         file.write_text("one")
         assert store.get(KEY) == record
     outside.unlink()
+    assert store.get(KEY) is None
+
+
+def test_names_that_code_has_asked_for_count(store: CellStore, tmp_path: Path, plain_artifact: Artifact) -> None:
+    images = tmp_path / "root" / "images"
+    images.mkdir()
+    listed = {"images": digest_names(images)}
+    record = put(store, tmp_path / "made", plain_artifact, b"model", {}, listed)
+    assert store.get(KEY) == record
+    (images / "one.png").touch()
+    assert store.get(KEY) is None
+    (images / "one.png").unlink()
+    assert store.get(KEY) == record
+    images.rmdir()
     assert store.get(KEY) is None
 
 

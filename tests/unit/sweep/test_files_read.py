@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import importlib
+import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from edgec.sweep.reads import files_read
+from edgec.sweep.reads import digest_names, what_is_read
 
 
 def test_reads_are_seen(tmp_path: Path) -> None:
@@ -19,7 +24,7 @@ def test_reads_are_seen(tmp_path: Path) -> None:
     (apart / "known.txt").write_text("known")
     was, tempfile.tempdir = tempfile.tempdir, str(apart / "temporary")
     try:
-        with files_read(apart) as found:
+        with what_is_read(tmp_path / "project", apart) as found:
             with np.load(data) as arrays:
                 arrays["x"]
             (apart / "known.txt").read_text()
@@ -32,7 +37,33 @@ def test_reads_are_seen(tmp_path: Path) -> None:
                 stream.read()
     finally:
         tempfile.tempdir = was
-    assert found == {data, folder / "conftest.py", tmp_path / "labels.gz"}
+    assert found.files == {data, folder / "conftest.py", tmp_path / "labels.gz"}
     (tmp_path / "later.txt").write_text("later")
     (tmp_path / "later.txt").read_text()
-    assert tmp_path / "later.txt" not in found
+    assert tmp_path / "later.txt" not in found.files
+
+
+def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
+    root, out = tmp_path / "project", tmp_path / "project" / "dist"
+    for name in ("images", "walked/deep", "imported", "dist/bundle"):
+        (root / name).mkdir(parents=True)
+    (root / "imported" / "module_of_listings.py").touch()
+    with what_is_read(root, out) as found, pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(root / "imported")
+        importlib.import_module("module_of_listings")
+        list((root / "images").iterdir())
+        list(os.walk(root / "walked"))
+        list(tmp_path.iterdir())
+        list((out / "bundle").iterdir())
+        patch.chdir(root)
+        os.scandir().close()
+    sys.modules.pop("module_of_listings")
+    assert found.folders == {root, root / "images", root / "walked", root / "walked" / "deep"}
+
+    before = digest_names(root, out)
+    shutil.rmtree(out)
+    (root / "__pycache__").mkdir()
+    (root / ".hidden").touch()
+    assert digest_names(root, out) == before
+    (root / "new").touch()
+    assert digest_names(root, out) != before

@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from edgec.errors import EdgecError, UsageError, WorkerError
+from edgec.errors import EdgecError, ProjectError, UsageError, WorkerError
 from edgec.execute.room import JOB_MB, room_for
 from edgec.project.spec import Project
 from edgec.sweep import dask_pool
@@ -52,6 +54,29 @@ def test_failures_are_told_of_each_cell(small_project: Small, tmp_path: Path) ->
         path for path in (out / ".work" / "sweep" / "hosts").rglob("*") if path.name[0].isdigit() and "-" in path.name
     ]
     assert not left  # neither scratch folders nor the processes' own
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_files_that_change_while_a_cell_is_made(small_project: Small, tmp_path: Path, when: str) -> None:
+    _, root = small_project
+    cells = cells_in(small_project, Levels(precision=("fp32",)))
+    np.savez(root / "evaluation.npz", x=np.eye(4, dtype=np.float32)[:, None])
+    edit = "import pathlib\npathlib.Path(__file__).parent.joinpath('blocks.py').write_text('changed = 1')\n"
+    (root / "model.py").write_text(
+        f"{edit if when == 'meanwhile' else ''}import torch\nclass Net(torch.nn.Linear):\n"
+        "    def __init__(self):\n        super().__init__(4, 3)\n"
+    )
+    torch.save(torch.nn.Linear(4, 3).state_dict(), root / "model.pt")
+    out = tmp_path / "out"
+    keys, store = Keys(root, 1), CellStore(out, root)
+    (cell,) = (replace(cell, key=keys.key(cell.plan)) for cell in cells)
+    if when == "before":
+        (root / "blocks.py").write_text("changed = 1")
+    made = make_cells([cell], LocalPool(1), store, keys, root=root, out=out, threads=1, progress=lambda step: None)
+    assert (made.failed[cell.key].where, made.failed[cell.key].hint) == ("blocks.py", "run the sweep again")
+    assert isinstance(made.failed[cell.key], ProjectError)
+    assert "has changed while the cell was made" in made.failed[cell.key].what
+    assert not store.folder(cell.key).exists()
 
 
 def test_room() -> None:
