@@ -68,6 +68,7 @@ class Training:
                 "model": str(job.scratch / "model"),
                 "grid": grid.model_dump_json(),
                 "activations": "float" if weight_only else "int8",
+                "keep_zeros": job.plan.target.prune.sparsity > 0,
                 "spec": spec.model_dump_json(),
                 "training": str(samples.read().folder),
                 "calibration": str(calibration.folder) if calibration else None,

@@ -32,9 +32,12 @@ class TrainableModel(nn.Module):
         grid: of the weights.
         sample: one sample's inputs.
         activations: whether to quantize them too.
+        keep_zeros: weights that are exactly zero in `graph` stay so, as pruning has made them.
     """
 
-    def __init__(self, graph: fx.GraphModule, grid: WeightGrid, sample: Inputs, *, activations: bool) -> None:
+    def __init__(
+        self, graph: fx.GraphModule, grid: WeightGrid, sample: Inputs, *, activations: bool, keep_zeros: bool = False
+    ) -> None:
         super().__init__()
         self.graph = copy.deepcopy(graph)
         self._grid = grid
@@ -53,7 +56,11 @@ class TrainableModel(nn.Module):
         }
         for value in self.graph.parameters():
             value.requires_grad_(value.is_floating_point() and id(value) not in frozen)
+        self._zeros: dict[str, torch.Tensor] = {}
+        """By layer, true where a weight stays zero."""
         for layer in self.layers:
+            if keep_zeros:
+                self._zeros[layer.name] = layer.module.weight.detach() == 0
             with torch.no_grad():
                 clipped = clip_to_grid(layer.module, layer.module.weight, grid)
                 layer.module.weight = nn.Parameter(clipped.detach().clone())
@@ -104,12 +111,20 @@ class TrainableModel(nn.Module):
 
     @contextlib.contextmanager
     def step(self, done: float, samples: int) -> Iterator[None]:
-        """One training step: ranges move with the batches in the first half of the training."""
+        """One training step: ranges move with the batches in the first half of it all, and kept zeros do not move."""
         self.follow(done < 0.5)
         try:
             yield
         finally:
             self.follow(False)
+        self.hold_zeros()
+
+    @torch.no_grad()
+    def hold_zeros(self) -> None:
+        """Set weights to zero again that are kept so."""
+        for layer in self.layers:
+            if layer.name in self._zeros:
+                layer.module.parametrizations.weight.original.masked_fill_(self._zeros[layer.name], 0.0)
 
     def left_float(self) -> tuple[Coverage, ...]:
         """What is trained, but not for its codes."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.cache import code_digest
 from edgec.dataset.entry import entry_place, python_entry
+from edgec.dataset.sources import python_sources
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
 from edgec.frozen import digest_json
@@ -33,9 +34,10 @@ def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, An
 
     Args:
         payload: ``model`` (folder of `edgec.model.store`: after the portable passes), ``grid`` (record),
-            ``activations`` ("int8", or "float" for weight-only artifacts; "int8" if missing), ``spec`` (record),
-            ``training`` (spool folder), ``calibration`` (the same, or None), ``out`` (folder to write the model to),
-            ``checkpoints`` (folder kept between builds), ``root`` (project folder), ``seed``, ``threads``.
+            ``activations`` ("int8", or "float" for weight-only artifacts; "int8" if missing), ``keep_zeros`` (whether
+            weights that are exactly zero stay so; false if missing), ``spec`` (record), ``training`` (spool folder),
+            ``calibration`` (the same, or None), ``out`` (folder to write the model to), ``checkpoints`` (folder kept
+            between builds), ``root`` (project folder), ``seed``, ``threads``.
         progress: told each epoch.
 
     Returns:
@@ -86,7 +88,9 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
     fits = []
     for start in _starts(model, payload):
         assert start.graph is not None
-        trained = TrainableModel(start.graph, grid, samples[0][0], activations=activations)
+        trained = TrainableModel(
+            start.graph, grid, samples[0][0], activations=activations, keep_zeros=payload.get("keep_zeros", False)
+        )
         if not trained.layers:
             raise UnsupportedError("the model has no layer whose weights could be trained", where=model.name)
         fits.append((start, trained, Fit(trained, teacher, samples, calibration, spec, grid, seed)))
@@ -157,6 +161,7 @@ def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samp
                 hint="return nothing, or the model it was given",
             )
         model.load_state_dict(returned.state_dict())
+    model.hold_zeros()  # the user's loop knows nothing of them
     if not all(bool(value.isfinite().all()) for value in model.parameters()):
         raise ProjectError("it leaves weights that are not finite", where=entry, hint="try a smaller learning rate")
     return []
@@ -177,6 +182,7 @@ def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec
             "spec": json.loads(payload["spec"]),
             "grid": json.loads(payload["grid"]),
             "activations": payload.get("activations", "int8"),
+            "keep_zeros": payload.get("keep_zeros", False),
             "seed": payload["seed"],
             "threads": payload["threads"],
             "edgec": code_digest("edgec"),
@@ -188,7 +194,12 @@ def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec
 
 
 def loss_sources(spec: TrainSpec, root: Path) -> dict[str, str]:
-    """SHA-256 (hex) of the Python files that a loss of the user's is in or may import, by name."""
+    """SHA-256 (hex) of the Python files that a loss of the user's is in or may import, by path within its folder."""
     entry = split_entry(spec.loss)
-    files = sorted((root / entry[0]).parent.glob("*.py")) if entry else []
-    return {item.name: hashlib.sha256(item.read_bytes()).hexdigest() for item in files}
+    if entry is None:
+        return {}
+    folder = (root / entry[0]).parent
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in python_sources(folder)
+    }

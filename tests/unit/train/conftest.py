@@ -77,11 +77,17 @@ class Job:
         }
 
     def train(
-        self, out: str = "out", grid: WeightGrid | None = None, activations: str = "int8", **spec: Any
+        self,
+        out: str = "out",
+        grid: WeightGrid | None = None,
+        activations: str = "int8",
+        keep_zeros: bool = False,
+        **spec: Any,
     ) -> tuple[FloatModel, dict[str, Any]]:
         """The trained model, and what the task returned."""
         self.told.clear()
-        answer = train_quantized(self.payload(out, grid or WeightGrid(), activations, spec), self.told.append)
+        payload = self.payload(out, grid or WeightGrid(), activations, spec) | {"keep_zeros": keep_zeros}
+        answer = train_quantized(payload, self.told.append)
         return store.load(self.folder / out), answer
 
     def right(self, graph: Any) -> float:

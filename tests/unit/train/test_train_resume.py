@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
-from edgec.train.task import train_quantized
+from edgec.train.task import loss_sources, train_quantized
 
 KILLED_AT_THE_THIRD = """
 import json, os, signal, sys
@@ -59,3 +61,18 @@ def test_a_damaged_checkpoint_is_ignored(make_job: Callable[..., Any], digits_ne
     (file,) = (job.folder / "checkpoints-out").iterdir()
     file.write_bytes(file.read_bytes()[:1000])
     assert job.train("out", epochs=1)[1] == first
+
+
+def test_what_a_loss_imports_from_subfolders_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "parts" / "deep").mkdir(parents=True)
+    (tmp_path / "losses.py").write_text("from parts.deep.mine import loss\n")
+    mine = tmp_path / "parts" / "deep" / "mine.py"
+    mine.write_text("def loss(*_): return 0\n")
+    spec = TrainSpec(data="train.npz", loss="losses.py:loss")
+    before = loss_sources(spec, tmp_path)
+    assert sorted(before) == ["losses.py", "parts/deep/mine.py"]
+    mine.write_text("def loss(*_): return 1\n")
+    after = loss_sources(spec, tmp_path)
+    assert after["losses.py"] == before["losses.py"]
+    assert after["parts/deep/mine.py"] != before["parts/deep/mine.py"]
+    assert loss_sources(TrainSpec(data="train.npz"), tmp_path) == {}

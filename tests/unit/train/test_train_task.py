@@ -57,6 +57,45 @@ def test_weights_lie_on_the_grid_and_reach_its_end(make_job: MakeJob, digits_net
         assert all(len(row.unique()) <= 15 for value in values for row in value.flatten(1))
 
 
+USERS_LOOP = """
+import torch
+
+def train(model, samples):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    for index in range(8):
+        inputs, _ = samples[index]
+        optimizer.zero_grad()
+        model(*inputs).square().sum().backward()
+        optimizer.step()
+"""
+
+
+@pytest.mark.parametrize("function", [None, "loop.py:train"])
+@pytest.mark.parametrize("limit", [7.0, 127.0])
+def test_zeros_that_pruning_has_made_stay_when_asked_for(
+    make_job: MakeJob, digits_net: nn.Module, limit: float, function: str | None
+) -> None:
+    job = make_job(digits_net, samples=64)
+    (job.folder / "loop.py").write_text(USERS_LOOP)
+    zeros = {}
+    with torch.no_grad():
+        for layer in weight_layers(job.model.graph)[0]:
+            weight = layer.module.weight
+            zeros[layer.name] = weight.abs() <= weight.abs().median()
+            weight.masked_fill_(zeros[layer.name], 0.0)
+    store.save(job.model, job.folder / "model")
+    options: dict[str, Any] = {"grid": WeightGrid(limit=limit), "epochs": 8, "function": function}
+    kept, _ = job.train(keep_zeros=True, learning_rate=0.02, **options)
+    filled, _ = job.train("filled", learning_rate=0.02, **options)
+    assert store.fingerprint(kept) != store.fingerprint(job.model)
+    total = {"kept": 0, "filled": 0}
+    for name, mask in zeros.items():
+        assert bool((kept.graph.get_submodule(name).weight[mask] == 0).all())
+        total["kept"] += int(mask.sum())
+        total["filled"] += int((filled.graph.get_submodule(name).weight[mask] == 0).sum())
+    assert total["filled"] < total["kept"]
+
+
 def test_the_result_is_a_plain_float_graph_of_the_same_structure(make_job: MakeJob, digits_net: nn.Module) -> None:
     job = make_job(digits_net, samples=64)
     trained, answer = job.train(epochs=1)
