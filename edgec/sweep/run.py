@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgec.backend.registry import package_version, require_packages
+from edgec.bundle.write import storage_errors
 from edgec.cache import Cache
 from edgec.errors import EdgecError, GateError, TargetError, UsageError
 from edgec.execute.workspace import cache_folder
@@ -85,13 +86,10 @@ def sweep_targets(
     points = _points(cells, made, store, out, progress)
     points = tuple(point.model_copy(update={"front": on}) for point, on in zip(points, on_front(points), strict=True))
     failures = list(made.failed.values())
-    saved: Path | None = None
+    chosen: Point | None = None
     if parsed is not None:
         try:
             points, chosen = _picked(parsed, points)
-            saved = own_file(save or f"picked-{chosen.target}", root)
-            emits = load_target(chosen.target, root).target.emit
-            save_target(saved, chosen, next(one for one in emits if one.backend == chosen.backend), parsed.text, root)
         except GateError as error:
             failures.append(error)
     first = next(iter(made.records.values()), None)
@@ -104,14 +102,27 @@ def sweep_targets(
         points=points,
         unmade=(*unmade, *_failed(cells, made)),
         rule=rule or "",
-        saved=saved.stem if saved else "",
     )
-    table, page = out / "sweep.json", out / "sweep.html"
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(table, json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n")
-    write_atomically(page, render_sweep(found))
+    table, page = _write(found, out)
+    saved: Path | None = None
+    if parsed is not None and chosen is not None:
+        saved = own_file(save or f"picked-{chosen.target}", root)
+        emits = load_target(chosen.target, root).target.emit
+        save_target(saved, chosen, next(one for one in emits if one.backend == chosen.backend), parsed.text, root)
+        found = found.model_copy(update={"saved": saved.stem})
+        _write(found, out)
     cached = len(made.records.keys() - made.computed)
     return Swept(found, table, page, saved, len(made.computed), cached, tuple(failures))
+
+
+def _write(found: Sweep, out: Path) -> tuple[Path, Path]:
+    """The table as JSON, and the page."""
+    table, page = out / "sweep.json", out / "sweep.html"
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_atomically(table, json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(page, render_sweep(found))
+    return table, page
 
 
 def _checked_rule(
@@ -124,7 +135,7 @@ def _checked_rule(
         return None
     parsed = parse_rule(rule, project.evaluation.metric if project.evaluation else "auto")
     for name in [save] if save else [f"picked-{name}" for name in names]:
-        own_file(name, root)
+        own_file(name, root, names)
     return parsed
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.bundle.write import storage_errors
-from edgec.errors import TargetError
+from edgec.errors import TargetError, UsageError
 from edgec.files import write_atomically
 from edgec.target.files import target_files
-from edgec.target.load import load_target
+from edgec.target.load import load_target, resolve_file
 from edgec.target.spec import Emit, check_name
 from edgec.verify.tradeoffs import Point
 
 MARK = "# Written by `edgec sweep`"
 
 
-def own_file(name: str, root: Path) -> Path:
+def own_file(name: str, root: Path, swept: Sequence[str] = ()) -> Path:
     """Where a target called `name` may be written.
 
+    Args:
+        name: of the target.
+        root: the project's folder.
+        swept: targets that the point is chosen from; what they are made of is not replaced.
+
     Raises:
+        UsageError: one of `swept` is, or extends, the target of this name.
         TargetError: that is no name of a target, or the name of one that no sweep has written.
     """
     try:
@@ -30,7 +37,12 @@ def own_file(name: str, root: Path) -> Path:
     known = target_files(root).get(name)
     if known is not None and not written_here(known):
         raise TargetError(f'there is a target called "{name}" already', where=str(known), hint="--save another name")
-    return root / "targets" / f"{name}.toml"
+    file = root / "targets" / f"{name}.toml"
+    for one in swept:
+        if file.resolve() in (path.resolve() for path in load_target(one, root).files):
+            how = "is swept" if one == name else f'is what "{one}" extends'
+            raise UsageError(f'target "{name}" {how}: it cannot be replaced', hint="--save another name")
+    return file
 
 
 def written_here(file: Path) -> bool:
@@ -66,12 +78,16 @@ def save_target(file: Path, point: Point, emit: Emit, rule: str, root: Path) -> 
         *(["", "[quantize]", *quantize] if quantize else []),
         "",
         "[prune]",
-        f"amount = {point.prune:g}" if point.prune else "amount = 0.0",
+        f"amount = {float(point.prune)!r}",
     ]
+    text = "\n".join(lines) + "\n"
     with storage_errors(file):
+        with tempfile.TemporaryDirectory() as folder:  # what is there stays when the text is no target
+            draft = Path(folder, file.name)
+            draft.write_text(text, encoding="utf-8")
+            resolve_file(draft, root)
         file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, "\n".join(lines) + "\n")
-    load_target(file.stem, root)
+    write_atomically(file, text)
 
 
 def _told(point: Point) -> str:

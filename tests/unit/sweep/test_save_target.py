@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.errors import TargetError
+from edgec.errors import TargetError, UsageError
 from edgec.sweep.save import own_file, save_target, swept_targets
 from edgec.target.load import load_target
 from edgec.target.spec import Emit
@@ -58,3 +58,23 @@ def test_globs_leave_out_what_sweeps_have_written(tmp_path: Path, make_point: Ca
     names = ("rpi4-best", "rpi4-int8")
     assert swept_targets(names, ("rpi4-*",), tmp_path) == ("rpi4-int8",)
     assert swept_targets(names, ("rpi4-*", "rpi4-best"), tmp_path) == names
+
+
+def test_what_is_swept_and_what_it_extends_are_not_replaced(tmp_path: Path, make_point: Callable[..., Point]) -> None:
+    save_target(own_file("best", tmp_path), make_point(target="rpi4-int8"), Emit(backend="tflite"), "", tmp_path)
+    (tmp_path / "targets" / "mine.toml").write_text('extends = "best"\n')
+    with pytest.raises(UsageError, match='"best" is swept'):
+        own_file("best", tmp_path, ("rpi4-int8", "best"))
+    with pytest.raises(UsageError, match='"best" is what "mine" extends'):
+        own_file("best", tmp_path, ("mine",))
+    assert own_file("best", tmp_path, ("rpi4-int8",)).exists()
+
+
+def test_a_point_that_is_no_target_replaces_nothing(tmp_path: Path, make_point: Callable[..., Point]) -> None:
+    file, emit = own_file("best", tmp_path), Emit(backend="tflite")
+    save_target(file, make_point(target="rpi4-int8", prune=1 / 3), emit, "", tmp_path)
+    assert load_target("best", tmp_path).target.prune.amount == 1 / 3
+    before = file.read_bytes()
+    with pytest.raises(TargetError):
+        save_target(file, make_point(target="rpi4-int8", prune=2.0), emit, "", tmp_path)
+    assert file.read_bytes() == before
