@@ -18,9 +18,9 @@ from edgec.dataset.spool import Spool
 from edgec.errors import StorageError
 from edgec.execute.job import Job
 from edgec.execute.latency_goal import FoundShare, find_share
+from edgec.execute.sealed import seal, unseal, user_key
 from edgec.execute.training_samples import TrainingSamples
 from edgec.execute.workspace import pruned_folder
-from edgec.files import write_atomically
 from edgec.frozen import digest_json
 from edgec.ladder.cells import COMMON_PACKAGES
 from edgec.machine import host_machine
@@ -34,7 +34,7 @@ from edgec.train.task import loss_sources
 from edgec.worker import call
 
 _RESULT = "pruned.json"
-"""What the task returned, with the fingerprint of its model; written last."""
+"""What the task returned, with the fingerprint of its model, sealed (`edgec.execute.sealed`)."""
 
 _CODE = ("dataset", "model", "passes", "prune", "train")
 """Packages of the compiler that a pruned model depends on; it takes too long to make it again for any other."""
@@ -73,7 +73,7 @@ def prune(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_suffix(".lock")):
-            found = _kept(folder) or _make(job, spec, goal.share if goal else None, model, training, folder)
+            found = _kept(job, folder) or _make(job, spec, goal.share if goal else None, model, training, folder)
     except OSError as exc:
         raise StorageError(f"cannot keep the pruned model: {exc.strerror or exc}", where=str(folder)) from exc
     pruned, told = found
@@ -113,13 +113,16 @@ def _identity(job: Job, spec: PruneSpec, before: str, training: TrainingSamples 
     }
 
 
-def _kept(folder: Path) -> tuple[FloatModel, dict[str, Any]] | None:
-    """What an earlier build has left; None when there is nothing, or it is damaged."""
+def _kept(job: Job, folder: Path) -> tuple[FloatModel, dict[str, Any]] | None:
+    """What an earlier build of this user's has left; None when there is nothing, or it is damaged or not theirs."""
+    key, private = user_key(), job.scratch / "kept"
+    told = unseal(folder, _RESULT, folder.name, key, private) if key else None
+    if told is None:
+        return None
     try:
-        told = json.loads((folder / _RESULT).read_bytes())
-        model = store.load(folder)
+        model = store.load(private)
         return (model, told) if store.fingerprint(model) == told["fingerprint"] else None
-    except Exception:  # unpickling a damaged file raises all sorts of errors
+    except Exception:  # versions are part of its name, but a pickle may depend on more than they tell
         return None
 
 
@@ -132,10 +135,8 @@ def _make(
     folder: Path,
 ) -> tuple[FloatModel, dict[str, Any]]:
     train = job.plan.project.train
-    whole, made, checkpoints = job.scratch / "unpruned", folder.with_suffix(".partial"), folder.with_suffix(".training")
+    whole, made, checkpoints = job.scratch / "unpruned", job.scratch / "pruned", folder.with_suffix(".training")
     store.save(model, whole)
-    for left in (made, folder):
-        shutil.rmtree(left, ignore_errors=True)
     told = call(
         "edgec.prune.task:prune_model",
         {
@@ -158,7 +159,12 @@ def _make(
     ).value
     pruned = store.load(made)
     told = {**told, "fingerprint": store.fingerprint(pruned)}
-    write_atomically(made / _RESULT, json.dumps(told, indent=1, sort_keys=True))
-    made.rename(folder)
+    if key := user_key():
+        seal(made, _RESULT, told, folder.name, key)
+        partial = folder.with_suffix(".partial")
+        for left in (partial, folder):
+            shutil.rmtree(left, ignore_errors=True)
+        shutil.copytree(made, partial)
+        partial.rename(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return pruned, told

@@ -74,7 +74,8 @@ def load(folder: Path) -> FloatModel:
     index = _Index.model_validate_json((folder / _INDEX).read_text())
     graph = None
     if index.graph:
-        # our own GraphModule in the build's private folder: no foreign pickle gets here
+        # our own GraphModule in the build's private folder: no foreign pickle gets here. What is kept between builds
+        # is copied there and checked first (edgec.execute.sealed)
         graph = torch.load(folder / _GRAPH, map_location="cpu", weights_only=False).eval()
     return FloatModel(
         name=index.name,
