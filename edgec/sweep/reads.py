@@ -6,7 +6,9 @@ that native code opens by itself are not seen; those named in edgec.toml are kno
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import sys
 import sysconfig
 import tempfile
@@ -17,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edgec.frozen import digest_json
+
+IMPORTLIB = str(Path(importlib.__file__).parent) + os.sep
+"""It looks for packages in all of ``sys.path``, the project's folder included."""
+OWN_NAMES = frozenset({"edgec.lock", "targets", "__pycache__"})
+"""What edgec and Python write into a project; the target itself is part of each key."""
 
 _listening: list[set[str]] = []
 
@@ -44,7 +51,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_import(file: str) -> bool:
-    return file.startswith("<frozen importlib")
+    return file.startswith(("<frozen importlib", IMPORTLIB)) or file == pkgutil.__file__
 
 
 _hooked: list[bool] = []
@@ -97,11 +104,11 @@ def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
 
 
 def digest_names(folder: Path, *apart: Path) -> str:
-    """SHA-256 (hex) of the sorted names in a folder, without hidden ones, Python's caches, and those `apart`.
+    """SHA-256 (hex) of the sorted names in a folder, without hidden ones, `OWN_NAMES`, and those `apart`.
 
     Raises:
         OSError: it cannot be read.
     """
     out = {path.resolve() for path in apart}
     names = [path.name for path in folder.iterdir() if path.resolve() not in out]
-    return digest_json(sorted(name for name in names if not name.startswith(".") and name != "__pycache__"))
+    return digest_json(sorted(name for name in names if not name.startswith(".") and name not in OWN_NAMES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import importlib
+import importlib.metadata
 import os
 import shutil
 import sys
@@ -51,6 +51,8 @@ def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
     with what_is_read(root, out) as found, pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(root / "imported")
         importlib.import_module("module_of_listings")
+        with pytest.raises(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version("package-of-listings")
         list((root / "images").iterdir())
         list(os.walk(root / "walked"))
         list(tmp_path.iterdir())
@@ -63,7 +65,8 @@ def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
     before = digest_names(root, out)
     shutil.rmtree(out)
     (root / "__pycache__").mkdir()
-    (root / ".hidden").touch()
+    for name in (".hidden", "edgec.lock"):
+        (root / name).touch()
     assert digest_names(root, out) == before
     (root / "new").touch()
     assert digest_names(root, out) != before
