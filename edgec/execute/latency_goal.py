@@ -26,13 +26,10 @@ from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext
 from edgec.passes.runner import run_passes
-from edgec.prune.goals import search_share
+from edgec.prune.goals import NEAR, search_share
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec
 from edgec.verify.records import Speed
 from edgec.worker import Worker
-
-NEAR = 0.05
-"""A latency this much beside what was asked for, in parts of the unpruned model's, is told."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,7 @@ class _Probes:
                 "training": None,
                 "out": str(self._folder / "pruned"),
                 "checkpoints": str(self._folder),
+                "may_stay_whole": self._spec.sparsity > 0,
                 "root": str(self._job.root),
                 "seed": self._job.plan.project.build.seed,
                 "threads": self._job.threads,

@@ -9,9 +9,13 @@ from torch import fx
 
 from edgec.passes.contract import Coverage
 from edgec.prune.finetune import FineTuned, School
+from edgec.prune.goals import NEAR
 from edgec.prune.structured import Removed
 from edgec.prune.zeros import left_dense, sparsity_of
 from edgec.target.spec import PruneSpec
+
+GOALS = {"macs": "multiply-accumulates", "size": "parameters", "latency": "latency"}
+"""What a goal other than channels is about."""
 
 
 @dataclass
@@ -63,12 +67,33 @@ class Account:
         channels = self._channels().values()
         total = sum(before for before, _ in channels)
         removed = 1 - sum(after for _, after in channels) / total if total else 0.0
-        asked = f"{self.share:.0%} asked" + (f" for {self.spec.goal}" if self.spec.goal != "channels" else "")
         return [
-            f"{removed:.0%} of the channels removed, {asked}",
+            f"{removed:.0%} of the channels removed, {self._asked()}",
             f"{first.macs[0] / 1e6:.2f} -> {last.macs[1] / 1e6:.2f} MMAC",
             f"{first.parameters[0] / 1e3:.1f} -> {last.parameters[1] / 1e3:.1f} k parameters",
         ]
+
+    def _asked(self) -> str:
+        if self.spec.goal == "channels":
+            return f"{self.share:.0%} asked"
+        return f"{self.share:.0%} asked for {self.spec.amount:.0%} less {GOALS[self.spec.goal]}"
+
+    def _unreached(self) -> list[Coverage]:
+        """Whether multiply-accumulates or parameters are not near what was asked; latency is told by who times it."""
+        spec = self.spec
+        if not spec.amount or spec.goal not in ("macs", "size"):
+            return []
+        left = 1.0  # where no share is any use, nothing is removed
+        if self.removed:
+            first, last = self.removed[0], self.removed[-1]
+            before, after = (
+                (first.macs[0], last.macs[1]) if spec.goal == "macs" else (first.parameters[0], last.parameters[1])
+            )
+            left = after / before if before else 1.0
+        if abs(left - (1 - spec.amount)) <= NEAR:
+            return []
+        reason = f"{left:.2f} of the unpruned model's {GOALS[spec.goal]} are left, {1 - spec.amount:.2f} asked"
+        return [Coverage(subject="prune.goal", state="not reached", reason=reason)]
 
     def _zeros(self, zeros: float) -> list[str]:
         return [f"{zeros:.0%} of the weights are zero ({self.spec.pattern})"] if self.spec.sparsity else []
@@ -88,7 +113,7 @@ class Account:
         )
 
     def _coverage(self, graph: fx.GraphModule, school: School | None) -> list[Coverage]:
-        found: list[Coverage] = []
+        found = self._unreached()
         if self.removed:
             channels = self._channels()
             whole = {name for name, (before, after) in channels.items() if before == after}

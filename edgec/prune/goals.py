@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 MOST = 0.95
 """The largest share of channels that is tried."""
+NEAR = 0.05
+"""What is this much beside a goal, in parts of the unpruned model's cost, is told as not reached."""
 
 
 def share_for(

@@ -19,6 +19,8 @@ from edgec.prune.importance import Losses, accumulate_gradients, scorer
 from edgec.prune.same_function import difference
 from edgec.prune.whole import keep_outputs, leave_alone, prunable_layers
 
+TOGETHER = "its channels can only go all together"
+
 Choice = dict[str, tuple[int, ...]]
 """Channels to remove, by the root of their group."""
 
@@ -37,6 +39,8 @@ class Removed:
     """Elements of all parameters."""
     coverage: tuple[Coverage, ...]
     """Layers that kept all their channels, and why."""
+    stuck: str
+    """Why no layer at all can lose channels, however many are asked for; "" where one can."""
 
 
 def remove_channels(
@@ -106,6 +110,7 @@ def remove_channels(
         (count_macs(graph, example), count_macs(after, example)),
         (count_parameters(graph), count_parameters(after)),
         _told(study, spoiled, channels, share, round_to),
+        _stuck(study, spoiled),
     )
 
 
@@ -202,6 +207,16 @@ class _Study:
             ) from exc
 
 
+def _stuck(study: _Study, spoiled: dict[str, str]) -> str:
+    """See `Removed.stuck`."""
+    reasons = dict(study.reasons)
+    for group in study.groups:
+        if group.root not in spoiled and len(group.units) > 1:
+            return ""
+        reasons[group.root] = spoiled.get(group.root, TOGETHER)
+    return "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3]) or "it has none that could"
+
+
 def _told(
     study: _Study, spoiled: dict[str, str], channels: dict[str, tuple[int, int]], share: float, round_to: int
 ) -> tuple[Coverage, ...]:
@@ -210,7 +225,7 @@ def _told(
     reasons = dict(study.reasons)
     for group in study.groups:
         few = f"no multiple of {round_to} channels is nearer to {1 - share:.0%} of them"
-        few = few if len(group.units) > 1 else "its channels can only go all together"
+        few = few if len(group.units) > 1 else TOGETHER
         reasons |= dict.fromkeys(group.layers, spoiled.get(group.root, few))
     unknown = "torch-pruning does not reach it"
     return tuple(

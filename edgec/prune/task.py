@@ -34,7 +34,8 @@ def prune_model(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
             record), ``share`` (of channels, where a search has found it; else None: `spec` tells), ``round_to``,
             ``train`` (`TrainSpec` record, or None), ``training`` (spool folder, or None), ``out`` (folder to write the
             model to), ``checkpoints`` (folder kept until the model is written, for nothing else), ``root`` (project
-            folder), ``seed``, ``threads``.
+            folder), ``may_stay_whole`` (whether a model without a layer that can lose channels is no error; if missing,
+            where `spec` asks for zeros too), ``seed``, ``threads``.
         progress: told each step and epoch.
 
     Returns:
@@ -46,7 +47,7 @@ def prune_model(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
         UnsupportedError: the model has no graph.
         ProjectError: importance or training need data that is not there, or ``[train]`` is wrong.
         TargetError: a name under ``ignore`` matches nothing.
-        PassError: the model cannot be pruned or differentiated.
+        PassError: the model cannot be pruned (no layer of it can lose channels, say) or differentiated.
     """
     from edgec.train.deterministic import deterministic_torch
 
@@ -93,10 +94,12 @@ def _prune(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
         steps = spec.steps if school else 1  # without training between them they are one
         for step in range(1, steps + 1):
             tell = _steps_of(progress, step, steps)
-            if share > 0:
+            if spec.amount > 0:
                 tell("remove channels")
                 account.removed.append(_remove(graph, model, spec, share, step / steps, account, school, payload))
                 graph = account.removed[-1].graph
+                if step == 1 and not payload.get("may_stay_whole", spec.sparsity > 0):
+                    _refuse_stuck(account.removed[0].stuck, model)
             masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
             apply_masks(graph, masks)
             if school is not None and (masks or account.changed):  # else there is nothing to make up for
@@ -107,6 +110,12 @@ def _prune(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
         value.requires_grad_(False)
     store.save(model.with_graph(graph.eval(), same_function=False), Path(payload["out"]))
     return account.record(graph, school)
+
+
+def _refuse_stuck(why: str, model: FloatModel) -> None:
+    if why:
+        hint = "[prune] amount = 0, or sparsity, which any convolution or linear layer can have"
+        raise PassError(f"the model has no layer that can lose channels ({why})", where=model.name, hint=hint)
 
 
 def _checkpoint(folder: str, step: int, rate: float) -> Checkpoint:

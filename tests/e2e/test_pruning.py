@@ -184,7 +184,7 @@ def test_a_latency_goal_is_measured_once(project: Path) -> None:
     assert first.code == 0, first.errors
     assert "prune: time it without 48% of the channels" in first.errors
     (step,) = (step for step in manifest_of(project)["artifacts"][0]["passes"] if step["name"] == "prune")
-    found = re.search(r"(\d+)% asked for latency; ([\d.]+) -> ([\d.]+) MMAC", step["summary"])
+    found = re.search(r"(\d+)% asked for 50% less latency; ([\d.]+) -> ([\d.]+) MMAC", step["summary"])
     assert found is not None
     assert 10 <= int(found[1]) <= 60  # half the channels leave a quarter of the work
     assert 0.25 < float(found[3]) / float(found[2]) < 0.8

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.errors import LabelsError, ProjectError, TargetError, UnsupportedError
+from edgec.errors import LabelsError, PassError, ProjectError, TargetError, UnsupportedError
 from edgec.model import store
 from edgec.prune.task import prune_model
 from edgec.prune.zeros import sparsity_of
@@ -88,7 +88,33 @@ def test_goals(make_job: MakeJob, digits_net: nn.Module, goal: str, cost: str) -
     before, after = told[cost]
     assert 1 - after / before == pytest.approx(0.6, abs=0.06)
     assert told["share"] < 0.5
-    assert f"asked for {goal}" in told["summary"]
+    what = {"macs": "multiply-accumulates", "size": "parameters"}[goal]
+    assert f"% asked for 60% less {what}; " in told["summary"]
+    assert "not reached" not in {item["state"] for item in told["coverage"]}
+
+
+@pytest.mark.parametrize(("goal", "what"), [("macs", "multiply-accumulates"), ("size", "parameters")])
+def test_a_goal_that_is_not_reached_is_told(make_job: MakeJob, digits_net: nn.Module, goal: str, what: str) -> None:
+    job = make_job(digits_net, samples=32)
+    free = {"ignore": ("block.0", "hidden", "stem.0"), "sparsity": 0.5}
+    for options in ({"round_to": 32}, free):  # no layer is wide enough, and none can lose any
+        _, told = job.prune(amount=0.1, goal=goal, epochs=1, **options)
+        assert told["share"] == 0
+        assert told["summary"].startswith(f"0% of the channels removed, 0% asked for 10% less {what}; ")
+        assert {"subject": "prune.goal", "state": "not reached"}.items() <= told["coverage"][0].items()
+        assert told["coverage"][0]["reason"] == f"1.00 of the unpruned model's {what} are left, 0.90 asked"
+
+
+@pytest.mark.parametrize("goal", ["channels", "size"])
+def test_a_model_that_cannot_lose_channels_is_refused(make_job: MakeJob, digits_net: nn.Module, goal: str) -> None:
+    job = make_job(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), samples=32)
+    with pytest.raises(PassError, match=r"no layer that can lose channels \(.*an output of the model is made of them"):
+        job.prune(amount=0.5, goal=goal)
+    pruned, told = job.prune(amount=0.5, goal=goal, sparsity=0.5, epochs=1)
+    assert told["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert sparsity_of(pruned.graph) == told["sparsity"]
+    with pytest.raises(PassError, match=r"\(.*the target says so \(prune.ignore\)"):
+        make_job(digits_net, samples=32).prune(amount=0.5, goal=goal, ignore=("stem", "block", "hidden"))
 
 
 @pytest.mark.parametrize("importance", ["l1", "l2", "bn-scale", "taylor", "hessian"])

@@ -389,6 +389,9 @@ def test_a_model_without_layers_has_nothing_to_remove(make: Make) -> None:
     done = remove_channels(*make(nn.ReLU, (1, 4)), share=0.5)
     assert done.channels == {}
     assert [item.subject for item in done.coverage] == ["model"]
+    assert done.stuck == "it has none that could"
     done = remove_channels(*make(lambda: nn.Sequential(nn.Linear(16, 16)), (1, 16)), share=0.5)
     assert done.channels == {"0": (16, 16)}
     assert _reasons(done) == {"0": "an output of the model is made of them"}
+    assert done.stuck == "0: an output of the model is made of them"
+    assert not remove_channels(*make("Plain"), share=0.0).stuck
