@@ -31,12 +31,14 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 PATIENCE = 120.0
-"""Seconds that a sweep waits for a scheduler which it has spoken to before."""
+"""Seconds that a sweep waits for a scheduler which it has spoken to before, and for a worker when all are gone."""
 CONNECT = 15.0
 """Seconds to wait for a scheduler at first, and for its first worker."""
 VISIBLE = 60.0
 """Seconds until files that another machine has written are seen: NFS keeps what it knows of a folder this long."""
 POLL = 0.5
+LOOK = 2.0
+"""Seconds between two looks at the workers."""
 
 
 def make_remotely(
@@ -121,7 +123,7 @@ class DaskPool:
                 with self._client(CONNECT if not spoken else 5.0) as client:
                     self._check(client, lease)
                     spoken = time.monotonic()
-                    self._round(client, f"{lease.name}-{rounds}", pending, lease, finished)
+                    self._round(client, f"{lease.name}-{rounds}", pending, lease, finished, progress)
                     spoken = time.monotonic()
             except OSError as error:  # also of time-outs and closed connections
                 if not spoken or time.monotonic() - spoken > PATIENCE:
@@ -157,7 +159,13 @@ class DaskPool:
             raise WorkerError(f"worker {worker}: {reason}", where=self._address, hint="start it with this edgec")
 
     def _round(
-        self, client: Client, name: str, pending: dict[str, CellRequest], lease: Path, finished: Finished
+        self,
+        client: Client,
+        name: str,
+        pending: dict[str, CellRequest],
+        lease: Path,
+        finished: Finished,
+        progress: Progress,
     ) -> None:
         """Ask for all pending cells; those that neither came out nor failed when the connection is lost stay."""
         from distributed import as_completed
@@ -171,13 +179,19 @@ class DaskPool:
             futures[future.key] = (future, request)
         asked = [future for future, _ in futures.values()]
         ended = as_completed(asked, loop=client.loop, raise_errors=False)  # type: ignore[no-untyped-call]
-        for future in ended:
+        watch = _Watch(client, self._address, progress)
+        while not ended.is_empty():  # type: ignore[no-untyped-call]
+            if not ended.has_ready():  # type: ignore[no-untyped-call]
+                if not watch.look():
+                    return
+                continue
+            future = next(ended)
             _, request = futures[future.key]
             if future.status == "finished":
                 error: EdgecError | None = future.result()
                 self._wait_until_visible(request, error)
             elif future.status == "error":
-                error = _told(future.exception(), request)
+                error = _told(future.exception(), request)  # type: ignore[no-untyped-call]
             else:
                 continue  # it was cancelled: the scheduler is gone
             del pending[request.key]
@@ -187,6 +201,43 @@ class DaskPool:
         deadline = time.monotonic() + VISIBLE
         while error is None and not self._store.folder(request.key).exists() and time.monotonic() < deadline:
             time.sleep(POLL)
+
+
+class _Watch:
+    """Whether there is anybody to wait for: a scheduler keeps tasks for ever when its last worker is gone."""
+
+    def __init__(self, client: Client, address: str, progress: Progress) -> None:
+        self._client, self._address, self._progress = client, address, progress
+        self._looked = self._seen = time.monotonic()
+        self._told = False
+
+    def look(self) -> bool:
+        """Wait a moment; False: the scheduler is gone.
+
+        Raises:
+            WorkerError: there has been no worker for `PATIENCE`.
+        """
+        time.sleep(POLL)
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return True
+        self._looked = now
+        try:
+            count = len(self._client.nthreads())  # type: ignore[no-untyped-call]  # `scheduler_info` tells the first few
+        except OSError:
+            return False
+        if count:
+            self._seen, self._told = now, False
+        elif now - self._seen > PATIENCE:
+            raise WorkerError(
+                f"no workers for {PATIENCE:.0f} s",
+                where=self._address,
+                hint="`dask worker ADDRESS` starts one; what has been made is kept",
+            )
+        elif not self._told:
+            self._told = True
+            self._progress(f"{self._address}: no workers are left: wait {PATIENCE:.0f} s for one")
+        return True
 
 
 @contextmanager

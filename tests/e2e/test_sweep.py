@@ -13,12 +13,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
 import pytest
 
-from edgec.errors import GateError, StoppedError, TargetError, UsageError
+from edgec.errors import GateError, StoppedError, TargetError, UsageError, WorkerError
+from edgec.sweep import dask_pool
+from edgec.sweep.cell import CellRequest
+from edgec.sweep.dask_pool import DaskPool
+from edgec.sweep.environment import environment as environment_of
+from edgec.sweep.store import CellStore
 from edgec.verify.tradeoffs import Sweep
 
 from .command import Run, edgec, environment, start, workers
@@ -290,6 +296,27 @@ def test_a_cluster_loses_a_worker_and_its_scheduler(undisturbed: Path, swept_pro
     assert "Traceback" not in run.errors
     assert cells(swept_project) == cells(undisturbed)
     assert not list((swept_project / "dist" / ".work" / "sweep" / "leases").iterdir())
+
+
+def test_a_cluster_without_workers_is_given_up(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_pool, "PATIENCE", 4.0)
+    cluster.scheduler()
+    first = cluster.worker()
+    out, key = tmp_path / "out", "0" * 64
+    store, told = CellStore(out, tmp_path), list[str]()
+    folders = {"root": str(tmp_path), "out": str(out), "cwd": str(tmp_path)}
+    request = CellRequest(key, "a cell", {"key": key, "threads": 1, **folders})
+    pool = DaskPool(cluster.address, store, environment_of(("example",)), ("example",))
+    with ThreadPoolExecutor(1) as thread, store.lock(key):  # whoever makes the cell waits
+        run = thread.submit(pool.run, [request], lambda *_: None, told.append)
+        assert eventually(lambda: workers(first.pid)), "the cell begins"
+        first.kill()
+        with pytest.raises(WorkerError, match="no workers for 4 s"):
+            run.result(60)
+    assert [step for step in told if "no workers are left" in step]
+    assert not list(store.lease("x").parent.iterdir())
 
 
 def test_stopping_a_sweep_ends_its_cells_on_the_cluster(swept_project: Path, cluster: Cluster) -> None:
