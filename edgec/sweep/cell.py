@@ -24,7 +24,7 @@ from edgec.files import write_atomically
 from edgec.plan import make_plan
 from edgec.project.spec import Project
 from edgec.sweep.reads import digest_names, what_is_read
-from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart
+from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart, digest_sample
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import Target
 from edgec.worker import Progress
@@ -127,6 +127,7 @@ def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
         samples=len(evaluation),
         artifacts=tuple(_artifact(one, folder) for one in result.built),
         failures=tuple(FailedPart(file=item.file, reason=item.error.what) for item in result.failures),
+        sample=digest_sample(folder),
         reads={},
         listed={},
     )

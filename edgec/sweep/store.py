@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from edgec.backend.protocol import Artifact
 from edgec.bundle.manifest import Accuracy, PassFacts
-from edgec.bundle.write import digest_file, storage_errors
-from edgec.frozen import Frozen
+from edgec.bundle.write import digest_file, digest_folder, storage_errors
+from edgec.frozen import Frozen, digest_json
 from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.sweep.reads import digest_names
@@ -55,10 +55,21 @@ class CellRecord(Frozen):
     samples: int
     artifacts: tuple[CellArtifact, ...]
     failures: tuple[FailedPart, ...]
+    sample: str
+    """`digest_sample` of the evaluation sample that times are taken with."""
     reads: dict[str, str]
     """SHA-256 of files that code of the project has read, by path; relative ones are below the project's folder."""
     listed: dict[str, str]
     """`digest_names` of folders of the project whose names that code has asked for, by path."""
+
+
+def digest_sample(cell: Path) -> str:
+    """SHA-256 (hex) of the evaluation sample in the folder of a cell.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return digest_json({name: file.sha256 for name, file in digest_folder(cell / SAMPLE).items()})
 
 
 class CellStore:
@@ -83,9 +94,9 @@ class CellStore:
         folder = self.folder(key)
         try:
             record = CellRecord.model_validate_json((folder / RECORD).read_bytes())
-            if record.key != key or any(
-                digest_file(folder / item.artifact.file).sha256 != item.sha256 for item in record.artifacts
-            ):
+            if record.key != key or digest_sample(folder) != record.sample:
+                return None
+            if any(digest_file(folder / item.artifact.file).sha256 != item.sha256 for item in record.artifacts):
                 return None
             if any(digest_file(self._root / name).sha256 != wanted for name, wanted in record.reads.items()):
                 return None
@@ -104,9 +115,11 @@ class CellStore:
         folder = self.folder(key)
         with storage_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
+            aside = made.with_name(f"{made.name}-replaced")
             if folder.exists():  # it is damaged, or was made of other files
-                shutil.rmtree(folder)
+                folder.rename(aside)  # at no moment it is there in part
             made.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def lock(self, key: str) -> filelock.BaseFileLock:
         """The right to make a cell; that of a process which is killed is free."""

@@ -76,17 +76,12 @@ class Timer:
             bench: threads, warm-up and runs.
             progress: told each step.
         """
-        key = self._key(one, beside, runtime, bench)
-        value = self._cache.get(key)
-        if value is None:
-            try:
-                with _alone(progress):
-                    value = self._cache.get(key)  # another sweep may have measured it meanwhile
-                    if value is None:
-                        value = self._measure(one, beside, runtime[0], bench, progress)
-                        self._cache.put(key, value)
-            except EdgecError as error:
-                return Timed(reason=f"not timed: {error.what}")
+        try:
+            value = self._found(one, beside, runtime, bench, progress)
+        except EdgecError as error:
+            return Timed(reason=f"not timed: {error.what}")
+        except (OSError, ValueError) as error:
+            return Timed(reason=f"not timed: {type(error).__name__}: {error}")
         latency, speed = value["latency"], value["speed"]
         return Timed(
             Latency.model_validate_json(latency) if latency else None,
@@ -94,6 +89,20 @@ class Timer:
             value["memory_mb"],
             "" if speed or beside is None else f"the float artifact does not run in {runtime[0]}",
         )
+
+    def _found(
+        self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec, progress: Progress
+    ) -> dict[str, Any]:
+        """What is known from earlier runs, or is measured now."""
+        key = self._key(one, beside, runtime, bench)
+        value: dict[str, Any] | None = self._cache.get(key)
+        if value is None:
+            with _alone(progress):
+                value = self._cache.get(key)  # another sweep may have measured it meanwhile
+                if value is None:
+                    value = self._measure(one, beside, runtime[0], bench, progress)
+                    self._cache.put(key, value)
+        return value
 
     def _key(self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec) -> str:
         machine = host_machine().model_dump(mode="json", exclude={"cores"})

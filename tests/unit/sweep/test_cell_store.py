@@ -11,7 +11,7 @@ from edgec.backend.protocol import Artifact
 from edgec.bundle.write import digest_file
 from edgec.quant.recipe import Recipe
 from edgec.sweep.reads import digest_names
-from edgec.sweep.store import RECORD, CellArtifact, CellRecord, CellStore
+from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, digest_sample
 
 KEY = "a" * 64
 
@@ -37,9 +37,12 @@ def put(
         artifact=artifact, sha256=digest_file(file).sha256, size=len(content), recipe=Recipe(), rungs=(), passes=(),
         accuracy=(), coverage=(),
     )  # fmt: skip
+    (folder / SAMPLE).mkdir()
+    (folder / SAMPLE / "0.npy").write_bytes(b"sample")
     record = CellRecord(
-        key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), reads=reads, listed=listed or {}
-    )
+        key=KEY, metric="top1", samples=1, artifacts=(made,), failures=(), sample=digest_sample(folder), reads=reads,
+        listed=listed or {},
+    )  # fmt: skip
     (folder / RECORD).write_text(record.model_dump_json())
     store.put(KEY, folder)
     return record
@@ -51,9 +54,10 @@ def test_what_is_put_is_there(store: CellStore, tmp_path: Path, plain_artifact: 
     assert store.get(KEY) == record
     again = put(store, tmp_path / "made", plain_artifact, b"another", {})
     assert store.get(KEY) == again
+    assert not list(tmp_path.glob("made*"))
 
 
-@pytest.mark.parametrize("name", [RECORD, "model.onnx"])
+@pytest.mark.parametrize("name", [RECORD, "model.onnx", "sample/0.npy"])
 def test_damage_counts_as_absent(store: CellStore, tmp_path: Path, plain_artifact: Artifact, name: str) -> None:
     put(store, tmp_path / "made", plain_artifact, b"model", {})
     file = store.folder(KEY) / name
