@@ -21,6 +21,8 @@ class Made:
     placed: Placed
     beside: Placed | None
     """The unpruned float artifact of its format; may be the artifact itself."""
+    alone: str = ""
+    """Why there is nothing beside it."""
 
     @property
     def judged(self) -> Sequence[Accuracy]:
@@ -87,8 +89,15 @@ def _point(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) 
         memory_mb=timed.memory_mb,
         coverage=artifact.coverage,
         failure=one.failure,
-        notes=(timed.reason,) if timed.reason else (),
+        notes=_notes(one, timed),
     )
+
+
+def _notes(one: Made, timed: Timed) -> tuple[str, ...]:
+    told = [timed.reason] if timed.reason else []
+    if one.beside is None and not one.failure:
+        told.append(f"no float artifact to be timed against{f': {one.alone}' if one.alone else ''}")
+    return tuple(told)
 
 
 def _pace(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) -> Pace | None:
@@ -99,6 +108,8 @@ def _pace(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) -
         return None
     typical, own = statistics.median(known), timed.latency.p50_ms
     if timed.speed is None:
+        if not one.is_reference:
+            return None
         return Pace(latency_ms=own, ratio=1.0, ratio_low=1.0, ratio_high=1.0, float_ms=own, steady_ms=typical)
     speed = timed.speed
     return Pace(

@@ -100,7 +100,7 @@ def sweep_targets(
         samples=first.samples if first else 0,
         machine=host_machine(),
         points=points,
-        unmade=(*unmade, *_failed(cells, made)),
+        unmade=(*unmade, *failed_cells(cells, made)),
         rule=rule or "",
     )
     table, page = _write(found, out)
@@ -161,15 +161,19 @@ def _cells(
     return tuple(cells), tuple(unmade)
 
 
-def _failed(cells: Sequence[Cell], made: MadeCells) -> tuple[Unmade, ...]:
+def failed_cells(cells: Sequence[Cell], made: MadeCells) -> tuple[Unmade, ...]:
+    """What failed, of the cells that others are timed against too."""
     found: list[Unmade] = []
+    asked = {(cell.target, cell.key) for cell in cells if not cell.reference}
     for cell in cells:
-        error, record = made.failed.get(cell.key), made.records.get(cell.key)
-        if cell.reference:
-            continue
-        if error is not None:
-            found.append(cell.unmade(f"{error.where}: {error.what}" if error.where else error.what))
-        found += [cell.unmade(part.reason, part.file) for part in (record.failures if record else ())]
+        if cell.reference and (cell.target, cell.key) in asked:
+            continue  # it is told as what it was asked for
+        prefix = "float reference: " if cell.reference else ""
+        if error := made.failed.get(cell.key):
+            where = f"{error.where}: " if error.where else ""
+            found.append(cell.unmade(f"{prefix}{where}{error.what}"))
+        record = made.records.get(cell.key)
+        found += [cell.unmade(prefix + part.reason, part.file) for part in (record.failures if record else ())]
     return tuple(found)
 
 
@@ -178,8 +182,9 @@ def _points(
 ) -> tuple[Point, ...]:
     placed = {cell.key: _placed(cell, made, store) for cell in cells}
     floats = {cell.target: placed[cell.key] for cell in cells if cell.reference}
+    references = {cell.target: cell for cell in cells if cell.reference}
     artifacts = [
-        Made(cell, one, floats.get(cell.target, {}).get(backend))
+        Made(cell, one, floats.get(cell.target, {}).get(backend), _alone(references.get(cell.target), one, made))
         for cell in cells
         if not cell.reference
         for backend, one in placed[cell.key].items()
@@ -197,6 +202,17 @@ def _points(
         return timer.time(one.placed, beside, one.runtime, bench, lambda step: progress(f"{told}: {step}"))
 
     return points_of(artifacts, time)
+
+
+def _alone(reference: Cell | None, one: Placed, made: MadeCells) -> str:
+    """Why there may be no float artifact like `one`."""
+    if reference is None:
+        return "no backend of the target makes any"
+    if error := made.failed.get(reference.key):
+        return error.what
+    parts = made.records[reference.key].failures if reference.key in made.records else ()
+    file = one.made.artifact.file
+    return next((part.reason for part in parts if part.file == file), "its backend makes none")
 
 
 def _placed(cell: Cell, made: MadeCells, store: CellStore) -> Mapping[str, Placed]:

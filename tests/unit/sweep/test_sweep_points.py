@@ -11,12 +11,15 @@ import pytest
 
 from edgec.backend.protocol import Artifact
 from edgec.bundle.manifest import accuracy_of
+from edgec.errors import PassError
 from edgec.project.spec import Project
 from edgec.quant.recipe import Recipe
+from edgec.sweep.making import MadeCells
 from edgec.sweep.points import Made, points_of
+from edgec.sweep.run import failed_cells
 from edgec.sweep.store import CellArtifact
 from edgec.sweep.timing import Placed, Timed
-from edgec.sweep.variants import Cell, Levels, cells_of
+from edgec.sweep.variants import Cell, Levels, cells_of, reference_of
 from edgec.target.load import load_target
 from edgec.verify.records import Latency, Measurement, MetricResult, OutputFidelity, Speed
 
@@ -59,7 +62,8 @@ def test_the_worst_judged_runtime_counts(
     (point,) = points_of([Made(cell, made, None)], lambda made: Timed(reason="not timed"))
     assert point.accuracy == pytest.approx(0.93)
     assert (point.runtime, point.agreement, point.sqnr_db) == ("a", 0.9, 12.0)
-    assert (point.pace, point.notes) == (None, ("not timed",))
+    assert point.pace is None
+    assert point.notes == ("not timed", "no float artifact to be timed against")
 
     broken = placed(
         plain_artifact, "1", one("a", 0.5), make_measurement(runtime="b", metric=None, failure="no such op")
@@ -95,8 +99,39 @@ def test_without_a_float_artifact_there_is_no_pace(
     (point,) = points_of([Made(cell, one, None)], lambda made: Timed(latency(1.0), None, 70.0))
     assert point.pace is None
     assert point.memory_mb == 70.0
+    assert point.notes == ("no float artifact to be timed against",)
+    (point,) = points_of([Made(cell, one, None, "no such op")], lambda made: Timed(latency(1.0), None, 70.0))
+    assert point.notes == ("no float artifact to be timed against: no such op",)
     reference = placed(plain_artifact, "2", make_measurement())
     (point,) = points_of(
         [replace(Made(cell, one, None), beside=reference)], lambda made: Timed(latency(1.0), None, 70.0)
     )
     assert point.pace is None
+
+
+def test_only_the_reference_has_its_own_pace(
+    cell: Cell, plain_artifact: Artifact, make_measurement: Callable[..., Measurement]
+) -> None:
+    floats, one = (placed(plain_artifact, name, make_measurement()) for name in ("float", "one"))
+    reason = "the float artifact does not run in a"
+    times = {"float": Timed(latency(10.0)), "one": Timed(latency(5.0), reason=reason)}
+    made = [Made(cell, item, floats) for item in (floats, one)]
+    reference, point = points_of(made, lambda made: times[made.placed.made.sha256])
+    assert reference.pace is not None
+    assert reference.pace.ratio == 1.0
+    assert (point.pace, point.notes) == (None, (reason,))
+
+
+def test_failures_of_what_others_are_timed_against_are_told(small_project: tuple[Project, Path]) -> None:
+    project, root = small_project
+    resolved = load_target("x86-64-int8", root)
+    (asked,), _ = cells_of(resolved, project, Levels())
+    reference = reference_of(resolved, project)
+    assert reference is not None
+    cells = (replace(asked, key="1"), replace(reference, key="2"))
+    made = MadeCells(failed={"2": PassError("no room", where="fold")})
+    (told,) = failed_cells(cells, made)
+    assert (told.precision, told.possible, told.reason) == ("fp32", True, "float reference: fold: no room")
+    alone = replace(asked, key="2")
+    (told,) = failed_cells((alone, cells[1]), made)
+    assert (told.precision, told.reason) == ("int8", "fold: no room")
