@@ -27,7 +27,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext
 from edgec.passes.runner import run_passes
 from edgec.prune.goals import NEAR, search_share
-from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec
+from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
 from edgec.verify.records import Speed
 from edgec.worker import Worker
 
@@ -67,7 +67,7 @@ def find_share(
         {
             "what": "share for latency",
             "identity": identity,
-            "target": job.plan.target.digest(),
+            "target": what_is_timed(job.plan.target),
             "calibration": calibration.info.content_digest if calibration else None,
             "packages": {one.distribution: package_version(one.distribution) for one in item.backend.packages},
             "python": platform.python_version(),
@@ -81,6 +81,17 @@ def find_share(
             found = {"share": share, "cost": probes.costs.get(share, 1.0)}
         cache.put(key, found)
     return FoundShare(found["share"], _told(job, spec, found["cost"]))
+
+
+def what_is_timed(target: Target) -> dict[str, Any]:
+    """What of a target its probes follow from, besides `Target.prune`; targets that share it share what was found."""
+    return {
+        "device": target.device.model_dump(mode="json", exclude={"description", "sources"}),
+        "precision": target.precision,
+        "emit": target.emit[0].model_dump(mode="json"),
+        "quantize": target.quantize.model_dump(mode="json", exclude={"fallback"}),
+        "bench": target.bench.model_dump(mode="json"),
+    }
 
 
 def _told(job: Job, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
