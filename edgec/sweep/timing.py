@@ -6,7 +6,9 @@ cores as it has threads. Two sweeps on one machine wait for each other here.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from edgec.backend.protocol import Artifact
 from edgec.backend.registry import get_backend
 from edgec.cache import Cache, code_digest
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError
+from edgec.errors import EdgecError, StorageError
 from edgec.frozen import digest_json
 from edgec.machine import host_machine
 from edgec.sweep.store import SAMPLE, CellArtifact
@@ -105,6 +107,7 @@ class Timer:
         return value
 
     def _key(self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec) -> str:
+        backend = type(get_backend(one.made.artifact.backend)).__module__
         machine = host_machine().model_dump(mode="json", exclude={"cores"})
         return digest_json(
             {
@@ -116,7 +119,10 @@ class Timer:
                 "runtime": runtime,
                 "bench": bench.model_dump(mode="json"),
                 "machine": machine,
-                "code": [code_digest("edgec.verify.speed"), code_digest(__name__)],
+                "code": [
+                    code_digest(module)
+                    for module in ("edgec.verify.speed", __name__, backend.rpartition(".")[0] or backend)
+                ],
             }
         )
 
@@ -164,9 +170,26 @@ def _cores(threads: int) -> list[int]:
     return sorted(os.sched_getaffinity(0))[-threads:]
 
 
+def _lock_file() -> Path:
+    """The same for all sweeps of this user on this machine, where nobody else can have put one.
+
+    Raises:
+        StorageError: there is no folder of the user's own to write to.
+    """
+    folders = [Path(tempfile.gettempdir(), f"edgec-{os.getuid()}")]
+    with contextlib.suppress(RuntimeError):  # this user has no home
+        folders.append(Path.home() / ".cache" / "edgec")
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not folder.is_symlink() and folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
+                return folder / f"timing-{socket.gethostname()}.lock"
+    raise StorageError("no folder of this user's own can be written to", where=" or ".join(map(str, folders)))
+
+
 @contextmanager
 def _alone(progress: Progress) -> Iterator[None]:
-    lock = filelock.FileLock(Path(tempfile.gettempdir(), f"edgec-timing-{os.getuid()}.lock"))
+    lock = filelock.FileLock(_lock_file())
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
