@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgec.errors import EdgecError, StorageError, UsageError
-from edgec.execute.room import JOB_MB, available_mb, room_for
+from edgec.execute.room import JOB_MB, available_mb, room_on_cores
 from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool
 from edgec.sweep.environment import environment
@@ -66,13 +66,11 @@ def choose_crew(means: Means, store: CellStore, cells: Sequence[Cell], progress:
         if means.workers not in (None, 1):
             raise _disturbed(timed, "--workers 1")
         return LocalPool(1)
-    if means.workers is None:
-        return LocalPool(room_for(means.threads, memory_mb=means.memory_mb))
     memory = available_mb() if means.memory_mb is None else means.memory_mb
-    most = max(1, memory // JOB_MB)
-    if means.workers > most:
-        progress(f"{most} of {means.workers} workers: each may take {JOB_MB} MB, and there are {memory}")
-    return LocalPool(min(means.workers, most))
+    wanted, most = means.workers or room_on_cores(means.threads), max(1, memory // JOB_MB)
+    if wanted > most:
+        progress(f"{most} of {wanted} workers: each may take {JOB_MB} MB, and there are {memory}")
+    return LocalPool(min(wanted, most))
 
 
 def _disturbed(cell: Cell, hint: str) -> UsageError:

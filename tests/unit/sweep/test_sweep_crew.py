@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,11 +86,17 @@ def test_room() -> None:
     assert room_for(10_000) == 1
 
 
-def test_fewer_workers_when_memory_is_short(small_project: Small, tmp_path: Path) -> None:
+def test_fewer_workers_when_memory_is_short(
+    small_project: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells = cells_in(small_project, Levels())
     told: list[str] = []
     choose_crew(Means(workers=3, memory_mb=JOB_MB), CellStore(tmp_path, tmp_path), cells, told.append)
     assert told == [f"1 of 3 workers: each may take {JOB_MB} MB, and there are {JOB_MB}"]
+    told.clear()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    choose_crew(Means(threads=2, memory_mb=1), CellStore(tmp_path, tmp_path), cells, told.append)
+    assert told == [f"1 of 2 workers: each may take {JOB_MB} MB, and there are 1"]
 
 
 def test_times_are_not_taken_in_busy_workers(small_project: Small, tmp_path: Path) -> None:
