@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,21 +95,22 @@ def observe(
     own = [item.name for item in model.proto.graph.output]
     wanted = list(dict.fromkeys((*names, *own)))
 
-    def run(index: int) -> list[Array]:
-        sample = samples[index]
-        given = session.run(wanted, {fed[name]: value for name, value in sample.items() if name in fed})
-        found: dict[str, Array] = dict(zip(wanted, given, strict=True))
-        for name in own:
-            if found[name].dtype.kind == "f" and np.isnan(found[name]).any():
-                raise DatasetError(
-                    "calibration met NaN",
-                    where=f"{model.name}, calibration sample {index}",
-                    hint="the float model answers this sample with NaN: check the sample and its preprocessing",
-                )
-        return [found[name] for name in names]
+    def results() -> Iterator[list[Array]]:
+        for index in range(len(samples)):
+            # a tensor that is the input's own lies in the sample's memory, which must outlive it
+            sample = samples[index]
+            given = session.run(wanted, {fed[name]: value for name, value in sample.items() if name in fed})
+            found: dict[str, Array] = dict(zip(wanted, given, strict=True))
+            for name in own:
+                if found[name].dtype.kind == "f" and np.isnan(found[name]).any():
+                    raise DatasetError(
+                        "calibration met NaN",
+                        where=f"{model.name}, calibration sample {index}",
+                        hint="the float model answers this sample with NaN: check the sample and its preprocessing",
+                    )
+            yield [found[name] for name in names]
 
-    results = map(run, range(len(samples)))
-    found = _histograms(watched, names, results) if histogram else _extremes(watched, names, results)
+    found = _histograms(watched, names, results()) if histogram else _extremes(watched, names, results())
     usable = {tensor: item.low >= -LIMIT and item.high <= LIMIT for tensor, item in found.items()}
     return {tensor: item if usable[tensor] else None for tensor, item in found.items()}
 

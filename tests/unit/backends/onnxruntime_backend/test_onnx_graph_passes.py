@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from edgec.backends.onnxruntime.globalize_pool import GlobalizeAveragePool
 from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, check_names, fingerprint
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import DatasetError, PassError
-from edgec.model.spec import Array
+from edgec.model.spec import Array, Tensors
 from edgec.passes.contract import PassContext
+from edgec.quant.statistics import TensorStatistics
 
 from .onnx_graphs import floats, onnx_model
 
@@ -183,3 +185,28 @@ def test_bytes_ignore_who_made_the_graph_and_where() -> None:
     assert canonical_bytes(model, shapes=True) == canonical_bytes(other, shapes=True)
     other.proto.graph.initializer[0].raw_data = bytes(64)
     assert fingerprint(model) != fingerprint(other)
+
+
+class Fresh(Sequence[Tensors]):
+    """Samples that nobody else holds, as those of a spool are."""
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: int) -> Tensors:  # type: ignore[override]  # no slices
+        return {"x": np.random.default_rng(index).uniform(-1, 1, (1, 2, 20, 20)).astype(np.float32)}
+
+
+def test_values_of_the_input_are_read_while_it_is_there(tmp_path: Path) -> None:
+    """ONNX Runtime gives an input that is an output too without a copy."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="c")]
+    model = onnx_model(nodes, {"w": floats(2, 2, 1, 1)}, (1, 2, 20, 20), (1, 2, 20, 20))
+    statistics = observe(model, Fresh(), histogram=True, threads=1, work=tmp_path)["x"]
+    assert statistics is not None
+    assert statistics.histograms is not None
+    values = np.concatenate([sample["x"].reshape(-1) for sample in map(Fresh().__getitem__, range(64))])
+    assert (statistics.low, statistics.high) == (values.min(), values.max())
+    expected = TensorStatistics(True)
+    expected.observe(values)
+    assert expected.histograms is not None
+    np.testing.assert_array_equal(statistics.histograms.counts, expected.histograms.counts)
