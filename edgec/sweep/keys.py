@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from edgec.bundle.manifest import MANIFEST, REPORT
 from edgec.bundle.write import digest_file
 from edgec.dataset.source import missing
+from edgec.dataset.sources import python_sources
 from edgec.depfile import dependencies
 from edgec.errors import ModelError
 from edgec.frozen import digest_json
@@ -16,11 +15,6 @@ from edgec.plan import Plan
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 from edgec.sweep.environment import environment
-
-BENCH = "bench"
-"""Folder of the harness in a bundle."""
-UNSEEN = frozenset({"site-packages", "node_modules", "__pycache__"})
-"""Folders whose Python files are no part of a project; nor are those of hidden folders and virtual environments."""
 
 
 class Keys:
@@ -73,7 +67,7 @@ class Keys:
                 raise ModelError("no such file", where=str(path)) if path in named else missing(path)
         for path in list(paths):
             if path.suffix == ".py":
-                paths.update(_sources(path.parent, self._out))
+                paths.update(one for one in python_sources(path.parent) if self._out not in one.resolve().parents)
         return {path: self._digest(path) for path in sorted(paths) if path.is_file()}
 
     def _absolute(self, name: str | None) -> Path | None:
@@ -98,20 +92,6 @@ def used(plan: Plan) -> Project:
     if "training" not in ladder and not plan.target.prune.prunes:
         unused["train"] = None
     return project.model_copy(update=unused)
-
-
-def _sources(folder: Path, out: Path | None) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not _is_apart(Path(place, name), out)]
-        yield from (Path(place, name) for name in names if name.endswith(".py"))
-
-
-def _is_apart(folder: Path, out: Path | None) -> bool:
-    """Whether the Python files of a folder are no part of the project, which began elsewhere."""
-    if folder.name in UNSEEN or folder.name.startswith(".") or (folder / "pyvenv.cfg").exists():
-        return True
-    bundle = (folder / MANIFEST).exists() and ((folder / BENCH).exists() or (folder / REPORT).exists())
-    return bundle or folder.resolve() == out  # bundles have a bench.py
 
 
 def backends_of(plans: list[Plan]) -> tuple[str, ...]:
