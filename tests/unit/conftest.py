@@ -1,8 +1,8 @@
-"""A manifest as a build makes it, for the tests of bundle, harness and report."""
+"""A manifest as a build makes it, and jobs on handwritten digits for the tests of pruning and training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import pytest
 from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
 from edgec.bundle.manifest import Manifest, accuracy_of
 from edgec.bundle.write import digest_file
-from edgec.dataset.spool import SpoolInfo
+from edgec.dataset.spool import Spool, SpoolInfo
+from edgec.dataset.write import write_spool
 from edgec.machine import Machine
-from edgec.model.spec import ModelSource, TensorSpec
-from edgec.passes.contract import Coverage
+from edgec.model.spec import FloatModel, ModelSource, TensorSpec
+from edgec.passes.contract import Coverage, Pass, PassContext
+from edgec.passes.runner import run_passes
 from edgec.plan import make_plan, record
-from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
+from edgec.project.spec import CalibrationSpec, DataSpec, EvaluationSpec, ModelSpec, Preprocess, Project
 from edgec.target.load import load_target
 from edgec.verify.records import GateResult, Latency, Measurement, MetricResult, OutputFidelity
 
@@ -111,3 +113,65 @@ def plain_artifact() -> Artifact:
         inputs=(TensorBinding(name="x", artifact_name="x", shape=(1, 4), dtype="float32"),),
         outputs=(TensorBinding(name="y", artifact_name="y_q", shape=(1, 2), dtype="float32", step=0.125),),
     )
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[Any, Any]:
+    """All images of handwritten digits in 0 to 1, [N, 1, 8, 8], and their labels, as tensors."""
+    import numpy as np
+    import torch
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return torch.from_numpy((data.images / 16).astype(np.float32)[:, None]), torch.from_numpy(data.target)
+
+
+@pytest.fixture
+def digits_model(tmp_path: Path) -> Callable[..., FloatModel]:
+    """A module of digits as a float model after some passes, which is also saved in ``model``."""
+    import torch
+
+    from edgec.model import store
+    from edgec.model.outputs import flatten_outputs
+    from edgec.model.samples import sample_tensors
+    from edgec.model.trace import trace
+
+    def make(module: Any, passes: Sequence[Pass[FloatModel]]) -> FloatModel:
+        inputs = (TensorSpec(name="x", shape=(1, 1, 8, 8)),)
+        sample = sample_tensors(inputs, seed=0)
+        with torch.no_grad():
+            outputs = flatten_outputs(module.eval()(*sample))
+        traced = trace(module, sample, sample_tensors(inputs, seed=1))
+        model = FloatModel(
+            name="net",
+            source=ModelSource(format="python", path="net.py", sha256="0" * 64, entry="make"),
+            inputs=inputs,
+            outputs=tuple(TensorSpec(name=name, shape=tuple(item.shape)) for name, item in outputs),
+            graph=traced.graph,
+            untraceable=traced.untraceable,
+            module=traced.graph or module,
+        )
+        context = PassContext(load_target("x86-64-vnni-int8", tmp_path).target, tmp_path)
+        model, _ = run_passes(passes, model, context, store.fingerprint)
+        store.save(model, tmp_path / "model")
+        return model
+
+    return make
+
+
+@pytest.fixture
+def digits_spool(tmp_path: Path, digits: tuple[Any, Any]) -> Callable[..., Spool]:
+    """Digits `begin` to `end` as samples; `labels`: "y", None, or a function of the images."""
+    import numpy as np
+
+    def make(name: str, begin: int, end: int, what: Any, labels: Any) -> Spool:
+        arrays = {"x": digits[0][begin:end, None].numpy()}
+        if labels == "y":
+            arrays["y"] = digits[1][begin:end].numpy()
+        elif labels is not None:
+            arrays["y"] = labels(digits[0][begin:end]).numpy()
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        spec, inputs = DataSpec(data=f"{name}.npz"), (TensorSpec(name="x", shape=(1, 1, 8, 8)),)
+        return write_spool(spec, Preprocess(), inputs, tmp_path / name, tmp_path, samples=None, seed=0, what=what)
+
+    return make

@@ -10,23 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import fx, nn
 from torch.nn import functional
 
 from edgec.dataset.spool import Spool
-from edgec.dataset.write import write_spool
 from edgec.model import store
-from edgec.model.outputs import flatten_outputs
-from edgec.model.samples import sample_tensors
-from edgec.model.spec import FloatModel, ModelSource, TensorSpec
+from edgec.model.spec import FloatModel
 from edgec.model.trace import trace
-from edgec.passes.contract import PassContext
 from edgec.passes.portable import before_pruning
-from edgec.passes.runner import run_passes
-from edgec.project.spec import DataSpec, Preprocess, TrainSpec
+from edgec.project.spec import TrainSpec
 from edgec.prune.task import prune_model
-from edgec.target.load import load_target
 from edgec.target.spec import PruneSpec
 
 Same = tuple[tuple[str, ...], ...]
@@ -376,13 +369,6 @@ class PruneJob:
 
 
 @pytest.fixture(scope="session")
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """All images in 0 to 1, and their labels."""
-    data = load_digits()
-    return torch.from_numpy((data.images / 16).astype(np.float32)[:, None]), torch.from_numpy(data.target)
-
-
-@pytest.fixture(scope="session")
 def digits_net(digits: tuple[torch.Tensor, torch.Tensor]) -> nn.Module:
     """A float net of about 97 %."""
     torch.set_num_threads(1)
@@ -400,40 +386,14 @@ def digits_net(digits: tuple[torch.Tensor, torch.Tensor]) -> nn.Module:
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, digits: tuple[torch.Tensor, torch.Tensor]) -> Callable[..., PruneJob]:
+def make_job(
+    tmp_path: Path, digits_model: Callable[..., FloatModel], digits_spool: Callable[..., Spool]
+) -> Callable[..., PruneJob]:
     """A job on digits 0 to `samples` as training data, and 1200 to 1600 as evaluation data."""
 
     def job(module: nn.Module, samples: int = 512, labels: Any = "y") -> PruneJob:
-        inputs = (TensorSpec(name="x", shape=(1, 1, 8, 8)),)
-        sample = sample_tensors(inputs, seed=0)
-        with torch.no_grad():
-            outputs = flatten_outputs(module.eval()(*sample))
-        found = trace(module, sample, sample_tensors(inputs, seed=1))
-        model = FloatModel(
-            name="net",
-            source=ModelSource(format="python", path="net.py", sha256="0" * 64, entry="make"),
-            inputs=inputs,
-            outputs=tuple(TensorSpec(name=name, shape=tuple(item.shape)) for name, item in outputs),
-            graph=found.graph,
-            untraceable=found.untraceable,
-            module=found.graph or module,
-        )
-        context = PassContext(load_target("x86-64-vnni-int8", tmp_path).target, tmp_path)
-        model, _ = run_passes(before_pruning(), model, context, store.fingerprint)
-        store.save(model, tmp_path / "model")
-
-        def spool(name: str, begin: int, end: int, what: Any) -> Spool:
-            arrays = {"x": digits[0][begin:end, None].numpy()}
-            if labels == "y":
-                arrays["y"] = digits[1][begin:end].numpy()
-            elif labels is not None:
-                arrays["y"] = labels(digits[0][begin:end]).numpy()
-            np.savez(tmp_path / f"{name}.npz", **arrays)
-            spec = DataSpec(data=f"{name}.npz")
-            return write_spool(spec, Preprocess(), inputs, tmp_path / name, tmp_path, samples=None, seed=0, what=what)
-
-        return PruneJob(
-            model, tmp_path, spool("train", 0, samples, "training"), spool("eval", 1200, 1600, "evaluation")
-        )
+        training = digits_spool("train", 0, samples, "training", labels)
+        evaluation = digits_spool("eval", 1200, 1600, "evaluation", labels)
+        return PruneJob(digits_model(module, before_pruning()), tmp_path, training, evaluation)
 
     return job

@@ -10,22 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 from edgec.dataset.spool import Spool
-from edgec.dataset.write import write_spool
 from edgec.model import store
-from edgec.model.outputs import flatten_outputs
-from edgec.model.samples import sample_tensors
-from edgec.model.spec import FloatModel, ModelSource, TensorSpec
-from edgec.model.trace import trace
-from edgec.passes.contract import PassContext
+from edgec.model.spec import FloatModel
 from edgec.passes.portable import portable_passes
-from edgec.passes.runner import run_passes
-from edgec.project.spec import DataSpec, Preprocess, TrainSpec
+from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
-from edgec.target.load import load_target
 from edgec.train.task import train_quantized
 
 SHAPE = (1, 1, 8, 8)
@@ -113,13 +105,6 @@ def learn(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: in
 
 
 @pytest.fixture(scope="session")
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """All images in 0 to 1, and their labels."""
-    data = load_digits()
-    return torch.from_numpy((data.images / 16).astype(np.float32)[:, None]), torch.from_numpy(data.target)
-
-
-@pytest.fixture(scope="session")
 def digits_net(digits: tuple[torch.Tensor, torch.Tensor]) -> nn.Module:
     """A float net of about 97 %."""
     with torch.random.fork_rng(devices=[]):
@@ -132,45 +117,16 @@ MakeJob = Callable[..., Job]
 
 
 @pytest.fixture
-def make_job(tmp_path: Path, digits: tuple[torch.Tensor, torch.Tensor]) -> MakeJob:
+def make_job(tmp_path: Path, digits_model: Callable[..., FloatModel], digits_spool: Callable[..., Spool]) -> MakeJob:
     """A job on digits 0 to `samples` as training data, and 1200 to 1600 as evaluation data."""
 
     def make(module: nn.Module, samples: int = 320, labels: Any = "y", calibrated: bool = True) -> Job:
-        inputs = (TensorSpec(name="x", shape=SHAPE),)
-        sample = sample_tensors(inputs, seed=0)
-        with torch.no_grad():
-            result = module.eval()(*sample)
-        traced = trace(module, sample, sample_tensors(inputs, seed=1))
-        model = FloatModel(
-            name="net",
-            source=ModelSource(format="python", path="net.py", sha256="0" * 64, entry="make"),
-            inputs=inputs,
-            outputs=tuple(TensorSpec(name=name, shape=tuple(item.shape)) for name, item in flatten_outputs(result)),
-            graph=traced.graph,
-            untraceable=traced.untraceable,
-            module=traced.graph or module,
-        )
-        target = load_target("x86-64-vnni-int8", tmp_path).target
-        context = PassContext(target, tmp_path)
-        model, _ = run_passes(portable_passes(), model, context, store.fingerprint)
-        store.save(model, tmp_path / "model")
-
-        def spool(name: str, begin: int, end: int, what: Any) -> Spool:
-            arrays = {"x": digits[0][begin:end, None].numpy()}
-            if labels == "y":
-                arrays["y"] = digits[1][begin:end].numpy()
-            elif labels is not None:
-                arrays["y"] = labels(digits[0][begin:end]).numpy()
-            np.savez(tmp_path / f"{name}.npz", **arrays)
-            spec = DataSpec(data=f"{name}.npz")
-            return write_spool(spec, Preprocess(), inputs, tmp_path / name, tmp_path, samples=None, seed=0, what=what)
-
-        calibration = spool("calibration", 0, 64, "calibration") if calibrated else None
+        calibration = digits_spool("calibration", 0, 64, "calibration", labels) if calibrated else None
         return Job(
-            model,
+            digits_model(module, portable_passes()),
             tmp_path,
-            spool("train", 0, samples, "training"),
-            spool("eval", 1200, 1600, "evaluation"),
+            digits_spool("train", 0, samples, "training", labels),
+            digits_spool("eval", 1200, 1600, "evaluation", labels),
             calibration,
         )
 
