@@ -6,6 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+NARROWEST = 8
+"""A multiple is not halved below this."""
+
+
+def fitting(multiple: int, channels: int) -> int:
+    """The multiple that a layer of `channels` is held to: halved where not two of it fit, down to `NARROWEST`."""
+    while multiple % 2 == 0 and multiple // 2 >= NARROWEST and 2 * multiple > channels:
+        multiple //= 2
+    return multiple
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -46,12 +56,13 @@ def choose(
         groups: those that may lose channels.
         share: of the channels to remove, 0 to 1.
         scope: ``layer``: this share of each group; ``global``: of all together, wherever they matter least.
-        round_to: what is left of a group is a multiple of it, and at least one; a smaller group is left whole.
+        round_to: what is left of a group is a multiple of it (of what is `fitting`), and at least one; a group smaller
+            than that is left whole.
         whole: channels that a root had before earlier steps, of which ``layer`` takes its share.
     """
     if share <= 0:
         return {}
-    counts = _each(groups, share, round_to, whole or {}) if scope == "layer" else _together(groups, share, round_to)
+    counts = (_each if scope == "layer" else _together)(groups, share, round_to, whole or {})
     return {group.root: group.first(count) for group, count in zip(groups, counts, strict=True) if count}
 
 
@@ -59,8 +70,9 @@ def _each(groups: Sequence[Scored], share: float, round_to: int, whole: Mapping[
     counts = []
     for group in groups:
         total = whole.get(group.root, group.channels)
-        wanted = max(math.floor(total * (1 - share) / round_to + 0.5), 1) * round_to
-        cuts = group.cuts(round_to) if wanted < group.channels else []
+        multiple = fitting(round_to, total)
+        wanted = max(math.floor(total * (1 - share) / multiple + 0.5), 1) * multiple
+        cuts = group.cuts(multiple) if wanted < group.channels else []
 
         def distance(count: int, group: Scored = group, wanted: int = wanted) -> int:
             return abs(group.channels - len(group.first(count)) - wanted)
@@ -69,12 +81,12 @@ def _each(groups: Sequence[Scored], share: float, round_to: int, whole: Mapping[
     return counts
 
 
-def _together(groups: Sequence[Scored], share: float, round_to: int) -> list[int]:
+def _together(groups: Sequence[Scored], share: float, round_to: int, whole: Mapping[str, int]) -> list[int]:
     """Blocks of channels from one possible cut to the next, the least important first, over all groups."""
     blocks: list[tuple[float, int, int, int]] = []
     for number, group in enumerate(groups):
         start, order = 0, group.order
-        for cut in group.cuts(round_to):
+        for cut in group.cuts(fitting(round_to, whole.get(group.root, group.channels))):
             sizes = [len(group.units[place]) for place in order[start:cut]]
             scores = [group.scores[place] for place in order[start:cut]]
             mean = sum(score * size for score, size in zip(scores, sizes, strict=True)) / sum(sizes)

@@ -12,7 +12,7 @@ from torch import fx, nn
 from edgec.errors import PassError
 from edgec.passes.contract import Coverage
 from edgec.passes.graph_edit import finish
-from edgec.prune.choose import Scored, choose
+from edgec.prune.choose import Scored, choose, fitting
 from edgec.prune.cost import count_macs, count_parameters
 from edgec.prune.dependencies import ChannelGroup, Dependencies, Kept
 from edgec.prune.importance import Losses, accumulate_gradients, scorer
@@ -68,7 +68,8 @@ def remove_channels(
             any (scope ``global``). 0 removes none.
         importance: of `edgec.prune.importance.Importance`.
         scope: ``layer`` or ``global``.
-        round_to: what a layer keeps is the multiple of it nearest to what was asked, at least one.
+        round_to: what a layer keeps is the multiple of it (of what is `edgec.prune.choose.fitting`) nearest to what
+            was asked, at least one.
         ignore: names or globs of layers that keep their output channels; the name of a block means all layers in it.
         whole: channels of each layer before the steps that came earlier: of these scope ``layer`` takes its share.
         backward: from the module (a copy of `graph`) to losses to be differentiated: of batches for ``taylor``, of
@@ -109,7 +110,7 @@ def remove_channels(
         channels,
         (count_macs(graph, example), count_macs(after, example)),
         (count_parameters(graph), count_parameters(after)),
-        _told(study, spoiled, channels, share, round_to),
+        _told(study, spoiled, channels, share, round_to, whole or {}),
         _stuck(study, spoiled),
     )
 
@@ -218,13 +219,19 @@ def _stuck(study: _Study, spoiled: dict[str, str]) -> str:
 
 
 def _told(
-    study: _Study, spoiled: dict[str, str], channels: dict[str, tuple[int, int]], share: float, round_to: int
+    study: _Study,
+    spoiled: dict[str, str],
+    channels: dict[str, tuple[int, int]],
+    share: float,
+    round_to: int,
+    whole: Mapping[str, int],
 ) -> tuple[Coverage, ...]:
     if not channels:
         return (Coverage(subject="model", state="not pruned", reason="it has no layer that can be"),)
     reasons = dict(study.reasons)
     for group in study.groups:
-        few = f"no multiple of {round_to} channels is nearer to {1 - share:.0%} of them"
+        multiple = fitting(round_to, whole.get(group.root, study.scored[group.root].channels))
+        few = f"no multiple of {multiple} channels is nearer to {1 - share:.0%} of them"
         few = few if len(group.units) > 1 else TOGETHER
         reasons |= dict.fromkeys(group.layers, spoiled.get(group.root, few))
     unknown = "torch-pruning does not reach it"

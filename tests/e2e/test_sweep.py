@@ -89,10 +89,12 @@ def eventually(condition: Callable[[], object], seconds: float = 60) -> bool:
 
 def wait_for(process: subprocess.Popen[str], words: str) -> None:
     assert process.stderr is not None
+    told = []
     for line in process.stderr:
         if words in line:
             return
-    raise AssertionError(f"the sweep ended before it said {words!r}")
+        told.append(line)
+    raise AssertionError(f"the sweep ended before it said {words!r}, but: {''.join(told)}")
 
 
 def finished(process: subprocess.Popen[str]) -> Run:
@@ -118,8 +120,9 @@ def test_stopped_resumed_twice_at_once_and_killed(undisturbed: Path, swept_proje
     assert eventually(lambda: not processes_of(swept_project), 10)
     assert not (swept_project / "dist" / "sweep.json").exists()
 
-    pair = [start(*SWEEP, "--workers", "1", cwd=swept_project) for _ in range(2)]
+    pair = [start(*SWEEP, "--workers", "1", cwd=swept_project)]
     wait_for(pair[0], "model.onnx: emit")
+    pair.append(start(*SWEEP, "--workers", "1", cwd=swept_project))  # not before: it might take every cell
     os.kill(workers(pair[0].pid)[0], signal.SIGKILL)
     wait_for(pair[0], "begin again")
     for run in map(finished, pair):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from edgec.errors import PassError, TargetError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close
+from edgec.prune.choose import fitting
 from edgec.prune.cost import count_macs
 from edgec.prune.importance import scorer
 from edgec.prune.structured import Removed, remove_channels
@@ -186,10 +187,12 @@ def test_what_is_left_is_the_nearest_multiple_and_at_least_one(share: float, lef
     assert bool(done.coverage) == (share > 0)
 
 
-def test_a_layer_narrower_than_one_multiple_stays_whole(make: Make) -> None:
+def test_a_multiple_is_halved_for_layers_narrower_than_two_of_it(make: Make) -> None:
     graph, example = make("Plain")
     done = remove_channels(graph, example, share=0.5, round_to=32)
-    assert {name: left for name, (_, left) in done.channels.items()} == {"a.0": 16, "b.0": 32, "c": 32, "d": 5}
+    assert {name: left for name, (_, left) in done.channels.items()} == {"a.0": 8, "b.0": 16, "c": 32, "d": 5}
+    assert [fitting(16, channels) for channels in (8, 15, 16, 31, 32, 33)] == [8, 8, 8, 8, 16, 16]
+    assert (fitting(12, 16), fitting(4, 2), fitting(1, 1)) == (12, 4, 1)
 
 
 def test_users_name_layers_and_blocks_that_keep_their_channels(make: Make) -> None:
