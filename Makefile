@@ -14,7 +14,7 @@ include edgec/edgec.mk
 
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends (minutes)"
+	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends; slow tests (minutes)"
 	@echo "make dist       bundles of PROJECT=$(PROJECT) for TARGETS=\"$(TARGETS)\"; use -j2"
 
 setup: $(STAMP)
@@ -46,7 +46,7 @@ test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
 test-data: setup
-	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families
+	$(BIN)/pytest -m 'data or families or slow' -n 2 --dist worksteal
 
 clean:
 	rm -rf $(DIST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

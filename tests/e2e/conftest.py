@@ -12,6 +12,7 @@ import filelock
 import pytest
 
 from .command import edgec
+from .sweeping import SWEEP, with_targets
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 SOURCES = ("model.py", "train.py", "edgec.toml")
@@ -48,3 +49,22 @@ def rpi4_bundle(trained: Path) -> Path:
             run = edgec("build", "--target", "rpi4-int8", "--out", str(out), cwd=trained)
             assert run.code == 0, run.errors
     return bundle
+
+
+@pytest.fixture
+def swept_project(project: Path) -> Path:
+    return with_targets(project)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(trained: Path) -> Path:
+    """A project whose sweep nothing has disturbed; for reading only."""
+    folder = trained.parent / "swept"
+    with filelock.FileLock(trained.parent / "swept.lock"):
+        if not folder.exists():
+            private = trained.parent / "sweeping"
+            with_targets(shutil.copytree(trained, private))
+            run = edgec(*SWEEP, "--workers", "2", cwd=private)
+            assert run.code == 0, run.errors
+            private.rename(folder)
+    return folder
