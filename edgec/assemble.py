@@ -40,6 +40,7 @@ from edgec.execute.job import BuildData, Job
 from edgec.execute.room import room_for
 from edgec.execute.run import BuildResult, run_plan
 from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
+from edgec.files import compressed_size
 from edgec.ladder.lock import LOCK, LockedArtifact, changed, lock_inputs, read_lock, write_lock
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, PlannedEmit, make_plan, record
@@ -295,7 +296,7 @@ def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
         calibration=result.data.calibration.info if result.data.calibration else None,
         evaluation=result.data.evaluation.info,
         plan=record(plan).model_dump(mode="json"),
-        artifacts=tuple(_artifact(one, folder) for one in result.built),
+        artifacts=tuple(_artifact(one, folder, plan.target) for one in result.built),
         coverage=tuple(dict.fromkeys(coverage)),
         gates=result.gates,
         complete=not result.failures,
@@ -304,13 +305,14 @@ def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
     )
 
 
-def _artifact(one: BuiltArtifact, folder: Path) -> ArtifactRecord:
+def _artifact(one: BuiltArtifact, folder: Path, target: Target) -> ArtifactRecord:
     file = digest_file(folder / one.artifact.file)
     passes = tuple(pass_facts(step) for step in one.passes)
     return ArtifactRecord(
         artifact=one.artifact,
         sha256=file.sha256,
         size=file.size,
+        compressed_size=compressed_size(folder / one.artifact.file) if target.prune.sparsity else None,
         recipe=one.attempt.recipe,
         rungs=one.rungs,
         layers=one.layers,

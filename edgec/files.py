@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from pathlib import Path
 
 from edgec.errors import StorageError
@@ -25,3 +26,12 @@ def write_atomically(path: Path, text: str) -> None:
             partial.replace(path)
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror or exc}", where=str(path)) from exc
+
+
+def compressed_size(path: Path) -> int:
+    """Bytes that a file takes once deflated at zlib's default level, as gzip and zip do; headers not counted."""
+    packer, total = zlib.compressobj(), 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            total += len(packer.compress(part))
+    return total + len(packer.flush())

@@ -58,6 +58,8 @@ class ArtifactRecord(Frozen):
     artifact: Artifact
     sha256: str
     size: int
+    compressed_size: int | None = None
+    """Bytes as in a gzip or zip archive, where ``[prune] sparsity`` has set weights to zero: what that is good for."""
     recipe: Recipe = Recipe()
     """How it was quantized."""
     rungs: tuple[RungRecord, ...] = ()

@@ -137,6 +137,10 @@ def _build(
             console.print(f"  {data.origin}: {note}", highlight=False, markup=False, soft_wrap=True)
     for item in bundle.manifest.coverage:
         console.print(f"  {item.subject}: {item.state}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
+    for one in bundle.manifest.artifacts:
+        if one.compressed_size is not None:
+            packed = f"{one.size / 1024:.1f} KiB, {one.compressed_size / 1024:.1f} KiB compressed"
+            console.print(f"  {one.artifact.file}: {packed}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{name}: done in {time.monotonic() - began:.0f} s, bundle:", highlight=False)
     click.echo(bundle.path)
     return bundle.failures

@@ -67,7 +67,7 @@ def test_a_pruned_model_is_made_once_for_what_it_follows_from(pruning: Path) -> 
     names = list(steps)
     assert names.index("strip-inference-no-ops") < names.index("prune") < names.index("fold-batch-norm")
     assert "fine-tuned for 12 epochs on " in steps["prune"]["summary"]
-    assert steps["prune"]["options"]["round_to"] == 8
+    assert steps["prune"]["options"]["round_to"] == 16
     assert manifest["accuracy"][0]["metric"]["drop"] <= 1.0  # of the model before pruning
 
     again = edgec(*BUILD, cwd=pruning)
@@ -139,13 +139,17 @@ def test_without_training_data_only_when_asked_for(project: Path) -> None:
     assert "targets/small.toml:7: small prunes the model" in refused.errors
     assert "needs training afterwards, and no training data is named" in refused.errors
     assert "--train DATA" in refused.errors
-    target.write_text(TARGET + "without_training = true\n")
+    target.write_text(TARGET + "without_training = true\nsparsity = 0.8\n")
     explained = edgec("explain", "--target", "small", cwd=project)
-    assert "    prune (amount=0.5, goal=channels, importance=l1, scope=layer, round_to=8," in explained.output
+    assert "    prune (amount=0.5, goal=channels, importance=l1, scope=layer, round_to=16," in explained.output
     built = edgec(*BUILD, "--max-drop", "100", cwd=project)
     assert built.code == 0, built.errors
     told = [(item["subject"], item["state"]) for item in manifest_of(project)["coverage"]]
     assert ("model", "not fine-tuned") in told
+    assert ("zeros", "no faster") in told
+    (artifact,) = manifest_of(project)["artifacts"]
+    assert 0.15 < artifact["compressed_size"] / artifact["size"] < 0.6
+    assert f"{artifact['compressed_size'] / 1024:.1f} KiB compressed" in built.errors
 
 
 def test_a_model_without_a_graph_is_refused_before_anything_is_made(pruning: Path) -> None:
