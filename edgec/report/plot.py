@@ -73,7 +73,7 @@ def plot_bars(bars: Sequence[Bar], *, title: str, unit: str) -> BarPlot:
     low, high = min([0.0, *finite]), max([0.0, *finite])
     if low == high:
         high = 1.0
-    step = _step((high - low) / 5)
+    step = round_step((high - low) / 5)
     low, high = math.floor(low / step) * step, math.ceil(high / step) * step
     room = WIDTH - LABEL - VALUE
 
@@ -101,8 +101,8 @@ def plot_bars(bars: Sequence[Bar], *, title: str, unit: str) -> BarPlot:
     return BarPlot(title, unit, WIDTH, TOP + len(bars) * ROW + AXIS, tuple(plotted), ticks)
 
 
-def _step(least: float) -> float:
-    """The next of 1, 2, 5, 10, 20, ... that is not below `least`."""
+def round_step(least: float) -> float:
+    """The next of 1, 2, 5, 10, ... times a power of ten that is not below `least`: how far ticks lie apart."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1 - 1e-9))
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.report.plot import Tick
+from edgec.report.plot import Tick, round_step
 
 WIDTH, HEIGHT = 900.0, 420.0
 """Units of the picture; its page scales it."""
@@ -94,7 +94,7 @@ class _Axis:
     def __init__(self, values: Sequence[float], begin: float, end: float) -> None:
         low, high = min(values), max(values)
         spread = (high - low) or abs(high) or 1.0
-        step = _step(spread / 5)
+        step = round_step(spread / 5)
         self._low, self._high = math.floor(low / step) * step, math.ceil(high / step) * step
         if self._low == self._high:
             self._high += step
@@ -106,12 +106,6 @@ class _Axis:
     def place(self, value: float) -> float:
         share = (value - self._low) / (self._high - self._low)
         return round(self._begin + share * (self._end - self._begin), 1)
-
-
-def _step(least: float) -> float:
-    """The next of 1, 2, 5, 10, ... times a power of ten that is not below `least`."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= least * (1 - 1e-9))
 
 
 def _staircase(marks: Sequence[PlottedMark]) -> str:

@@ -175,3 +175,22 @@ def digits_spool(tmp_path: Path, digits: tuple[Any, Any]) -> Callable[..., Spool
         return write_spool(spec, Preprocess(), inputs, tmp_path / name, tmp_path, samples=None, seed=0, what=what)
 
     return make
+
+
+@pytest.fixture
+def branching_net() -> Any:
+    """A net whose forward() branches on its input, so that it has no graph."""
+    import torch
+    from torch import nn
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.sum() > 0:
+                return self.layer(x)
+            return -self.layer(x)
+
+    return Branching()

@@ -236,17 +236,7 @@ def test_what_cannot_be_is_refused(make_job: MakeJob, digits_net: nn.Module) -> 
         job.prune(trained=False, amount=0.5, importance="taylor", without_training=True)
 
 
-def test_a_model_without_a_graph_is_refused(make_job: MakeJob) -> None:
-    class Branching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(8, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if x.sum() > 0:
-                return self.layer(x)
-            return -self.layer(x)
-
+def test_a_model_without_a_graph_is_refused(make_job: MakeJob, branching_net: nn.Module) -> None:
     with pytest.raises(UnsupportedError, match="no graph, so it cannot be pruned") as caught:
-        make_job(Branching()).prune(amount=0.5)
+        make_job(branching_net).prune(amount=0.5)
     assert "x.sum() > 0" in caught.value.what

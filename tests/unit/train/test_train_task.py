@@ -162,19 +162,9 @@ def test_training_that_makes_it_worse_is_undone(make_job: MakeJob, digits_net: n
     assert all(torch.allclose(rows, rows.round(), atol=1e-3) for rows in codes(trained.graph, 127))
 
 
-def test_a_model_that_exists_only_as_onnx_is_refused(make_job: MakeJob) -> None:
-    class Branching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(8, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            if x.sum() > 0:
-                return self.layer(x)
-            return -self.layer(x)
-
+def test_a_model_that_exists_only_as_onnx_is_refused(make_job: MakeJob, branching_net: nn.Module) -> None:
     with pytest.raises(UnsupportedError, match="no graph, so it cannot be trained") as caught:
-        make_job(Branching()).train()
+        make_job(branching_net).train()
     assert "x.sum() > 0" in caught.value.what
     assert "[train]" in caught.value.hint
 
