@@ -133,6 +133,18 @@ class WorkerError(EdgecError):
     exit_code = 22
 
 
+class LockError(EdgecError):
+    """``--locked``, and something differs from what edgec.lock says."""
+
+    exit_code = 23
+
+
+class ReproducibilityError(EdgecError):
+    """Two builds of the same inputs gave different bytes."""
+
+    exit_code = 24
+
+
 class GateError(EdgecError):
     """A finished artifact does not meet its gates; no bundle was written."""
 
@@ -155,6 +167,30 @@ class StorageError(EdgecError):
     """The disk is full, read-only, or refuses the write."""
 
     exit_code = 33
+
+
+class SignatureError(EdgecError):
+    """A bundle is not signed with this key, or is not what was signed; or a key cannot be used."""
+
+    exit_code = 34
+
+
+class RegressionError(EdgecError):
+    """A bundle is worse than the one it is compared with, by more than allowed."""
+
+    exit_code = 35
+
+
+class PublishError(EdgecError):
+    """A bundle cannot be published or pulled: the place does not answer, refuses, or holds something else."""
+
+    exit_code = 36
+
+
+class CredentialsError(EdgecError):
+    """A registry or store asks for credentials that were not given, or refuses those that were."""
+
+    exit_code = 37
 
 
 def storage_failure(exc: BaseException) -> StorageError | None:

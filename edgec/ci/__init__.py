@@ -1,0 +1,1 @@
+"""Templates of CI jobs, written by `edgec init`."""

@@ -1,0 +1,1 @@
+"""Two bundles side by side: what became worse, and by how much."""

@@ -1,0 +1,1 @@
+"""Keys, signatures, attestations and the bill of materials of bundles; works offline."""
