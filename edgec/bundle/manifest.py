@@ -1,8 +1,8 @@
 """The index of a bundle, ``manifest.json``: the same inputs on the same machine give the same bytes.
 
 Nothing in it depends on the clock or on where the bundle lies. What was timed (latency, peak memory, seconds of each
-pass) is in ``measurements.json`` beside it and is shown in ``report.html``; these two and the results that the
-harness writes are the only files of a bundle without a digest.
+pass) is in ``measurements.json`` beside it and is shown in ``report.html``; these two, what `edgec sign` adds, and the
+results that the harness writes are the only files of a bundle without a digest in it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ MEASUREMENTS = "measurements.json"
 REPORT = "report.html"
 SUMS = "SHA256SUMS"
 """Digests of the other files in sha256sum's format, for machines without Python."""
+SBOM = "sbom.cdx.json"
+"""The bill of materials (CycloneDX) that `edgec sign` adds."""
+ATTESTATIONS = "bundle.intoto.jsonl"
+"""Its signed statements about all other files: DSSE envelopes, one a line."""
 
 
 class FileRecord(Frozen):

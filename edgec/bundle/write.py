@@ -15,7 +15,17 @@ from pathlib import Path
 
 import filelock
 
-from edgec.bundle.manifest import MANIFEST, MEASUREMENTS, REPORT, SUMS, FileRecord, Manifest, Measurements
+from edgec.bundle.manifest import (
+    ATTESTATIONS,
+    MANIFEST,
+    MEASUREMENTS,
+    REPORT,
+    SBOM,
+    SUMS,
+    FileRecord,
+    Manifest,
+    Measurements,
+)
 from edgec.errors import StorageError
 from edgec.files import write_atomically
 
@@ -91,11 +101,14 @@ def digest_file(path: Path) -> FileRecord:
 
 def is_digested(relative: str) -> bool:
     """Whether a path of a bundle stands in its manifest; the exceptions are in `edgec.bundle.manifest`."""
-    if relative in {MANIFEST, MEASUREMENTS, REPORT}:
-        return False
+    return relative not in {MANIFEST, MEASUREMENTS, REPORT, SBOM, ATTESTATIONS} and not is_result(relative)
+
+
+def is_result(relative: str) -> bool:
+    """Whether a path of a bundle is what its harness writes on a device, or left there when it was killed."""
     folder, _, name = relative.rpartition("/")
-    partial = name.startswith(".result") and name.endswith(".partial")  # left by a harness that was killed
-    return not (folder == "bench" and (partial or (name.startswith("result") and name.endswith(".json"))))
+    partial = name.startswith(".result") and name.endswith(".partial")
+    return folder == "bench" and (partial or (name.startswith("result") and name.endswith(".json")))
 
 
 def digest_folder(folder: Path) -> dict[str, FileRecord]:
