@@ -1,0 +1,146 @@
+"""What every place of bundles can do, and what travels to and from it.
+
+Publishing sends files first and makes an index name them last, in one step: whoever reads sees what was there before
+or all that is new. Pulling reads the index once (`Store.read`); what it says of a target fixes the digests of all its
+files, so nothing that changes at the place afterwards is taken for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edgec.bundle.files import BundleFile
+from edgec.frozen import Frozen
+from edgec.worker import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgec.bundle.manifest import Manifest
+    from edgec.publish.place import Place
+    from edgec.publish.transfer import Patience
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A bundle to publish, complete and with digests checked."""
+
+    path: Path
+    manifest: Manifest
+    files: tuple[BundleFile, ...]
+    """Everything that is published of it, in order of name."""
+
+    @property
+    def target(self) -> str:
+        """Name of its target, which is its name at the place."""
+        return self.manifest.target.name
+
+
+class Offer(Frozen):
+    """What a place says it has of one target. Untrusted: `edgec.publish.untrusted.check_offer` comes first."""
+
+    target: str
+    files: tuple[BundleFile, ...]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The bytes of a file as they arrive."""
+
+    start: int
+    """Where in the file they begin: what was asked for, or 0 where the place cannot begin anywhere else."""
+    chunks: Iterator[bytes]
+    """Pieces of some MiB at most. Raises `edgec.publish.transfer.BrokenError` when the connection breaks."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What publishing did."""
+
+    reference: str
+    """What `edgec pull` takes to get exactly this, or the place where it has no such names."""
+    targets: tuple[str, ...]
+    """All that the index names now, in order of name."""
+    sent: int
+    """Files (folder) or blobs that were sent."""
+    sent_bytes: int
+    kept: int
+    """Files or blobs that were there already."""
+    changed: bool
+    """False when index and files were all there already."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of it, a line each."""
+
+
+class Snapshot(Protocol):
+    """A place as one reading of its index found it."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets it has, in order of name."""
+
+    def offer(self, target: str) -> Offer:
+        """What it has of one of `targets`.
+
+        Raises:
+            PublishError, CredentialsError: it cannot be read, or is not what the index says.
+        """
+
+    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[Body]:
+        """The bytes of a file of ``offer(target)`` from byte `start` on, as they are: the caller checks the digest.
+
+        Raises:
+            BrokenError: nothing came; another try may get it.
+            PublishError, CredentialsError: the place has no such file or does not give it.
+        """
+
+
+class Store(Protocol):
+    """A place that bundles are published to and pulled from.
+
+    Both methods give up on what takes longer than the `Patience` they were made with, after as many tries.
+    """
+
+    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+        """Send what is not there yet, then make the index name exactly `bundles`.
+
+        Args:
+            bundles: at least one, each of another target.
+            add: keep the index's other targets, also those that another publisher adds at the same time.
+            progress: told each step.
+
+        Raises:
+            PublishError, CredentialsError, StorageError: the index still names what it named before.
+            BundleError: a file changed while it was sent.
+        """
+
+    def read(self, progress: Progress) -> Snapshot:
+        """Read the index.
+
+        Raises:
+            PublishError, CredentialsError: nothing is published there, or it cannot be read.
+        """
+
+
+def open_store(place: Place, patience: Patience) -> Store:
+    """The store at a place; nothing is sent or read yet.
+
+    Raises:
+        BackendUnavailableError: the packages for this kind of place are not installed.
+    """
+    from edgec.publish.place import FolderPlace, S3Place
+
+    if isinstance(place, FolderPlace):
+        from edgec.publish.folder import FolderStore
+
+        return FolderStore(place, patience)
+    if isinstance(place, S3Place):
+        from edgec.publish.s3 import S3Store
+
+        return S3Store(place, patience)
+    from edgec.publish.oci import OciStore
+
+    return OciStore(place, patience)

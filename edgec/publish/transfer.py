@@ -1,0 +1,216 @@
+"""Moving files whose digest is known: in pieces, checked while they pass, tried again when a connection breaks.
+
+Memory does not depend on a file's size. A file has its final name only when all its bytes have the digest and are on
+disk; what a broken connection leaves is kept under a name of its own, and is where the next try goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from edgec.bundle.files import BundleFile
+from edgec.bundle.write import digest_file, storage_errors
+from edgec.errors import BundleError, PublishError
+from edgec.publish.store import Body
+from edgec.worker import Progress
+
+T = TypeVar("T")
+
+CHUNK = 1 << 20
+"""Bytes that are read, hashed and written at once."""
+LONGEST_WAIT = 10.0
+"""Seconds between two tries at most."""
+REPORT_EVERY = 5.0
+"""Seconds between two reports of how much of a file has passed."""
+PARTIAL = ".partial"
+_DAMAGED = "the place is damaged or was tampered with; publish it again there"
+
+
+class BrokenError(PublishError):
+    """A connection broke, no answer came in time, or a server is busy: another try may succeed."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a place, and how often to try."""
+
+    timeout: float = 30.0
+    """Seconds without a byte after which a connection counts as broken."""
+    retries: int = 4
+    """Tries after the first one."""
+    wait: float = 0.5
+    """Seconds before the second try; doubles with each, up to `LONGEST_WAIT`."""
+
+
+def persist(action: Callable[[], T], patience: Patience, progress: Progress, what: str) -> T:
+    """What `action` returns, tried again while it raises `BrokenError`.
+
+    Args:
+        action: must be able to begin anew, or to go on where it was.
+        patience: how often, and how long to wait between.
+        progress: told of each new try.
+        what: for `progress`, e.g. "send model.tflite".
+
+    Raises:
+        BrokenError: of the last try, with the number of tries.
+    """
+    for left in reversed(range(patience.retries + 1)):
+        try:
+            return action()
+        except BrokenError as exc:
+            if not left:
+                tries = patience.retries + 1
+                told = f"{exc.what} ({tries} tries)" if tries > 1 else exc.what
+                raise BrokenError(told, where=exc.where, hint=exc.hint) from exc
+            wait = min(LONGEST_WAIT, patience.wait * 2 ** (patience.retries - left))
+            progress(f"{what}: {exc.what}; again in {wait:g} s")
+            time.sleep(wait)
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def mebibytes(size: int) -> str:
+    """``3.1 MiB``, or ``812 B`` for what is smaller than 0.1 MiB."""
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 / 10 else f"{size} B"
+
+
+def read_pieces(source: BinaryIO) -> Iterator[bytes]:
+    """What is left in a stream, in pieces of `CHUNK` bytes."""
+    while piece := source.read(CHUNK):
+        yield piece
+
+
+def receive(
+    file: BundleFile,
+    source: Callable[[int], AbstractContextManager[Body]],
+    folder: Path,
+    patience: Patience,
+    progress: Progress,
+) -> Path:
+    """Get a file into ``folder/<sha256>``, going on with what an earlier try left there.
+
+    Args:
+        file: its digest and size; the name is for messages.
+        source: gives the bytes from a position on; asked again after each `BrokenError`.
+        folder: where finished and unfinished files are kept; nobody else writes there meanwhile.
+        patience: how often, and how long to wait between.
+        progress: told what passes.
+
+    Raises:
+        PublishError: the bytes have another digest or size; they are not kept.
+        BrokenError: no try succeeded; what has come is kept as ``<sha256>.partial``.
+        StorageError: the disk is full or refuses the write.
+    """
+    done, partial = folder / file.sha256, folder / (file.sha256 + PARTIAL)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if done.is_file() and not done.is_symlink():
+            if digest_file(done).sha256 == file.sha256:
+                progress(f"{file.name}: here already")
+                return done
+            done.unlink()
+    what = f"{file.name} ({mebibytes(file.size)})"
+    progress(what)
+    persist(lambda: _append(file, source, partial, progress), patience, progress, file.name)
+    with storage_errors(folder):
+        partial.replace(done)
+    return done
+
+
+def _append(
+    file: BundleFile, source: Callable[[int], AbstractContextManager[Body]], partial: Path, progress: Progress
+) -> None:
+    """Complete `partial` and check it whole; one that an earlier try left and that turns out wrong begins anew once."""
+    with storage_errors(partial):
+        if partial.is_symlink() or (partial.exists() and partial.stat().st_size > file.size):
+            partial.unlink()
+        partial.touch()
+    begun = partial.stat().st_size
+    with source(begun) if begun < file.size else nullcontext(Body(begun, iter(()))) as body:
+        start = body.start
+        if start not in {0, begun}:
+            raise PublishError(f"the bytes from {start} on came, not from {begun}", where=file.name)
+        size, digest = _write_body(file, body, partial, progress)
+    if size < file.size:
+        raise BrokenError(f"the connection ended after {size} of {file.size} bytes", where=file.name)
+    if size == file.size and digest == file.sha256:
+        return
+    with storage_errors(partial):
+        partial.unlink()
+    if start:  # what was kept may be the wrong part
+        _append(file, source, partial, progress)
+        return
+    came = f"its digest is sha256:{digest}, not sha256:{file.sha256}" if size == file.size else "it is longer"
+    raise PublishError(f"what came is not what the index says: {came}", where=file.name, hint=_DAMAGED)
+
+
+def _write_body(file: BundleFile, body: Body, partial: Path, progress: Progress) -> tuple[int, str]:
+    """Append a body to the first ``body.start`` bytes of `partial`; size and digest of the whole.
+
+    Ends early when more comes than the file's size. Only what concerns the disk is told as a StorageError.
+    """
+    told = time.monotonic()
+    with storage_errors(partial), partial.open("r+b") as stream:
+        stream.truncate(body.start)
+        digest = hashlib.sha256()
+        for piece in read_pieces(stream):
+            digest.update(piece)
+    size = body.start
+    with partial.open("ab", buffering=0) as stream:
+        for piece in body.chunks:
+            size += len(piece)
+            if size > file.size:
+                break
+            digest.update(piece)
+            with storage_errors(partial):
+                write_all(stream, piece)
+            if time.monotonic() - told >= REPORT_EVERY:
+                told = time.monotonic()
+                progress(f"{file.name}: {mebibytes(size)} of {mebibytes(file.size)}")
+        with storage_errors(partial):
+            os.fsync(stream.fileno())
+    return size, digest.hexdigest()
+
+
+def write_all(stream: RawIOBase, piece: bytes) -> None:
+    """Write a whole piece to an unbuffered file: one write may take only a part, as before a full disk or a limit."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[stream.write(rest) or 0 :]
+
+
+def copy_checked(pieces: Iterable[bytes], file: BundleFile, destination: Path) -> None:
+    """Write `pieces` as a new file with the mode that `file` says, flushed to disk.
+
+    Raises:
+        BundleError: they have another digest than `file`; nothing is left.
+        OSError: the write is refused; nothing is left.
+    """
+    digest = hashlib.sha256()
+    try:
+        with destination.open("xb") as stream:
+            for piece in pieces:
+                digest.update(piece)
+                stream.write(piece)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if digest.hexdigest() != file.sha256:
+            raise BundleError("the file changed while it was read", where=file.name, hint="build it again, then retry")
+        set_mode(destination, executable=file.executable)
+    except BaseException:
+        destination.unlink(missing_ok=True)
+        raise
+
+
+def set_mode(path: Path, *, executable: bool) -> None:
+    """0644, or 0755 for a program, less the process's umask."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o755 if executable else 0o644) & ~mask)
