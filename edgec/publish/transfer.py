@@ -28,6 +28,8 @@ CHUNK = 1 << 20
 """Bytes that are read, hashed and written at once."""
 LONGEST_WAIT = 10.0
 """Seconds between two tries at most."""
+LONGEST_ASKED = 60.0
+"""The same, where the server asks for more."""
 REPORT_EVERY = 5.0
 """Seconds between two reports of how much of a file has passed."""
 PARTIAL = ".partial"
@@ -35,7 +37,15 @@ _DAMAGED = "the place is damaged or was tampered with; publish it again there"
 
 
 class BrokenError(PublishError):
-    """A connection broke, no answer came in time, or a server is busy: another try may succeed."""
+    """A connection broke, no answer came in time, or a server is busy: another try may succeed.
+
+    Args:
+        after: seconds after which the server asks to be tried again.
+    """
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", after: float = 0.0) -> None:
+        self.after = after
+        super().__init__(what, where=where, hint=hint)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ def persist(action: Callable[[], T], patience: Patience, progress: Progress, wha
                 told = f"{exc.what} ({tries} tries)" if tries > 1 else exc.what
                 raise BrokenError(told, where=exc.where, hint=exc.hint) from exc
             wait = min(LONGEST_WAIT, patience.wait * 2 ** (patience.retries - left))
+            wait = max(wait, min(LONGEST_ASKED, exc.after))
             progress(f"{what}: {exc.what}; again in {wait:g} s")
             time.sleep(wait)
     raise AssertionError("unreachable: the last try returns or raises")
