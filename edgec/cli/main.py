@@ -19,7 +19,20 @@ import click
 from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, WorkerError, storage_failure
 from edgec.toml_source import suggest
 
-VERBS = ("build", "explain", "analyze", "sweep", "targets", "backends", "bench", "inspect", "verify", "makefile")
+VERBS = (
+    "build",
+    "explain",
+    "analyze",
+    "sweep",
+    "targets",
+    "backends",
+    "bench",
+    "inspect",
+    "verify",
+    "keygen",
+    "sign",
+    "makefile",
+)
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""
 
 PATIENCE = 1.0

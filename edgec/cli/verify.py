@@ -1,25 +1,56 @@
-"""`edgec verify`: is this bundle still what was built, and does it compute the same here?"""
+"""`edgec verify`: is this bundle what was signed and built, and does it compute the same here?"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgec.bundle.manifest import Manifest
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-def command(bundle: Path) -> None:
-    """Check every digest of BUNDLE, then replay its samples through each artifact in each runtime."""
-    from edgec.bench.run import bench_on_host
-    from edgec.bench.write import expected_file
+@click.option(
+    "--key",
+    "keys",
+    metavar="PUB",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Public key; the bundle must be signed with it (or with one of several).",
+)
+@click.option("--digests", is_flag=True, help="Replay nothing: check signature and digests only.")
+def command(bundle: Path, keys: tuple[Path, ...], digests: bool) -> None:
+    """Check the signature of BUNDLE, then every digest, then replay its samples in each runtime."""
     from edgec.bundle.check import check_digests
 
+    if keys:
+        from edgec.provenance.verify import verify_signature
+
+        verified = verify_signature(bundle, keys)
+        click.echo(f"{bundle}: {verified.files} files as signed by key {verified.key}, for {verified.target}")
     manifest = check_digests(bundle)
     click.echo(f"{bundle}: {len(manifest.files)} files match their digests")
+    if not keys:
+        from edgec.provenance.verify import claimed_signers
+
+        if claimed := claimed_signers(bundle):
+            click.echo(
+                f"{bundle}: says that it is signed by key {', '.join(claimed)}; not checked: give --key NAME.pub"
+            )
     for gap in manifest.coverage if not manifest.complete else ():
         if gap.state == "not built":
             click.echo(f"{gap.subject}: not in this bundle, which --keep-going made without it: {gap.reason}")
+    if not digests:
+        _replay(bundle, manifest)
+
+
+def _replay(bundle: Path, manifest: Manifest) -> None:
+    from edgec.bench.run import bench_on_host
+    from edgec.bench.write import expected_file
+
     for item in manifest.accuracy:
         if item.failure:
             click.echo(f"{item.artifact} in {item.runtime}: not run: {item.failure}")

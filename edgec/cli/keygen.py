@@ -1,0 +1,30 @@
+"""`edgec keygen`: a pair of keys to sign bundles with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--out",
+    "name",
+    metavar="NAME",
+    type=click.Path(path_type=Path),
+    default=Path("edgec"),
+    show_default=True,
+    help="Files to write: NAME.key and NAME.pub.",
+)
+def command(name: Path) -> None:
+    """Make an Ed25519 pair of keys: NAME.key signs and stays secret, NAME.pub verifies and goes to everyone.
+
+    NAME.key is encrypted with the passphrase in EDGEC_KEY_PASSWORD, if that is set.
+    """
+    from edgec.provenance.keys import generate
+
+    key = generate(name)
+    click.echo(f"{name}.key: private key, readable for you only; sign with: edgec sign BUNDLE --key {name}.key")
+    click.echo(f"{name}.pub: public key, for everyone; check with: edgec verify BUNDLE --key {name}.pub")
+    click.echo(f"key id {key}")

@@ -1,0 +1,68 @@
+"""Signing a bundle: its bill of materials, and statements about all of its files under the signatures of keys."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from edgec.bundle.check import read_bundle
+from edgec.bundle.files import bundle_files
+from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
+from edgec.bundle.write import digest_file
+from edgec.errors import UsageError
+from edgec.files import write_atomically
+from edgec.frozen import Frozen
+from edgec.provenance.accuracy import ACCURACY, accuracy_claim
+from edgec.provenance.bom import bill_of_materials
+from edgec.provenance.envelope import seal
+from edgec.provenance.slsa import LOCAL_BUILDER, PROVENANCE, provenance
+from edgec.provenance.statement import Statement
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+class Signed(Frozen):
+    """A signed bundle."""
+
+    keys: tuple[str, ...]
+    """Ids of the keys."""
+    files: int
+    """Files that the signatures cover."""
+
+
+def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], builder: str = LOCAL_BUILDER) -> Signed:
+    """Sign the bundle in folder `path` with all of `keys`, in place of earlier signatures.
+
+    The same bundle, keys and builder give the same bytes. A bundle that is signed is not trusted while this runs:
+    the statements are the last file that is written.
+
+    Args:
+        path: the bundle; its digests are checked first.
+        keys: private keys by their id.
+        builder: URI of who built it, for the provenance.
+
+    Raises:
+        BundleError: this is no bundle, or not as it was built.
+        UsageError: `builder` is no URI.
+        StorageError: it cannot be written.
+    """
+    if not urlsplit(builder).scheme:
+        hint = "an absolute one, e.g. https://ci.example.org/edgec"
+        raise UsageError(f'the builder is a URI, and "{builder}" is none', hint=hint)
+    for name in (SBOM, ATTESTATIONS):
+        for left in path.glob(f".{name}-*/"):  # of a signing that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    manifest = read_bundle(path)
+    subjects = {file.name: file.sha256 for file in bundle_files(path) if file.name not in (SBOM, ATTESTATIONS)}
+    write_atomically(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
+    subjects[SBOM] = digest_file(path / SBOM).sha256
+    statements = (
+        Statement(PROVENANCE, subjects, provenance(manifest, builder)),
+        Statement(ACCURACY, subjects, accuracy_claim(manifest)),
+    )
+    write_atomically(path / ATTESTATIONS, "".join(f"{seal(item.to_bytes(), keys)}\n" for item in statements))
+    return Signed(keys=tuple(sorted(keys)), files=len(subjects))
