@@ -29,6 +29,7 @@ VERBS = (
     "bench",
     "inspect",
     "verify",
+    "compare",
     "keygen",
     "sign",
     "makefile",

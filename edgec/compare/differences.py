@@ -1,0 +1,144 @@
+"""What differs between two bundles besides figures: coverage, recipes, inputs and toolchain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from edgec.bundle.manifest import ArtifactRecord, Manifest
+from edgec.compare.side import Side
+from edgec.dataset.spool import SpoolInfo
+from edgec.frozen import Frozen
+from edgec.quant.words import words
+
+_DIGITS = 12
+"""Of a digest, for people."""
+_NONE = "none"
+
+
+class Gap(Frozen):
+    """Something that the newer bundle does not do as its target asks, and the older one did."""
+
+    place: str
+    """Artifact, or artifact and runtime; empty when it concerns the bundle."""
+    subject: str
+    """Layer or op."""
+    state: str
+    reason: str
+
+
+class Difference(Frozen):
+    """One fact that is not the same."""
+
+    what: str
+    old: str
+    new: str
+
+
+def coverage_lost(old: Side, new: Side) -> tuple[Gap, ...]:
+    """Layers and ops that became float, and all else that is newly not as the target asks."""
+    gaps = [gap for key, gap in _gaps(new.manifest).items() if key not in _gaps(old.manifest)]
+    for place, item in new.places.items():
+        if place not in old.places:
+            continue
+        before = Counter({(op.op, op.dtype): op.count for op in old.places[place].ops if op.reason})
+        now = Counter({(op.op, op.dtype): op.count for op in item.ops if op.reason})
+        why = {(op.op, op.dtype): op.reason for op in item.ops if op.reason}
+        for (op, dtype), more in (now - before).items():
+            gaps.append(_gap(" in ".join(place), f"{more} more {op}", dtype, why[op, dtype]))
+    return tuple(gaps)
+
+
+def recipe_changes(old: Side, new: Side) -> tuple[Difference, ...]:
+    """Artifacts that are of another precision or were quantized in another way."""
+    both = [file for file in old.artifacts if file in new.artifacts]
+    before = {file: _recipe(old.artifacts[file], old.manifest) for file in both}
+    return _differences(before, {file: _recipe(new.artifacts[file], new.manifest) for file in both})
+
+
+def toolchain_changes(old: Side, new: Side) -> tuple[Difference, ...]:
+    """Versions that are not the same."""
+    return _differences(_versions(old.manifest), _versions(new.manifest))
+
+
+def input_changes(old: Side, new: Side) -> tuple[Difference, ...]:
+    """Model, data, target and gates that are not the same."""
+    return _differences(_inputs(old.manifest), _inputs(new.manifest))
+
+
+def other_data(old: Manifest, new: Manifest) -> str:
+    """Why accuracy cannot be compared: the evaluation data are not the same. Empty when they are."""
+    before, now = _data(old.evaluation), _data(new.evaluation)
+    if old.evaluation is None or new.evaluation is None:
+        return "a bundle does not say what it was evaluated on"
+    return "" if before == now else f"the evaluation data differ ({before}, now {now})"
+
+
+def other_model(old: Manifest, new: Manifest) -> str:
+    """In what the float models may differ in speed: anything but the weights of a Python entry. Empty when nothing."""
+    elsewhere = {"path": "", "weights": None, "weights_sha256": None}
+    if old.source.model_copy(update=elsewhere) != new.source.model_copy(update=elsewhere):
+        return "the model"
+    return "" if old.target.prune == new.target.prune else "what is pruned"
+
+
+def _gaps(manifest: Manifest) -> dict[tuple[str, str, str], Gap]:
+    """Everything that is not as the target asks, once each, by place, subject and state."""
+    found: dict[tuple[str, str, str], Gap] = {}
+    for record in manifest.artifacts:
+        for gap in _gaps_of(record):
+            found.setdefault((gap.place, gap.subject, gap.state), gap)
+    told = {(gap.subject, gap.state) for gap in found.values()}
+    for item in manifest.coverage:
+        if (item.subject, item.state) not in told:
+            found["", item.subject, item.state] = _gap("", item.subject, item.state, item.reason)
+    return found
+
+
+def _gaps_of(record: ArtifactRecord) -> Iterator[Gap]:
+    file = record.artifact.file
+    for item in (*record.artifact.coverage, *(gap for step in record.passes for gap in step.coverage)):
+        yield _gap(file, item.subject, item.state, item.reason)
+    for layer in record.recipe.float_layers:
+        yield _gap(file, layer, "float32", "its recipe keeps it in float")
+
+
+def _gap(place: str, subject: str, state: str, reason: str) -> Gap:
+    return Gap(place=place, subject=subject, state=state, reason=reason)
+
+
+def _recipe(record: ArtifactRecord, manifest: Manifest) -> str:
+    precision = record.artifact.precision
+    if precision in ("fp32", "fp16"):
+        return precision
+    return f"{precision}, {words(record.recipe, ranges=manifest.target.precision == 'int8')}"
+
+
+def _versions(manifest: Manifest) -> dict[str, str]:
+    runtimes = {f"{item.runtime} (runtime)": item.runtime_version for item in manifest.accuracy}
+    return {"edgec": manifest.edgec, **manifest.toolchain, **runtimes}
+
+
+def _inputs(manifest: Manifest) -> dict[str, str]:
+    source = manifest.source
+    return {
+        f"model {source.path}": source.sha256[:_DIGITS],
+        **{f"model {name}": digest[:_DIGITS] for name, digest in source.imported.items()},
+        "weights": (source.weights_sha256 or _NONE)[:_DIGITS],
+        "calibration data": _data(manifest.calibration),
+        "evaluation data": _data(manifest.evaluation),
+        "target": f"{manifest.target.name} {manifest.target_digest[:_DIGITS]}",
+        **{f"gate {gate.gate}": f"{gate.limit:g}" for gate in manifest.gates},
+    }
+
+
+def _data(info: SpoolInfo | None) -> str:
+    return _NONE if info is None else f"{info.samples} samples, {info.content_digest[:_DIGITS]}"
+
+
+def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[Difference, ...]:
+    return tuple(
+        Difference(what=name, old=old.get(name, _NONE), new=new.get(name, _NONE))
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    )

@@ -1,0 +1,89 @@
+"""Which changes are worse than allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from edgec.compare.changes import SHARE, Cause, Change
+from edgec.compare.comparison import Comparison, Row
+from edgec.compare.limits import Limit
+from edgec.frozen import Frozen
+
+_ROUNDING = 1e-9
+"""What is worse by no more than this share of a limit beyond it is at the limit: 0.3 - 0.2 is more than 0.1."""
+
+
+class Regression(Frozen):
+    """One thing that is worse than allowed, or cannot be judged."""
+
+    artifact: str
+    runtime: str
+    what: str
+    """A quantity of `edgec.compare.limits`, or ``gone`` or ``fails now``."""
+    reason: str
+    cause: Cause | None = None
+    """What kept it from being compared."""
+
+    def __str__(self) -> str:
+        return f"{self.artifact} in {self.runtime}: {self.what}: {self.reason}"
+
+
+def judge(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[Cause] = ()) -> tuple[Regression, ...]:
+    """Everything that passes a limit.
+
+    Limits hold for runtimes that gates hold for; the others are only reported. With any limit at all, what vanished or
+    no longer runs is a regression; with none, nothing is. What cannot be compared fails its limit.
+
+    Args:
+        comparison: of two bundles.
+        limits: by how much each quantity may be worse.
+        allowed: causes for which a quantity may go without comparison.
+    """
+    return tuple(_regressions(comparison, limits, allowed)) if limits else ()
+
+
+def _regressions(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[Cause]) -> Iterator[Regression]:
+    sized: set[str] = set()
+    for row in comparison.rows:
+        if not row.judged:
+            continue
+        if row.state in ("gone", "fails now"):
+            yield Regression(artifact=row.artifact, runtime=row.runtime, what=row.state, reason=row.reason)
+        for change in row.changes:
+            if change.quantity == "size":
+                if row.artifact in sized:
+                    continue
+                sized.add(row.artifact)
+            for limit in limits:
+                if limit.quantity == change.quantity and (told := _broken(limit, change, allowed)):
+                    yield _regression(row, change, told)
+
+
+def _regression(row: Row, change: Change, reason: str) -> Regression:
+    return Regression(
+        artifact=row.artifact, runtime=row.runtime, what=change.quantity, reason=reason, cause=change.cause
+    )
+
+
+def _broken(limit: Limit, change: Change, allowed: Collection[Cause]) -> str:
+    """Why a limit does not hold; empty when it does."""
+    if change.worse is None:
+        return "" if change.cause in allowed else f"not comparable: {change.reason}"
+    if limit.unit not in ("%", change.unit) and (limit.unit or change.unit == SHARE):
+        if change.unit == SHARE and "machine" in allowed:
+            return ""
+        scale = "on the metric's own scale" if change.unit == "1" else f"in {change.unit}"
+        return f"not comparable in {limit.unit or 'ms'}: it is {change.reason or scale}; state the limit in percent"
+    relative = change.relative or 0.0
+    worse = 100 * relative if limit.unit == "%" else change.worse
+    if worse <= limit.amount * (1 + _ROUNDING):
+        return ""
+    note = f" ({change.reason})" if change.reason else ""
+    return f"{amount(change)} worse than before, {limit} allowed{note}"
+
+
+def amount(change: Change) -> str:
+    """By how much a comparable quantity is worse, in its unit and in percent: ``0.42 points (0.4 %)``."""
+    worse, relative = change.worse or 0.0, change.relative or 0.0
+    unit = "" if change.unit == "1" else f" {change.unit}"
+    return f"{worse:.3g}{unit} ({100 * relative:.1f} %)"

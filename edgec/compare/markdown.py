@@ -1,0 +1,158 @@
+"""A comparison as Markdown: for the terminal, and for the summary of a CI job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from edgec.compare.changes import Change
+from edgec.compare.comparison import Comparison, Row
+from edgec.compare.differences import Difference, Gap
+from edgec.compare.judge import Regression
+from edgec.compare.limits import QUANTITIES, Limit
+from edgec.verify.records import MetricResult
+
+_DIGITS = {"points": 2, "dB": 1, "1": 4, "KiB": 1, "ms": 3, "x float32": 2, "MB": 1}
+"""Decimals of a value, by unit."""
+_SIGNS = {"points": " %", "1": ""}
+"""What stands after a value, where it is not its unit."""
+_DROP = "drop against float (95 % interval)"
+_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "_": "\\_", "\n": " "})
+
+
+def to_markdown(comparison: Comparison, limits: Sequence[Limit], regressions: Sequence[Regression]) -> str:
+    """The whole comparison, regressions first.
+
+    Args:
+        comparison: of two bundles.
+        limits: that were set.
+        regressions: what passes them.
+    """
+    blocks = [f"## {_title(comparison)}: {_verdict(limits, regressions)}"]
+    if regressions:
+        lines = "\n".join(f"- **{_text(item.what)}** of {_where(item)}: {_text(item.reason)}" for item in regressions)
+        blocks.append(f"Worse than allowed ({_limits(limits)}):\n\n{lines}")
+    blocks.append(_table(comparison.rows, regressions))
+    blocks += [_list(heading, lines) for heading, lines in _lists(comparison) if lines]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _title(comparison: Comparison) -> str:
+    names = dict.fromkeys((comparison.old_target, comparison.new_target))
+    return " → ".join(_text(name) for name in names)
+
+
+def _verdict(limits: Sequence[Limit], regressions: Sequence[Regression]) -> str:
+    if not limits:
+        return "compared, no limits set"
+    if count := len(regressions):
+        return f"{count} regression{'s' if count > 1 else ''}"
+    return f"nothing worse than allowed ({_limits(limits)})"
+
+
+def _limits(limits: Sequence[Limit]) -> str:
+    return ", ".join(f"{limit.quantity} {limit}" for limit in limits)
+
+
+def _where(item: Row | Regression) -> str:
+    return f"{_text(item.artifact)} in {_text(item.runtime)}"
+
+
+def _table(rows: Sequence[Row], regressions: Sequence[Regression]) -> str:
+    bad = {(item.artifact, item.runtime, item.what) for item in regressions}
+    headings = ["artifact", "runtime", "accuracy", _DROP, "agreement", "size", "latency", "peak memory"]
+    lines = [headings, ["---", "---", *["---:"] * (len(headings) - 2)]]
+    for row in rows:
+        changes = {change.quantity: change for change in row.changes}
+        name = _text(row.runtime) + ("" if row.judged else " (not judged)")
+        cells = [_text(row.artifact), name]
+        if row.state != "compared":
+            state = f"**{row.state}**" if (row.artifact, row.runtime, row.state) in bad else row.state
+            lines.append([*cells, state, *["-"] * (len(headings) - 3)])
+            continue
+        told = {
+            quantity: _cell(changes.get(quantity), bad=(row.artifact, row.runtime, quantity) in bad)
+            for quantity in QUANTITIES
+        }
+        drops = [_drop(row.old_metric), _drop(row.new_metric)]
+        drop = drops[0] if drops[0] == drops[1] else " → ".join(drops)
+        accuracy, *others = told.values()
+        lines.append([*cells, accuracy, drop, *others])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(change: Change | None, *, bad: bool) -> str:
+    if change is None or (change.old is None and change.new is None):
+        return "-"
+    told = f"{_value(change.old, change.unit)} → {_value(change.new, change.unit)}"
+    if change.worse is None:
+        told += " (not comparable)"
+    elif change.worse == 0:
+        told = _value(change.new, change.unit)
+    else:
+        told += f" ({_signed(change)})"
+    return f"**{told}**" if bad else told
+
+
+def _value(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    number = f"{value:.{_DIGITS[unit]}f}".replace("inf", "∞")
+    return number + _SIGNS.get(unit, f" {unit}")
+
+
+def _signed(change: Change) -> str:
+    """The difference of quality in its own unit, that of cost in percent."""
+    old, new = change.old or 0.0, change.new or 0.0
+    if change.quantity in ("accuracy", "agreement") or not old:
+        return f"{new - old:+.{_DIGITS[change.unit]}f}".replace("inf", "∞")
+    return f"{100 * (new / old - 1):+.1f} %"
+
+
+def _drop(metric: MetricResult | None) -> str:
+    if metric is None:
+        return "-"
+    if metric.drop_low is None or metric.drop_high is None:
+        return f"{metric.drop:.2f}"
+    return f"{metric.drop:.2f} ({metric.drop_low:.2f} to {metric.drop_high:.2f})"
+
+
+def _lists(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
+    states = [row for row in comparison.rows if row.state != "compared"]
+    yield "Not in both", [f"{_where(row)}: {row.state}{_because(row.reason)}" for row in states]
+    yield "How it was compared", list(dict.fromkeys(_notes(comparison.rows)))
+    yield "Coverage lost", [_gap(gap) for gap in comparison.coverage_lost]
+    yield "Recipes", [_difference(item) for item in comparison.recipes]
+    yield "Inputs", [_difference(item) for item in comparison.inputs]
+    yield "Toolchain", [_difference(item) for item in comparison.toolchain]
+
+
+def _notes(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        for change in row.changes:
+            never = change.quantity == "agreement" and change.old is None and change.new is None  # no class scores
+            if change.worse is None and not never:
+                yield f"{change.quantity} of {_where(row)}: not comparable: {_text(change.reason)}"
+            elif change.reason and not never:
+                yield f"{change.quantity} of {_where(row)}: {_text(change.reason)}"
+
+
+def _gap(gap: Gap) -> str:
+    place = f"{_text(gap.place)}: " if gap.place else ""
+    return f"{place}{_text(gap.subject)}: {_text(gap.state)}{_because(gap.reason)}"
+
+
+def _difference(item: Difference) -> str:
+    return f"{_text(item.what)}: {_text(item.old)} → {_text(item.new)}"
+
+
+def _because(reason: str) -> str:
+    return f": {_text(reason)}" if reason else ""
+
+
+def _list(heading: str, lines: Sequence[str]) -> str:
+    return f"### {heading}\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _text(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return text.translate(_ESCAPED)

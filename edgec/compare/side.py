@@ -1,0 +1,59 @@
+"""One of the two bundles that are compared, checked and read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edgec.bundle.check import check_digests
+from edgec.bundle.manifest import MEASUREMENTS, Accuracy, ArtifactRecord, Manifest, Measurements
+from edgec.verify.records import Measurement
+
+Place = tuple[str, str]
+"""Artifact file and runtime."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A bundle whose files match their digests.
+
+    Attributes:
+        manifest: what its inputs determine.
+        times: what was timed; ``measurements.json`` has no digest, so accuracy is never read from it.
+        untimed: why there is nothing in `times`; empty when there is.
+    """
+
+    manifest: Manifest
+    times: Mapping[Place, Measurement]
+    untimed: str
+
+    @property
+    def places(self) -> dict[Place, Accuracy]:
+        """What was measured of each artifact in each runtime, in the manifest's order."""
+        return {(item.artifact, item.runtime): item for item in self.manifest.accuracy}
+
+    @property
+    def artifacts(self) -> dict[str, ArtifactRecord]:
+        """Artifacts by file name."""
+        return {item.artifact.file: item for item in self.manifest.artifacts}
+
+
+def read_side(path: Path) -> Side:
+    """Check and read the bundle in folder `path`.
+
+    Raises:
+        BundleError: it is no bundle, or a file does not match its digest. Times that are missing or damaged are no
+            error: `Side.untimed` says so.
+    """
+    manifest = check_digests(path)
+    try:
+        text = (path / MEASUREMENTS).read_text(encoding="utf-8")
+        read = Measurements.model_validate_json(text)
+    except FileNotFoundError:
+        return Side(manifest, {}, f"it has no {MEASUREMENTS}")
+    except (OSError, UnicodeDecodeError, ValidationError):
+        return Side(manifest, {}, f"its {MEASUREMENTS} cannot be read")
+    return Side(manifest, {(item.artifact, item.runtime): item for item in read.measurements}, "")
