@@ -32,6 +32,8 @@ VERBS = (
     "compare",
     "keygen",
     "sign",
+    "publish",
+    "pull",
     "makefile",
 )
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""

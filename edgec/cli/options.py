@@ -32,6 +32,17 @@ def project_options(function: Command) -> Command:
     )(function)
 
 
+def patience_options(function: Command) -> Command:
+    """``--timeout`` and ``--retries`` of places that bundles are published to; keyword arguments of those names."""
+    function = click.option(
+        "--retries", type=click.IntRange(0), default=4, show_default=True, help="Tries after a broken connection."
+    )(function)
+    return click.option(
+        "--timeout", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, metavar="SECONDS",
+        help="Silence after which a connection counts as broken.",
+    )(function)  # fmt: skip
+
+
 def _option(flag: Flag) -> Callable[[Command], Command]:
     name = _name(flag)
     if flag.flag == "MODEL":

@@ -16,7 +16,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from edgec.bundle.files import BundleFile
+from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.write import digest_file, storage_errors
 from edgec.errors import BundleError, PublishError
 from edgec.publish.store import Body
@@ -225,3 +225,11 @@ def set_mode(path: Path, *, executable: bool) -> None:
     mask = os.umask(0)
     os.umask(mask)
     path.chmod((0o755 if executable else 0o644) & ~mask)
+
+
+def holds(bundle: Path, files: tuple[BundleFile, ...]) -> bool:
+    """Whether a folder is a bundle of exactly these files, by their digests."""
+    try:
+        return not bundle.is_symlink() and bundle.is_dir() and bundle_files(bundle) == files
+    except BundleError:
+        return False

@@ -30,12 +30,25 @@ def select(patterns: Sequence[str], root: Path) -> tuple[str, ...]:
         TargetError: a name or glob matches no target.
     """
     known = list(target_files(root))
+    return choose(patterns, known, f"`edgec targets` lists the {len(known)} targets")
+
+
+def choose(patterns: Sequence[str], known: Sequence[str], listed: str) -> tuple[str, ...]:
+    """Those of `known` that `patterns` name, each once, in the order named.
+
+    Args:
+        patterns: names and globs.
+        known: names to choose from.
+        listed: hint that tells the names, for when none is near what was named.
+
+    Raises:
+        TargetError: a name or glob matches none.
+    """
     chosen: dict[str, None] = {}
     for pattern in patterns:
         matches = fnmatch.filter(known, pattern)
         if not matches:
             kind = "matches the glob" if set("*?[") & set(pattern) else "is called"
-            hint = suggest(pattern.strip("*?"), known) or f"`edgec targets` lists the {len(known)} targets"
-            raise TargetError(f'no target {kind} "{pattern}"', hint=hint)
+            raise TargetError(f'no target {kind} "{pattern}"', hint=suggest(pattern.strip("*?"), known) or listed)
         chosen.update(dict.fromkeys(matches))
     return tuple(chosen)

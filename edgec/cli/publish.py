@@ -1,0 +1,43 @@
+"""`edgec publish`: bundles to a folder, an OCI registry or an S3 bucket."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from edgec.cli.options import patience_options
+
+
+@click.command()
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DEST")
+@click.option("--add", is_flag=True, help="Keep the other targets that are published at DEST.")
+@patience_options
+def command(bundles: tuple[Path, ...], destination: str, add: bool, timeout: float, retries: int) -> None:
+    """Publish each BUNDLE (a bundle's folder, or a folder of bundles such as dist) to DEST.
+
+    DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. It names exactly these
+    bundles afterwards; with --add, also the targets that it named before.
+    """
+    from edgec.cli.progress import steps
+    from edgec.publish.outgoing import outgoing
+    from edgec.publish.place import parse
+    from edgec.publish.store import open_store
+    from edgec.publish.transfer import Patience, mebibytes
+
+    began = time.monotonic()
+    place = parse(destination)
+    with steps("publish") as progress:
+        found = outgoing(bundles, progress)
+        store = open_store(place, Patience(timeout=timeout, retries=retries))
+        done = store.publish(found, add=add, progress=progress)
+    for note in done.notes:
+        click.echo(note, err=True)
+    if done.changed:
+        sent = f"{done.sent} files sent ({mebibytes(done.sent_bytes)}), {done.kept} there already"
+    else:
+        sent = "nothing sent: all of it is there already"
+    click.echo(f"{', '.join(done.targets)}: {sent}; {time.monotonic() - began:.1f} s", err=True)
+    click.echo(done.reference)

@@ -1,0 +1,43 @@
+"""`edgec pull`: published bundles into a folder, every digest checked, and with a key the signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgec.cli.options import patience_options
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.option("--target", "-t", "targets", multiple=True, metavar="NAME", help="Target or glob (default: all).")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("dist"), show_default=True,
+    help="Folder for bundles.",
+)  # fmt: skip
+@click.option(
+    "--key", "keys", multiple=True, metavar="PUB", type=click.Path(path_type=Path),
+    help="Public key; each bundle must be signed with one of them.",
+)  # fmt: skip
+@patience_options
+def command(
+    source: str, targets: tuple[str, ...], out: Path, keys: tuple[Path, ...], timeout: float, retries: int
+) -> None:
+    """Bring bundles from SOURCE to <out>/<target>.
+
+    SOURCE is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:...] or s3://BUCKET/PREFIX. A bundle that
+    is there already is not fetched again; what an interrupted pull has received is used by the next.
+    """
+    from edgec.cli.progress import steps
+    from edgec.publish.place import parse
+    from edgec.publish.pull import pull
+    from edgec.publish.transfer import Patience
+
+    place = parse(source)
+    patience = Patience(timeout=timeout, retries=retries)
+    with steps("pull") as progress:
+        for one in pull(place, targets or ("*",), out, keys=keys, patience=patience, progress=progress):
+            signed = f", signed with key {one.key}" if one.key else ""
+            progress(f"{one.target}: " + ("in place" if one.changed else "unchanged, nothing fetched") + signed)
+            click.echo(out / one.target)

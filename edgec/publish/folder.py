@@ -1,0 +1,224 @@
+"""Bundles in a folder: ``<folder>/<target>/`` is an ordinary bundle, ``index.json`` says which are published.
+
+A bundle is copied beside its final place, flushed, and swapped in; the index comes last. A target's folder and the
+index cannot change in one step, so the index first names both the old and the new bundle (`Index.replacing`): a
+publish that is killed at any moment leaves, for each target, a whole bundle that the index knows.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import filelock
+
+from edgec.bundle.files import BundleFile
+from edgec.bundle.write import digest_file, is_digested, publish_folder, refuse_foreign, stage, storage_errors
+from edgec.errors import PublishError, StorageError, UsageError
+from edgec.files import write_atomically
+from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
+from edgec.publish.place import FolderPlace
+from edgec.publish.store import Body, Offer, Outgoing, Published
+from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, mebibytes, persist, read_pieces
+from edgec.worker import Progress
+
+_LOCK = "publish.lock"
+_AGAIN = "publish it there again"
+_LOCK_TRIES = 0.2
+"""Seconds between tries to get the lock."""
+
+
+class FolderStore:
+    """A folder of published bundles."""
+
+    def __init__(self, place: FolderPlace, patience: Patience) -> None:
+        self._path = place.path
+        self._patience = patience
+
+    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+        """See `edgec.publish.store.Store.publish`."""
+        for bundle in bundles:
+            _refuse_itself(bundle.path, self._path / bundle.target)
+        with _refusals(self._path):
+            self._path.mkdir(parents=True, exist_ok=True)
+            with self._lock(progress), stage(self._path) as folder:
+                return self._publish(bundles, folder, add=add, progress=progress)
+
+    def _publish(self, bundles: Sequence[Outgoing], folder: Path, *, add: bool, progress: Progress) -> Published:
+        written = read_folder_index(self._path)
+        old = _settled(self._path, written or Index())
+        new = Index(bundles={**(old.bundles if add else {}), **entries(bundles)})
+        stale = [bundle for bundle in bundles if not holds(self._path / bundle.target, bundle.files)]
+        for bundle in stale:
+            refuse_foreign(self._path / bundle.target)
+            _copy(bundle, folder / bundle.target, progress)
+        replaced = {bundle.target: new.bundles[bundle.target] for bundle in stale if bundle.target in old.bundles}
+        if replaced:
+            self._write_index(old.model_copy(update={"replacing": replaced}), folder)
+        for bundle in stale:
+            publish_folder(folder / bundle.target, self._path / bundle.target)
+        if new != written:
+            progress("write the index")
+            self._write_index(new, folder)
+        left = [target for target in old.bundles if target not in new.bundles]
+        sent = [file for bundle in stale for file in bundle.files]
+        return Published(
+            reference=str(self._path),
+            targets=tuple(sorted(new.bundles)),
+            sent=len(sent),
+            sent_bytes=sum(file.size for file in sent),
+            kept=sum(len(bundle.files) for bundle in bundles) - len(sent),
+            changed=bool(sent) or new != written,
+            notes=tuple(f"{target} is published there no more; its folder was left as it is" for target in left),
+        )
+
+    def read(self, progress: Progress) -> FolderSnapshot:
+        """See `edgec.publish.store.Store.read`."""
+        index = read_folder_index(self._path)
+        if index is None:
+            what = "nothing is published in this folder" if self._path.is_dir() else "there is no such folder"
+            raise PublishError(f"{what}: it has no {INDEX}", where=str(self._path), hint="edgec publish writes it")
+        return FolderSnapshot(self._path, index)
+
+    def _write_index(self, index: Index, folder: Path) -> None:
+        write_atomically(folder / INDEX, index.to_json())
+        (folder / INDEX).replace(self._path / INDEX)
+
+    @contextmanager
+    def _lock(self, progress: Progress) -> Iterator[None]:
+        """Be the only publisher; the lock of a killed process is free."""
+        lock = filelock.FileLock(self._path / ".work" / _LOCK)
+
+        def acquire() -> None:
+            try:
+                lock.acquire(timeout=self._patience.timeout, poll_interval=_LOCK_TRIES)
+            except filelock.Timeout:
+                raise BrokenError("another publish is at work there", where=str(self._path)) from None
+
+        if (self._path / ".work").is_symlink():
+            raise StorageError("this is a symbolic link", where=str(self._path / ".work"), hint="remove it")
+        (self._path / ".work").mkdir(exist_ok=True)
+        persist(acquire, self._patience, progress, "publish")
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class FolderSnapshot:
+    """A folder as one reading of its index found it."""
+
+    def __init__(self, path: Path, index: Index) -> None:
+        self._path = path
+        self._index = index
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """See `edgec.publish.store.Snapshot.targets`."""
+        return tuple(sorted(self._index.bundles))
+
+    def offer(self, target: str) -> Offer:
+        """See `edgec.publish.store.Snapshot.offer`."""
+        settled = _settled(self._path, self._index)
+        return Offer(target=target, files=settled.bundles[target].files)
+
+    @contextmanager
+    def open(self, target: str, file: BundleFile, start: int) -> Iterator[Body]:
+        """See `edgec.publish.store.Snapshot.open`."""
+        where = self._path / target / file.name
+        with _reading(where), os.fdopen(_open_below(self._path, PurePosixPath(target, file.name)), "rb") as stream:
+            stream.seek(start)
+            yield Body(start, read_pieces(stream))
+
+
+def read_folder_index(folder: Path) -> Index | None:
+    """The index of a folder; None where nothing is published.
+
+    Raises:
+        PublishError: it is damaged, a newer edgec wrote it, or it cannot be read.
+    """
+    with _reading(folder / INDEX):
+        try:
+            descriptor = _open_below(folder, PurePosixPath(INDEX))
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as stream:
+            return parse_index(stream.read(MAX_BYTES + 1), str(folder / INDEX))
+
+
+def _open_below(folder: Path, name: PurePosixPath) -> int:
+    """Open a regular file below a folder for reading; a symbolic link on the way, or a device, is refused."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    for number, part in enumerate(name.parts, start=1):
+        last = number == len(name.parts)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | (os.O_NONBLOCK if last else os.O_DIRECTORY)
+        try:
+            inner = os.open(part, flags, dir_fd=opened)
+        finally:
+            os.close(opened)
+        opened = inner
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise PublishError("this is not a regular file", where=str(folder / name), hint=_AGAIN)
+    return opened
+
+
+@contextmanager
+def _reading(where: Path) -> Iterator[None]:
+    """Tell what keeps a published file from being read; whoever takes its bytes tells of its own disk itself."""
+    try:
+        yield
+    except OSError as exc:
+        linked = exc.errno in {errno.ELOOP, errno.ENOTDIR}  # of O_NOFOLLOW, for a file and for a folder
+        told = "a symbolic link is not followed" if linked else f"cannot be read: {(exc.strerror or str(exc)).lower()}"
+        raise PublishError(told, where=str(where), hint=_AGAIN) from exc
+
+
+@contextmanager
+def _refusals(place: Path) -> Iterator[None]:
+    """Hints of an operating system's refusal to write that fit publishing."""
+    try:
+        with storage_errors(place):
+            yield
+    except StorageError as exc:
+        hint = exc.hint.split(":")[0].replace(
+            "or write to another file system with --out", "or publish to another place"
+        )
+        raise StorageError(exc.what, where=exc.where, hint=hint) from exc
+
+
+def _settled(folder: Path, index: Index) -> Index:
+    """An index that names for each target what is in its folder, where a publish began to replace it."""
+    arrived = {
+        target: entry
+        for target, entry in index.replacing.items()
+        if target in index.bundles and _begins_as(folder / target, entry)
+    }
+    return Index(bundles={**index.bundles, **arrived})
+
+
+def _begins_as(bundle: Path, entry: Entry) -> bool:
+    """Whether the manifest of a bundle and what stands beside it are those of `entry`; cheap, and enough to choose."""
+    beside = [file for file in entry.files if not is_digested(file.name)]
+    return all(
+        (bundle / file.name).is_file() and digest_file(bundle / file.name).sha256 == file.sha256 for file in beside
+    )
+
+
+def _copy(bundle: Outgoing, destination: Path, progress: Progress) -> None:
+    for file in bundle.files:
+        progress(f"{bundle.target}: copy {file.name} ({mebibytes(file.size)})")
+        to = destination / file.name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with (bundle.path / file.name).open("rb") as stream:
+            copy_checked(read_pieces(stream), file, to)
+
+
+def _refuse_itself(bundle: Path, destination: Path) -> None:
+    if destination.resolve() == bundle.resolve() or destination.resolve().is_relative_to(bundle.resolve()):
+        what = "a bundle cannot be published into its own folder"
+        raise UsageError(what, where=str(bundle), hint="publish to a folder outside of the one that it was built in")

@@ -1,0 +1,87 @@
+"""``index.json``: what a published folder or bucket has, by target, with the digest and size of each file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from edgec.bundle.files import BundleFile
+from edgec.bundle.manifest import MANIFEST
+from edgec.errors import PublishError
+from edgec.frozen import Frozen
+from edgec.publish.store import Outgoing
+
+INDEX = "index.json"
+SCHEMA = 1
+"""Version of the index's layout; a reader refuses a higher one."""
+MAX_BYTES = 32 << 20
+"""Size of an index beyond which it is not read."""
+
+
+class Entry(Frozen):
+    """One published bundle."""
+
+    manifest: str
+    """SHA-256 (hex) of its manifest.json: what the bundle is known by."""
+    files: tuple[BundleFile, ...]
+    """Everything that belongs to it, in order of name."""
+
+
+class Index(Frozen):
+    """Everything that is published at a place."""
+
+    kind: Literal["edgec index"] = "edgec index"
+    schema_version: int = SCHEMA
+    bundles: dict[str, Entry] = Field(default_factory=dict)
+    """By target."""
+    replacing: dict[str, Entry] = Field(default_factory=dict)
+    """In a folder, while a publish is at work or after it was killed: what takes the place of a target of `bundles`."""
+
+    def to_json(self) -> str:
+        """The file's text: keys sorted, one a line."""
+        return json.dumps(self.plain(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def entries(bundles: Iterable[Outgoing]) -> dict[str, Entry]:
+    """What an index says of `bundles`."""
+    return {
+        bundle.target: Entry(
+            manifest=next(file.sha256 for file in bundle.files if file.name == MANIFEST), files=bundle.files
+        )
+        for bundle in bundles
+    }
+
+
+def parse_index(text: bytes, where: str) -> Index:
+    """The index in the bytes of an ``index.json``.
+
+    Raises:
+        PublishError: it is none, is damaged, or a newer edgec wrote it.
+    """
+    hint = "publish again there, without --add"
+    if len(text) > MAX_BYTES:
+        raise PublishError(f"the index has more than {MAX_BYTES} bytes", where=where, hint=hint)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise PublishError(f"the index cannot be read: {exc}", where=where, hint=hint) from exc
+    if not isinstance(content, dict) or content.get("kind") != "edgec index":
+        raise PublishError("this is not an index of edgec's", where=where, hint="name another place")
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA:
+        what = f"a newer edgec wrote this index (schema {version}, this edgec reads {SCHEMA})"
+        raise PublishError(what, where=where, hint="use a later edgec")
+    try:
+        index = Index.model_validate_json(text)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise PublishError(f"the index is damaged: {key}: {first['msg']}", where=where, hint=hint) from exc
+    for target, entry in [*index.bundles.items(), *index.replacing.items()]:
+        if [file.sha256 for file in entry.files if file.name == MANIFEST] != [entry.manifest]:
+            what = f"the index contradicts itself: {target!a} has no {MANIFEST} with the digest {entry.manifest!a}"
+            raise PublishError(what, where=where, hint=hint)
+    return index

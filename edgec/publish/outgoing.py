@@ -1,0 +1,50 @@
+"""From folders that a user names to the bundles that are published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgec.bundle.check import read_bundle
+from edgec.bundle.files import bundle_files
+from edgec.bundle.manifest import MANIFEST
+from edgec.errors import BundleError
+from edgec.publish.store import Offer, Outgoing
+from edgec.publish.untrusted import check_offer
+from edgec.worker import Progress
+
+
+def outgoing(folders: Sequence[Path], progress: Progress) -> tuple[Outgoing, ...]:
+    """The bundles that `folders` are or have in them, each complete and as its digests say.
+
+    Raises:
+        BundleError: there is none, one is not whole or was changed, or two are for one target.
+    """
+    found: dict[str, Outgoing] = {}
+    for path in (path for folder in folders for path in _bundles(folder)):
+        progress(f"{path.name}: check digests")
+        manifest = read_bundle(path)
+        if not manifest.complete:
+            gaps = [f"{gap.subject}: {gap.reason}" for gap in manifest.coverage if gap.state == "not built"]
+            raise BundleError(
+                "this bundle is not published: --keep-going made it without " + "; ".join(gaps),
+                where=str(path), hint="mend what failed and build again, or remove that artifact from the target",
+            )  # fmt: skip
+        target = manifest.target.name
+        if other := found.get(target):
+            if other.path.resolve() == path.resolve():
+                continue
+            raise BundleError(f"two bundles are for {target}: this and {other.path}", where=str(path), hint="name one")
+        found[target] = Outgoing(path, manifest, bundle_files(path))
+        check_offer(Offer(target=target, files=found[target].files), str(path))
+    return tuple(found[target] for target in sorted(found))
+
+
+def _bundles(folder: Path) -> list[Path]:
+    if not folder.is_dir() or (folder / MANIFEST).exists():
+        return [folder]  # read_bundle says what is wrong with it
+    inside = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    if not inside:
+        hint = "name a folder that edgec build wrote, e.g. dist/rpi4-int8, or dist for all that are in it"
+        raise BundleError("there is no bundle in this folder", where=str(folder), hint=hint)
+    return inside
