@@ -20,9 +20,18 @@ from edgec.cli.options import patience_options
     "--key", "keys", multiple=True, metavar="PUB", type=click.Path(path_type=Path),
     help="Public key; each bundle must be signed with one of them.",
 )  # fmt: skip
+@click.option(
+    "--if-published", is_flag=True, help="Do nothing, and say so, where SOURCE has nothing or not these targets (yet)."
+)
 @patience_options
 def command(
-    source: str, targets: tuple[str, ...], out: Path, keys: tuple[Path, ...], timeout: float, retries: int
+    source: str,
+    targets: tuple[str, ...],
+    out: Path,
+    keys: tuple[Path, ...],
+    if_published: bool,
+    timeout: float,
+    retries: int,
 ) -> None:
     """Bring bundles from SOURCE to <out>/<target>.
 
@@ -30,14 +39,21 @@ def command(
     is there already is not fetched again; what an interrupted pull has received is used by the next.
     """
     from edgec.cli.progress import steps
+    from edgec.errors import TargetError
     from edgec.publish.place import parse
     from edgec.publish.pull import pull
+    from edgec.publish.store import NothingPublishedError
     from edgec.publish.transfer import Patience
 
     place = parse(source)
     patience = Patience(timeout=timeout, retries=retries)
     with steps("pull") as progress:
-        for one in pull(place, targets or ("*",), out, keys=keys, patience=patience, progress=progress):
-            signed = f", signed with key {one.key}" if one.key else ""
-            progress(f"{one.target}: " + ("in place" if one.changed else "unchanged, nothing fetched") + signed)
-            click.echo(out / one.target)
+        try:
+            for one in pull(place, targets or ("*",), out, keys=keys, patience=patience, progress=progress):
+                signed = f", signed with key {one.key}" if one.key else ""
+                progress(f"{one.target}: " + ("in place" if one.changed else "unchanged, nothing fetched") + signed)
+                click.echo(out / one.target)
+        except (NothingPublishedError, TargetError) as error:
+            if not if_published:
+                raise
+            progress(f"{place}: {error.what}: nothing is pulled")

@@ -22,7 +22,7 @@ from edgec.errors import PublishError, StorageError, UsageError
 from edgec.files import write_atomically
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
 from edgec.publish.place import FolderPlace
-from edgec.publish.store import Body, Offer, Outgoing, Published
+from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
 from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, mebibytes, persist, read_pieces
 from edgec.worker import Progress
 
@@ -81,7 +81,9 @@ class FolderStore:
         index = read_folder_index(self._path)
         if index is None:
             what = "nothing is published in this folder" if self._path.is_dir() else "there is no such folder"
-            raise PublishError(f"{what}: it has no {INDEX}", where=str(self._path), hint="edgec publish writes it")
+            raise NothingPublishedError(
+                f"{what}: it has no {INDEX}", where=str(self._path), hint="edgec publish writes it"
+            )
         return FolderSnapshot(self._path, index)
 
     def _write_index(self, index: Index, folder: Path) -> None:

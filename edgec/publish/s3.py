@@ -22,7 +22,7 @@ from edgec.errors import BundleError, PublishError
 from edgec.publish.index import INDEX, MAX_BYTES, Index, entries, parse_index
 from edgec.publish.place import S3Place
 from edgec.publish.s3_client import CONFLICT, MISSING, code_of, connect, told
-from edgec.publish.store import Body, Offer, Outgoing, Published
+from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
 from edgec.publish.transfer import CHUNK, Patience, mebibytes, persist
 from edgec.worker import Progress
 
@@ -63,7 +63,7 @@ class S3Store:
         """See `edgec.publish.store.Store.read`."""
         index, _ = self._insist("read the index", self._index, progress)
         if index is None:
-            raise PublishError(f"nothing is published there: it has no {INDEX}", where=str(self._place))
+            raise NothingPublishedError(f"nothing is published there: it has no {INDEX}", where=str(self._place))
         return S3Snapshot(self._client, self._place, index)
 
     def _insist(self, what: str, action: Any, progress: Progress) -> Any:

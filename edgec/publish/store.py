@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edgec.bundle.files import BundleFile
+from edgec.errors import PublishError
 from edgec.frozen import Frozen
 from edgec.worker import Progress
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from edgec.bundle.manifest import Manifest
     from edgec.publish.place import Place
     from edgec.publish.transfer import Patience
+
+
+class NothingPublishedError(PublishError):
+    """A place answers, and has no index: nothing has been published there yet."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,8 @@ class Store(Protocol):
         """Read the index.
 
         Raises:
-            PublishError, CredentialsError: nothing is published there, or it cannot be read.
+            NothingPublishedError: it has no index.
+            PublishError, CredentialsError: it cannot be read.
         """
 
 
