@@ -34,6 +34,7 @@ VERBS = (
     "sign",
     "publish",
     "pull",
+    "init",
     "makefile",
 )
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from edgec.errors import UsageError
 from edgec.target.files import list_targets
-from edgec.target.select import select_one
+from edgec.target.select import select, select_one
 
 
 @click.group(invoke_without_command=True)
@@ -21,12 +22,28 @@ from edgec.target.select import select_one
     default=Path(),
     help="Folder whose targets/ is searched first.",
 )
+@click.option(
+    "--target", "-t", "patterns", multiple=True, metavar="NAME", help="Only this target, or a glob of several."
+)
+@click.option("--of-build", is_flag=True, help="Only those that [build] targets of edgec.toml names.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool, root: Path) -> None:
+def command(ctx: click.Context, as_json: bool, root: Path, patterns: tuple[str, ...], of_build: bool) -> None:
     """List the targets; or show or check one."""
     ctx.obj = root
     if ctx.invoked_subcommand is None:
-        _list(root, as_json)
+        _list(root, as_json, _chosen(root, patterns, of_build=of_build))
+
+
+def _chosen(root: Path, patterns: tuple[str, ...], *, of_build: bool) -> tuple[str, ...] | None:
+    """Names of the targets asked for; None: all."""
+    if of_build:
+        from edgec.cli.options import targets_of  # reading a project needs pydantic, listing does not
+        from edgec.project.load import load_project
+
+        if patterns:
+            raise UsageError("--of-build and --target exclude each other", hint="name targets, or take the project's")
+        return targets_of(load_project(root), root)
+    return select(patterns, root) if patterns else None
 
 
 @command.command("list")
@@ -37,8 +54,11 @@ def list_command(root: Path, as_json: bool) -> None:
     _list(root, as_json)
 
 
-def _list(root: Path, as_json: bool) -> None:
+def _list(root: Path, as_json: bool, names: tuple[str, ...] | None = None) -> None:
     found = list_targets(root)
+    if names is not None:
+        by_name = {item.name: item for item in found}
+        found = tuple(by_name[name] for name in names)
     if as_json:
         rows = [
             {"name": item.name, "device": item.device, "precision": item.precision, "backends": list(item.backends),

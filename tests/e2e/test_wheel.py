@@ -34,6 +34,9 @@ def test_wheel(tmp_path: Path) -> None:
     assert tracked("backends", "*.py") <= names
     data = {
         "edgec/edgec.mk",
+        "edgec/ci/templates/Makefile",
+        "edgec/ci/templates/github.yml",
+        "edgec/ci/templates/gitlab.yml",
         "edgec/report/report.html.j2",
         "edgec/bench/harness/bench.py",
         "edgec/bench/harness/run.sh",

@@ -1,0 +1,43 @@
+"""`edgec init`: write the job that builds, compares and publishes this project in CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--ci", "kind", required=True, type=click.Choice(("github", "gitlab", "make")),
+    help="What to write: .github/workflows/edgec.yml, .gitlab-ci.yml or Makefile.",
+)  # fmt: skip
+@click.option(
+    "--target", "-t", "patterns", multiple=True, metavar="NAME",
+    help="Target to build, or a glob of several (default: [build] targets of edgec.toml).",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option(
+    "--project", "root", type=click.Path(path_type=Path, file_okay=False), default=Path(),
+    help="Folder of edgec.toml (default: this one).",
+)  # fmt: skip
+def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> None:
+    """Write a CI job: build each target, hold it to its gates, compare it with what is published, publish on a tag."""
+    from edgec.backend.registry import package_version
+    from edgec.ci.write import KINDS, TABLE, write_ci
+    from edgec.errors import ProjectError
+    from edgec.project.load import load_project
+    from edgec.target.select import select
+
+    project = load_project(root)
+    if not (patterns or project.build.targets):
+        hint = 'say [build] targets = ["rpi4-int8"] in edgec.toml, or --target rpi4-int8'
+        raise ProjectError("no target is named", where=str(root / "edgec.toml"), hint=hint)
+    (chosen,) = (item for item in KINDS if item == kind)
+    names = select(patterns or project.build.targets, root)
+    version = package_version("edgec") or "unknown"
+    path = write_ci(chosen, root, patterns=patterns, names=names, version=version, force=force)
+    click.echo(path)
+    click.echo(f"It builds {', '.join(names)}. What is left to do:", err=True)
+    for step in TABLE[chosen].todo:
+        click.echo(f"  - {step}", err=True)
