@@ -200,6 +200,8 @@ def storage_failure(exc: BaseException) -> StorageError | None:
     """
     link: BaseException | None = exc
     while link is not None:
+        if isinstance(link, StorageError):
+            return link
         number = link.errno if isinstance(link, OSError) else None
         told = next(
             (os.strerror(code) for code in _DISK_ERRORS if code == number or os.strerror(code) in str(link)), ""

@@ -112,15 +112,14 @@ class _Pull:
         where = f"{self.place}: {self.offer.target}"
         check_offer(self.offer, str(self.place))
         destination = self.out / self.offer.target
-        with bundle_lock(destination):
+        with bundle_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
             if holds(destination, self.offer.files):
                 return Pulled(self.offer.target, destination, changed=False, key=self._verified(destination))
-            with stage(self.out) as staged:
-                with _retold(where):
-                    self._fill(staged, where)
-                    key = self._verified(staged)
-                publish_folder(staged, destination)
+            with _retold(where):
+                self._fill(staged, where)
+                key = self._verified(staged)
+            publish_folder(staged, destination)
         return Pulled(self.offer.target, destination, changed=True, key=key)
 
     def _fill(self, staged: Path, where: str) -> None:

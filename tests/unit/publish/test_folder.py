@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import pytest
+
+from edgec.bundle.check import check_digests
+from edgec.errors import BundleError, PublishError, StorageError, UsageError
+from edgec.publish.folder import FolderStore
+from edgec.publish.outgoing import outgoing
+from edgec.publish.place import FolderPlace
+from edgec.publish.pull import Pulled, pull
+from edgec.publish.store import Published
+from edgec.publish.transfer import Patience
+
+MakeBundle = Callable[..., Path]
+QUICK = Patience(timeout=0.2, retries=1, wait=0.01)
+
+
+def publish(bundle: Path, place: Path, *, add: bool = False) -> Published:
+    found = outgoing([bundle], lambda step: None)
+    return FolderStore(FolderPlace(place), QUICK).publish(found, add=add, progress=lambda step: None)
+
+
+def get(place: Path, out: Path, *patterns: str) -> list[Pulled]:
+    return list(pull(FolderPlace(place), patterns or ("*",), out, patience=QUICK))
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file but what is under .work."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode) & 0o700)
+        for path in folder.rglob("*")
+        if path.is_file() and ".work" not in path.parts
+    }
+
+
+def test_a_published_folder_has_ordinary_bundles(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tmp_path / "dist")
+    done = publish(tmp_path / "dist", tmp_path / "place")
+    assert (done.targets, done.changed, done.kept) == (("x86-64-int8",), True, 0)
+    assert done.reference == str(tmp_path / "place")
+    assert contents(tmp_path / "place" / "x86-64-int8") == contents(bundle)
+    check_digests(tmp_path / "place" / "x86-64-int8")
+    index = json.loads((tmp_path / "place" / "index.json").read_text())
+    files = {file["name"]: file["size"] for file in index["bundles"]["x86-64-int8"]["files"]}
+    assert files == {name: len(content) for name, (content, _) in contents(bundle).items()}
+    assert [path.name for path in (tmp_path / "place" / ".work").iterdir()] == ["publish.lock"]
+    (pulled,) = get(tmp_path / "place", tmp_path / "out")
+    assert pulled == Pulled("x86-64-int8", tmp_path / "out" / "x86-64-int8", changed=True, key="")
+    assert contents(pulled.path) == contents(bundle)
+    assert all(path.stat().st_nlink == 1 for path in pulled.path.rglob("*") if path.is_file())
+
+
+def test_nothing_is_copied_twice(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tmp_path)
+    publish(bundle, tmp_path / "place")
+    get(tmp_path / "place", tmp_path / "out")
+    seen = {path: path.stat() for path in tmp_path.rglob("*") if path.is_file() and ".work" not in path.parts}
+    again = publish(bundle, tmp_path / "place")
+    assert (again.sent, again.sent_bytes, again.changed) == (0, 0, False)
+    assert [one.changed for one in get(tmp_path / "place", tmp_path / "out")] == [False]
+    assert all(
+        (path.stat().st_ino, path.stat().st_mtime_ns) == (was.st_ino, was.st_mtime_ns) for path, was in seen.items()
+    )
+
+
+def test_add_keeps_what_is_there_and_the_default_does_not(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    one, two, place = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", "rpi4-int8"), tmp_path / "place"
+    publish(one, place)
+    assert publish(two, place, add=True).targets == ("rpi4-int8", "x86-64-int8")
+    done = publish(two, place)
+    assert done.targets == ("rpi4-int8",)
+    assert done.changed
+    assert done.notes == ("x86-64-int8 is published there no more; its folder was left as it is",)
+    check_digests(place / "x86-64-int8")
+    assert [pulled.target for pulled in get(place, tmp_path / "out")] == ["rpi4-int8"]
+
+
+def test_a_new_version_replaces_the_old(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new")
+    for bundle in (old, new):
+        publish(bundle, tmp_path / "place")
+        get(tmp_path / "place", tmp_path / "out")
+        assert contents(tmp_path / "out" / "x86-64-int8") == contents(bundle)
+    assert "replacing" in json.loads((tmp_path / "place" / "index.json").read_text())
+    assert json.loads((tmp_path / "place" / "index.json").read_text())["replacing"] == {}
+
+
+def test_damage_is_refused_and_mended_by_publishing_again(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle, place = make_bundle(tmp_path), tmp_path / "place"
+    publish(bundle, place)
+    model = place / "x86-64-int8" / "model.onnx"
+    damages: list[Callable[[], object]] = [
+        lambda: model.write_bytes(b"!" + model.read_bytes()[1:]),
+        lambda: model.write_bytes(model.read_bytes() + b"!"),
+        lambda: model.write_bytes(model.read_bytes()[:-1]),
+        model.unlink,
+        lambda: (place / "x86-64-int8" / "manifest.json").write_text("{}"),
+        lambda: (place / "x86-64-int8" / "report.html").write_text("<i>"),
+        lambda: shutil.rmtree(place / "x86-64-int8"),
+    ]
+    for damage in damages:
+        damage()
+        with pytest.raises(PublishError):
+            get(place, tmp_path / "out")
+        assert not (tmp_path / "out" / "x86-64-int8").exists()
+        shutil.rmtree(tmp_path / "out")
+        assert publish(bundle, place).sent == len(contents(bundle))
+        get(place, tmp_path / "out")
+        assert contents(tmp_path / "out" / "x86-64-int8") == contents(bundle)
+        shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bench", "manifest.json", ""])
+def test_links_in_a_published_bundle_are_not_followed(tmp_path: Path, make_bundle: MakeBundle, name: str) -> None:
+    bundle, place = make_bundle(tmp_path), tmp_path / "place"
+    publish(bundle, place)
+    inside = place / "x86-64-int8" / name
+    shutil.move(inside, tmp_path / "outside")
+    inside.symlink_to(tmp_path / "outside")
+    with pytest.raises(PublishError, match="symbolic link"):
+        get(place, tmp_path / "out")
+    assert not (tmp_path / "out" / "x86-64-int8").exists()
+    if name:
+        publish(bundle, place)
+        assert not inside.is_symlink()
+    else:
+        with pytest.raises(StorageError, match="not a bundle is in the way"):
+            publish(bundle, place)
+    kept = tmp_path / "outside"
+    assert kept.exists()
+
+
+def test_a_pipe_in_a_published_bundle_does_not_hang(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    publish(make_bundle(tmp_path), tmp_path / "place")
+    (tmp_path / "place" / "x86-64-int8" / "model.onnx").unlink()
+    os.mkfifo(tmp_path / "place" / "x86-64-int8" / "model.onnx")
+    with pytest.raises(PublishError, match="not a regular file"):
+        get(tmp_path / "place", tmp_path / "out")
+
+
+def test_a_link_in_a_bundle_is_not_published(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tmp_path)
+    shutil.move(bundle / "model.onnx", tmp_path / "m")
+    (bundle / "model.onnx").symlink_to(tmp_path / "m")
+    with pytest.raises(BundleError, match="symbolic link"):
+        publish(bundle, tmp_path / "place")
+    assert not (tmp_path / "place").exists()
+
+
+def test_foreign_folders_are_left_alone(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tmp_path)
+    mine = tmp_path / "place" / "x86-64-int8" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(StorageError, match="not a bundle is in the way"):
+        publish(bundle, tmp_path / "place")
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "place" / "index.json").exists()
+    with pytest.raises(StorageError, match="cannot write"):
+        publish(bundle, mine)
+
+
+def test_a_bundle_is_not_published_into_itself(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle(tmp_path / "dist")
+    for place in (tmp_path / "dist", bundle, bundle / "bench"):
+        with pytest.raises(UsageError, match="into its own folder"):
+            publish(bundle, place)
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == ["x86-64-int8"]
+
+
+def test_only_one_publishes_at_a_time(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle, place = make_bundle(tmp_path), tmp_path / "place"
+    publish(bundle, place)
+    with filelock.FileLock(place / ".work" / "publish.lock"), pytest.raises(PublishError, match="another publish"):
+        publish(bundle, place)
+
+
+def test_indexes_that_cannot_be(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    bundle, place = make_bundle(tmp_path), tmp_path / "place"
+    with pytest.raises(PublishError, match="there is no such folder"):
+        get(place, tmp_path / "out")
+    place.mkdir()
+    with pytest.raises(PublishError, match="nothing is published in this folder"):
+        get(place, tmp_path / "out")
+    publish(bundle, place)
+    good = json.loads((place / "index.json").read_text())
+    entry = good["bundles"]["x86-64-int8"]
+    escaping = {
+        **entry,
+        "files": [*entry["files"], {"name": "../../x", "sha256": "0" * 64, "size": 1, "executable": True}],
+    }
+    fewer = {**entry, "files": [file for file in entry["files"] if file["name"] != "model.onnx"]}
+    for index, words in [
+        ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ("[]", "not an index"),
+        (json.dumps({**good, "schema_version": 2}), "a newer edgec"),
+        (json.dumps({**good, "bundles": 1}), "damaged: bundles"),
+        (json.dumps({**good, "bundles": {"x86-64-int8": {**entry, "manifest": "0" * 64}}}), "contradicts itself"),
+        (json.dumps({**good, "bundles": {"../x": entry}}), "refused"),
+        (json.dumps({**good, "bundles": {"x86-64-int8": escaping}}), "leads out"),
+        (json.dumps({**good, "bundles": {"x86-64-int8": fewer}}), "index and manifest disagree about 'model.onnx'"),
+    ]:  # fmt: skip
+        (place / "index.json").write_text(index)
+        with pytest.raises(PublishError, match=words):
+            get(place, tmp_path / "out")
+        assert not (tmp_path / "out" / "x86-64-int8").exists()
+        assert not (tmp_path / "x").exists()
+    (place / "index.json").write_text(json.dumps({**good, "bundles": {"rpi4-int8": entry}}))
+    shutil.copytree(place / "x86-64-int8", place / "rpi4-int8")
+    with pytest.raises(PublishError, match="the index says rpi4-int8, its manifest x86-64-int8"):
+        get(place, tmp_path / "out")
+
+
+def crash_at(number: int, action: Callable[[], object]) -> bool:
+    """Run `action` in a child that dies, as by SIGKILL, before what it does `number`-th to files; whether it died."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    seen = 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link", "open"}:
+            seen += 1
+            if seen == number:
+                os._exit(9)
+
+    sys.addaudithook(watch)
+    try:
+        action()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process loses nothing that it has written, and many flushes take minutes."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_publish_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new")
+    publish(old, tmp_path / "before")
+    versions = [contents(old), contents(new)]
+    found = set()
+    for number in range(1, 10_000):
+        place, out = tmp_path / f"place-{number}", tmp_path / f"out-{number}"
+        shutil.copytree(tmp_path / "before", place)
+        died = crash_at(number, lambda place=place: publish(new, place))  # type: ignore[misc]
+        (pulled,) = get(place, out)
+        found.add(versions.index(contents(pulled.path)))
+        publish(new, place)
+        get(place, out)
+        assert contents(pulled.path) == contents(new)
+        assert [path.name for path in (place / ".work").iterdir()] == ["publish.lock"]
+        shutil.rmtree(place)
+        if not died:
+            break
+    assert number > 40
+    assert found == {0, 1}
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_pull_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    old, new, place = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new"), tmp_path / "place"
+    publish(old, place)
+    get(place, tmp_path / "before")
+    publish(new, place)
+    versions = [contents(old), contents(new)]
+    found = set()
+    for number in range(1, 10_000):
+        out = tmp_path / f"out-{number}"
+        shutil.copytree(tmp_path / "before", out)
+        died = crash_at(number, lambda out=out: get(place, out))  # type: ignore[misc]
+        found.add(versions.index(contents(out / "x86-64-int8")))
+        get(place, out)
+        assert contents(out / "x86-64-int8") == contents(new)
+        left = {path.name for path in (out / ".work").iterdir()}
+        assert left == {"pull.lock", "x86-64-int8.lock"}, left
+        shutil.rmtree(out)
+        if not died:
+            break
+    assert number > 40
+    assert found == {0, 1}

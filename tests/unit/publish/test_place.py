@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgec.errors import UsageError
+from edgec.publish.place import FolderPlace, OciPlace, Place, S3Place, parse
+
+DIGEST = "sha256:" + "a1" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("/srv/models", FolderPlace(Path("/srv/models"))),
+        ("models", FolderPlace(Path.cwd() / "models")),
+        ("C:models", FolderPlace(Path.cwd() / "C:models")),
+        ("file:///srv/a%20b", FolderPlace(Path("/srv/a b"))),
+        ("file://localhost/srv", FolderPlace(Path("/srv"))),
+        ("oci://registry.local/models/digits", OciPlace("registry.local", "models/digits")),
+        ("oci://127.0.0.1:5000/digits:1.4", OciPlace("127.0.0.1:5000", "digits", "1.4")),
+        ("oci://[::1]:5000/digits:1.4", OciPlace("[::1]:5000", "digits", "1.4")),
+        (f"oci://host/digits@{DIGEST}", OciPlace("host", "digits", "latest", DIGEST)),
+        (f"oci://host/digits:1@{DIGEST}", OciPlace("host", "digits", "1", DIGEST)),
+        ("s3://models", S3Place("models", "")),
+        ("s3://models/edge/digits/", S3Place("models", "edge/digits")),
+    ],
+)
+def test_places(text: str, place: Place) -> None:
+    assert parse(text) == place
+    assert parse(str(place)) == (place if not getattr(place, "digest", "") else parse(str(place)))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "needs a name"),
+        ("oic://host/x", 'did you mean "oci"?'),
+        ("S3://bucket/x", 'did you mean "s3"?'),
+        ("https://host/x", "oci://HOST"),
+        ("gopher://host/x", "places: DIR"),
+        ("oci:/host/x", "two slashes"),
+        ("file://srv/models", "no host"),
+        ("file:///a%00b", "zero byte"),
+        ("oci://host", "not the name of a repository"),
+        ("oci://host/Models", "lower-case"),
+        ("oci://host/../x", "not the name of a repository"),
+        ("oci://ho st/x", "not a host"),
+        ("oci://host:port/x", "not a host"),
+        ("oci://host/x:a b", "not a tag"),
+        ("oci://host/x@sha256:12", "not a digest"),
+        ("oci://host/x?a=b", "no query"),
+        ("s3://B/x", "not the name of a bucket"),
+        ("s3://bucket/a/../../b", '".."'),
+        ("s3://bucket/a//b", "empty part"),
+    ],
+)
+def test_no_places(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "oci://robot:geheim@host/x",
+        "oci://robot:ge/heim@host/x:1",
+        f"oci://robot:geheim@host/x@{DIGEST}",
+        "oci://geheim@host/x",
+        "s3://AKIA:geheim@bucket/x",
+        "s3://bucket/x?X-Amz-Signature=geheim",
+        "oci://host/x?token=geheim",
+        "https://robot:geheim@host/x",
+    ],
+)
+def test_credentials_are_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert "heim" not in str(caught.value)
+    assert "AKIA" not in str(caught.value)
