@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgec.bundle.manifest import Manifest
 from edgec.dataset.spool import SpoolInfo
+from edgec.project.load import PROJECT_FILE
 
 SAMPLES_DIGEST = "edgecSamplesV1"
 """Name of the digest of a data set: SHA-256 over the input specs, and all samples' digests and labels, in order
@@ -17,9 +18,9 @@ class SourceFile:
     """A file that a build read."""
 
     role: str
-    """``model``, ``weights`` or ``imported``."""
+    """``model``, ``weights``, ``imported``, ``project`` (edgec.toml) or ``code`` (of metric, loss and training)."""
     name: str
-    """As the user named it."""
+    """As the user named it, in the project's folder."""
     sha256: str
 
 
@@ -49,12 +50,15 @@ def source_files(manifest: Manifest) -> tuple[SourceFile, ...]:
     if source.weights is not None and source.weights_sha256 is not None:
         found.append(SourceFile("weights", source.weights, source.weights_sha256))
     found += [SourceFile("imported", name, digest) for name, digest in sorted(source.imported.items())]
+    if manifest.project.sha256:
+        found.append(SourceFile("project", PROJECT_FILE, manifest.project.sha256))
+    found += [SourceFile("code", name, digest) for name, digest in sorted(manifest.project.code.items())]
     return tuple(found)
 
 
 def data_sets(manifest: Manifest) -> tuple[DataSet, ...]:
-    """Data that was calibrated with and judged on."""
-    sets = {"calibration": manifest.calibration, "evaluation": manifest.evaluation}
+    """Data that was calibrated with, judged on and trained with."""
+    sets = {"calibration": manifest.calibration, "evaluation": manifest.evaluation, "training": manifest.training}
     return tuple(DataSet(role, info) for role, info in sets.items() if info is not None)
 
 

@@ -25,29 +25,21 @@ def provenance(manifest: Manifest, builder: str) -> dict[str, Any]:
         manifest: of the bundle.
         builder: URI of who built it, and is trusted to say so.
     """
-    source = manifest.source
+    plain = manifest.plain()
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {
-                "target": manifest.target.plain(),
-                "model": {"path": source.path, "entry": source.entry, "weights": source.weights},
-                "data": {item.role: item.info.origin for item in data_sets(manifest)},
-                "plan": manifest.plain()["plan"],
-            },
+            "externalParameters": {"target": plain["target"], "project": plain["project"]["settings"]},
             "internalParameters": {
-                "recipes": {item.artifact.file: item.recipe.plain() for item in manifest.artifacts},
-                "machines": _machines(manifest),
+                "plan": plain["plan"],
+                "recipes": {item["artifact"]["file"]: item["recipe"] for item in plain["artifacts"]},
+                "isa": plain["isa"],
+                "threads": plain["project"]["threads"],
             },
             "resolvedDependencies": _dependencies(manifest),
         },
         "runDetails": {"builder": {"id": builder, "version": {"edgec": manifest.edgec}}},
     }
-
-
-def _machines(manifest: Manifest) -> list[Any]:
-    """Machines that artifacts were judged on, each once."""
-    return [machine.plain() for machine in dict.fromkeys(item.machine for item in manifest.accuracy)]
 
 
 def _dependencies(manifest: Manifest) -> list[dict[str, Any]]:
