@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,49 +9,39 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import Artifact
-from edgec.backend.registry import package_version
 from edgec.bench.write import FORMATS, HarnessArtifact, write_harness
-from edgec.bundle.manifest import (
-    REPORT,
-    ArtifactRecord,
-    Manifest,
-    Measurements,
-    PassTime,
-    accuracy_of,
-    pass_facts,
-)
+from edgec.bundle.manifest import REPORT, Manifest, Measurements, PassTime
 from edgec.bundle.write import (
     bundle_lock,
-    digest_file,
     discard,
     publish_folder,
     refuse_foreign,
+    settle,
+    source_date_epoch,
     stage,
     write_manifest,
     write_measurements,
 )
 from edgec.cache import Cache
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, GateError, ProjectError
+from edgec.errors import EdgecError, GateError, ProjectError, ReproducibilityError
 from edgec.execute.artifact import BuiltArtifact, outputs_folder
-from edgec.execute.job import BuildData, Job
+from edgec.execute.follow_lock import UNLOCKED, FollowedLock, LockUse
+from edgec.execute.job import Job
+from edgec.execute.manifest import manifest_of
 from edgec.execute.room import room_for
 from edgec.execute.run import BuildResult, run_plan
 from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
-from edgec.files import compressed_size
-from edgec.ladder.lock import LOCK, LockedArtifact, changed, lock_inputs, read_lock, write_lock
-from edgec.passes.contract import Coverage
-from edgec.plan import Plan, PlannedEmit, make_plan, record
+from edgec.plan import Plan, make_plan
 from edgec.project.flags import flags
-from edgec.project.load import PROJECT_FILE, load_project
+from edgec.project.load import load_project
 from edgec.project.spec import Project
 from edgec.report.html import render_report
 from edgec.target.load import load_target
 from edgec.target.select import select_one
 from edgec.target.spec import Target
 from edgec.verify.gates import gate_line
-from edgec.verify.records import GateResult, Measurement, RungRecord
+from edgec.verify.records import GateResult, Measurement
 from edgec.worker import Progress
 
 HARNESS_SAMPLES = 8
@@ -60,6 +49,8 @@ HARNESS_SAMPLES = 8
 
 Listener = Callable[[Plan, BuildResult], None]
 """Told what was built and measured, before gates decide."""
+Inspector = Callable[[Path, Path, Path], None]
+"""Shown a complete bundle before it is put in place, with a folder to work in and a log; may raise."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +62,8 @@ class Bundle:
     measurements: tuple[Measurement, ...]
     failures: tuple[EdgecError, ...] = ()
     """Artifacts that ``keep_going`` went on without."""
+    imported: tuple[str, ...] = ()
+    """Files that the model is made of besides its own and its weights, relative to the project's folder."""
 
 
 def build(
@@ -84,6 +77,7 @@ def build(
     threads: int = 1,
     jobs: int | None = None,
     keep_going: bool = False,
+    locked: bool = False,
     progress: Progress = lambda step: None,
 ) -> Bundle:
     """Build one target; the Python form of ``edgec build``.
@@ -98,13 +92,14 @@ def build(
         threads: CPU threads of each toolchain process.
         jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.execute.room`).
         keep_going: build the other artifacts when one cannot be compiled.
+        locked: fail when anything differs from edgec.lock.
         progress: told each step.
 
     Returns:
         The bundle, which met its gates.
 
     Raises:
-        EdgecError: any error of the tree; GateError when a gate is not met.
+        EdgecError: any error of the tree; GateError when a gate is not met, LockError when something is not as locked.
     """
     values: dict[tuple[str, str], Any] = {
         ("model", "path"): model,
@@ -121,7 +116,10 @@ def build(
     root = Path(project)
     loaded = load_project(root, values)
     name = select_one(target, root)
-    return build_target(name, loaded, root, threads=threads, jobs=jobs, keep_going=keep_going, progress=progress)
+    return build_target(
+        name, loaded, root, threads=threads, jobs=jobs, keep_going=keep_going, lock_use=LockUse(locked),
+        progress=progress,
+    )  # fmt: skip
 
 
 def build_target(
@@ -132,8 +130,10 @@ def build_target(
     threads: int,
     jobs: int | None = None,
     keep_going: bool,
+    lock_use: LockUse = UNLOCKED,
     progress: Progress,
     listener: Listener = lambda plan, result: None,
+    inspector: Inspector = lambda bundle, scratch, log: None,
 ) -> Bundle:
     """Build the bundle of one target into ``<out>/<target>``, or leave none that looks finished.
 
@@ -144,22 +144,27 @@ def build_target(
         threads: CPU threads of each toolchain process.
         jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.execute.room`).
         keep_going: build the other artifacts when one cannot be compiled.
+        lock_use: what edgec.lock is for this build.
         progress: told each step.
         listener: told the measurements, also when gates then fail.
+        inspector: shown the bundle before it is put in place, and before edgec.lock is renewed.
 
     Raises:
-        EdgecError: any error of the tree; GateError when a gate is not met, after removing an older bundle.
+        EdgecError: any error of the tree; GateError when a gate is not met and ReproducibilityError of `inspector`,
+            after removing an older bundle.
     """
+    source_date_epoch()  # not after all the work
     plan = make_plan(load_target(name, root), project)
+    lock = FollowedLock(plan, root, lock_use, threads, progress)
+    lock.check()
     out = (root / project.build.out).absolute()
     destination = out / name
     refuse_foreign(destination)
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
         cache = Cache(cache_folder(out))
-        lock = read_lock(root).targets.get(name, {})
         job = Job(
             plan, root, scratch, log, threads, jobs or room_for(threads), progress,
-            locked=lambda data, item: _locked(plan, item, data, lock, progress),
+            loaded=lock.loaded, locked=lock.entry, bound=lock_use.locked,
             checkpoints=checkpoint_folder(out), cache=cache,
         )  # fmt: skip
         with explained(log):
@@ -169,48 +174,18 @@ def build_target(
             discard(destination)
             raise _gate_error(failed, plan)
         progress("write the bundle")
-        manifest = _write(plan, result, destination)
-        _update_lock(plan, result, root)
+        with stage(out) as folder:
+            manifest = _write(job, result, folder)
+            try:
+                inspector(folder, scratch, log)
+            except ReproducibilityError:
+                discard(destination)
+                raise
+            publish_folder(folder, destination)
+        lock.renew(result)
     measurements = tuple(item for one in result.built for item in one.measurements)
-    return Bundle(destination, manifest, measurements, tuple(item.error for item in result.failures))
-
-
-def _locked(
-    plan: Plan, item: PlannedEmit, data: BuildData, lock: Mapping[str, LockedArtifact], progress: Progress
-) -> LockedArtifact | None:
-    """What edgec.lock says of an artifact, where it was found with these inputs."""
-    entry = lock.get(item.file)
-    if entry is None or plan.project.build.recipe is not None:
-        return None
-    if names := changed(entry, _lock_inputs(plan, item, data, entry.rungs)):
-        progress(f"{item.file}: {LOCK} no longer holds ({', '.join(names)} changed): search again")
-        return None
-    return entry
-
-
-def _lock_inputs(plan: Plan, item: PlannedEmit, data: BuildData, rungs: tuple[RungRecord, ...]) -> dict[str, str]:
-    samples = {"calibration": data.calibration, "evaluation": data.evaluation}
-    trained = plan.prune is not None or any(rung.rung == "training" and rung.recipe is not None for rung in rungs)
-    if data.training is not None and trained:
-        samples["training samples"] = data.training.read()
-    return lock_inputs(plan, item, data.model, samples)
-
-
-def _update_lock(plan: Plan, result: BuildResult, root: Path) -> None:
-    """Keep the recipes of a project with an edgec.toml, of artifacts that there was a choice for."""
-    items = {item.file: item for item in plan.emits if len(item.ladder) > 1}
-    entries = {
-        one.artifact.file: LockedArtifact(
-            recipe=one.attempt.recipe,
-            precision=one.attempt.precision,
-            rungs=one.rungs,
-            inputs=_lock_inputs(plan, items[one.artifact.file], result.data, one.rungs),
-        )
-        for one in result.built
-        if one.artifact.file in items and not one.hurried
-    }
-    if entries and (root / PROJECT_FILE).exists():
-        write_lock(root, plan.target.name, entries, [item.file for item in plan.emits])
+    failures = tuple(item.error for item in result.failures)
+    return Bundle(destination, manifest, measurements, failures, tuple(result.data.model.source.imported))
 
 
 def _gate_error(failed: list[GateResult], plan: Plan) -> GateError:
@@ -236,22 +211,25 @@ def _advice(target: Target, gates: set[str]) -> str:
     return "what may help: " + ", ".join(ways)
 
 
-def _write(plan: Plan, result: BuildResult, destination: Path) -> Manifest:
+def _write(job: Job, result: BuildResult, folder: Path) -> Manifest:
+    """Make a whole bundle in the staged `folder`."""
+    plan = job.plan
     measurements = tuple(item for one in result.built for item in one.measurements)
     times = tuple(
         PassTime(artifact=one.artifact.file, name=step.name, seconds=step.seconds)
         for one in result.built
         for step in one.passes
     )
-    with stage(destination.parent) as folder:
-        for one in result.built:
-            one.file.rename(folder / one.artifact.file)
-        if harness := [item for one in result.built if (item := _harness(one)) is not None]:
-            write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
-        manifest = write_manifest(folder, _manifest(plan, result, folder))
-        write_measurements(folder, Measurements(measurements=measurements, passes=times))
-        (folder / REPORT).write_text(render_report(manifest, measurements, times), encoding="utf-8")
-        publish_folder(folder, destination)
+    for one in result.built:
+        one.file.rename(folder / one.artifact.file)
+    if harness := [item for one in result.built if (item := _harness(one)) is not None]:
+        write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
+    manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, replayed=FORMATS)
+    manifest = write_manifest(folder, manifest)
+    write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=result.gates))
+    shown = manifest.model_copy(update={"gates": result.gates})
+    (folder / REPORT).write_text(render_report(shown, measurements, times), encoding="utf-8")
+    settle(folder)
     return manifest
 
 
@@ -271,59 +249,3 @@ def _harness(one: BuiltArtifact) -> HarnessArtifact | None:
         for index, binding in enumerate(one.artifact.outputs)
     }
     return HarnessArtifact(artifact=one.artifact, runtimes=worked, expected=expected)
-
-
-def _manifest(plan: Plan, result: BuildResult, folder: Path) -> Manifest:
-    coverage = [item for one in result.built for item in one.artifact.coverage]
-    coverage += [item for one in result.built for step in one.passes for item in step.coverage]
-    coverage += [item for one in result.built for item in one.coverage]
-    coverage += [
-        Coverage(
-            subject=one.artifact.file, state="not in bench/", reason=f"the harness runs no {one.artifact.format} files"
-        )
-        for one in result.built
-        if one.artifact.format not in FORMATS
-    ]
-    coverage += [Coverage(subject=item.file, state="not built", reason=item.error.what) for item in result.failures]
-    coverage += [
-        Coverage(subject=result.data.model.source.path, state="assumed", reason=note) for note in result.data.notes
-    ]
-    return Manifest(
-        edgec=package_version("edgec") or "unknown",
-        target=plan.target,
-        target_digest=plan.target.digest(),
-        source=result.data.model.source,
-        calibration=result.data.calibration.info if result.data.calibration else None,
-        evaluation=result.data.evaluation.info,
-        plan=record(plan).model_dump(mode="json"),
-        artifacts=tuple(_artifact(one, folder, plan.target) for one in result.built),
-        coverage=tuple(dict.fromkeys(coverage)),
-        gates=result.gates,
-        complete=not result.failures,
-        accuracy=tuple(accuracy_of(item) for one in result.built for item in one.measurements),
-        toolchain=_toolchain(plan, [one.artifact for one in result.built]),
-    )
-
-
-def _artifact(one: BuiltArtifact, folder: Path, target: Target) -> ArtifactRecord:
-    file = digest_file(folder / one.artifact.file)
-    passes = tuple(pass_facts(step) for step in one.passes)
-    return ArtifactRecord(
-        artifact=one.artifact,
-        sha256=file.sha256,
-        size=file.size,
-        compressed_size=compressed_size(folder / one.artifact.file) if target.prune.sparsity else None,
-        recipe=one.attempt.recipe,
-        rungs=one.rungs,
-        layers=one.layers,
-        passes=passes,
-    )
-
-
-def _toolchain(plan: Plan, artifacts: list[Artifact]) -> dict[str, str]:
-    made = {artifact.backend for artifact in artifacts}
-    names = {
-        package.distribution for item in plan.emits if item.backend.name in made for package in item.backend.packages
-    }
-    versions = {name: package_version(name) or "unknown" for name in sorted(names | {"torch", "numpy"})}
-    return {"python": platform.python_version(), **versions}

@@ -1,4 +1,4 @@
-"""The machine that edgec runs on, in the words of device files. Targets never ask it; measurements name it."""
+"""The machine that edgec runs on, and what of it results depend on. Targets never ask it; measurements name it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgec.frozen import Frozen
+from edgec.model.kernels import torch_capability
 from edgec.target.spec import ISA_FEATURES, Arch, Device
 
 _ARCH: Mapping[str, Arch] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -36,33 +37,112 @@ _ARM_PARTS = {
 _INT8_DOT = frozenset({"avx512-vnni", "avx-vnni", "dotprod", "i8mm"})
 
 
-class Machine(Frozen):
-    """The machine a measurement was made on."""
+_KERNEL_FLAGS: Mapping[str, str] = {
+    "x86_64": (
+        "sse4_1 sse4_2 avx avx2 fma f16c avx_vnni avx_vnni_int8 avx512f avx512bw avx512cd avx512dq avx512vl avx512vbmi "
+        "avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 gfni"
+    ),
+    "aarch64": "asimd asimdhp asimdrdm asimddp i8mm bf16 sve sve2 svei8mm svebf16 sme sme2",
+    "armv7": "neon vfpv4",
+}
+"""Flags of /proc/cpuinfo by which kernels are chosen: ONNX Runtime's MLAS (core/mlas/lib/platform.cpp), XNNPACK
+(src/configs/hardware-config.c), oneDNN (src/cpu/x64/cpu_isa_traits.hpp) and torch (ATen/native/DispatchStub.cpp)."""
+
+_LIMITS = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "GLIBC_TUNABLES",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+"""Environment variables that keep torch, oneDNN, the C library, MKL, NumPy or OpenBLAS from using all of a CPU."""
+
+
+class Platform(Frozen):
+    """What of a machine decides which kernels run on it."""
 
     arch: str
-    cpu: str
     features: tuple[str, ...]
     """ISA features, by the names that device files use."""
+
+
+class Machine(Platform):
+    """The machine a measurement was made on."""
+
+    cpu: str
     cores: int
+
+    def platform(self) -> Platform:
+        """Without what may differ between machines that compute the same."""
+        return Platform(arch=self.arch, features=self.features)
+
+
+class Isa(Frozen):
+    """What kernel libraries can use of this CPU: with the same, the same inputs give the same bytes."""
+
+    arch: str
+    features: tuple[str, ...]
+    """CPU flags that kernels are chosen by, as Linux names them; ONNX Runtime and XNNPACK use all of them."""
+    torch: str
+    """What torch's own kernels use (``torch.backends.cpu.get_cpu_capability``): ``AVX512``, ``AVX2``, ``DEFAULT``..."""
+    limits: tuple[str, ...] = ()
+    """``NAME=VALUE`` of environment variables that keep libraries from using all of it."""
+
+    def words(self) -> str:
+        """On one line."""
+        return " ".join((self.arch, *self.features, f"torch={self.torch}", *self.limits))
 
 
 def host_machine() -> Machine:
     """The machine of this process, from /proc/cpuinfo and the cores it may use."""
+    return describe(platform.machine(), _cpuinfo(), len(os.sched_getaffinity(0)))
+
+
+def host_isa() -> Isa:
+    """What kernel libraries can use in this process and its children; imports torch."""
+    return describe_isa(platform.machine(), _cpuinfo(), torch_capability(), os.environ)
+
+
+def describe_isa(uname: str, cpuinfo: str, capability: str, environment: Mapping[str, str]) -> Isa:
+    """An `Isa` from what ``uname -m``, /proc/cpuinfo, torch and the environment say."""
+    arch = _arch(uname)
+    facts = _facts(cpuinfo)
+    stated = facts.get("flags", facts.get("features", "")).split()
+    return Isa(
+        arch=arch,
+        features=tuple(flag for flag in _KERNEL_FLAGS.get(arch, "").split() if flag in stated),
+        torch=capability,
+        limits=tuple(f"{name}={environment[name]}" for name in _LIMITS if environment.get(name)),
+    )
+
+
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        text = ""
-    return describe(platform.machine(), text, len(os.sched_getaffinity(0)))
+        return ""
 
 
-def describe(uname: str, cpuinfo: str, cores: int) -> Machine:
-    """A machine from what ``uname -m`` and /proc/cpuinfo say; features are those that device files may state."""
-    arch: str = _ARCH.get(uname.lower(), "armv7" if uname.startswith("armv") else uname)
+def _arch(uname: str) -> str:
+    return _ARCH.get(uname.lower(), "armv7" if uname.startswith("armv") else uname)
+
+
+def _facts(cpuinfo: str) -> dict[str, str]:
+    """Key -> value of the first processor."""
     facts: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         key, colon, value = line.partition(":")
         if colon:
             facts.setdefault(key.strip().lower(), value.strip())
+    return facts
+
+
+def describe(uname: str, cpuinfo: str, cores: int) -> Machine:
+    """A machine from what ``uname -m`` and /proc/cpuinfo say; features are those that device files may state."""
+    arch, facts = _arch(uname), _facts(cpuinfo)
     names = _FLAGS.get(arch, {})
     stated = {names.get(flag, flag) for flag in facts.get("flags", facts.get("features", "")).split()}
     known = next((features for name, features in ISA_FEATURES.items() if name == arch), frozenset())

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -55,6 +55,7 @@ def call(
     what: str,
     threads: int = 1,
     on_progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> WorkerResult:
     """Run `task` in its own process and wait for it.
 
@@ -65,13 +66,14 @@ def call(
         what: what it does, for messages: ``tflite: model.tflite``.
         threads: OMP/BLAS threads of the process.
         on_progress: told each step the function begins.
+        environment: of the process; None: this one's, with what keeps toolchains quiet, reproducible and in `threads`.
 
     Raises:
         EdgecError: whatever the function raised, with `log` attached.
         WorkerError: the process crashed, was killed or failed without explanation.
     """
     began = time.perf_counter()
-    with Worker(log=log, what=what, threads=threads, on_progress=on_progress) as worker:
+    with Worker(log=log, what=what, threads=threads, on_progress=on_progress, environment=environment) as worker:
         result = worker.call(task, payload)
     return WorkerResult(result.value, time.perf_counter() - began, result.peak_rss_mb)
 
@@ -84,12 +86,21 @@ class Worker:
         what: what it does, for messages.
         threads: OMP/BLAS threads of the process.
         on_progress: told each step that a function begins.
+        environment: as of `call`.
 
     Raises:
         WorkerError: the process cannot be started.
     """
 
-    def __init__(self, *, log: Path, what: str, threads: int = 1, on_progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        log: Path,
+        what: str,
+        threads: int = 1,
+        on_progress: Progress | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._log, self._what = log, what
         self._on_progress = on_progress
         self._step = ""
@@ -99,12 +110,12 @@ class Worker:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
         try:
-            self._start(threads)
+            self._start(_environment(threads, self._private.name) if environment is None else environment)
         except BaseException:
             self._private.cleanup()
             raise
 
-    def _start(self, threads: int) -> None:
+    def _start(self, environment: Mapping[str, str]) -> None:
         status, report = os.pipe()
         orders, self._orders = os.pipe()
         command = [
@@ -127,7 +138,7 @@ class Worker:
                     stdout=sink,
                     stderr=sink,
                     pass_fds=(orders, report),
-                    env=_environment(threads, self._private.name),
+                    env=environment,
                     start_new_session=True,
                 )
         except OSError as exc:

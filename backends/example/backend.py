@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.backend.protocol import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
+from edgec.backends.example import constants
 from edgec.backends.example import emit as emitter
 from edgec.backends.example import lower as lowering
 from edgec.backends.example import model as models
@@ -97,6 +98,9 @@ class ExampleBackend:
 
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
         return (RUNTIME,)
+
+    def tensors(self, file: Path) -> Mapping[str, str]:
+        return constants.tensors(file)
 
     def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
         if runtime != RUNTIME.name:

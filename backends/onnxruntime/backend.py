@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from edgec.backend.protocol import (
     Runner,
     RuntimeSpec,
 )
+from edgec.backends.onnxruntime import constants, fidelity, graph, lower
 from edgec.backends.onnxruntime import emit as emitter
-from edgec.backends.onnxruntime import fidelity, graph, lower
 from edgec.backends.onnxruntime.block_codes import largest_code
 from edgec.backends.onnxruntime.calibrate import CollectRanges
 from edgec.backends.onnxruntime.capability import CAPABILITIES, dynamic_weight_codes, static_weight_codes
@@ -128,6 +128,9 @@ class OnnxRuntimeBackend:
 
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
         return (RUNTIME,)
+
+    def tensors(self, file: Path) -> Mapping[str, str]:
+        return constants.tensors(file)
 
     def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
         if runtime != RUNTIME.name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgec.backend.protocol import (
@@ -15,6 +15,7 @@ from edgec.backend.protocol import (
     Runner,
     RuntimeSpec,
 )
+from edgec.backends.tflite import constants
 from edgec.backends.tflite.capability import CAPABILITIES
 from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
@@ -164,6 +165,9 @@ class TFLiteBackend:
         """LiteRT first (timed), then tflite-runtime; one that the target does not allow is only reported."""
         judged = judged_runtimes(target, emit)
         return tuple(RuntimeSpec(name=name, distribution=name, judged=name in judged) for name in RUNTIMES)
+
+    def tensors(self, file: Path) -> Mapping[str, str]:
+        return constants.tensors(file)
 
     def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
         """Load `file` in one interpreter; runs in a worker process."""

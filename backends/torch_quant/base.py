@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.backend.protocol import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
+from edgec.backends.torch_quant import constants
 from edgec.backends.torch_quant import emit as emitter
 from edgec.backends.torch_quant import lower as lowering
 from edgec.backends.torch_quant.collect import CollectRanges
@@ -121,6 +122,9 @@ class TorchBackend:
 
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
         return (RUNTIME,)
+
+    def tensors(self, file: Path) -> Mapping[str, str]:
+        return constants.tensors(file)
 
     def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
         if runtime != RUNTIME.name:

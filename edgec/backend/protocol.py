@@ -3,7 +3,7 @@ importing ``backends.X.backend`` costs nothing, so plans and target listings nee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -138,6 +138,15 @@ class OpTimer(Protocol):
 
     def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
         """Time of each executed op, in execution order, with the profiler's overhead."""
+        ...
+
+
+@runtime_checkable
+class TensorReader(Protocol):
+    """What a `Backend` also is when it can tell the constants of its artifacts apart."""
+
+    def tensors(self, file: Path) -> Mapping[str, str]:
+        """Name of each constant -> digest of its dtype, shape, grid and values."""
         ...
 
 

@@ -42,6 +42,9 @@ def read_bundle(path: Path) -> Manifest:
             where=str(file),
             hint=f"use edgec {content.get('edgec', 'of that version')} or later",
         )
+    if isinstance(version, int) and version < SCHEMA:
+        what = f"an older edgec wrote this bundle (schema {version}, this edgec reads {SCHEMA})"
+        raise BundleError(what, where=str(file), hint=_REBUILD)
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as exc:

@@ -1,8 +1,9 @@
-"""The index of a bundle, ``manifest.json``: the same inputs on the same machine give the same bytes.
+"""The index of a bundle, ``manifest.json``: the same inputs, toolchain and instruction set give the same bytes.
 
-Nothing in it depends on the clock or on where the bundle lies. What was timed (latency, peak memory, seconds of each
-pass) is in ``measurements.json`` beside it and is shown in ``report.html``; these two, what `edgec sign` adds, and the
-results that the harness writes are the only files of a bundle without a digest in it.
+Nothing in it depends on the clock or on where the project or the bundle lies. What was timed (latency, peak memory,
+seconds of each pass, gates of times) and the CPU's name are in ``measurements.json`` beside it and shown in
+``report.html``; these two, what signing adds, and the results that the harness writes are the only files of a bundle
+without a digest.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from pydantic import Field
 from edgec.backend.protocol import Artifact, LayerFidelity, OpRecord
 from edgec.dataset.spool import SpoolInfo
 from edgec.frozen import Frozen
-from edgec.machine import Machine
+from edgec.machine import Isa, Platform
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage, PassRecord
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
-from edgec.verify.records import GateResult, Measurement, MetricResult, OutputFidelity, RungRecord
+from edgec.verify.records import TIMED, GateResult, Measurement, MetricResult, OutputFidelity, RungRecord
 
-SCHEMA = 1
-"""Version of the manifest's layout; a reader refuses a higher one."""
+SCHEMA = 2
+"""Version of the manifest's layout; a reader refuses any other."""
 MANIFEST = "manifest.json"
 MEASUREMENTS = "measurements.json"
 REPORT = "report.html"
@@ -83,14 +84,14 @@ class OpCount(Frozen):
 
 
 class Accuracy(Frozen):
-    """The part of a `Measurement` that comes out the same each time on the same machine."""
+    """The part of a `Measurement` that comes out the same each time, on all machines with the same instruction set."""
 
     artifact: str
     backend: str
     runtime: str
     runtime_version: str
     judged: bool
-    machine: Machine
+    machine: Platform
     emulated: bool
     samples: int
     metric: MetricResult | None
@@ -99,6 +100,20 @@ class Accuracy(Frozen):
     fidelity: tuple[OutputFidelity, ...]
     ops: tuple[OpCount, ...]
     failure: str
+
+
+class ProjectRecord(Frozen):
+    """What the project asked for, whether in edgec.toml or by flags."""
+
+    sha256: str
+    """Digest of the bytes of edgec.toml; empty when there is none."""
+    settings: dict[str, Any]
+    """All keys of edgec.toml as they were resolved, without where bundles go and which targets are built.
+    Paths that lead out of the project's folder are told by their last part."""
+    code: dict[str, str]
+    """Digest of each Python file that metric, loss and training function are in."""
+    threads: int
+    """CPU threads of each toolchain process: sums in float are added up in another order."""
 
 
 class Manifest(Frozen):
@@ -113,6 +128,11 @@ class Manifest(Frozen):
     source: ModelSource
     calibration: SpoolInfo | None
     evaluation: SpoolInfo | None
+    training: SpoolInfo | None = None
+    """What pruning or quantization-aware training used; None where neither was tried."""
+    project: ProjectRecord
+    isa: Isa
+    """Of the machine that built and judged it."""
     plan: dict[str, Any]
     """A `PlanRecord` as JSON."""
     complete: bool = True
@@ -123,7 +143,7 @@ class Manifest(Frozen):
     gates: tuple[GateResult, ...]
     accuracy: tuple[Accuracy, ...]
     toolchain: dict[str, str]
-    """Distribution -> installed version."""
+    """Distribution -> installed version, and Python's as ``python``."""
     files: dict[str, FileRecord] = Field(default_factory=dict)
     """Every digested file of the bundle by its path in it; filled in when the manifest is written."""
 
@@ -146,6 +166,8 @@ class Measurements(Frozen):
     schema_version: int = SCHEMA
     measurements: tuple[Measurement, ...]
     passes: tuple[PassTime, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    """All gates, with the values of those that judge times."""
 
 
 def pass_facts(record: PassRecord) -> PassFacts:
@@ -163,5 +185,12 @@ def count_ops(ops: Sequence[OpRecord]) -> tuple[OpCount, ...]:
 
 def accuracy_of(measurement: Measurement) -> Accuracy:
     """The reproducible part of a measurement."""
-    same = {name: getattr(measurement, name) for name in Accuracy.model_fields if name != "ops"}
-    return Accuracy(ops=count_ops(measurement.ops), **same)
+    same = {name: getattr(measurement, name) for name in Accuracy.model_fields if name not in ("ops", "machine")}
+    return Accuracy(ops=count_ops(measurement.ops), machine=measurement.machine.platform(), **same)
+
+
+def without_times(gate: GateResult) -> GateResult:
+    """The reproducible part of a gate: of one that judges times, how it came out."""
+    if gate.gate not in TIMED:
+        return gate
+    return gate.model_copy(update={"value": None, "margin": None, "reason": f"see {MEASUREMENTS}"})

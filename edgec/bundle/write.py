@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +27,11 @@ from edgec.bundle.manifest import (
     Manifest,
     Measurements,
 )
-from edgec.errors import StorageError
+from edgec.errors import StorageError, UsageError
 from edgec.files import write_atomically
 
+_EPOCH_DIGITS = 10
+"""Of SOURCE_DATE_EPOCH: until the year 2286."""
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 """linux/fs.h: swap two paths atomically."""
@@ -150,9 +153,7 @@ def publish_folder(staged: Path, destination: Path) -> None:
     """
     refuse_foreign(destination)
     with storage_errors(destination):
-        mask = os.umask(0)
-        os.umask(mask)
-        staged.chmod(0o777 & ~mask)  # mkdtemp's folders are private
+        settle(staged)
         _sync(staged)
         if not destination.exists():
             staged.rename(destination)
@@ -163,6 +164,39 @@ def publish_folder(staged: Path, destination: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         _sync_folder(destination.parent)
     shutil.rmtree(staged, ignore_errors=True)  # after an exchange, the old bundle
+
+
+def settle(staged: Path) -> None:
+    """Give all below a staged folder the modes that bundles have everywhere, whatever the umask: 0644, or 0755 for
+    folders and what its owner may execute. Where SOURCE_DATE_EPOCH is set, files get that time.
+
+    Raises:
+        StorageError: the write is refused.
+        UsageError: SOURCE_DATE_EPOCH is not as reproducible-builds.org/specs/source-date-epoch says.
+    """
+    epoch = source_date_epoch()
+    with storage_errors(staged):
+        for path in (staged, *staged.rglob("*")):
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod(0o755 if executable else 0o644)
+            if epoch is not None and not path.is_dir():
+                os.utime(path, (epoch, epoch))
+
+
+def source_date_epoch() -> int | None:
+    """Seconds since 1970 that the environment wants for all times in what is built; None when it does not say.
+
+    Raises:
+        UsageError: it says something else (reproducible-builds.org/specs/source-date-epoch).
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _EPOCH_DIGITS):
+        raise UsageError(
+            f'SOURCE_DATE_EPOCH is "{text}"', hint="set it to seconds since 1970: $(git log -1 --format=%ct)"
+        )
+    return int(text)
 
 
 def discard(destination: Path) -> None:

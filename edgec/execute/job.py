@@ -50,8 +50,12 @@ class Job:
     """Artifacts that are made at once. Times are always taken one after the other."""
     progress: Progress
     """Told each step of the build as it begins, one short line."""
-    locked: Callable[[BuildData, PlannedEmit], LockedArtifact | None] = lambda data, item: None
-    """What an earlier build of the same inputs has settled on."""
+    loaded: Callable[[BuildData], None] = lambda data: None
+    """Told what the build is made from, before anything is made of it."""
+    locked: Callable[[PlannedEmit], LockedArtifact | None] = lambda item: None
+    """What an earlier build of the same inputs has settled on; asked after `loaded`."""
+    bound: bool = False
+    """Whether nothing else will do."""
     checkpoints: Path = Path()
     """Folder of what training has reached, kept between builds."""
     cache: Cache | None = None

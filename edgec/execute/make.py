@@ -129,8 +129,9 @@ class _Maker:
             cells=job.cells(self._judged, item),
         ) as trial:
             self._processes.watch(trial)
-            locked = job.locked(self._judged.data, item)
-            climbed = Climb(trial, self._deadline).run(item.ladder, pinned(trial, first_recipe(plan.target)), locked)
+            locked = job.locked(item)
+            climb = Climb(trial, self._deadline, bound=job.bound)
+            climbed = climb.run(item.ladder, pinned(trial, first_recipe(plan.target)), locked)
             return self._built(trial, climbed)
 
     def _built(self, trial: Trial, climbed: Climbed) -> BuiltArtifact:

@@ -46,6 +46,7 @@ def prepare(job: Job) -> Prepared:
     wanted, seed = project.evaluation.metric, project.build.seed
     metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed)
     training = _training_samples(job, model, evaluation)
+    job.loaded(BuildData(model, (), calibration, evaluation, training))
     portable, notes = _transform(job, model, calibration, evaluation, training)
     if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
         notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.errors import EdgecError, ProjectError, StorageError, UnsupportedError, WorkerError
+from edgec.errors import EdgecError, LockError, ProjectError, StorageError, UnsupportedError, WorkerError
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
@@ -43,11 +43,13 @@ class Climb:
     Args:
         trial: makes, runs and judges artifacts.
         deadline: `time.monotonic` after which no further rung begins.
+        bound: there is no search: the locked recipe must meet the gates.
     """
 
-    def __init__(self, trial: Trial, deadline: float = math.inf) -> None:
+    def __init__(self, trial: Trial, deadline: float = math.inf, *, bound: bool = False) -> None:
         self._trial = trial
         self._deadline = deadline
+        self._bound = bound
         self._attempts: list[Attempt] = []
         self._records: list[RungRecord] = []
         self._scores: dict[Recipe, CandidateScore] = {}
@@ -61,6 +63,7 @@ class Climb:
             locked: what an earlier build of the same inputs has settled on; taken as it is when it meets the gates.
 
         Raises:
+            LockError: the climb is bound, and the locked recipe does not meet the gates.
             EdgecError: the first rung could make no artifact, and the target allows no fallback.
         """
         try:
@@ -68,7 +71,7 @@ class Climb:
             return found or self._climb(ladder, first)
         except EdgecError as error:
             # what is wrong with the machine or the project is wrong with any precision
-            if self._attempts or isinstance(error, (WorkerError, StorageError, ProjectError)):
+            if self._bound or self._attempts or isinstance(error, (WorkerError, StorageError, ProjectError)):
                 raise
             if fallback := self._fallback(error.what):
                 return fallback
@@ -80,10 +83,19 @@ class Climb:
         except (WorkerError, StorageError):
             raise
         except EdgecError as error:
+            if self._bound:
+                raise
             self._skip(LOCKED, error.what)
             return None
         if not attempt.missed:
             return Climbed(attempt, entry.rungs)
+        if self._bound:
+            missed = "; ".join(f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed)
+            raise LockError(
+                f"edgec.lock's recipe does not meet its gates: {missed}",
+                where=attempt.artifact.file,
+                hint="build without --locked: that searches for another one",
+            )
         self._attempts.append(attempt)
         self._record(LOCKED, attempt, reason="edgec.lock's recipe")
         return None

@@ -1,7 +1,7 @@
-"""``edgec.lock``: which recipe each artifact of a project was built with, so that the next build need not search.
+"""``edgec.lock``: what the targets of a project were last built from, and which recipe each artifact got.
 
-The file lies beside edgec.toml and belongs into version control. An entry holds for the inputs it was found with
-(model, data, target, toolchain, options of the search); when any of them changes it is searched for again.
+The file lies beside edgec.toml and belongs into version control. A build follows its recipes without searching while
+what they were chosen for is the same; `edgec build --locked` fails when anything at all differs.
 """
 
 from __future__ import annotations
@@ -10,117 +10,139 @@ import json
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import filelock
 from pydantic import Field, ValidationError
 
-from edgec.backend.registry import package_version
-from edgec.dataset.spool import Spool
 from edgec.errors import ProjectError
 from edgec.files import write_atomically
 from edgec.frozen import Frozen, digest_json
-from edgec.model.spec import FloatModel
-from edgec.plan import Plan, PlannedEmit
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Precision
 from edgec.verify.records import RungRecord
 
 LOCK = "edgec.lock"
+_WIDTH = 120
+"""Columns of a line of the file, unless it holds one value that is longer."""
+_TABLES = 3
+"""Tables around the entry of an artifact: targets, one of them, its artifacts."""
 
 
 class LockedArtifact(Frozen):
-    """The recipe of one artifact of a target, and what it was found with."""
+    """The recipe of one artifact of a target."""
 
     recipe: Recipe
     precision: Precision
     """The target's, or that of its fallback."""
     rungs: tuple[RungRecord, ...]
     """What the search tried. A build that follows the lock records it as its own: its bundle is the same."""
+
+
+class LockedTarget(Frozen):
+    """One target as it was last built."""
+
     inputs: dict[str, str]
-    """What the search depended on, by name: digests and versions."""
+    """What it was built from, by name: digests, versions and settings (`edgec.ladder.lock_inputs`)."""
+    artifacts: dict[str, LockedArtifact]
+    """By file name."""
 
 
 class Lock(Frozen):
     """The whole file."""
 
-    schema_version: Literal[1] = 1
-    targets: dict[str, dict[str, LockedArtifact]] = Field(default_factory=dict)
-    """Target name -> artifact file -> entry."""
+    schema_version: Literal[2] = 2
+    targets: dict[str, LockedTarget] = Field(default_factory=dict)
 
 
-def read_lock(root: Path) -> Lock:
-    """The lock of a project, empty when there is none.
+class OldLock(Frozen):
+    """A file of an earlier edgec, which kept recipes only where there was a choice."""
+
+    schema_version: Literal[1]
+    targets: dict[str, Any]
+
+
+def read_lock(file: Path) -> Lock | OldLock:
+    """What `file` says; an empty lock when it does not exist.
 
     Raises:
         ProjectError: the file is damaged, or of a newer edgec.
     """
-    path = root / LOCK
     try:
-        text = path.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return Lock()
     except (OSError, UnicodeDecodeError) as exc:
-        raise ProjectError(f"cannot be read: {exc}", where=str(path)) from exc
+        raise ProjectError(f"cannot be read: {exc}", where=str(file)) from exc
     try:
-        return Lock.model_validate_json(text)
+        content = json.loads(text)
+        old = isinstance(content, dict) and content.get("schema_version") == 1
+        return (OldLock if old else Lock).model_validate_json(text)
     except ValidationError as exc:
         problem = exc.errors()[0]
-        raise ProjectError(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}",
-            where=str(path),
-            hint="restore it from version control, or delete it: the next build searches again",
-        ) from None
+        told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    except ValueError as exc:
+        told = f"this is no JSON: {exc}"
+    raise ProjectError(
+        told, where=str(file), hint="restore it from version control, or delete it: the next build searches again"
+    )
 
 
-def lock_inputs(plan: Plan, item: PlannedEmit, model: FloatModel, data: Mapping[str, Spool | None]) -> dict[str, str]:
-    """Everything that the choice of an artifact's recipe depends on, by name.
-
-    Args:
-        plan: target, gates and options of the search.
-        item: the artifact.
-        model: as loaded.
-        data: sets of samples by name, without those that the search does not read.
-    """
-    project = plan.project
-    inputs = {
-        "edgec": package_version("edgec") or "unknown",
-        "target": plan.target.digest(),
-        "model": model.source.digest(),
-        "gates": project.gates.digest(),
-        "metric": project.evaluation.metric if project.evaluation else "",
-        "search": digest_json([rung.name for rung in item.ladder]),
-        "seed": str(project.build.seed),
-        "training": project.train.digest() if project.train else "",
-    }
-    inputs |= {name: spool.info.content_digest for name, spool in data.items() if spool is not None}
-    packages = sorted({package.distribution for package in item.backend.packages} | {"torch", "numpy"})
-    return inputs | {name: package_version(name) or "not installed" for name in packages}
-
-
-def changed(entry: LockedArtifact, inputs: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of what differs from when `entry` was made."""
-    names = sorted({*entry.inputs, *inputs})
-    return tuple(name for name in names if entry.inputs.get(name) != inputs.get(name))
-
-
-def write_lock(root: Path, target: str, entries: Mapping[str, LockedArtifact], files: Collection[str]) -> None:
-    """Replace entries of one target; all others stay, also those that another build writes at the same time.
+def write_lock(
+    root: Path,
+    target: str,
+    inputs: Mapping[str, str],
+    entries: Mapping[str, LockedArtifact],
+    files: Collection[str],
+) -> None:
+    """Replace entries of one target; other targets stay, also those that another build writes at the same time.
 
     Args:
         root: the project's folder.
         target: whose entries these are.
+        inputs: what it was built from.
         entries: by artifact.
-        files: all artifacts that the target has; entries of others are forgotten.
+        files: all artifacts that the target has. An entry of one that was not built this time stays when it is of
+            the same inputs; all others are forgotten.
 
     Raises:
         StorageError: the file cannot be written.
     """
     guard = Path(tempfile.gettempdir(), f"edgec-{digest_json(str(root.absolute()))[:16]}.lock")
     with filelock.FileLock(guard):
-        lock = read_lock(root)
-        old = {name: entry for name, entry in lock.targets.get(target, {}).items() if name in files}
-        own = {**old, **entries}
-        record = Lock(targets={**lock.targets, target: own})
+        lock = read_lock(root / LOCK)
+        targets = lock.targets if isinstance(lock, Lock) else {}
+        before = targets.get(target)
+        kept = before.artifacts if before is not None and before.inputs == inputs else {}
+        artifacts = {name: entry for name, entry in kept.items() if name in files} | dict(entries)
+        record = Lock(targets={**targets, target: LockedTarget(inputs=dict(inputs), artifacts=artifacts)})
         if record != lock:
-            write_atomically(root / LOCK, json.dumps(record.plain(), indent=1, sort_keys=True) + "\n")
+            write_atomically(root / LOCK, _text(record))
+
+
+def _text(lock: Lock) -> str:
+    """The file: what is not said has its default; small values are one line each, so that a diff is easy to read."""
+    return _json(json.loads(lock.model_dump_json(exclude_defaults=True)) | {"schema_version": 2}) + "\n"
+
+
+def _json(value: Any, depth: int = 0, taken: int = 0) -> str:
+    """A value as JSON, over several lines where it is no part of an artifact, or too long.
+
+    Args:
+        value: what to write.
+        depth: of tables and lists around it, which is also how far its lines are indented.
+        taken: columns of the first line that are not free.
+    """
+    line = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    short = depth > _TABLES and len(line) + taken < _WIDTH
+    if not isinstance(value, (dict, list)) or not value or short:
+        return line
+    inner = " " * (depth + 1)
+    names = [""] * len(value) if isinstance(value, list) else [f"{json.dumps(key)}: " for key in sorted(value)]
+    items = value if isinstance(value, list) else [item for _, item in sorted(value.items())]
+    parts = [
+        f"{inner}{name}{_json(item, depth + 1, len(inner) + len(name) + 1)}"
+        for name, item in zip(names, items, strict=True)
+    ]
+    opening, closing = "[]" if isinstance(value, list) else "{}"
+    return f"{opening}\n" + ",\n".join(parts) + f"\n{' ' * depth}{closing}"

@@ -107,11 +107,13 @@ def _reason(exc: BaseException) -> str:
 
 
 def _notes(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+    import torch
     from torch.jit._trace import TracerWarning
 
+    own = Path(torch.__file__).parent
     found = [
         f"{Path(item.filename).name}:{item.lineno}: {str(item.message).splitlines()[0]}"
         for item in caught
-        if issubclass(item.category, TracerWarning) and "/torch/" not in item.filename
+        if issubclass(item.category, TracerWarning) and not Path(item.filename).is_relative_to(own)
     ]
     return tuple(dict.fromkeys(found))

@@ -13,6 +13,8 @@ from edgec.quant.recipe import Recipe
 
 QUALITY = ("max_drop", "min_agreement", "min_sqnr_db")
 """Gates of the outputs."""
+TIMED = ("latency_ms", "min_speedup")
+"""Gates of times, which come out differently each time."""
 MayBeInfinite = Annotated[float, Field(strict=False)]
 """A float that may be infinite: JSON has it as the text ``Infinity``, which only lax validation reads back."""
 

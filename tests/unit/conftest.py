@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
-from edgec.bundle.manifest import Manifest, accuracy_of
+from edgec.bundle.manifest import Manifest, ProjectRecord, accuracy_of
 from edgec.bundle.write import digest_file
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.dataset.write import write_spool
-from edgec.machine import Machine
+from edgec.machine import Isa, Machine
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import Coverage, Pass, PassContext
 from edgec.passes.runner import run_passes
@@ -85,6 +85,8 @@ def make_manifest(make_measurement: Callable[..., Measurement]) -> Callable[...,
             "source": ModelSource(format="python", path="model.py", sha256="0" * 64, entry="Net"),
             "calibration": info,
             "evaluation": info,
+            "project": ProjectRecord(sha256="2" * 64, settings=PROJECT.plain(), code={}, threads=1),
+            "isa": Isa(arch="x86_64", features=("avx2",), torch="AVX2"),
             "plan": record(make_plan(resolved, PROJECT)).model_dump(mode="json"),
             "artifacts": tuple(records),
             "coverage": (Coverage(subject="conv1", state="float32", reason="its weights are shared"),),

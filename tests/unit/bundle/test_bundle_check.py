@@ -93,6 +93,7 @@ def test_a_manifest_that_contradicts_itself(bundle: Path) -> None:
     ("edit", "words"),
     [
         ({"schema_version": SCHEMA + 1}, f"a newer edgec wrote this bundle (schema {SCHEMA + 1}, this edgec reads"),
+        ({"schema_version": SCHEMA - 1}, f"an older edgec wrote this bundle (schema {SCHEMA - 1}, this edgec reads"),
         ({"kind": "something"}, "this is not the manifest of an edgec bundle"),
         ({"extra": 1}, "the manifest is damaged: extra"),
         ({"target": None}, "the manifest is damaged: target"),

@@ -14,8 +14,16 @@ import pytest
 
 from edgec.bundle import write
 from edgec.bundle.manifest import MANIFEST
-from edgec.bundle.write import bundle_lock, discard, is_digested, publish_folder, stage, storage_errors
-from edgec.errors import StorageError
+from edgec.bundle.write import (
+    bundle_lock,
+    discard,
+    is_digested,
+    publish_folder,
+    source_date_epoch,
+    stage,
+    storage_errors,
+)
+from edgec.errors import StorageError, UsageError
 
 
 def publish(destination: Path, content: str) -> None:
@@ -86,13 +94,38 @@ def test_the_old_bundle_stays_when_the_new_one_fails(tmp_path: Path) -> None:
     assert left_over(tmp_path) == []
 
 
-def test_a_bundle_is_as_readable_as_other_files(tmp_path: Path) -> None:
-    before = os.umask(0o027)
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o000])
+def test_modes_are_the_same_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
     try:
-        publish(tmp_path / "rpi4", "x")
+        with stage(tmp_path) as folder:
+            (folder / "sub").mkdir()
+            (folder / "sub" / "run.sh").write_text("x")
+            (folder / "sub" / "run.sh").chmod(0o700)
+            (folder / MANIFEST).write_text("{}")
+            publish_folder(folder, tmp_path / "rpi4")
     finally:
         os.umask(before)
-    assert (tmp_path / "rpi4").stat().st_mode & 0o777 == 0o750
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "rpi4", *(tmp_path / "rpi4").rglob("*"))}
+    assert modes == {"rpi4": 0o755, "sub": 0o755, "run.sh": 0o755, MANIFEST: 0o644}
+
+
+def test_files_get_the_time_that_source_date_epoch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "now", "x")
+    assert (tmp_path / "now" / MANIFEST).stat().st_mtime > 1_600_000_000
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "315532800")
+    publish(tmp_path / "then", "x")
+    for name in (MANIFEST, "sub/file"):
+        assert (tmp_path / "then" / name).stat().st_mtime == 315532800
+
+
+@pytest.mark.parametrize("text", ["yesterday", "-1", "1e9", "12345678901", "²"])
+def test_a_malformed_source_date_epoch_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", text)
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
+        source_date_epoch()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
+    assert source_date_epoch() is None
 
 
 def test_what_is_not_a_bundle_is_left_alone(tmp_path: Path) -> None:
