@@ -74,13 +74,16 @@ def read_archive(archive: Path, destination: Path) -> None:
     if not archive.is_file():
         raise BundleError("there is no such file", where=str(archive))
     with bundle_lock(destination), stage(destination.parent) as folder:
-        with _readable(archive), tarfile.open(archive, mode="r:gz") as content:
+        with _readable(archive), gzip.open(archive) as packed:
             names: set[str] = set()
-            for member in content:
-                _check(member, names, archive)
-                stream = content.extractfile(member)
-                assert stream is not None  # it is a regular file
-                _extract(member, stream, folder)
+            with tarfile.open(fileobj=packed, mode="r|") as content:
+                for member in content:
+                    _check(member, names, archive)
+                    stream = content.extractfile(member)
+                    assert stream is not None  # it is a regular file
+                    _extract(member, stream, folder)
+            while packed.read(_CHUNK):  # to its end, where its checksum is
+                pass
         check_digests(folder)
         publish_folder(folder, destination)
 

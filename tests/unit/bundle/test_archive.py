@@ -1,0 +1,217 @@
+"""Bundles as one file: the same bytes each time, and nothing but a bundle comes out of one."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgec.backend.protocol import Artifact
+from edgec.bundle.archive import read_archive, write_archive
+from edgec.bundle.check import check_digests
+from edgec.bundle.manifest import MANIFEST, SUMS, Manifest, Measurements
+from edgec.bundle.write import write_manifest, write_measurements
+from edgec.errors import BundleError, StorageError
+
+FILES = [SUMS, "bench/run.sh", MANIFEST, "measurements.json", "model.onnx", "report.html"]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact) -> Path:
+    folder = tmp_path / "rpi4"
+    (folder / "bench").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"weights" * 1000)
+    (folder / "bench" / "run.sh").write_text("true\n")
+    (folder / "bench" / "run.sh").chmod(0o755)
+    write_manifest(folder, make_manifest(folder, plain_artifact))
+    write_measurements(folder, Measurements(measurements=()))
+    (folder / "report.html").write_text("<p>")
+    return folder
+
+
+@pytest.fixture
+def packed(bundle: Path, tmp_path: Path) -> Path:
+    write_archive(bundle, tmp_path / "b.tar.gz")
+    return tmp_path / "b.tar.gz"
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mode & 0o777)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_there_and_back(bundle: Path, packed: Path, tmp_path: Path) -> None:
+    read_archive(packed, tmp_path / "out" / "rpi4")
+    assert contents(tmp_path / "out" / "rpi4") == contents(bundle)
+    assert contents(bundle)["bench/run.sh"][1] == 0o755
+    assert not [path for path in (tmp_path / "out" / ".work").iterdir() if path.is_dir()]
+    read_archive(packed, tmp_path / "out" / "rpi4")  # replaces what is there
+    check_digests(tmp_path / "out" / "rpi4")
+
+
+def test_the_same_bundle_gives_the_same_bytes(
+    bundle: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "of another name", copy_function=shutil.copyfile)
+    (copy / "bench" / "run.sh").chmod(0o700)
+    for path in copy.rglob("*"):
+        os.utime(path, (1, 1))
+    (copy / "bench" / "result.json").write_text("{}")  # what a harness has left is no part of it
+    before = os.umask(0o077)
+    monkeypatch.setenv("TZ", "EDGEC-5")
+    try:
+        write_archive(copy, tmp_path / "other.tar.gz")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "other.tar.gz").read_bytes() == packed.read_bytes()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    write_archive(copy, tmp_path / "later.tar.gz")
+    for name, time in (("other.tar.gz", 315532800), ("later.tar.gz", 1700000000)):
+        with tarfile.open(tmp_path / name) as archive:
+            members = archive.getmembers()
+        assert [item.name for item in members] == FILES
+        assert {(item.mtime, item.uid, item.gid, item.uname, item.gname) for item in members} == {(time, 0, 0, "", "")}
+        assert {item.mode for item in members} == {0o644, 0o755}
+    header = packed.read_bytes()[:10]
+    assert header[3] == 0  # no name
+    assert header[4:8] == bytes(4)  # no time
+    assert packed.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path) -> None:
+    (bundle / "model.onnx").write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"model.onnx: changed"):
+        write_archive(bundle, tmp_path / "b.tar.gz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rpi4"]
+
+
+def test_a_full_disk_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space"):
+        write_archive(bundle, tmp_path / "b.tar.gz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rpi4"]
+
+
+def member(name: str, content: bytes = b"x", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    info.size = len(content) if info.isreg() else 0
+    return info, content
+
+
+def repacked(packed: Path, *extra: tuple[tarfile.TarInfo, bytes], last: bool = True) -> Path:
+    """The archive with more members."""
+    out = packed.with_name("hostile.tar.gz")
+    with tarfile.open(packed) as archive:
+        own = [(item, archive.extractfile(item).read()) for item in archive]  # type: ignore[union-attr]
+    with tarfile.open(out, "w:gz") as archive:
+        for info, content in (*own, *extra) if last else (*extra, *own):
+            archive.addfile(info, io.BytesIO(content) if info.isreg() else None)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (member("../evil"), "leads out"),
+        (member("bench/../../evil"), "leads out"),
+        (member("/tmp/edgec-evil"), "leads out"),
+        (member("./model.onnx"), "is not a plain name"),
+        (member("bench//x"), "is not a plain name"),
+        (member("a\nb"), "is not a plain name"),
+        (member("..\\evil"), "is not a plain name"),
+        (member("model.onnx"), "is there twice"),
+        (member("model.onnx/x"), "is both a file and a folder"),
+        (member("bench"), "is both a file and a folder"),
+        (member("evil", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is no regular file"),
+        (member("evil", type=tarfile.LNKTYPE, linkname="model.onnx"), "is no regular file"),
+        (member("evil", type=tarfile.CHRTYPE, devmajor=1, devminor=3), "is no regular file"),
+        (member("evil", type=tarfile.BLKTYPE), "is no regular file"),
+        (member("evil", type=tarfile.FIFOTYPE), "is no regular file"),
+        (member("evil", type=tarfile.DIRTYPE), "is no regular file"),
+        (member("evil", type=tarfile.GNUTYPE_SPARSE), "is no regular file"),
+        (member("evil", type=b"Z"), "is no regular file"),
+        (member("evil"), "evil: unexpected"),
+    ],
+)
+def test_hostile_archives_are_refused_whole(
+    packed: Path, tmp_path: Path, extra: tuple[tarfile.TarInfo, bytes], words: str
+) -> None:
+    for last in (True, False):
+        hostile = repacked(packed, extra, last=last)
+        with pytest.raises(BundleError, match=words):
+            read_archive(hostile, tmp_path / "out" / "new")
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".work"]
+        assert not [path for path in (tmp_path / "out" / ".work").iterdir() if path.is_dir()]
+    assert not (tmp_path / "evil").exists()
+    assert not (tmp_path / "out" / "evil").exists()
+    assert not Path("/tmp/edgec-evil").exists()
+
+
+def test_a_link_cannot_be_written_through(packed: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = member("sub", type=tarfile.SYMTYPE, linkname=str(outside))
+    with pytest.raises(BundleError, match="no regular file"):
+        read_archive(repacked(packed, link, member("sub/x"), last=False), tmp_path / "new")
+    assert list(outside.iterdir()) == []
+
+
+def test_set_user_id_bits_do_not_come_out(packed: Path, tmp_path: Path) -> None:
+    with tarfile.open(packed) as archive:
+        own = [(item, archive.extractfile(item).read()) for item in archive]  # type: ignore[union-attr]
+    with tarfile.open(tmp_path / "hostile.tar.gz", "w:gz") as archive:
+        for info, content in own:
+            info.mode = 0o6777
+            archive.addfile(info, io.BytesIO(content))
+    read_archive(tmp_path / "hostile.tar.gz", tmp_path / "new")
+    assert {mode for _, mode in contents(tmp_path / "new").values()} == {0o755}
+
+
+def test_what_is_damaged_or_cut_off_is_refused_and_the_old_bundle_stays(
+    bundle: Path, packed: Path, tmp_path: Path
+) -> None:
+    whole = packed.read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 0x10
+    plain = gzip.decompress(whole)
+    damaged = [b"", b"no archive", whole[:100], whole[: len(whole) // 2], whole[:-9], bytes(changed)]
+    damaged += [gzip.compress(b""), gzip.compress(plain[:700]), gzip.compress(plain[: len(plain) // 2]), plain]
+    for content in damaged:
+        (tmp_path / "bad.tar.gz").write_bytes(content)
+        with pytest.raises(BundleError):
+            read_archive(tmp_path / "bad.tar.gz", bundle)
+        check_digests(bundle)
+    with pytest.raises(BundleError, match="no such file"):
+        read_archive(tmp_path / "none.tar.gz", bundle)
+
+
+def test_what_is_larger_than_the_disk_is_refused_at_once(packed: Path, tmp_path: Path) -> None:
+    huge, _ = member("huge", type=tarfile.REGTYPE)
+    huge.size = 1 << 60
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as archive:
+        archive.fileobj.write(huge.tobuf(tarfile.GNU_FORMAT))  # type: ignore[union-attr]
+    with pytest.raises(StorageError, match="are free"):
+        read_archive(tmp_path / "bomb.tar.gz", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_no_bundle_is_not_replaced(packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("precious")
+    with pytest.raises(StorageError, match="not a bundle"):
+        read_archive(packed, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "precious"
