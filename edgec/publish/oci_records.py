@@ -1,0 +1,242 @@
+"""Documents of an OCI registry: descriptors, artifact manifests, indexes (OCI image-spec 1.1.1).
+
+Read leniently, as the specification asks (unknown keys are skipped), but never as something else than what they say
+they are; written as canonical JSON, so that the same content has the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePosixPath
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgec.bundle.files import BundleFile
+from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
+from edgec.errors import PublishError
+from edgec.frozen import canonical_json
+from edgec.target.spec import Device
+
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_TYPES = {
+    "application/vnd.docker.distribution.manifest.v2+json": "a docker image",
+    "application/vnd.docker.distribution.manifest.list.v2+json": "a docker image for several platforms",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws": "a docker image of an old kind",
+    "application/vnd.docker.distribution.manifest.v1+json": "a docker image of an old kind",
+}
+BUNDLE = "application/vnd.edgec.bundle.v1"
+"""artifactType of a published bundle."""
+BUILD = "application/vnd.edgec.build.v1"
+"""artifactType of an index over the bundles that are published together."""
+ATTESTED = "application/vnd.in-toto.bundle"
+"""A file of DSSE envelopes, one a line (in-toto attestation 1.0, "Bundle")."""
+TARGET = "dev.edgec.target"
+EXECUTABLE = "dev.edgec.executable"
+TITLE = "org.opencontainers.image.title"
+LARGEST_BLOB = 1 << 40
+"""Bytes; more than any bundle has, and what arithmetic can be done with."""
+
+_MEDIA_TYPES = {
+    MANIFEST: "application/vnd.edgec.bundle.manifest.v1+json",
+    ATTESTATIONS: ATTESTED,
+    SBOM: "application/vnd.cyclonedx+json",
+}
+_SUFFIX_TYPES = {
+    ".tflite": "application/vnd.edgec.model.tflite",
+    ".onnx": "application/vnd.edgec.model.onnx",
+    ".pt": "application/vnd.edgec.model.torchscript",
+    ".npz": "application/vnd.edgec.arrays.npz",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".html": "text/html",
+    ".py": "text/x-python",
+    ".sh": "application/x-sh",
+    ".txt": "text/plain",
+    "": "text/plain",
+}
+_ARCHITECTURES: dict[str, dict[str, str]] = {
+    "x86_64": {"architecture": "amd64"},
+    "aarch64": {"architecture": "arm64", "variant": "v8"},
+    "armv7": {"architecture": "arm", "variant": "v7"},
+}
+"""image-spec 1.1, "Image Index Property Descriptions", platform: names of Go's GOARCH, and CPU variants."""
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=0, le=LARGEST_BLOB)]
+
+
+class Lenient(BaseModel):
+    """A document that others may have added keys to, which stay."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, populate_by_name=True)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it; what is not there is left out."""
+        plain: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return plain
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical_json(self.document()).encode()
+
+
+class Platform(Lenient):
+    """What an entry of an index runs on."""
+
+    architecture: str
+    os: str
+    variant: str | None = None
+
+
+class Descriptor(Lenient):
+    """A reference to content by its digest."""
+
+    media_type: str = Field(alias="mediaType")
+    digest: Digest
+    size: Size
+    artifact_type: str | None = Field(default=None, alias="artifactType")
+    platform: Platform | None = None
+    annotations: dict[str, str] | None = None
+    data: str | None = None
+
+    def note(self, key: str) -> str:
+        """An annotation, or nothing."""
+        return (self.annotations or {}).get(key, "")
+
+
+class ArtifactManifest(Lenient):
+    """An image manifest that is an artifact: files as layers, and no configuration."""
+
+    schema_version: Annotated[int, Field(ge=2, le=2)] = Field(default=2, alias="schemaVersion")
+    media_type: str = Field(default=MANIFEST_TYPE, alias="mediaType")
+    artifact_type: str | None = Field(default=None, alias="artifactType")
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    annotations: dict[str, str] | None = None
+
+
+class ImageIndex(Lenient):
+    """A list of manifests."""
+
+    schema_version: Annotated[int, Field(ge=2, le=2)] = Field(default=2, alias="schemaVersion")
+    media_type: str = Field(default=INDEX_TYPE, alias="mediaType")
+    artifact_type: str | None = Field(default=None, alias="artifactType")
+    manifests: tuple[Descriptor, ...]
+    annotations: dict[str, str] | None = None
+
+
+EMPTY = Descriptor(
+    media_type="application/vnd.oci.empty.v1+json",
+    digest="sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    size=2,
+    data="e30=",
+)
+"""``{}``: the configuration of what has none (image-spec 1.1, "Guidance for an Empty Descriptor")."""
+EMPTY_CONTENT = b"{}"
+
+Record = TypeVar("Record", ImageIndex, ArtifactManifest)
+
+
+def digest_of(content: bytes) -> str:
+    """``sha256:<hex>``."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def describe(record: ImageIndex | ArtifactManifest) -> Descriptor:
+    """A reference to a document as `Lenient.to_bytes` writes it."""
+    content = record.to_bytes()
+    return Descriptor(
+        media_type=record.media_type,
+        digest=digest_of(content),
+        size=len(content),
+        artifact_type=record.artifact_type,
+    )
+
+
+def platform_of(device: Device) -> Platform:
+    """What docker and other OCI tools call a device's system."""
+    system = "android" if "android" in device.triple else "linux"
+    return Platform(os=system, **_ARCHITECTURES[device.arch])
+
+
+def layer_of(file: BundleFile) -> Descriptor:
+    """A bundle's file as a layer."""
+    kind = _MEDIA_TYPES.get(file.name) or _SUFFIX_TYPES.get(PurePosixPath(file.name).suffix)
+    notes = {TITLE: file.name, **({EXECUTABLE: "true"} if file.executable else {})}
+    return Descriptor(
+        media_type=kind or "application/octet-stream", digest=f"sha256:{file.sha256}", size=file.size, annotations=notes
+    )
+
+
+def file_of(layer: Descriptor, where: str) -> BundleFile:
+    """A layer as a bundle's file; whether its name may be one is for others to say.
+
+    Raises:
+        PublishError: it has no name.
+    """
+    name = layer.note(TITLE)
+    if not name:
+        raise PublishError(f"a layer has no name (annotation {TITLE})", where=where)
+    return BundleFile(
+        name=name,
+        sha256=layer.digest.removeprefix("sha256:"),
+        size=layer.size,
+        executable=layer.note(EXECUTABLE) == "true",
+    )
+
+
+def artifact_of(target: str, files: tuple[BundleFile, ...]) -> ArtifactManifest:
+    """The artifact of a bundle: the same for the same files, whoever publishes it and whenever."""
+    return ArtifactManifest(
+        artifact_type=BUNDLE, config=EMPTY, layers=tuple(layer_of(file) for file in files), annotations={TARGET: target}
+    )
+
+
+def parse_document(kind: type[Record], content: bytes, media_type: str, where: str) -> Record:
+    """A document that is what it is said to be.
+
+    Args:
+        kind: what is expected.
+        content: as it came, its digest checked.
+        media_type: as its descriptor or the registry's answer says.
+        where: for messages.
+
+    Raises:
+        PublishError: it is something else, says itself that it is, or is damaged.
+    """
+    expected = INDEX_TYPE if kind is ImageIndex else MANIFEST_TYPE
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise PublishError("what the registry gives is not JSON", where=where) from None
+    if not isinstance(document, dict):
+        raise PublishError("what the registry gives is neither an OCI index nor a manifest", where=where)
+    foreign = {"config", "layers"} if kind is ImageIndex else {"manifests"}
+    if {media_type, document.get("mediaType", expected)} != {expected} or not foreign.isdisjoint(document):
+        raise PublishError(f"this is {name_of(document, media_type)}", where=where, hint="name what edgec published")
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise PublishError(f"the registry's document is damaged: {key}: {first['msg']}", where=where) from exc
+
+
+def name_of(document: dict[str, Any], media_type: str) -> str:
+    """What something in a registry is, for people."""
+    if media_type in DOCKER_TYPES:
+        return DOCKER_TYPES[media_type] + ", no bundle"
+    config = document.get("config")
+    kind = document.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
+    plain = "an OCI index" if media_type == INDEX_TYPE else "an OCI manifest"
+    if media_type not in {INDEX_TYPE, MANIFEST_TYPE}:
+        return f"neither an OCI index nor a manifest ({media_type[:100]!r})"
+    if kind == "application/vnd.oci.image.config.v1+json":
+        return "a container image, no bundle"
+    return (
+        f"{plain} of another kind ({str(kind)[:100]!r}), no bundle" if kind else f"{plain} that is no bundle of edgec"
+    )

@@ -1,0 +1,72 @@
+"""An HTTP server that answers as a test says: for what no good registry does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+
+class Scripted:
+    """Answers with what `script` returns and remembers what was asked. Use it as a context manager."""
+
+    def __init__(self, script: Callable[[Asked], Reply]) -> None:
+        self.asked: list[Asked] = []
+        scripted = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                asked = Asked(
+                    self.command, self.path, {name.title(): value for name, value in self.headers.items()}, body
+                )
+                scripted.asked.append(asked)
+                reply = script(asked)
+                self.send_response(reply.status)
+                for name, value in {"Content-Length": str(len(reply.content)), **reply.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(reply.content)
+
+            do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815
+
+            def log_message(self, *message: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> Scripted:
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def host(self) -> str:
+        """``name:port``."""
+        return f"127.0.0.1:{self._server.server_address[1]}"

@@ -1,0 +1,338 @@
+"""What breaks while bundles travel to and from docker-registry: nothing is lost, nothing is wrongly accepted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from servers.registry import DebianRegistry
+from servers.wire import Wire
+
+from edgec.bundle.files import bundle_files
+from edgec.errors import BundleError, PublishError
+from edgec.publish.oci import OciStore
+from edgec.publish.outgoing import outgoing
+from edgec.publish.place import OciPlace
+from edgec.publish.pull import Pulled, pull
+from edgec.publish.store import Published
+from edgec.publish.transfer import Patience
+
+HASTY = Patience(timeout=5.0, retries=3, wait=0.01)
+HURRIED = Patience(timeout=0.3, retries=1, wait=0.01)
+MODEL = bytes(range(251)) * 4000
+"""About 1 MB."""
+TARGETS = ("rpi4-int8", "rpi5-int8", "x86-64-int8", "x86-64-fp32", "android-arm64-int8")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]:
+    """A registry that nothing is done to."""
+    server = DebianRegistry(tmp_path_factory.mktemp("shared"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[DebianRegistry]:
+    """A registry to maltreat."""
+    server = DebianRegistry(tmp_path / "registry")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bundle(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
+    """With a model of 1 MB."""
+    return make_bundle(tmp_path / "bundles", "rpi4-int8", model=MODEL)
+
+
+def at(host: str, name: str = "digits") -> OciPlace:
+    return OciPlace(host, name)
+
+
+def send(
+    place: OciPlace, *folders: Path, add: bool = False, patience: Patience = HASTY, said: list[str] | None = None
+) -> Published:
+    steps = said if said is not None else []
+    return OciStore(place, patience).publish(outgoing(folders, steps.append), add=add, progress=steps.append)
+
+
+def fetch(place: OciPlace, out: Path, patience: Patience = HASTY, said: list[str] | None = None) -> list[Pulled]:
+    steps = said if said is not None else []
+    return list(pull(place, ["*"], out, patience=patience, progress=steps.append))
+
+
+def in_place(out: Path) -> list[str]:
+    return sorted(path.name for path in out.glob("*") if path.name != ".work")
+
+
+def digest_of_model(bundle: Path) -> str:
+    return next(f"sha256:{file.sha256}" for file in bundle_files(bundle) if file.name == "model.onnx")
+
+
+def artifact_digest(registry: DebianRegistry, published: Published) -> str:
+    index = json.loads(registry.blob(published.reference.rpartition("@")[2]).read_text())
+    digest: str = index["manifests"][0]["digest"]
+    return digest
+
+
+def test_tampered_blob_on_its_disk(registry: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    send(at(registry.host), bundle)
+    blob = registry.blob(digest_of_model(bundle))
+    blob.write_bytes(b"X" + MODEL[1:])
+    with pytest.raises(PublishError, match=r"model.onnx.*digest"):
+        fetch(at(registry.host), tmp_path / "out")
+    assert in_place(tmp_path / "out") == []
+    blob.write_bytes(MODEL)
+    assert bundle_files(fetch(at(registry.host), tmp_path / "out")[0].path) == bundle_files(bundle)
+
+
+@pytest.mark.parametrize("content", [MODEL[:-7], MODEL + b"more"])
+def test_blob_of_another_size_on_its_disk(
+    registry: DebianRegistry, bundle: Path, tmp_path: Path, content: bytes
+) -> None:
+    send(at(registry.host), bundle)
+    registry.blob(digest_of_model(bundle)).write_bytes(content)
+    with pytest.raises(PublishError, match=r"model\.onnx"):
+        fetch(at(registry.host), tmp_path / "out")
+    assert in_place(tmp_path / "out") == []
+    with pytest.raises(PublishError, match=f"damaged: {len(content)} bytes, not {len(MODEL)}"):
+        send(at(registry.host), bundle)
+
+
+@pytest.mark.parametrize("which", ["index", "artifact"])
+def test_tampered_manifest_on_its_disk(registry: DebianRegistry, bundle: Path, tmp_path: Path, which: str) -> None:
+    published = send(at(registry.host), bundle)
+    digest = artifact_digest(registry, published) if which == "artifact" else published.reference.rpartition("@")[2]
+    file = registry.blob(digest)
+    file.write_text(file.read_text().replace("rpi4-int8", "rpi5-int8"))
+    with pytest.raises(PublishError, match=r"has the digest|answers 500"):
+        fetch(at(registry.host), tmp_path / "out")
+    assert in_place(tmp_path / "out") == []
+
+
+def test_lost_blob_is_sent_again(registry: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    send(at(registry.host), bundle)
+    registry.blob(digest_of_model(bundle)).unlink()
+    with pytest.raises(PublishError):
+        fetch(at(registry.host), tmp_path / "out")
+    assert in_place(tmp_path / "out") == []
+    mended = send(at(registry.host), bundle)
+    assert (mended.sent, mended.changed) == (1, True)
+    assert bundle_files(fetch(at(registry.host), tmp_path / "out")[0].path) == bundle_files(bundle)
+
+
+def test_connection_cut_once_in_mid_upload(shared: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with Wire(shared.port, cut_up=500_000, cuts=1) as wire:
+        send(at(wire.host, "cut-up-once"), bundle, said=said)
+        assert wire.was_cut == 1
+        assert wire.passed_up > len(MODEL)
+    assert any("again in" in step for step in said)
+    assert bundle_files(fetch(at(shared.host, "cut-up-once"), tmp_path / "out")[0].path) == bundle_files(bundle)
+
+
+def test_connection_cut_always_in_mid_upload(shared: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    with Wire(shared.port, cut_up=500_000) as wire:
+        with pytest.raises(PublishError, match=r"connection broke \(4 tries\)"):
+            send(at(wire.host, "cut-up"), bundle)
+        assert wire.was_cut == 4
+    with pytest.raises(PublishError, match="nothing is published there"):
+        fetch(at(shared.host, "cut-up"), tmp_path / "out")
+
+
+def test_connection_cut_once_in_mid_download(shared: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    """The second try goes on where the first was cut."""
+    send(at(shared.host, "cut-down-once"), bundle)
+    with Wire(shared.port, cut_down=600_000, cuts=1, orderly=True) as wire:
+        (one,) = fetch(at(wire.host, "cut-down-once"), tmp_path / "out")
+        assert wire.was_cut == 1
+        assert wire.passed_down < len(MODEL) + 300_000
+    assert bundle_files(one.path) == bundle_files(bundle)
+
+
+def test_connection_cut_always_in_mid_download(shared: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    place = at(shared.host, "cut-down")
+    send(place, bundle)
+    impatient = Patience(timeout=5.0, retries=1, wait=0.01)
+    with Wire(shared.port, cut_down=100_000) as wire:
+        with pytest.raises(PublishError, match=r"connection (broke|ended).*\(2 tries\)"):
+            fetch(at(wire.host, "cut-down"), tmp_path / "out", patience=impatient)
+        assert wire.was_cut == 2
+    assert in_place(tmp_path / "out") == []
+    (one,) = fetch(place, tmp_path / "out")
+    assert bundle_files(one.path) == bundle_files(bundle)
+
+
+def test_server_that_never_answers(bundle: Path, tmp_path: Path) -> None:
+    with Wire(1, hang=True) as wire:
+        for action in (
+            lambda: send(at(wire.host), bundle, patience=HURRIED),
+            lambda: fetch(at(wire.host), tmp_path / "out", HURRIED),
+        ):
+            began = time.monotonic()
+            with pytest.raises(PublishError, match=r"no answer in time \(2 tries\)"):
+                action()
+            assert time.monotonic() - began < 3
+
+
+def test_server_that_hangs_in_mid_transfer(registry: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    send(at(registry.host), bundle)
+    with Wire(registry.port) as wire:
+        wire.hold = lambda piece: registry.pause() or 0.0 if b"/blobs/" in piece else 0.0
+        began = time.monotonic()
+        with pytest.raises(PublishError, match="no answer in time"):
+            fetch(at(wire.host), tmp_path / "out", HURRIED)
+        assert time.monotonic() - began < 5
+    registry.resume()
+    assert in_place(tmp_path / "out") == []
+
+
+def test_nobody_listens(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match=r"refused \(2 tries\)"):
+        send(at("127.0.0.1:9"), bundle, patience=HURRIED)
+
+
+def test_host_that_is_not_known(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match=r"surely-not-there.invalid.*name of the host is not known"):
+        fetch(at("surely-not-there.invalid"), tmp_path / "out", HURRIED)
+
+
+def test_registry_that_is_killed_and_comes_back(tmp_path: Path, bundle: Path) -> None:
+    server = DebianRegistry(tmp_path / "registry")
+    with Wire(server.port) as wire:
+        killed = threading.Event()
+
+        def kill(piece: bytes) -> float:
+            if len(piece) > 30_000 and not killed.is_set():
+                killed.set()
+                server.process.kill()
+            return 0.0
+
+        wire.hold = kill
+        with ThreadPoolExecutor(1) as pool:
+            publishing = pool.submit(send, at(wire.host), bundle, patience=Patience(timeout=5, retries=5, wait=0.2))
+            assert killed.wait(10)
+            server.process.wait(10)
+            again = DebianRegistry(tmp_path / "registry", port=server.port)
+            assert publishing.result(30).changed
+    (one,) = fetch(at(again.host), tmp_path / "out")
+    again.stop()
+    assert bundle_files(one.path) == bundle_files(bundle)
+
+
+def test_full_disk_of_the_registry(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    """A small file system of its own where mounting is permitted; else a limit on the size of its files."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True).returncode == 0
+    )
+    server = DebianRegistry(tmp_path / "registry", storage=disk, largest_file=None if mounted else 2 << 20)
+    try:
+        small = make_bundle(tmp_path / "small", "rpi4-int8", model=MODEL[:100_000])
+        first = send(at(server.host), small)
+        big = make_bundle(tmp_path / "big", "rpi4-int8", model=MODEL * 4)
+        with pytest.raises(PublishError, match=r"registry answers 5..|connection broke"):
+            send(at(server.host), big, patience=HURRIED)
+        (one,) = fetch(at(server.host), tmp_path / "out")  # what was published is there as before
+        assert bundle_files(one.path) == bundle_files(small)
+        assert send(at(server.host), small).reference == first.reference
+    finally:
+        server.stop()
+        if mounted:
+            subprocess.run(["umount", disk], check=True)
+
+
+def test_file_that_changes_while_it_is_sent(registry: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+    sent = digest_of_model(bundle)
+    bundles = outgoing([bundle], lambda step: None)
+    (bundle / "model.onnx").write_bytes(b"X" + MODEL[1:])
+    with pytest.raises(BundleError, match="changed while it was sent"):
+        OciStore(at(registry.host, "changed"), HASTY).publish(bundles, add=False, progress=lambda step: None)
+    (bundle / "model.onnx").write_bytes(MODEL[:-1])
+    with pytest.raises(BundleError, match="changed while it was sent"):
+        OciStore(at(registry.host, "changed"), HASTY).publish(bundles, add=False, progress=lambda step: None)
+    assert sent not in registry.blobs()
+    with pytest.raises(PublishError, match="nothing is published there"):
+        fetch(at(registry.host, "changed"), tmp_path / "out")
+
+
+def test_five_publishers_add_at_once(shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    bundles = [make_bundle(tmp_path / "bundles", target, model=target.encode()) for target in TARGETS]
+    place, patient = at(shared.host, "crowd"), Patience(timeout=5.0, retries=6, wait=0.05)
+    with ThreadPoolExecutor(len(bundles)) as pool:
+        done = list(pool.map(lambda bundle: send(place, bundle, add=True, patience=patient), bundles))
+    assert {one.target for one in fetch(place, tmp_path / "out")} == set(TARGETS)
+    for bundle in bundles:
+        assert bundle_files(tmp_path / "out" / bundle.name) == bundle_files(bundle)
+    assert all(bundle.name in one.targets for bundle, one in zip(bundles, done, strict=True))
+
+
+def test_what_another_publisher_overwrote_is_added_again(
+    shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """One publisher's index is held back until the other's is written: exactly the loss that registries allow."""
+    one, other = (make_bundle(tmp_path / "bundles", target) for target in ("rpi4-int8", "x86-64-int8"))
+    place = at(shared.host, "overtaken")
+    said: list[str] = []
+    held = threading.Event()
+
+    def hold(piece: bytes) -> float:
+        if b"PUT /v2/overtaken/manifests/latest" in piece and not held.is_set():
+            held.set()
+            return 0.5
+        return 0.0
+
+    with Wire(shared.port, hold=hold) as wire, ThreadPoolExecutor(1) as pool:
+        late = pool.submit(send, at(wire.host, "overtaken"), other, add=True)
+        assert held.wait(10)
+        send(place, one, add=True, said=said)
+        late.result(20)
+    assert any("another publisher overwrote rpi4-int8" in step for step in said)
+    assert [found.target for found in fetch(place, tmp_path / "out")] == ["rpi4-int8", "x86-64-int8"]
+
+
+def test_of_two_publishers_that_replace_one_is_told(
+    shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The tag names one of both builds whole, and the other is still there by its digest."""
+    one, other = (make_bundle(tmp_path / "bundles", target) for target in ("rpi4-int8", "x86-64-int8"))
+    place = at(shared.host, "moved")
+
+    def hold(piece: bytes) -> float:
+        if b"GET /v2/moved/manifests/latest" in piece and wire.passed_up > 3000:  # as it looks what the tag names now
+            send(place, other)
+        return 0.0
+
+    with Wire(shared.port, hold=hold) as wire:
+        published = send(at(wire.host, "moved"), one)
+    (note,) = published.notes
+    assert "another publisher moved" in note
+    assert [found.target for found in fetch(place, tmp_path / "tag")] == ["x86-64-int8"]
+    mine = OciPlace(place.registry, place.repository, digest=published.reference.rpartition("@")[2])
+    assert [found.target for found in fetch(mine, tmp_path / "digest")] == ["rpi4-int8"]
+
+
+def test_tag_that_moves_between_index_and_manifest(
+    shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A pull is of one build, whatever happens to the tag after its first request."""
+    old = [make_bundle(tmp_path / "old", target, model=b"old " + target.encode()) for target in TARGETS[:2]]
+    new = [make_bundle(tmp_path / "new", target, model=b"new " + target.encode()) for target in TARGETS[:2]]
+    place = at(shared.host, "moving")
+    send(place, *old)
+    pulling = pull(place, ["*"], tmp_path / "out", patience=HASTY)
+    first = next(pulling)
+    send(place, *new)
+    (second,) = pulling
+    for one, bundle in ((first, old[0]), (second, old[1])):
+        assert bundle_files(one.path) == bundle_files(bundle)
+    fetch(place, tmp_path / "out")
+    assert bundle_files(second.path) == bundle_files(new[1])
