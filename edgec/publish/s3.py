@@ -114,7 +114,7 @@ class S3Store:
             with path.open("rb") as stream:
                 self._client.put_object(
                     Bucket=self._place.bucket, Key=key, Body=stream, ContentLength=file.size,
-                    ChecksumSHA256=_checksum(file), Metadata={"sha256": file.sha256},
+                    ChecksumAlgorithm="SHA256", ChecksumSHA256=_checksum(file), Metadata={"sha256": file.sha256},
                 )  # fmt: skip
             if digest_file(path).sha256 == file.sha256:
                 return

@@ -221,6 +221,24 @@ def test_indexes_that_cannot_be(tmp_path: Path, make_bundle: MakeBundle) -> None
         get(place, tmp_path / "out")
 
 
+def test_a_publish_in_the_middle_of_a_pull(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    """The pull takes the new bundle whole, not files of both."""
+    old, new, place = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new"), tmp_path / "place"
+    publish(old, place)
+    for when in ("bench/run.sh", "model.onnx", "report.html"):
+        told: list[str] = []
+
+        def progress(step: str, when: str = when, told: list[str] = told) -> None:
+            if f"{when} (" in step and not told:
+                publish(new, place)
+            told += [step] if f"{when} (" in step or "changed meanwhile" in step else []
+
+        (pulled,) = pull(FolderPlace(place), ("*",), tmp_path / when, patience=QUICK, progress=progress)
+        assert contents(pulled.path) == contents(new)
+        assert any("changed meanwhile" in step for step in told) or when == "report.html"
+        publish(old, place)
+
+
 def crash_at(number: int, action: Callable[[], object]) -> bool:
     """Run `action` in a child that dies, as by SIGKILL, before what it does `number`-th to files; whether it died."""
     child = os.fork()

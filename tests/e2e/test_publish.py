@@ -1,0 +1,189 @@
+"""`edgec publish` and `edgec pull` with a real bundle: there and back, keys, full disks, two at once, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgec.bundle.check import check_digests, read_bundle
+from edgec.bundle.files import bundle_files
+from edgec.bundle.write import write_manifest
+from edgec.errors import (
+    BundleError,
+    CredentialsError,
+    PublishError,
+    SignatureError,
+    StoppedError,
+    StorageError,
+    TargetError,
+    UsageError,
+)
+from edgec.target.load import load_target
+
+from .command import EDGEC, Run, edgec, environment, start
+
+TARGET = "rpi4-int8"
+
+
+@pytest.fixture
+def dist(rpi4_bundle: Path, tmp_path: Path) -> Path:
+    """A folder with the real bundle, and with it as one for another target."""
+    folder = tmp_path / "dist"
+    shutil.copytree(rpi4_bundle, folder / TARGET)
+    return folder
+
+
+def retarget(bundle: Path, name: str) -> Path:
+    """A copy of a bundle, for another target."""
+    copy = shutil.copytree(bundle, bundle.parent.parent / "others" / name)
+    target = load_target(name, copy).target
+    write_manifest(copy, read_bundle(copy).model_copy(update={"target": target, "target_digest": target.digest()}))
+    return copy
+
+
+def expect(run: Run, code: int, *words: str) -> None:
+    assert run.code == code, run.errors
+    for word in words:
+        assert word in run.errors
+    assert "Traceback" not in run.errors
+
+
+def test_there_and_back(dist: Path, tmp_path: Path) -> None:
+    run = edgec("publish", "dist", "place", cwd=tmp_path)
+    expect(run, 0, f"{TARGET}: copy model.tflite", "files sent")
+    assert run.output == f"{tmp_path / 'place'}\n"
+    run = edgec("pull", f"file://{tmp_path}/place", "--out", "out", cwd=tmp_path)
+    expect(run, 0, f"{TARGET}: in place")
+    assert run.output == f"out/{TARGET}\n"
+    assert bundle_files(tmp_path / "out" / TARGET) == bundle_files(dist / TARGET)
+    expect(edgec("verify", f"out/{TARGET}", cwd=tmp_path), 0)
+    expect(edgec("verify", f"place/{TARGET}", cwd=tmp_path), 0)
+    expect(edgec("publish", f"dist/{TARGET}", "place", cwd=tmp_path), 0, "nothing sent")
+    expect(edgec("pull", "place", "--out", "out", "--target", "rpi4-*", cwd=tmp_path), 0, "unchanged, nothing fetched")
+    run = edgec("pull", "place", "--out", "out", "-t", "rpi4-int9", cwd=tmp_path)
+    expect(run, TargetError.exit_code, f'did you mean "{TARGET}"?')
+
+
+def test_keys(dist: Path, tmp_path: Path) -> None:
+    for name in ("mine", "theirs"):
+        expect(edgec("keygen", "--out", name, cwd=tmp_path), 0)
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    run = edgec("pull", "place", "--out", "out", "--key", "mine.pub", cwd=tmp_path)
+    expect(run, SignatureError.exit_code, f"{tmp_path}/place: {TARGET}", "not signed")
+    expect(edgec("sign", f"dist/{TARGET}", "--key", "mine.key", cwd=tmp_path), 0)
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    run = edgec("pull", "place", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
+    expect(run, SignatureError.exit_code)
+    assert not (tmp_path / "out" / TARGET).exists()
+    run = edgec("pull", "place", "--out", "out", "--key", "theirs.pub", "--key", "mine.pub", cwd=tmp_path)
+    expect(run, 0, "model.tflite: here already", "in place, signed with key")
+    run = edgec("pull", "place", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
+    expect(run, SignatureError.exit_code)
+
+
+def test_wrong_input(dist: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    expect(edgec("publish", "empty", "place", cwd=tmp_path), BundleError.exit_code, "no bundle in this folder")
+    expect(edgec("publish", "dist", "oic://host/x", cwd=tmp_path), UsageError.exit_code, 'did you mean "oci"?')
+    run = edgec("publish", "dist", "oci://robot:geheim@host/x", cwd=tmp_path)
+    expect(run, UsageError.exit_code, "docker login")
+    assert "geheim" not in run.errors
+    expect(edgec("publish", "dist", cwd=tmp_path), UsageError.exit_code, "Missing argument")
+    expect(edgec("pull", "nowhere", cwd=tmp_path), PublishError.exit_code, "no such folder")
+    model = dist / TARGET / "model.tflite"
+    model.write_bytes(model.read_bytes() + b"!")
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), BundleError.exit_code, "model.tflite: changed")
+    assert not (tmp_path / "place").exists()
+    manifest = json.loads((dist / TARGET / "manifest.json").read_text())
+    (dist / TARGET / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), BundleError.exit_code, "--keep-going")
+
+
+@pytest.fixture
+def small_disk(dist: Path, tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for little more than half a bundle."""
+    folder, room = tmp_path / "disk", sum(file.size for file in bundle_files(dist / TARGET)) * 6 // 10
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_disk_full(dist: Path, tmp_path: Path, small_disk: Path) -> None:
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    run = edgec("publish", "dist", "disk/place", cwd=tmp_path)
+    expect(run, StorageError.exit_code, "no space left", "publish to another place")
+    assert sorted(path.name for path in (small_disk / "place").iterdir()) == [".work"]
+    assert not list((small_disk / "place" / ".work").glob("stage-*"))
+    shutil.rmtree(small_disk / "place")
+    run = edgec("pull", "place", "--out", "disk/out", cwd=tmp_path)
+    expect(run, StorageError.exit_code, "no space left", "--out")
+    assert sorted(path.name for path in (small_disk / "out").iterdir()) == [".work"]
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    expect(edgec("pull", "place", "--out", "disk/out", cwd=tmp_path), 0, "here already")
+    check_digests(small_disk / "out" / TARGET)
+    expect(edgec("publish", "dist", "disk/place", cwd=tmp_path), 0)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    expect(edgec("pull", "disk/place", "--out", "from-read-only", cwd=tmp_path), 0)
+    other = retarget(dist / TARGET, "rpi5-int8")
+    run = edgec("publish", str(other), "disk/place", cwd=tmp_path)
+    expect(run, StorageError.exit_code, "read-only")
+    run = edgec("pull", "place", "--out", "disk/out2", cwd=tmp_path)
+    expect(run, StorageError.exit_code, "read-only", "--out")
+
+
+def test_publishers_at_once(dist: Path, tmp_path: Path) -> None:
+    names = ("rpi5-int8", "rpi3-armv7-int8", "android-arm64-int8")
+    bundles = [dist / TARGET, *(retarget(dist / TARGET, name) for name in names)]
+    running = [start("publish", "--add", str(bundle), "place", cwd=tmp_path) for bundle in bundles]
+    for process in running:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    index = json.loads((tmp_path / "place" / "index.json").read_text())
+    assert sorted(index["bundles"]) == sorted([TARGET, *names])
+    running = [start("pull", "place", "--out", "out", cwd=tmp_path) for _ in range(2)]
+    for process in running:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    for bundle in bundles:
+        assert bundle_files(tmp_path / "out" / bundle.name) == bundle_files(bundle)
+
+
+def test_ctrl_c_while_a_server_is_silent(dist: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        secrets = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "geheim"}
+        for verb in (["pull", "s3://bucket/x"], ["publish", "dist", "s3://bucket/x"]):
+            process = subprocess.Popen(
+                [str(EDGEC), *verb],
+                cwd=tmp_path,
+                env={**environment(), **secrets, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+            link, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+            assert process.returncode == StoppedError.exit_code, errors
+            assert "Traceback" not in errors
+            link.close()
+    assert not (tmp_path / "dist" / ".work").exists()
+
+
+def test_s3_without_credentials(dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    run = edgec("publish", "dist", "s3://bucket/x", cwd=tmp_path)
+    expect(run, CredentialsError.exit_code, "no credentials", "AWS_ACCESS_KEY_ID")
