@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
-from edgec.bundle.write import digest_file
+from edgec.bundle.write import digest_file, storage_errors
 from edgec.errors import UsageError
 from edgec.files import write_atomically
 from edgec.frozen import Frozen
@@ -58,11 +58,18 @@ def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], builder: str 
             shutil.rmtree(left, ignore_errors=True)
     manifest = read_bundle(path)
     subjects = {file.name: file.sha256 for file in bundle_files(path) if file.name not in (SBOM, ATTESTATIONS)}
-    write_atomically(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
+    _write(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
     subjects[SBOM] = digest_file(path / SBOM).sha256
     statements = (
         Statement(PROVENANCE, subjects, provenance(manifest, builder)),
         Statement(ACCURACY, subjects, accuracy_claim(manifest)),
     )
-    write_atomically(path / ATTESTATIONS, "".join(f"{seal(item.to_bytes(), keys)}\n" for item in statements))
+    _write(path / ATTESTATIONS, "".join(f"{seal(item.to_bytes(), keys)}\n" for item in statements))
     return Signed(keys=tuple(sorted(keys)), files=len(subjects))
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file; as all files of a bundle, it has the same mode whatever the umask."""
+    write_atomically(file, text)
+    with storage_errors(file):
+        file.chmod(0o644)

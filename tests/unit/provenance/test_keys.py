@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from edgec.errors import SignatureError, StorageError
+from edgec.errors import BackendUnavailableError, SignatureError, StorageError
 from edgec.provenance.keys import PASSWORD, SIGNING_KEY, generate, private_keys, public_keys
 
 
@@ -105,3 +106,11 @@ def test_files_that_are_no_keys(tmp_path: Path, keys: Path) -> None:
         assert caught.value.where == str(file)
     with pytest.raises(SignatureError, match="no key to check"):
         public_keys([])
+
+
+def test_without_the_extra_it_says_what_to_install(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "securesystemslib", None)  # Python's own way to say that there is no such module
+    for use in (lambda: private_keys([keys / "one.key"], {}), lambda: public_keys([keys / "one.pub"])):
+        with pytest.raises(BackendUnavailableError, match="not installed: securesystemslib") as caught:
+            use()
+        assert caught.value.hint == "pip install 'edgec[sign]'"

@@ -165,6 +165,16 @@ def test_signing_again_gives_the_same_bytes_and_replaces(signed: Path, keys: Pat
     assert (signed / SBOM).read_bytes() == before[SBOM]
 
 
+def test_modes_do_not_depend_on_the_umask(unsigned: Path, keys: Path) -> None:
+    held = private_keys([keys / "one.key"], {})
+    before = os.umask(0o077)
+    try:
+        sign_bundle(unsigned, held)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((unsigned / name).stat().st_mode) for name in (SBOM, ATTESTATIONS)} == {0o644}
+
+
 def test_only_a_bundle_as_it_was_built_is_signed(unsigned: Path, keys: Path) -> None:
     held = private_keys([keys / "one.key"], {})
     with pytest.raises(UsageError, match='"me" is none'):

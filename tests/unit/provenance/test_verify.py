@@ -190,6 +190,15 @@ def other_payload(line: bytes) -> bytes:
     return envelope_with(line, payload=base64.b64encode(payload).decode())
 
 
+def respelt(line: bytes) -> bytes:
+    """The same bytes of a signature in other base64: of 86 digits, four bits of the last one mean nothing."""
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    signature = first_signature(line)
+    text = signature["sig"][:85] + digits[digits.index(signature["sig"][85]) + 1] + "=="
+    assert base64.b64decode(text, validate=True) == base64.b64decode(signature["sig"])
+    return envelope_with(line, signatures=[{**signature, "sig": text}])
+
+
 ENVELOPES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "another statement under the signature": (other_payload, "does not fit what it signs"),
     "no signature": (lambda x: envelope_with(x, signatures=[]), "has no signature"),
@@ -226,6 +235,7 @@ ENVELOPES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "white space": (lambda x: x.replace(b'","', b'", "', 1), "not spelt as edgec sign does"),
     "an escaped letter": (lambda x: x.replace(b'"payloadType"', b'"payload\\u0054ype"', 1), "not spelt"),
+    "the same signature in other base64": (respelt, "not as it is written"),
     "base64 of another alphabet": (
         lambda x: envelope_with(x, signatures=[{**first_signature(x), "sig": "-_" * 43 + "=="}]),
         "refused",
