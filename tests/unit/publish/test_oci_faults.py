@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from oci_trips import HASTY, HURRIED, MODEL, at, digest_of_model, fetch, in_place, send
 from servers.registry import DebianRegistry
 from servers.wire import Wire
 
@@ -18,16 +19,8 @@ from edgec.bundle.files import bundle_files
 from edgec.errors import BundleError, PublishError
 from edgec.publish.oci import OciStore
 from edgec.publish.outgoing import outgoing
-from edgec.publish.place import OciPlace
-from edgec.publish.pull import Pulled, pull
 from edgec.publish.store import Published
 from edgec.publish.transfer import Patience
-
-HASTY = Patience(timeout=5.0, retries=3, wait=0.01)
-HURRIED = Patience(timeout=0.3, retries=1, wait=0.01)
-MODEL = bytes(range(251)) * 4000
-"""About 1 MB."""
-TARGETS = ("rpi4-int8", "rpi5-int8", "x86-64-int8", "x86-64-fp32", "android-arm64-int8")
 
 
 @pytest.fixture(scope="module")
@@ -50,30 +43,6 @@ def registry(tmp_path: Path) -> Iterator[DebianRegistry]:
 def bundle(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
     """With a model of 1 MB."""
     return make_bundle(tmp_path / "bundles", "rpi4-int8", model=MODEL)
-
-
-def at(host: str, name: str = "digits") -> OciPlace:
-    return OciPlace(host, name)
-
-
-def send(
-    place: OciPlace, *folders: Path, add: bool = False, patience: Patience = HASTY, said: list[str] | None = None
-) -> Published:
-    steps = said if said is not None else []
-    return OciStore(place, patience).publish(outgoing(folders, steps.append), add=add, progress=steps.append)
-
-
-def fetch(place: OciPlace, out: Path, patience: Patience = HASTY, said: list[str] | None = None) -> list[Pulled]:
-    steps = said if said is not None else []
-    return list(pull(place, ["*"], out, patience=patience, progress=steps.append))
-
-
-def in_place(out: Path) -> list[str]:
-    return sorted(path.name for path in out.glob("*") if path.name != ".work")
-
-
-def digest_of_model(bundle: Path) -> str:
-    return next(f"sha256:{file.sha256}" for file in bundle_files(bundle) if file.name == "model.onnx")
 
 
 def artifact_digest(registry: DebianRegistry, published: Published) -> str:
@@ -262,77 +231,3 @@ def test_file_that_changes_while_it_is_sent(registry: DebianRegistry, bundle: Pa
     assert sent not in registry.blobs()
     with pytest.raises(PublishError, match="nothing is published there"):
         fetch(at(registry.host, "changed"), tmp_path / "out")
-
-
-def test_five_publishers_add_at_once(shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    bundles = [make_bundle(tmp_path / "bundles", target, model=target.encode()) for target in TARGETS]
-    place, patient = at(shared.host, "crowd"), Patience(timeout=5.0, retries=6, wait=0.05)
-    with ThreadPoolExecutor(len(bundles)) as pool:
-        done = list(pool.map(lambda bundle: send(place, bundle, add=True, patience=patient), bundles))
-    assert {one.target for one in fetch(place, tmp_path / "out")} == set(TARGETS)
-    for bundle in bundles:
-        assert bundle_files(tmp_path / "out" / bundle.name) == bundle_files(bundle)
-    assert all(bundle.name in one.targets for bundle, one in zip(bundles, done, strict=True))
-
-
-def test_what_another_publisher_overwrote_is_added_again(
-    shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path
-) -> None:
-    """One publisher's index is held back until the other's is written: exactly the loss that registries allow."""
-    one, other = (make_bundle(tmp_path / "bundles", target) for target in ("rpi4-int8", "x86-64-int8"))
-    place = at(shared.host, "overtaken")
-    said: list[str] = []
-    held = threading.Event()
-
-    def hold(piece: bytes) -> float:
-        if b"PUT /v2/overtaken/manifests/latest" in piece and not held.is_set():
-            held.set()
-            return 0.5
-        return 0.0
-
-    with Wire(shared.port, hold=hold) as wire, ThreadPoolExecutor(1) as pool:
-        late = pool.submit(send, at(wire.host, "overtaken"), other, add=True)
-        assert held.wait(10)
-        send(place, one, add=True, said=said)
-        late.result(20)
-    assert any("another publisher overwrote rpi4-int8" in step for step in said)
-    assert [found.target for found in fetch(place, tmp_path / "out")] == ["rpi4-int8", "x86-64-int8"]
-
-
-def test_of_two_publishers_that_replace_one_is_told(
-    shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path
-) -> None:
-    """The tag names one of both builds whole, and the other is still there by its digest."""
-    one, other = (make_bundle(tmp_path / "bundles", target) for target in ("rpi4-int8", "x86-64-int8"))
-    place = at(shared.host, "moved")
-
-    def hold(piece: bytes) -> float:
-        if b"GET /v2/moved/manifests/latest" in piece and wire.passed_up > 3000:  # as it looks what the tag names now
-            send(place, other)
-        return 0.0
-
-    with Wire(shared.port, hold=hold) as wire:
-        published = send(at(wire.host, "moved"), one)
-    (note,) = published.notes
-    assert "another publisher moved" in note
-    assert [found.target for found in fetch(place, tmp_path / "tag")] == ["x86-64-int8"]
-    mine = OciPlace(place.registry, place.repository, digest=published.reference.rpartition("@")[2])
-    assert [found.target for found in fetch(mine, tmp_path / "digest")] == ["rpi4-int8"]
-
-
-def test_tag_that_moves_between_index_and_manifest(
-    shared: DebianRegistry, make_bundle: Callable[..., Path], tmp_path: Path
-) -> None:
-    """A pull is of one build, whatever happens to the tag after its first request."""
-    old = [make_bundle(tmp_path / "old", target, model=b"old " + target.encode()) for target in TARGETS[:2]]
-    new = [make_bundle(tmp_path / "new", target, model=b"new " + target.encode()) for target in TARGETS[:2]]
-    place = at(shared.host, "moving")
-    send(place, *old)
-    pulling = pull(place, ["*"], tmp_path / "out", patience=HASTY)
-    first = next(pulling)
-    send(place, *new)
-    (second,) = pulling
-    for one, bundle in ((first, old[0]), (second, old[1])):
-        assert bundle_files(one.path) == bundle_files(bundle)
-    fetch(place, tmp_path / "out")
-    assert bundle_files(second.path) == bundle_files(new[1])
