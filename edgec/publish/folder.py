@@ -133,6 +133,10 @@ class FolderSnapshot:
         """See `edgec.publish.store.Snapshot.open`."""
         where = self._path / target / file.name
         with _reading(where), os.fdopen(_open_below(self._path, PurePosixPath(target, file.name)), "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != file.size:
+                what = f"it has {size} bytes, the index says {file.size}"
+                raise PublishError(what, where=str(where), hint=_AGAIN)
             stream.seek(start)
             yield Body(start, read_pieces(stream))
 

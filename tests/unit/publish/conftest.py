@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from servers.s3 import environment, new_bucket, s3_server
 
 from edgec.backend.protocol import Artifact
 from edgec.bundle.manifest import REPORT, Manifest, Measurements
 from edgec.bundle.write import write_manifest, write_measurements
+from edgec.publish.place import S3Place
 
 MODEL = bytes(range(256)) * 16
 
@@ -32,3 +34,26 @@ def make_bundle(make_manifest: Callable[..., Manifest], plain_artifact: Artifact
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """The port of a running S3 server."""
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def client(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """boto3's own client; edgec finds the same server."""
+    import boto3.session
+
+    for name, value in environment(f"127.0.0.1:{s3_port}").items():
+        monkeypatch.setenv(name, value)
+    return boto3.session.Session().client("s3")
+
+
+@pytest.fixture
+def bucket(client: Any) -> S3Place:
+    """A prefix of a bucket of the test's own."""
+    return new_bucket(client)

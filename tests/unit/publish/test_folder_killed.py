@@ -1,0 +1,114 @@
+"""Processes that die before any of their file operations: the old bundle or the new one is there, never less."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgec.publish.folder import FolderStore
+from edgec.publish.outgoing import outgoing
+from edgec.publish.place import FolderPlace
+from edgec.publish.pull import Pulled, pull
+from edgec.publish.store import Published
+from edgec.publish.transfer import Patience
+
+MakeBundle = Callable[..., Path]
+
+
+def publish(bundle: Path, place: Path) -> Published:
+    found = outgoing([bundle], lambda step: None)
+    return FolderStore(FolderPlace(place), Patience()).publish(found, add=False, progress=lambda step: None)
+
+
+def get(place: Path, out: Path) -> list[Pulled]:
+    return list(pull(FolderPlace(place), ["*"], out))
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file but what is under .work."""
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode) & 0o700)
+        for path in folder.rglob("*")
+        if path.is_file() and ".work" not in path.parts
+    }
+
+
+def crash_at(number: int, action: Callable[[], object]) -> bool:
+    """Run `action` in a child that dies, as by SIGKILL, before what it does `number`-th to files; whether it died."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+    seen = 0
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal seen
+        if event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link", "open"}:
+            seen += 1
+            if seen == number:
+                os._exit(9)
+
+    sys.addaudithook(watch)
+    try:
+        action()
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process loses nothing that it has written, and many flushes take minutes."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_publish_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new")
+    publish(old, tmp_path / "before")
+    versions = [contents(old), contents(new)]
+    found = set()
+    for number in range(1, 10_000):
+        place, out = tmp_path / f"place-{number}", tmp_path / f"out-{number}"
+        shutil.copytree(tmp_path / "before", place)
+        died = crash_at(number, lambda place=place: publish(new, place))  # type: ignore[misc]
+        (pulled,) = get(place, out)
+        found.add(versions.index(contents(pulled.path)))
+        publish(new, place)
+        get(place, out)
+        assert contents(pulled.path) == contents(new)
+        assert [path.name for path in (place / ".work").iterdir()] == ["publish.lock"]
+        shutil.rmtree(place)
+        if not died:
+            break
+    assert number > 40
+    assert found == {0, 1}
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_a_pull_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    old, new, place = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new"), tmp_path / "place"
+    publish(old, place)
+    get(place, tmp_path / "before")
+    publish(new, place)
+    versions = [contents(old), contents(new)]
+    found = set()
+    for number in range(1, 10_000):
+        out = tmp_path / f"out-{number}"
+        shutil.copytree(tmp_path / "before", out)
+        died = crash_at(number, lambda out=out: get(place, out))  # type: ignore[misc]
+        found.add(versions.index(contents(out / "x86-64-int8")))
+        get(place, out)
+        assert contents(out / "x86-64-int8") == contents(new)
+        left = {path.name for path in (out / ".work").iterdir()}
+        assert left == {"pull.lock", "x86-64-int8.lock"}, left
+        shutil.rmtree(out)
+        if not died:
+            break
+    assert number > 40
+    assert found == {0, 1}

@@ -1,0 +1,111 @@
+"""Connections to an S3 server that break, and servers that are silent."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from servers.wire import Wire
+
+from edgec.publish.outgoing import outgoing
+from edgec.publish.place import S3Place
+from edgec.publish.pull import Pulled, pull
+from edgec.publish.s3 import S3Store
+from edgec.publish.store import Published
+from edgec.publish.transfer import BrokenError, Patience
+
+MakeBundle = Callable[..., Path]
+QUICK = Patience(timeout=5, retries=2, wait=0.01)
+
+
+LARGE = bytes(range(256)) * 2**14
+"""4 MiB."""
+
+
+def publish(bundle: Path, place: S3Place, *, add: bool = False, patience: Patience = QUICK) -> Published:
+    found = outgoing([bundle], lambda step: None)
+    return S3Store(place, patience).publish(found, add=add, progress=lambda step: None)
+
+
+def get(place: S3Place, out: Path, *patterns: str, patience: Patience = QUICK) -> list[Pulled]:
+    return list(pull(place, patterns or ("*",), out, patience=patience))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_cut_downloads_go_on_where_they_were(
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, s3_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(tmp_path, model=LARGE)
+    publish(bundle, bucket)
+    with Wire(s3_port, cut_down=1_500_000, cuts=2) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{between.host}")
+        get(bucket, tmp_path / "out")
+        assert between.was_cut == 2
+        assert between.passed_down < len(LARGE) + 2 * 2**20 + 100_000, "at most the piece of each cut came again"
+    assert contents(tmp_path / "out" / "x86-64-int8") == contents(bundle)
+
+
+def test_a_pull_that_gave_up_is_gone_on_with(
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, s3_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(tmp_path, model=LARGE)
+    publish(bundle, bucket)
+    with Wire(s3_port, cut_down=2_500_000, cuts=1) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{between.host}")
+        with pytest.raises(BrokenError, match="connection"):
+            get(bucket, tmp_path / "out", patience=Patience(timeout=5, retries=0))
+        assert not (tmp_path / "out" / "x86-64-int8").exists()
+        first = between.passed_down
+        get(bucket, tmp_path / "out")
+        assert between.passed_down - first < len(LARGE) - 2**20
+    assert contents(tmp_path / "out" / "x86-64-int8") == contents(bundle)
+    assert not (tmp_path / "out" / ".work" / "pull").exists()
+
+
+def test_cut_uploads_are_tried_again(
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, s3_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = make_bundle(tmp_path, model=LARGE)
+    with Wire(s3_port, cut_up=1_500_000, cuts=2) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{between.host}")
+        assert publish(bundle, bucket).sent == len(contents(bundle))
+        assert between.was_cut == 2
+        get(bucket, tmp_path / "out")
+    assert contents(tmp_path / "out" / "x86-64-int8") == contents(bundle)
+
+
+def test_a_publish_that_gives_up_leaves_what_was_there(
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, s3_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=LARGE)
+    publish(old, bucket)
+    with Wire(s3_port, cut_up=1_500_000) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{between.host}")
+        with pytest.raises(BrokenError, match=r"\(3 tries\)"):
+            publish(new, bucket)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_port}")
+    get(bucket, tmp_path / "out")
+    assert contents(tmp_path / "out" / "x86-64-int8") == contents(old)
+    done = publish(new, bucket)
+    assert done.kept > 0, "what had arrived is not sent again"
+
+
+@pytest.mark.usefixtures("client")
+def test_a_hung_server(tmp_path: Path, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make_bundle(tmp_path)
+    with Wire(0, hang=True) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{silent.host}")
+        began = time.monotonic()
+        impatient = Patience(timeout=0.3, retries=1, wait=0.01)
+        for action in (functools.partial(publish, bundle), functools.partial(get, out=tmp_path / "out")):
+            with pytest.raises(BrokenError, match=r"no answer in time \(2 tries\)"):
+                action(place=S3Place("models", "x"), patience=impatient)
+        assert time.monotonic() - began < 5
+    with pytest.raises(BrokenError, match="cannot be reached"):
+        publish(bundle, S3Place("models", "x"), patience=impatient)
