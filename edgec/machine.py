@@ -84,6 +84,8 @@ class Isa(Frozen):
     """What kernel libraries can use of this CPU: with the same, the same inputs give the same bytes."""
 
     arch: str
+    vendor: str = ""
+    """Of an x86 CPU: MKL has other kernels for AMD's than for Intel's."""
     features: tuple[str, ...]
     """CPU flags that kernels are chosen by, as Linux names them; ONNX Runtime and XNNPACK use all of them."""
     torch: str
@@ -93,7 +95,8 @@ class Isa(Frozen):
 
     def words(self) -> str:
         """On one line."""
-        return " ".join((self.arch, *self.features, f"torch={self.torch}", *self.limits))
+        vendor = (self.vendor,) if self.vendor else ()
+        return " ".join((self.arch, *vendor, *self.features, f"torch={self.torch}", *self.limits))
 
 
 def host_machine() -> Machine:
@@ -113,6 +116,7 @@ def describe_isa(uname: str, cpuinfo: str, capability: str, environment: Mapping
     stated = facts.get("flags", facts.get("features", "")).split()
     return Isa(
         arch=arch,
+        vendor=facts.get("vendor_id", ""),
         features=tuple(flag for flag in _KERNEL_FLAGS.get(arch, "").split() if flag in stated),
         torch=capability,
         limits=tuple(f"{name}={environment[name]}" for name in _LIMITS if environment.get(name)),

@@ -1,8 +1,12 @@
 """Machines in the words of device files, and which devices they stand for."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from edgec.machine import Machine, describe, host_machine, matches
+from edgec.machine import Isa, Machine, Platform, describe, describe_isa, host_isa, host_machine, matches
 from edgec.target.spec import ISA_FEATURES, Device
 
 PI4 = """processor\t: 0
@@ -14,7 +18,7 @@ Model\t\t: Raspberry Pi 4 Model B Rev 1.4
 """
 PI5 = PI4.replace("0xd08", "0xd0b").replace("cpuid", "cpuid asimdhp asimddp")
 PI3 = "model name\t: ARMv7\nFeatures\t: half thumb neon vfpv4\nCPU implementer\t: 0x41\nCPU part\t: 0xd03\n"
-HASWELL = "model name\t: Intel Core\nflags\t\t: sse4_2 avx avx2 fma f16c\n"
+HASWELL = "vendor_id\t: GenuineIntel\nmodel name\t: Intel Core\nflags\t\t: sse4_2 avx avx2 fma f16c\n"
 ICELAKE = HASWELL.replace("f16c", "f16c avx512f avx512bw avx512vl avx512_vnni")
 
 
@@ -60,3 +64,46 @@ def test_a_machine_stands_for_devices_of_its_kind_only():
     assert matches(big, vnni)
     assert not matches(big, avx2)
     assert not matches(big, pi5)
+
+
+@pytest.mark.parametrize(
+    ("uname", "cpuinfo", "features"),
+    [
+        ("aarch64", PI4, ("asimd",)),
+        ("aarch64", PI5, ("asimd", "asimdhp", "asimddp")),
+        ("armv7l", PI3, ("neon", "vfpv4")),
+        ("AMD64", ICELAKE, ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni")),
+        ("riscv64", "", ()),
+    ],
+)
+def test_what_kernels_are_chosen_by(uname, cpuinfo, features):
+    found = describe_isa(uname, cpuinfo, "AVX2", {"HOME": "/root", "ATEN_CPU_CAPABILITY": ""})
+    assert (found.features, found.torch, found.limits) == (features, "AVX2", ())
+
+
+def test_cores_and_the_name_of_the_cpu_are_no_part_of_it():
+    assert describe_isa("x86_64", HASWELL, "AVX2", {}) == describe_isa(
+        "x86_64", HASWELL.replace("Intel Core", "Intel Xeon"), "AVX2", {}
+    )
+    machine = Machine(arch="x86_64", cpu="one", features=("avx2",), cores=2)
+    assert machine.platform() == Platform(arch="x86_64", features=("avx2",))
+    assert machine.model_copy(update={"cpu": "other", "cores": 64}).platform() == machine.platform()
+
+
+def test_limits_of_the_environment_are_told():
+    assert describe_isa("x86_64", ICELAKE, "AVX512", {}).words().startswith("x86_64 GenuineIntel sse4_2 avx ")
+    found = describe_isa("x86_64", ICELAKE, "AVX2", {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "COMPATIBLE"})
+    assert found.limits == ("ATEN_CPU_CAPABILITY=avx2", "MKL_CBWR=COMPATIBLE")
+    assert found.words().endswith("avx512_vnni torch=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_CBWR=COMPATIBLE")
+
+
+def test_torch_is_asked_what_it_uses():
+    code = "from edgec.machine import host_isa; print(host_isa().model_dump_json())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "ATEN_CPU_CAPABILITY": "default"}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    lowered = Isa.model_validate_json(told.stdout)
+    assert lowered.torch == ("DEFAULT" if lowered.arch == "x86_64" else lowered.torch)
+    assert "ATEN_CPU_CAPABILITY=default" in lowered.limits
+    assert lowered.features == host_isa().features

@@ -13,10 +13,20 @@ import pytest
 
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.bundle.check import check_digests, read_bundle
-from edgec.bundle.manifest import MANIFEST, SCHEMA, SUMS, Manifest, Measurements, PassTime, accuracy_of, count_ops
+from edgec.bundle.manifest import (
+    MANIFEST,
+    SCHEMA,
+    SUMS,
+    Manifest,
+    Measurements,
+    PassTime,
+    accuracy_of,
+    count_ops,
+    without_times,
+)
 from edgec.bundle.write import digest_file, write_manifest, write_measurements
 from edgec.errors import BundleError
-from edgec.verify.records import Measurement, OutputFidelity
+from edgec.verify.records import GateResult, Measurement, OutputFidelity
 
 
 @pytest.fixture
@@ -146,6 +156,21 @@ def test_times_stay_out_of_the_manifest(
 ) -> None:
     slow = make_measurement(latency=None, peak_rss_mb=999.0)
     assert make_manifest(tmp_path, accuracy=(accuracy_of(slow),)) == make_manifest(tmp_path)
+    elsewhere = make_measurement(machine=slow.machine.model_copy(update={"cpu": "another", "cores": 64}))
+    assert accuracy_of(elsewhere) == accuracy_of(slow)
+
+
+@pytest.mark.parametrize(("name", "timed"), [("latency_ms", True), ("min_speedup", True), ("max_size_kib", False)])
+def test_gates_of_times_tell_only_how_they_came_out(name: str, timed: bool) -> None:
+    gate = GateResult(
+        gate=name, artifact="model.onnx", runtime="onnxruntime", limit=5.0, value=3.0, state="met", margin=2.0,
+        reason="on this cpu",
+    )  # fmt: skip
+    faster = gate.model_copy(update={"value": 2.5, "margin": 2.5, "reason": "on that cpu"})
+    assert (without_times(gate) == without_times(faster)) is timed
+    assert without_times(gate).state == "met"
+    assert without_times(gate).limit == 5.0
+    assert (without_times(gate) == gate) is not timed
 
 
 WRITE = """
