@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError
 from edgec.errors import PublishError
 from edgec.publish.credentials import DOCKER_HUB, DOCKER_HUB_API
 from edgec.publish.failures import BUSY, busy, failure, refused, registry_words
-from edgec.publish.identity import Identity
+from edgec.publish.identity import Identity, web_address
 from edgec.publish.transfer import Patience
 from edgec.publish.trust import is_loopback, scheme_of, tls_context
 
@@ -147,7 +147,7 @@ class Connection:
                     self._check(answer, method, expect)
                     yield answer
                     return
-                self._identity.answer(answer.headers, answer.where, answer.told())
+                self._identity.answer(answer.headers, answer.where)
         raise self._identity.refused(f"{self.host}{urlsplit(url).path}")
 
     def _absolute(self, address: str) -> str:
@@ -156,10 +156,10 @@ class Connection:
                 self._base = f"{scheme_of(self.host, self._patience.timeout)}://{self.host}"
             except OSError as exc:
                 raise failure(exc, self.host) from exc
-        url = urljoin(self._base, address)
-        if urlsplit(url).netloc == self.host:  # behind a proxy that ends TLS, registries say http
-            return urlsplit(url)._replace(scheme=urlsplit(self._base).scheme).geturl()
-        return self._elsewhere(self._base, url, self.host)
+        scheme = urlsplit(self._base).scheme
+        if address.startswith(f"http://{self.host}/"):  # behind a proxy that ends TLS, registries say http
+            address = scheme + address.removeprefix("http")
+        return self._elsewhere(self._base, address, self.host)
 
     def _ours(self, url: str) -> bool:
         return _origin(url) == _origin(self._base)
@@ -189,12 +189,15 @@ class Connection:
         raise PublishError(f"the registry redirects more than {REDIRECTS} times", where=answer.where)
 
     def _elsewhere(self, url: str, target: str, where: str) -> str:
-        new = urlsplit(urljoin(url, target))
-        if new.scheme not in {"http", "https"} or not new.hostname:
-            raise PublishError("the registry redirects to what is no address of the web", where=where)
-        if url.startswith("https:") and new.scheme == "http":
-            raise PublishError(f"the registry redirects from https to http ({new.netloc})", where=where)
-        return new.geturl()
+        try:
+            address = web_address(urljoin(url, target))
+        except ValueError:
+            address = ""
+        if not address:
+            raise PublishError("the registry sends us to what is no address of the web", where=where)
+        if url.startswith("https:") and address.startswith("http:"):
+            raise PublishError("the registry sends us from https to http", where=where)
+        return address
 
     @contextmanager
     def _send(
@@ -225,8 +228,10 @@ class Connection:
                 source.close()
         try:
             yield Answer(raw.status, raw.headers, url, where, raw)
-        finally:
-            _finish(raw)
+        except BaseException:
+            raw.close()
+            raise
+        _finish(raw)
 
     def _pool(self, scheme: str, netloc: str) -> urllib3.PoolManager:
         key = f"{scheme}://{netloc}"
@@ -275,9 +280,9 @@ def _finish(raw: urllib3.BaseHTTPResponse) -> None:
 
 def _seconds(text: str) -> float:
     """What a ``Retry-After`` header says (RFC 9110, 10.2.3): seconds, or a date."""
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0

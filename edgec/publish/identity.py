@@ -37,13 +37,12 @@ class Identity:
         self._given: Credentials | None = None
         self._looked = False
 
-    def answer(self, headers: Mapping[str, str], where: str, told: str) -> None:
+    def answer(self, headers: Mapping[str, str], where: str) -> None:
         """Do what a 401 asks for, so that the same request may succeed.
 
         Args:
             headers: of that answer.
             where: for messages.
-            told: the registry's words.
 
         Raises:
             CredentialsError: there is nothing to do it with, or it was done already.
@@ -88,9 +87,9 @@ class Identity:
         return self._given
 
     def _token(self, challenge: Mapping[str, str], where: str) -> str:
-        realm = challenge.get("realm", "")
+        realm = web_address(challenge.get("realm", ""))
         parts = urlsplit(realm)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not realm:
             raise PublishError("the registry does not say where its tokens are from", where=where)
         given = self._credentials()
         query = {key: challenge[key] for key in ("service", "scope") if key in challenge}
@@ -112,6 +111,16 @@ class Identity:
         if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
             raise PublishError(f"the registry's token service gives no token (status {status})", where=service)
         return token
+
+
+def web_address(text: str) -> str:
+    """An absolute address of http or https, without a password in it; empty when `text` is none."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return ""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if good else ""
 
 
 def parse_challenges(header: str) -> dict[str, dict[str, str]]:

@@ -97,7 +97,7 @@ class Repository:
             return "OCI-Subject" in answer.headers
 
     def has_blob(self, blob: Descriptor) -> bool:
-        """Whether a blob is there; when its size is known, with the right one.
+        """Whether a blob is there.
 
         Raises:
             PublishError: it has another size.
@@ -108,9 +108,9 @@ class Repository:
             if answer.status == 404:
                 return False
             size = answer.headers.get("Content-Length", "")
-            if size.isdigit() and int(size) != blob.size:
+            if size and size != str(blob.size):
                 raise PublishError(
-                    f"the registry has this content damaged: {size} bytes, not {blob.size}",
+                    f"the registry has this content damaged: {size[:20]} bytes, not {blob.size}",
                     where=answer.where,
                     hint="delete it there (registries keep what they have), then publish again",
                 )

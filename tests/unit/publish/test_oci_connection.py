@@ -81,13 +81,34 @@ def test_redirects_end() -> None:
         ask(registry.host)
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+ADDRESSES = ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::1", "http://h:99999/", "http://h:x/")
+
+
+@pytest.mark.parametrize("location", ADDRESSES)
 def test_redirect_out_of_the_web_is_refused(location: str) -> None:
     with (
         Scripted(lambda asked: Reply(302, {"Location": location})) as registry,
         pytest.raises(PublishError, match="no address of the web"),
     ):
         ask(registry.host)
+
+
+@pytest.mark.parametrize("realm", [*ADDRESSES, "http:///x", "/x", "x"])
+def test_token_service_out_of_the_web_is_refused(realm: str) -> None:
+    with (
+        Scripted(lambda asked: Reply(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})) as registry,
+        pytest.raises(PublishError, match="where its tokens are from"),
+    ):
+        ask(registry.host)
+
+
+def test_passwords_in_a_redirect_are_not_used() -> None:
+    with (
+        Scripted(lambda asked: Reply()) as other,
+        Scripted(lambda asked: Reply(307, {"Location": f"http://you:{SECRET}@{other.host}/x"})) as registry,
+    ):
+        ask(registry.host)
+    assert "Authorization" not in other.asked[0].headers
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -103,6 +124,15 @@ def test_busy_server_says_how_long_to_wait() -> None:
         began = time.monotonic()
         persist(lambda: ask(registry.host), HASTY, lambda step: None, "get")
         assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize("when", ["\u00b2", "-5", "soon", "Thu, 99 Foo 2026", "Thu, 01 Jan 1970 00:00:00 GMT", ""])
+def test_busy_server_says_nonsense(when: str) -> None:
+    replies = [Reply(503, {"Retry-After": when}), Reply()]
+    with Scripted(lambda asked: replies.pop(0)) as registry:
+        began = time.monotonic()
+        persist(lambda: ask(registry.host), HASTY, lambda step: None, "get")
+        assert time.monotonic() - began < 1
 
 
 def test_busy_server_is_not_asked_for_ever() -> None:
