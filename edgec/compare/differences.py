@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from edgec.bundle.manifest import ArtifactRecord, Manifest
+from edgec.bundle.manifest import ArtifactRecord, Manifest, ProjectRecord
 from edgec.compare.side import Side
 from edgec.dataset.spool import SpoolInfo
-from edgec.frozen import Frozen
+from edgec.frozen import Frozen, canonical_json
+from edgec.project.load import split_entry
 from edgec.quant.words import words
 
 _DIGITS = 12
@@ -67,15 +69,23 @@ def input_changes(old: Side, new: Side) -> tuple[Difference, ...]:
 
 
 def other_data(old: Manifest, new: Manifest) -> str:
-    """Why accuracy cannot be compared: the evaluation data are not the same. Empty when they are."""
+    """Why accuracy cannot be compared: evaluation data or the metric's code are not the same. Empty when they are."""
     before, now = _data(old.evaluation), _data(new.evaluation)
     if old.evaluation is None or new.evaluation is None:
         return "a bundle does not say what it was evaluated on"
-    return "" if before == now else f"the evaluation data differ ({before}, now {now})"
+    if before != now:
+        return f"the evaluation data differ ({before}, now {now})"
+    metric = _setting(new.project, "evaluation", "metric") or ""
+    file, _ = split_entry(metric) or ("", "")
+    same = old.project.code.get(file) == new.project.code.get(file)
+    return "" if same else f"the code of the metric differs ({file})"
 
 
 def other_model(old: Manifest, new: Manifest) -> str:
     """In what the float models may differ in speed: anything but the weights of a Python entry. Empty when nothing."""
+    for key in ("arguments", "inputs"):
+        if _setting(old.project, "model", key) != _setting(new.project, "model", key):
+            return f"what [model] {key} says"
     elsewhere = {"path": "", "weights": None, "weights_sha256": None}
     if old.source.model_copy(update=elsewhere) != new.source.model_copy(update=elsewhere):
         return "the model"
@@ -127,9 +137,29 @@ def _inputs(manifest: Manifest) -> dict[str, str]:
         "weights": (source.weights_sha256 or _NONE)[:_DIGITS],
         "calibration data": _data(manifest.calibration),
         "evaluation data": _data(manifest.evaluation),
+        "training data": _data(manifest.training),
+        "instruction set": manifest.isa.words(),
+        "threads": str(manifest.project.threads),
+        **{f"code {name}": digest[:_DIGITS] for name, digest in manifest.project.code.items()},
+        **{f"setting {name}": value for name, value in _flat(manifest.project.settings)},
         "target": f"{manifest.target.name} {manifest.target_digest[:_DIGITS]}",
         **{f"gate {gate.gate}": f"{gate.limit:g}" for gate in manifest.gates},
     }
+
+
+def _setting(project: ProjectRecord, table: str, key: str) -> Any:
+    return (project.settings.get(table) or {}).get(key)
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by dotted name, as JSON; but gates, which are told as they were judged."""
+    for name, value in settings.items():
+        if name == "gates" and not above:
+            continue
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", canonical_json(value)
 
 
 def _data(info: SpoolInfo | None) -> str:

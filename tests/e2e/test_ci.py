@@ -134,7 +134,7 @@ def test_make(repository: Path, tmp_path: Path) -> None:
     assert "nothing worse than allowed" in (tmp_path / "summary.md").read_text()
 
     spoil(repository)
-    worse = make("publish", f"KEY={tmp_path / 'edgec.key'}", "EDGEC_FLAGS=")
+    worse = make("publish", f"KEY={tmp_path / 'edgec.key'}", "LOCKED=")
     assert worse.returncode == 2
     assert "Error 35" in worse.stderr
     assert "edgec sign" not in worse.stdout
@@ -151,7 +151,8 @@ def test_gitlab(repository: Path, tmp_path: Path) -> None:
         **jobs["variables"], "TARGET": "small-fp32", "CI_COMMIT_TAG": "v1", "CI_JOB_URL": "https://gitlab.local/job/1",
         "CI_REGISTRY": "registry.local", "CI_REGISTRY_USER": "somebody", "CI_REGISTRY_PASSWORD": "secret",
         "EDGEC_PUBLISH": (tmp_path / "published").as_uri(), "EDGEC_FAIL_ON": FAIL_ON,
-        "EDGEC_SIGNING_KEY": str(tmp_path / "key-file"), "EDGEC_PACKAGE": "edgec", "PIP_NO_INDEX": "1", "PIP_CACHE_DIR": str(tmp_path / "pip"),
+        "EDGEC_SIGNING_KEY": str(tmp_path / "key-file"), "EDGEC_PACKAGE": "edgec", "PIP_NO_INDEX": "1",
+        "PIP_CACHE_DIR": str(tmp_path / "pip"),
     }  # fmt: skip
 
     def run(job: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -129,6 +129,29 @@ def test_only_the_weights_may_differ_for_a_comparison_by_the_twin(write_side: Wr
     )
 
 
+def test_the_code_of_a_metric_and_settings_of_the_model_count(write_side: Write, make_measurement: Make) -> None:
+    old = write_side("old")
+    settings = {**old.manifest.project.settings, "evaluation": {"metric": "metric.py:score"}}
+    first, second = (
+        old.manifest.project.model_copy(update={"settings": settings, "code": {"metric.py": digit * 64}})
+        for digit in "12"
+    )
+    own = write_side("own", project=first)
+    assert regressions(compare(own, write_side("same", project=first)), "accuracy=1") == []
+    edited = compare(own, write_side("edited", project=second))
+    assert regressions(edited, "accuracy=1") == ["accuracy: not comparable: the code of the metric differs (metric.py)"]
+    assert "- code metric.py: 111111111111 → 222222222222" in to_markdown(edited, (), ())
+    machine = Machine(arch="x86_64", cpu="faster", features=("avx2",), cores=2)
+    twin = Speed(ratio=2.0, low=1.9, high=2.1, float_ms=2.0, runs=20)
+    wide = {**old.manifest.project.settings, "model": {"arguments": {"width": 2}, "inputs": []}}
+    project = old.manifest.project.model_copy(update={"settings": wide})
+    before = write_side("before", measured=(make_measurement(speed=twin),))
+    there = (make_measurement(machine=machine, speed=twin),)
+    wider = compare(before, write_side("wider", measured=there, project=project))
+    assert "so does what [model] arguments says" in regressions(wider, "latency=10%")[0]
+    assert "- setting model.arguments.width: none → 2" in to_markdown(wider, (), ())
+
+
 def test_what_vanished_or_fails_is_a_regression(write_side: Write, make_measurement: Make) -> None:
     kept = make_measurement()
     other = make_measurement(artifact="model.tflite", runtime="tflite-runtime")
