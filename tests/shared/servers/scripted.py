@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import trustme
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class Reply:
 
 
 class Scripted:
-    """Answers with what `script` returns and remembers what was asked. Use it as a context manager."""
+    """Answers with what `script` returns and remembers what was asked. Use it as a context manager.
 
-    def __init__(self, script: Callable[[Asked], Reply]) -> None:
+    Args:
+        script: what to answer.
+        authority: issues its certificate; None: it speaks http.
+    """
+
+    def __init__(self, script: Callable[[Asked], Reply], authority: trustme.CA | None = None) -> None:
         self.asked: list[Asked] = []
         scripted = self
 
@@ -57,6 +65,10 @@ class Scripted:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if authority:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def __enter__(self) -> Scripted:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
