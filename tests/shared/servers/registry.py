@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import http.client
@@ -32,6 +33,7 @@ def program() -> str:
     if found := shutil.which("docker-registry"):
         return found
     folder = Path(tempfile.mkdtemp(prefix="docker-registry-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     subprocess.run(["apt-get", "download", "docker-registry"], cwd=folder, check=True, capture_output=True)
     (package,) = folder.glob("*.deb")
     subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True)
