@@ -23,7 +23,16 @@ from edgec.files import write_atomically
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
 from edgec.publish.place import FolderPlace
 from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
-from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, mebibytes, persist, read_pieces
+from edgec.publish.transfer import (
+    BrokenError,
+    Patience,
+    copy_checked,
+    holds,
+    mebibytes,
+    open_file,
+    persist,
+    read_pieces,
+)
 from edgec.worker import Progress
 
 _LOCK = "publish.lock"
@@ -220,7 +229,7 @@ def _copy(bundle: Outgoing, destination: Path, progress: Progress) -> None:
         progress(f"{bundle.target}: copy {file.name} ({mebibytes(file.size)})")
         to = destination / file.name
         to.parent.mkdir(parents=True, exist_ok=True)
-        with (bundle.path / file.name).open("rb") as stream:
+        with open_file(bundle.path / file.name) as stream:
             copy_checked(read_pieces(stream), file, to)
 
 

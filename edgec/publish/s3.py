@@ -23,7 +23,7 @@ from edgec.publish.index import INDEX, MAX_BYTES, Index, entries, parse_index
 from edgec.publish.place import S3Place
 from edgec.publish.s3_client import CONFLICT, MISSING, code_of, connect, told
 from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
-from edgec.publish.transfer import CHUNK, Patience, mebibytes, persist
+from edgec.publish.transfer import CHUNK, Patience, mebibytes, open_file, persist
 from edgec.worker import Progress
 
 CONFLICTS = 20
@@ -111,12 +111,12 @@ class S3Store:
     def _put(self, path: Path, file: BundleFile) -> None:
         key = _blob(self._place, file)
         with told(f"s3://{self._place.bucket}/{key}"):
-            with path.open("rb") as stream:
+            with open_file(path) as stream:
                 self._client.put_object(
                     Bucket=self._place.bucket, Key=key, Body=stream, ContentLength=file.size,
                     ChecksumAlgorithm="SHA256", ChecksumSHA256=_checksum(file), Metadata={"sha256": file.sha256},
                 )  # fmt: skip
-            if digest_file(path).sha256 == file.sha256:
+            if path.is_file() and digest_file(path).sha256 == file.sha256:
                 return
             self._client.delete_object(Bucket=self._place.bucket, Key=key)  # not every server checks what it was sent
         raise BundleError("the file changed while it was sent", where=str(path), hint="build it again, then retry")

@@ -92,6 +92,19 @@ def mebibytes(size: int) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 / 10 else f"{size} B"
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file of a bundle that is sent.
+
+    Raises:
+        BundleError: it was there when its digest was checked, and cannot be read now.
+    """
+    try:
+        return path.open("rb")
+    except OSError as exc:
+        what = f"it cannot be read any more: {(exc.strerror or str(exc)).lower()}"
+        raise BundleError(what, where=str(path), hint="build it again, then retry") from exc
+
+
 def read_pieces(source: BinaryIO) -> Iterator[bytes]:
     """What is left in a stream, in pieces of `CHUNK` bytes."""
     while piece := source.read(CHUNK):

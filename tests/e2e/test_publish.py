@@ -14,7 +14,7 @@ import pytest
 
 from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.files import bundle_files
-from edgec.bundle.write import write_manifest
+from edgec.bundle.write import digest_file, write_manifest
 from edgec.errors import (
     BundleError,
     CredentialsError,
@@ -106,14 +106,24 @@ def test_wrong_input(dist: Path, tmp_path: Path) -> None:
     expect(edgec("publish", "dist", "place", cwd=tmp_path), BundleError.exit_code, "--keep-going")
 
 
+def blocks(bundle: Path) -> int:
+    """Bytes that a bundle takes on a tmpfs."""
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in bundle.rglob("*") if path.is_file())
+
+
 @pytest.fixture
 def small_disk(dist: Path, tmp_path: Path) -> Iterator[Path]:
     """A file system with room for little more than half a bundle."""
-    folder, room = tmp_path / "disk", sum(file.size for file in bundle_files(dist / TARGET)) * 6 // 10
+    folder = tmp_path / "disk"
     folder.mkdir()
+    room = blocks(dist / TARGET) * 6 // 10
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(folder)], check=True)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+def remount(disk: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
 
 
 def test_disk_full(dist: Path, tmp_path: Path, small_disk: Path) -> None:
@@ -122,20 +132,33 @@ def test_disk_full(dist: Path, tmp_path: Path, small_disk: Path) -> None:
     expect(run, StorageError.exit_code, "no space left", "publish to another place")
     assert sorted(path.name for path in (small_disk / "place").iterdir()) == [".work"]
     assert not list((small_disk / "place" / ".work").glob("stage-*"))
-    shutil.rmtree(small_disk / "place")
     run = edgec("pull", "place", "--out", "disk/out", cwd=tmp_path)
     expect(run, StorageError.exit_code, "no space left", "--out")
     assert sorted(path.name for path in (small_disk / "out").iterdir()) == [".work"]
-    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    remount(small_disk, f"size={blocks(dist / TARGET) * 16 // 10}")
     expect(edgec("pull", "place", "--out", "disk/out", cwd=tmp_path), 0, "here already")
     check_digests(small_disk / "out" / TARGET)
+    shutil.rmtree(small_disk / "out")
     expect(edgec("publish", "dist", "disk/place", cwd=tmp_path), 0)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    before = bundle_files(small_disk / "place" / TARGET)
+    model = dist / TARGET / "model.onnx"  # the new version of a published bundle does not fit beside the old one
+    model.write_bytes(model.read_bytes() + b"!")
+    manifest = read_bundle(dist / TARGET)
+    record = digest_file(model)
+    artifacts = tuple(
+        item.model_copy(update=record.model_dump()) if item.artifact.file == model.name else item
+        for item in manifest.artifacts
+    )
+    write_manifest(dist / TARGET, manifest.model_copy(update={"artifacts": artifacts}))
+    run = edgec("publish", "dist", "disk/place", cwd=tmp_path)
+    expect(run, StorageError.exit_code, "no space left")
+    assert bundle_files(small_disk / "place" / TARGET) == before
+    remount(small_disk, "ro")
     expect(edgec("pull", "disk/place", "--out", "from-read-only", cwd=tmp_path), 0)
-    other = retarget(dist / TARGET, "rpi5-int8")
-    run = edgec("publish", str(other), "disk/place", cwd=tmp_path)
+    assert bundle_files(tmp_path / "from-read-only" / TARGET) == before
+    run = edgec("publish", "dist", "disk/place", cwd=tmp_path)
     expect(run, StorageError.exit_code, "read-only")
-    run = edgec("pull", "place", "--out", "disk/out2", cwd=tmp_path)
+    run = edgec("pull", "place", "--out", "disk/out", cwd=tmp_path)
     expect(run, StorageError.exit_code, "read-only", "--out")
 
 

@@ -118,6 +118,20 @@ def test_damage_is_refused_and_mended_by_publishing_again(tmp_path: Path, make_b
         shutil.rmtree(tmp_path / "out")
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"!")])
+def test_a_file_that_changes_while_it_is_sent(
+    tmp_path: Path, make_bundle: MakeBundle, change: Callable[[Path], object]
+) -> None:
+    publish(make_bundle(tmp_path / "old"), tmp_path / "place")
+    before = contents(tmp_path / "place")
+    bundle = make_bundle(tmp_path / "new", model=b"new")
+    found = outgoing([bundle], lambda step: None)
+    change(bundle / "model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        FolderStore(FolderPlace(tmp_path / "place"), QUICK).publish(found, add=False, progress=lambda step: None)
+    assert contents(tmp_path / "place") == before
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "bench", "manifest.json", ""])
 def test_links_in_a_published_bundle_are_not_followed(tmp_path: Path, make_bundle: MakeBundle, name: str) -> None:
     bundle, place = make_bundle(tmp_path), tmp_path / "place"

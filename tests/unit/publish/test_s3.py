@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from servers.s3 import blob, keys, read_index
 
-from edgec.errors import BackendUnavailableError, CredentialsError, EdgecError, PublishError, TargetError
+from edgec.errors import BackendUnavailableError, BundleError, CredentialsError, PublishError, TargetError
 from edgec.publish import s3
 from edgec.publish.outgoing import outgoing
 from edgec.publish.place import S3Place
@@ -225,17 +225,18 @@ def test_a_server_without_conditional_writes_is_told_of(
     assert publish(bundle, bucket).changed
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"!" * path.stat().st_size)])
 def test_a_file_that_changes_while_it_is_sent(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any, change: Callable[[Path], object]
 ) -> None:
     bundle = make_bundle(tmp_path)
     found = outgoing([bundle], lambda step: None)
 
     def progress(step: str) -> None:
         if "send model.onnx" in step:
-            (bundle / "model.onnx").write_bytes(b"!" * (bundle / "model.onnx").stat().st_size)
+            change(bundle / "model.onnx")
 
-    with pytest.raises(EdgecError):
+    with pytest.raises(BundleError):
         S3Store(bucket, QUICK).publish(found, add=False, progress=progress)
     with pytest.raises(PublishError, match="nothing is published there"):
         get(bucket, tmp_path / "out")
