@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from edgec.compare.changes import Change
@@ -16,7 +17,9 @@ _DIGITS = {"points": 2, "dB": 1, "1": 4, "KiB": 1, "ms": 3, "x float32": 2, "MB"
 _SIGNS = {"points": " %", "1": ""}
 """What stands after a value, where it is not its unit."""
 _DROP = "drop against float (95 % interval)"
-_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "_": "\\_", "\n": " "})
+_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "\n": " "})
+_EDGE = re.compile(r"(?<![A-Za-z0-9_])_|_(?![A-Za-z0-9_])")
+"""Underscores that could begin or end emphasis; those within words cannot (GitHub Flavored Markdown, 6.2)."""
 
 
 def to_markdown(comparison: Comparison, limits: Sequence[Limit], regressions: Sequence[Regression]) -> str:
@@ -155,4 +158,4 @@ def _list(heading: str, lines: Sequence[str]) -> str:
 
 def _text(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return text.translate(_ESCAPED)
+    return _EDGE.sub(r"\\_", text.translate(_ESCAPED))

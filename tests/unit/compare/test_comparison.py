@@ -200,7 +200,7 @@ def test_what_else_differs_is_told(write_side: Write, make_measurement: Make) ->
         OpCount(op="Conv", dtype="int8", reason="", count=1),
         OpCount(op="Conv", dtype="float32", reason="kept in float", count=2),
     )
-    gaps = (*old.manifest.coverage, Coverage(subject="fc", state="float32", reason="shared <weights> | tied"))
+    gaps = (*old.manifest.coverage, Coverage(subject="_fc_1", state="float32", reason="shared <weights> | tied"))
     new = write_side(
         "new",
         artifacts=(floats,),
@@ -212,11 +212,11 @@ def test_what_else_differs_is_told(write_side: Write, make_measurement: Make) ->
     comparison = compare(old, new)
     assert [(gap.place, gap.subject, gap.state) for gap in comparison.coverage_lost] == [
         ("model.onnx", "conv2", "float32"),
-        ("", "fc", "float32"),
+        ("", "_fc_1", "float32"),
         ("model.onnx in onnxruntime", "2 more Conv", "float32"),
     ]
     text = to_markdown(comparison, (), ())
-    assert "- fc: float32: shared &lt;weights&gt; \\| tied" in text
+    assert "- \\_fc_1: float32: shared &lt;weights&gt; \\| tied" in text
     assert "- model.onnx: int8, min-max ranges → int8, MSE ranges, 1 layer in float" in text
     assert "- onnx: 1.2.3 → 1.3" in text
     assert "- onnxruntime (runtime): 1.2.3 → 2.0" in text
