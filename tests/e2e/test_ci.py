@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from servers.registry import PASSWORD, USER, DebianRegistry
 
 from edgec.bundle.check import check_digests
 
@@ -52,13 +53,23 @@ def repository(project: Path) -> Path:
     return project
 
 
-def test_github(repository: Path, tmp_path: Path) -> None:
+def test_github(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = DebianRegistry(tmp_path / "registry", htpasswd=True)
+    try:
+        github(repository, tmp_path, registry, monkeypatch)
+    finally:
+        registry.stop()
+
+
+def github(repository: Path, tmp_path: Path, registry: DebianRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First a tag, then a commit that is as good, then a tag that is worse."""
     written = edgec("init", "--ci", "github", cwd=repository)
     assert (written.code, written.output) == (0, ".github/workflows/edgec.yml\n"), written.errors
     assert "EDGEC_SIGNING_KEY" in written.errors
-    place = tmp_path / "published"
-    variables = {"EDGEC_PUBLISH": place.as_uri(), "EDGEC_FAIL_ON": FAIL_ON}
-    secrets = {"EDGEC_SIGNING_KEY": (repository.parent / "edgec.key").read_text()}
+    place = f"oci://{registry.host}/models/digits"
+    variables = {"EDGEC_PUBLISH": place, "EDGEC_FAIL_ON": FAIL_ON, "EDGEC_REGISTRY_USER": USER}
+    reading = {"EDGEC_REGISTRY_PASSWORD": PASSWORD}
+    secrets = {**reading, "EDGEC_SIGNING_KEY": (repository.parent / "edgec.key").read_text()}
 
     def run(name: str, ref: str, secrets: dict[str, str]) -> WorkflowRun:
         return WorkflowRun(repository, tmp_path / name, Event(ref, variables, secrets)).run()
@@ -73,7 +84,11 @@ def test_github(repository: Path, tmp_path: Path) -> None:
     assert {Path(file).name for file in first.artifact("bundle-small-int8")} == {"small-int8.tar", "report.html"}
     assert first.skipped_actions == SKIPPED - {"docker/login-action"}
     for name in ("small-fp32", "small-int8"):
-        pulled = edgec("pull", str(place), "--target", name, "--key", "edgec.pub", "--out", "../pulled", cwd=repository)
+        with monkeypatch.context() as environ:
+            environ.setenv("EDGEC_REGISTRY_USER", USER)
+            environ.setenv("EDGEC_REGISTRY_PASSWORD", PASSWORD)
+            options = ("--target", name, "--key", "edgec.pub", "--out", "../pulled")
+            pulled = edgec("pull", f"{place}:v1", *options, cwd=repository)
         assert pulled.code == 0, pulled.errors
         assert (tmp_path / "pulled" / name / "bench" / "run.sh").stat().st_mode & 0o111  # uploads lose that
         assert "workflows/edgec.yml@refs/tags/v1" in provenance(tmp_path / "pulled" / name)
@@ -81,7 +96,7 @@ def test_github(repository: Path, tmp_path: Path) -> None:
     shutil.copy(first.jobs["build (small-int8)"].workspace / "edgec.lock", repository)  # as a developer commits it
     (repository / "edgec.toml").write_text((repository / "edgec.toml").read_text().replace("small-*", "small-int8"))
     variables["EDGEC_PACKAGE"] = "edgec"  # pip looks at fewer packages
-    second = run("second", "refs/heads/main", {})
+    second = run("second", "refs/heads/main", reading)
     assert list(second.jobs) == ["targets", "build (small-int8)"]
     job = second.jobs["build (small-int8)"]
     assert job.result == "success", job.log
@@ -98,6 +113,8 @@ def test_github(repository: Path, tmp_path: Path) -> None:
     assert "worse than before, 0.5 allowed" in job.log
     assert third.artifact("log-small-int8") == {"build.log"}
     assert {Path(file).name for file in third.artifact("bundle-small-int8")} == {"small-int8.tar", "report.html"}
+    told = [job.log + job.summary for run in (first, second, third) for job in run.jobs.values()]
+    assert [secret for secret in secrets.values() if any(secret.strip() in text for text in told)] == []
 
 
 def provenance(bundle: Path) -> str:
