@@ -1,6 +1,6 @@
 """What publishing and pulling cost: seconds, blobs that are sent, and peak memory by size of the bundle.
 
-    python -m benchmarks.publish                          # folder, registry and S3: about four minutes on two cores
+    python -m benchmarks.publish                          # folder, registry and S3: about two minutes on two cores
     python -m benchmarks.publish --place folder oci       # only these
     python -m benchmarks.publish --large 100              # MB of the large bundle
 
