@@ -122,8 +122,12 @@ class SecondBuild:
         except (StorageError, WorkerError):
             raise
         except EdgecError as error:
+            told = f"{error.where}: {error.what}" if error.where else error.what
             raise ReproducibilityError(
-                f"a second build of the same inputs failed, so no bundle was written: {error}", where=self._name
+                f"a second build of the same inputs failed, so no bundle was written: {told}",
+                where=self._name,
+                hint=error.hint,
+                log=error.log,
             ) from error
 
 

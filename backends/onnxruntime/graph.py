@@ -101,7 +101,7 @@ def canonical_bytes(model: OnnxModel, *, shapes: bool) -> bytes:
     proto.producer_name, proto.producer_version = "edgec", ""
     proto.doc_string, proto.domain, proto.model_version = "", "", 0
     del proto.metadata_props[:]
-    proto.graph.name = model.name
+    proto.graph.name = "model"  # whatever the file was called
     for graph in graphs(proto.graph):
         graph.doc_string = ""
         del graph.metadata_props[:]

@@ -63,11 +63,12 @@ def keys(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 def test_another_folder_user_and_time_zone_give_the_same_bytes(
     rpi4_bundle: Path, trained: Path, tmp_path: Path
 ) -> None:
-    """All runtimes; and the weights have another name, which is all that the manifest then tells."""
+    """All runtimes; and model and weights have other names, which is all that the manifest then tells."""
     other = shutil.copytree(trained, tmp_path / "a torch project", ignore=shutil.ignore_patterns("edgec.lock", "dist"))
     (other / "model.pt").rename(other / "weights of may.pt")
+    (other / "model.py").rename(other / "my net.py")
     text = (other / "edgec.toml").read_text().replace('"model.pt"', '"weights of may.pt"')
-    (other / "edgec.toml").write_text(text)
+    (other / "edgec.toml").write_text(text.replace('"model.py:', '"my net.py:'))
     elsewhere, home, temporary = (tmp_path / name for name in ("elsewhere", "home", "temporary"))
     for folder in (elsewhere, home, temporary):
         folder.mkdir()
@@ -87,7 +88,8 @@ def test_another_folder_user_and_time_zone_give_the_same_bytes(
     first, second = (dict(keys(json.loads((folder / "manifest.json").read_text()))) for folder in (rpi4_bundle, here))
     assert first.keys() == second.keys()
     assert {key for key in first if first[key] != second[key]} == {
-        ".project.sha256", ".project.settings.model.weights", ".source.weights",
+        ".project.sha256", ".project.settings.model.path", ".project.settings.model.weights", ".source.path",
+        ".source.weights",
     }  # fmt: skip
     assert first[".source.weights_sha256"] == hashlib.sha256((trained / "model.pt").read_bytes()).hexdigest()
     assert first[".project.sha256"] == hashlib.sha256((trained / "edgec.toml").read_bytes()).hexdigest()

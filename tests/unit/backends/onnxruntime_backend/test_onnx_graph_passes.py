@@ -177,7 +177,7 @@ def test_names_are_unique_and_unknown_ones_refused() -> None:
 
 
 def test_bytes_ignore_who_made_the_graph_and_where() -> None:
-    model, other = gemms(), gemms()
+    model, other = gemms(), replace(gemms(), name="model (copy)")
     other.proto.producer_name = "somebody"
     other.proto.doc_string = "/home/somebody/model.py"
     other.proto.metadata_props.add(key="path", value="/tmp/x")
