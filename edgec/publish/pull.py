@@ -30,6 +30,7 @@ from edgec.worker import Progress
 
 READINGS = 3
 """Times that a target is tried when the place changes meanwhile."""
+_UNSIGNED = "nothing was put in place; ask whoever published it, or pull what you trust by its digest"
 _SPOILED = "it was not as its manifest says when it was published, or was tampered with: do not use it"
 
 
@@ -71,6 +72,10 @@ def pull(
         StorageError: it cannot be written here.
     """
     out, patience = out.absolute(), patience or Patience()
+    if keys:
+        from edgec.provenance.keys import public_keys
+
+        public_keys(keys)  # a key that cannot be used is told before anything is fetched
     store = open_store(place, patience)
     progress(f"read the index of {place}")
     snapshot = store.read(progress)
@@ -176,7 +181,7 @@ def _retold(where: str) -> Iterator[None]:
     try:
         yield
     except (BundleError, SignatureError) as exc:
-        hint = _SPOILED if isinstance(exc, BundleError) else exc.hint
+        hint = _SPOILED if isinstance(exc, BundleError) else _UNSIGNED
         raise type(exc)(exc.what, where=where, hint=hint) from exc
 
 
