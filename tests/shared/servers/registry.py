@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import http.client
 import os
 import resource
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trustme
+from debian import program
 
 PATIENCE = 20.0
 """Seconds until a registry that does not answer is taken for broken."""
 USER, PASSWORD = "robot", "correct horse"
 HTPASSWD = "robot:$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"
 """bcrypt of `PASSWORD`."""
-
-
-@functools.cache
-def program() -> str:
-    """The installed docker-registry, or Debian's package of it, unpacked."""
-    if found := shutil.which("docker-registry"):
-        return found
-    folder = Path(tempfile.mkdtemp(prefix="docker-registry-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    subprocess.run(["apt-get", "download", "docker-registry"], cwd=folder, check=True, capture_output=True)
-    (package,) = folder.glob("*.deb")
-    subprocess.run(["dpkg", "-x", package, folder], check=True, capture_output=True)
-    return str(folder / "usr" / "bin" / "docker-registry")
 
 
 def free_port() -> int:
@@ -81,7 +65,7 @@ class DebianRegistry:
         config.write_text(self._config(), encoding="utf-8")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [program(), "serve", str(config)],
+                [program("docker-registry", "docker-registry"), "serve", str(config)],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
