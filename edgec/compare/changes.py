@@ -67,9 +67,10 @@ def compare_agreement(old: Accuracy, new: Accuracy, other_data: str) -> Change:
     return _higher_is_better("agreement", "points", (values[0], values[1]), other_data)
 
 
-def compare_size(old: int, new: int) -> Change:
-    """Sizes of an artifact's file, given in bytes."""
-    return Change(quantity="size", unit="KiB", old=old / 1024, new=new / 1024, worse=(new - old) / 1024)
+def compare_size(old: int | None, new: int | None) -> Change:
+    """Sizes of an artifact's file, given in bytes; None where there is no such file."""
+    values = tuple(None if size is None else size / 1024 for size in (old, new))
+    return _lower_is_better("size", "KiB", (values[0], values[1]))
 
 
 def compare_latency(old: Measurement, new: Measurement, other_model: str) -> Change:

@@ -33,6 +33,16 @@ from edgec.verify.records import MetricResult
 State = Literal["compared", "new", "gone", "fails now", "runs now", "never ran"]
 
 
+class File(Frozen):
+    """One artifact's file, wherever it runs."""
+
+    artifact: str
+    state: Literal["compared", "new", "gone"]
+    size: Change
+    reason: str = ""
+    """Why it is gone."""
+
+
 class Row(Frozen):
     """One artifact in one runtime."""
 
@@ -54,6 +64,7 @@ class Comparison(Frozen):
 
     old_target: str
     new_target: str
+    files: tuple[File, ...]
     rows: tuple[Row, ...]
     coverage_lost: tuple[Gap, ...]
     recipes: tuple[Difference, ...]
@@ -76,12 +87,23 @@ def compare(old: Side, new: Side, *, allow_other_target: bool = False) -> Compar
     return Comparison(
         old_target=names[0],
         new_target=names[1],
+        files=tuple(_file(name, old, new) for name in {**old.artifacts, **new.artifacts}),
         rows=tuple(_row(place, old, new) for place in {**old.places, **new.places}),
         coverage_lost=coverage_lost(old, new),
         recipes=recipe_changes(old, new),
         inputs=input_changes(old, new),
         toolchain=toolchain_changes(old, new),
     )
+
+
+def _file(name: str, old: Side, new: Side) -> File:
+    before, now = old.artifacts.get(name), new.artifacts.get(name)
+    size = compare_size(before.size if before else None, now.size if now else None)
+    if before is None:
+        return File(artifact=name, state="new", size=size)
+    if now is None:
+        return File(artifact=name, state="gone", size=size, reason=_why_gone(name, new))
+    return File(artifact=name, state="compared", size=size)
 
 
 def _row(place: Place, old: Side, new: Side) -> Row:
@@ -122,7 +144,6 @@ def _changes(place: Place, old: Side, new: Side, before: Accuracy, now: Accuracy
     data = other_data(old.manifest, new.manifest)
     yield compare_accuracy(before, now, data)
     yield compare_agreement(before, now, data)
-    yield compare_size(old.artifacts[place[0]].size, new.artifacts[place[0]].size)
     first, second = old.times.get(place), new.times.get(place)
     if first is None or second is None:
         side, name = (old, "OLD") if first is None else (new, "NEW")

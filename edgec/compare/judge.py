@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from edgec.compare.changes import SHARE, Cause, Change
-from edgec.compare.comparison import Comparison, Row
+from edgec.compare.comparison import Comparison
 from edgec.compare.limits import Limit
 from edgec.frozen import Frozen
 
@@ -17,7 +17,9 @@ class Regression(Frozen):
     """One thing that is worse than allowed, or cannot be judged."""
 
     artifact: str
+    """Empty when it concerns the whole bundle."""
     runtime: str
+    """Empty when it concerns the artifact's file."""
     what: str
     """A quantity of `edgec.compare.limits`, or ``gone`` or ``fails now``."""
     reason: str
@@ -25,14 +27,20 @@ class Regression(Frozen):
     """What kept it from being compared."""
 
     def __str__(self) -> str:
-        return f"{self.artifact} in {self.runtime}: {self.what}: {self.reason}"
+        return f"{f'{self.where}: ' if self.where else ''}{self.what}: {self.reason}"
+
+    @property
+    def where(self) -> str:
+        """Artifact and runtime, as far as there are."""
+        return f"{self.artifact} in {self.runtime}" if self.runtime else self.artifact
 
 
 def judge(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[Cause] = ()) -> tuple[Regression, ...]:
     """Everything that passes a limit.
 
-    Limits hold for runtimes that gates hold for; the others are only reported. With any limit at all, what vanished or
-    no longer runs is a regression; with none, nothing is. What cannot be compared fails its limit.
+    Limits hold for artifacts' files and for runtimes that gates hold for; other runtimes are only reported. With any
+    limit at all, what vanished or no longer runs is a regression; with none, nothing is. What cannot be compared fails
+    its limit, and so does a limit for which there was nothing at all to compare.
 
     Args:
         comparison: of two bundles.
@@ -43,26 +51,35 @@ def judge(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[C
 
 
 def _regressions(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[Cause]) -> Iterator[Regression]:
-    sized: set[str] = set()
-    for row in comparison.rows:
-        if not row.judged:
-            continue
+    judged = [row for row in comparison.rows if row.judged]
+    told_by_row = {row.artifact for row in judged if row.state == "gone"}
+    for file in comparison.files:
+        if file.state == "gone" and file.artifact not in told_by_row:
+            yield Regression(artifact=file.artifact, runtime="", what="gone", reason=file.reason)
+        if file.state == "compared":
+            yield from _held(file.artifact, "", (file.size,), limits, allowed)
+    for row in judged:
         if row.state in ("gone", "fails now"):
             yield Regression(artifact=row.artifact, runtime=row.runtime, what=row.state, reason=row.reason)
-        for change in row.changes:
-            if change.quantity == "size":
-                if row.artifact in sized:
-                    continue
-                sized.add(row.artifact)
-            for limit in limits:
-                if limit.quantity == change.quantity and (told := _broken(limit, change, allowed)):
-                    yield _regression(row, change, told)
+        yield from _held(row.artifact, row.runtime, row.changes, limits, allowed)
+    compared = {change.quantity for row in judged for change in row.changes}
+    compared |= {file.size.quantity for file in comparison.files if file.state == "compared"}
+    for limit in limits:
+        if limit.quantity not in compared:
+            common = "artifact is" if limit.quantity == "size" else "runtime that gates judge ran"
+            reason = f"nothing was compared: no {common} in both bundles"
+            yield Regression(artifact="", runtime="", what=limit.quantity, reason=reason, cause="not measured")
 
 
-def _regression(row: Row, change: Change, reason: str) -> Regression:
-    return Regression(
-        artifact=row.artifact, runtime=row.runtime, what=change.quantity, reason=reason, cause=change.cause
-    )
+def _held(
+    artifact: str, runtime: str, changes: Iterable[Change], limits: Sequence[Limit], allowed: Collection[Cause]
+) -> Iterator[Regression]:
+    for change in changes:
+        for limit in limits:
+            if limit.quantity == change.quantity and (told := _broken(limit, change, allowed)):
+                yield Regression(
+                    artifact=artifact, runtime=runtime, what=change.quantity, reason=told, cause=change.cause
+                )
 
 
 def _broken(limit: Limit, change: Change, allowed: Collection[Cause]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from edgec.compare.changes import Change
-from edgec.compare.comparison import Comparison, Row
+from edgec.compare.comparison import Comparison, File, Row
 from edgec.compare.differences import Difference, Gap
 from edgec.compare.judge import Regression
 from edgec.compare.limits import QUANTITIES, Limit
@@ -32,9 +32,9 @@ def to_markdown(comparison: Comparison, limits: Sequence[Limit], regressions: Se
     """
     blocks = [f"## {_title(comparison)}: {_verdict(limits, regressions)}"]
     if regressions:
-        lines = "\n".join(f"- **{_text(item.what)}** of {_where(item)}: {_text(item.reason)}" for item in regressions)
+        lines = "\n".join(f"- **{_text(item.what)}**{_of(item)}: {_text(item.reason)}" for item in regressions)
         blocks.append(f"Worse than allowed ({_limits(limits)}):\n\n{lines}")
-    blocks.append(_table(comparison.rows, regressions))
+    blocks.append(_table(comparison, regressions))
     blocks += [_list(heading, lines) for heading, lines in _lists(comparison) if lines]
     return "\n\n".join(blocks) + "\n"
 
@@ -56,21 +56,31 @@ def _limits(limits: Sequence[Limit]) -> str:
     return ", ".join(f"{limit.quantity} {limit}" for limit in limits)
 
 
-def _where(item: Row | Regression) -> str:
-    return f"{_text(item.artifact)} in {_text(item.runtime)}"
+def _where(row: Row) -> str:
+    return f"{_text(row.artifact)} in {_text(row.runtime)}"
 
 
-def _table(rows: Sequence[Row], regressions: Sequence[Regression]) -> str:
+def _of(item: Regression) -> str:
+    return f" of {_text(item.where)}" if item.where else ""
+
+
+def _table(comparison: Comparison, regressions: Sequence[Regression]) -> str:
     bad = {(item.artifact, item.runtime, item.what) for item in regressions}
+    sizes = {
+        file.artifact: _cell(file.size, bad=(file.artifact, "", "size") in bad)
+        for file in comparison.files
+        if file.state == "compared"
+    }
     headings = ["artifact", "runtime", "accuracy", _DROP, "agreement", "size", "latency", "peak memory"]
     lines = [headings, ["---", "---", *["---:"] * (len(headings) - 2)]]
-    for row in rows:
+    for row in comparison.rows:
         changes = {change.quantity: change for change in row.changes}
         name = _text(row.runtime) + ("" if row.judged else " (not judged)")
         cells = [_text(row.artifact), name]
+        size = sizes.get(row.artifact, "-")
         if row.state != "compared":
             state = f"**{row.state}**" if (row.artifact, row.runtime, row.state) in bad else row.state
-            lines.append([*cells, state, *["-"] * (len(headings) - 3)])
+            lines.append([*cells, state, "-", "-", size, "-", "-"])
             continue
         told = {
             quantity: _cell(changes.get(quantity), bad=(row.artifact, row.runtime, quantity) in bad)
@@ -78,9 +88,17 @@ def _table(rows: Sequence[Row], regressions: Sequence[Regression]) -> str:
         }
         drops = [_drop(row.old_metric), _drop(row.new_metric)]
         drop = drops[0] if drops[0] == drops[1] else " → ".join(drops)
-        accuracy, *others = told.values()
-        lines.append([*cells, accuracy, drop, *others])
+        lines.append([*cells, told["accuracy"], drop, told["agreement"], size, told["latency"], told["memory"]])
+    for file in _unmeasured(comparison):
+        state = "not measured" if file.state == "compared" else file.state
+        lines.append([_text(file.artifact), "-", state, "-", "-", sizes.get(file.artifact, "-"), "-", "-"])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _unmeasured(comparison: Comparison) -> list[File]:
+    """Files that no row is about."""
+    measured = {row.artifact for row in comparison.rows}
+    return [file for file in comparison.files if file.artifact not in measured]
 
 
 def _cell(change: Change | None, *, bad: bool) -> str:
@@ -121,7 +139,14 @@ def _drop(metric: MetricResult | None) -> str:
 
 def _lists(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:
     states = [row for row in comparison.rows if row.state != "compared"]
-    yield "Not in both", [f"{_where(row)}: {row.state}{_because(row.reason)}" for row in states]
+    files = [file for file in _unmeasured(comparison) if file.state != "compared"]
+    yield (
+        "Not in both",
+        [
+            *(f"{_where(row)}: {row.state}{_because(row.reason)}" for row in states),
+            *(f"{_text(file.artifact)}: {file.state}{_because(file.reason)}" for file in files),
+        ],
+    )
     yield "How it was compared", list(dict.fromkeys(_notes(comparison.rows)))
     yield "Coverage lost", [_gap(gap) for gap in comparison.coverage_lost]
     yield "Recipes", [_difference(item) for item in comparison.recipes]

@@ -66,7 +66,7 @@ def test_what_is_worse_fails_and_is_named(rpi4_bundle: Path, worse: Path, tmp_pa
     for told in (
         "model.tflite in ai-edge-litert: accuracy: 2 points (2.0 %) worse than before, 0.5 allowed",
         "model.qnnpack.pt in torch: gone: NEW has no such artifact",
-        "model.onnx in onnxruntime: size: 4.88 KiB",
+        "model.onnx: size: 4.88 KiB",
     ):
         assert told in run.errors
     data = json.loads(run.output)
@@ -75,10 +75,21 @@ def test_what_is_worse_fails_and_is_named(rpi4_bundle: Path, worse: Path, tmp_pa
         ("model.qnnpack.pt", "gone"),
         ("model.onnx", "size"),
     }
-    assert "- **size** of model.onnx in onnxruntime" in summary.read_text()
+    assert "- **size** of model.onnx: 4.88 KiB" in summary.read_text()
     only_told = compare(rpi4_bundle, worse)
     assert (only_told.code, only_told.errors) == (0, "")
     assert compare(worse, rpi4_bundle, "--fail-on", LIMITS).code == 0
+
+
+def test_limits_that_nothing_was_compared_for_fail(rpi4_bundle: Path, tmp_path: Path) -> None:
+    empty = shutil.copytree(rpi4_bundle, tmp_path / "empty")
+    write_manifest(empty, read_bundle(empty).model_copy(update={"accuracy": ()}))
+    run = compare(empty, empty, "--fail-on", "accuracy=0.5,size=5%")
+    assert run.code == RegressionError.exit_code
+    assert "1 regression against" in run.errors
+    assert "accuracy: nothing was compared: no runtime that gates judge ran in both bundles" in run.errors
+    assert "| model.onnx | - | not measured |" in run.output
+    assert compare(empty, empty, "--fail-on", "size=5%").code == 0
 
 
 def test_wrong_use_is_told(rpi4_bundle: Path, worse: Path, tmp_path: Path) -> None:

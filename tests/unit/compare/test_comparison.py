@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,11 +177,53 @@ def test_what_vanished_or_fails_is_a_regression(write_side: Write, make_measurem
 
 def test_runtimes_that_are_not_judged_are_only_told(write_side: Write, make_measurement: Make) -> None:
     worse = dropped(make_measurement, 50.0)
-    old = write_side("old", measured=(make_measurement(judged=False),))
-    comparison = compare(old, write_side("new", measured=(worse.model_copy(update={"judged": False}),)))
+    judged, plain = make_measurement(runtime="own"), {"judged": False}
+    old = write_side("old", measured=(judged, make_measurement(**plain)))
+    comparison = compare(old, write_side("new", measured=(judged, worse.model_copy(update=plain))))
     assert judge(comparison, ALL) == ()
     assert "96.50 % → 50.00 % (-46.50)" in to_markdown(comparison, ALL, ())
     assert "onnxruntime (not judged)" in to_markdown(comparison, ALL, ())
+
+
+NOTHING = "accuracy: nothing was compared: no runtime that gates judge ran in both bundles"
+
+
+def test_a_limit_for_which_nothing_was_compared_fails(write_side: Write, make_measurement: Make) -> None:
+    none: dict[str, Any] = {"accuracy": ()}
+    failed = {"measured": (make_measurement(failure="no kernel", metric=None, agreement=None, latency=None),)}
+    plain = {"measured": (make_measurement(judged=False),)}
+    for name, kept in {"none": none, "failed": failed, "plain": plain}.items():
+        comparison = compare(write_side(f"old {name}", **kept), write_side(f"new {name}", size=2458, **kept))
+        assert regressions(comparison, "accuracy=0.5", "data", "machine") == [NOTHING]
+        assert len(regressions(comparison, "accuracy=0.5,agreement=1,latency=10%,memory=10%,size=25%")) == 4
+        told = judge(comparison, parse_limits(["accuracy=0.5,size=5%"]))
+        assert [str(item) for item in told] == [
+            "model.onnx: size: 0.4 KiB (20.0 %) worse than before, 5% allowed",  # sizes need no measurement
+            NOTHING,
+        ]
+        text = to_markdown(comparison, ALL, told)
+        assert text.startswith("## x86-64-int8: 2 regressions\n")
+        assert "- **accuracy**: nothing was compared: no runtime" in text
+        assert "- **size** of model.onnx: 0.4 KiB" in text
+        assert "| **2.0 KiB → 2.4 KiB (+20.0 %)** |" in text
+        assert judge(comparison, ()) == ()
+    first = compare(write_side("before", **none), write_side("after"))
+    assert regressions(first, "accuracy=0.5") == [NOTHING]
+
+
+def test_files_that_nothing_was_measured_of_are_compared_too(write_side: Write, make_measurement: Make) -> None:
+    kept, other = make_measurement(), make_measurement(artifact="model.tflite")
+    accuracy = {"accuracy": (accuracy_of(kept),)}
+    old = write_side("old", measured=(kept, other), **accuracy)
+    gone = compare(old, write_side("gone", measured=(kept,), **accuracy))
+    (told,) = judge(gone, ALL)
+    assert str(told) == "model.tflite: gone: NEW has no such artifact"
+    text = to_markdown(gone, ALL, (told,))
+    assert "| model.tflite | - | gone | - | - | - | - | - |" in text
+    assert "- model.tflite: gone: NEW has no such artifact" in text
+    other_name = write_side("renamed", artifacts=(), accuracy=())
+    nothing = compare(write_side("empty", artifacts=(), accuracy=()), other_name)
+    assert regressions(nothing, "size=5%") == ["size: nothing was compared: no artifact is in both bundles"]
 
 
 def test_different_targets_are_refused_unless_asked_for(write_side: Write) -> None:
