@@ -193,6 +193,11 @@ class CredentialsError(EdgecError):
     exit_code = 37
 
 
+def printable(text: str) -> str:
+    """`text` for messages, where others have a say in it: what a terminal would act on is escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def storage_failure(exc: BaseException) -> StorageError | None:
     """What to tell when a full or read-only disk is behind an exception, however deep; else None.
 

@@ -1,4 +1,4 @@
-"""Running a bundle's own harness on this machine."""
+"""Running the harness on this machine: a bundle's own, or edgec's copy of it for bundles that are not trusted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from edgec.bench.write import HARNESS
 from edgec.bundle.check import read_bundle
 from edgec.errors import BundleError, ParityError, StorageError, UsageError, WorkerError
 
@@ -25,8 +26,9 @@ def bench_on_host(
     runs: int | None = None,
     check_only: bool = False,
     out: Path | None = None,
+    own: bool = True,
 ) -> dict[str, Any]:
-    """Run ``bench/bench.py`` of a bundle with this interpreter; None leaves a choice to the bundle.
+    """Run ``bench/bench.py`` with this interpreter; None leaves a choice to the bundle.
 
     Args:
         bundle: its folder.
@@ -36,6 +38,8 @@ def bench_on_host(
         runs: timed runs.
         check_only: compare digests and outputs only.
         out: where the result is written as well; nothing is left behind by default.
+        own: run the bundle's own program, as a device does. Otherwise edgec's is run, and nothing of the bundle but its
+            models in their runtimes; what it reads is as the manifest's schema, which is checked, has it.
 
     Returns:
         The result as docs/bench-result.md describes it.
@@ -48,7 +52,7 @@ def bench_on_host(
         WorkerError: the runtime is missing, refuses the artifact or crashes.
     """
     read_bundle(bundle)
-    harness = bundle / "bench" / "bench.py"
+    harness = bundle / "bench" / "bench.py" if own else HARNESS / "bench.py"
     if not harness.is_file():
         raise BundleError(
             "the bundle has no bench/bench.py", where=str(bundle), hint="build it again with: edgec build"
@@ -56,6 +60,7 @@ def bench_on_host(
     with tempfile.TemporaryDirectory(prefix="edgec-bench-") as folder:
         result = (out or Path(folder, "result.json")).absolute()
         command = [sys.executable, str(harness), "--out", str(result)]
+        command += [] if own else ["--bundle", str(bundle)]
         stated = {"--artifact": artifact, "--runtime": runtime, "--threads": threads, "--runs": runs}
         command += [part for flag, value in stated.items() if value is not None for part in (flag, str(value))]
         command += ["--check-only"] * check_only

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.errors import printable
+
 if TYPE_CHECKING:
     from edgec.bundle.manifest import Manifest
 
@@ -21,9 +23,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Public key; the bundle must be signed with it (or with one of several).",
 )
-@click.option("--digests", is_flag=True, help="Replay nothing: check signature and digests only.")
+@click.option("--digests", is_flag=True, help="Check signature and digests only; no model is loaded.")
 def command(bundle: Path, keys: tuple[Path, ...], digests: bool) -> None:
-    """Check the signature of BUNDLE, then every digest, then replay its samples in each runtime."""
+    """Check the signature of BUNDLE, then every digest, then replay its samples in each runtime.
+
+    No program of the bundle is run, but its models are: runtimes are not made for hostile ones. For a bundle of unknown
+    origin give --digests, or a --key that you trust.
+    """
     from edgec.bundle.check import check_digests
 
     if keys:
@@ -42,7 +48,8 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool) -> None:
             )
     for gap in manifest.coverage if not manifest.complete else ():
         if gap.state == "not built":
-            click.echo(f"{gap.subject}: not in this bundle, which --keep-going made without it: {gap.reason}")
+            told = f"{gap.subject}: not in this bundle, which --keep-going made without it: {gap.reason}"
+            click.echo(printable(told))
     if not digests:
         _replay(bundle, manifest)
 
@@ -52,12 +59,13 @@ def _replay(bundle: Path, manifest: Manifest) -> None:
     from edgec.bench.write import expected_file
 
     for item in manifest.accuracy:
+        named = printable(f"{item.artifact} in {item.runtime}")
         if item.failure:
-            click.echo(f"{item.artifact} in {item.runtime}: not run: {item.failure}")
+            click.echo(f"{named}: not run: {printable(item.failure)}")
             continue
         if f"bench/{expected_file(item.artifact)}" not in manifest.files:
-            click.echo(f"{item.artifact} in {item.runtime}: not replayed: the harness does not run this format")
+            click.echo(f"{named}: not replayed: the harness does not run this format")
             continue
-        result = bench_on_host(bundle, artifact=item.artifact, runtime=item.runtime, check_only=True)
+        result = bench_on_host(bundle, artifact=item.artifact, runtime=item.runtime, check_only=True, own=False)
         worst = max(output["max_abs_error"] for output in result["parity"]["outputs"])
-        click.echo(f"{item.artifact} in {item.runtime}: outputs as recorded (largest difference {worst:.3g})")
+        click.echo(f"{named}: outputs as recorded (largest difference {worst:.3g})")

@@ -84,7 +84,7 @@ class Lite:
     """A .tflite file."""
 
     def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
-        module = load_module(LITE_MODULES[runtime])
+        module = load_module(LITE_MODULES[runtime], path.parent)
         self.entry = entry
         self.interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
         self.interpreter.allocate_tensors()
@@ -105,7 +105,7 @@ class Onnx:
     """An .onnx file."""
 
     def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
-        onnxruntime = load_module("onnxruntime")
+        onnxruntime = load_module("onnxruntime", path.parent)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -126,7 +126,7 @@ class TorchScript:
     """A TorchScript file; quantized ones need the kernel library they were made for."""
 
     def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
-        self.torch = torch = load_module("torch")
+        self.torch = torch = load_module("torch", path.parent)
         torch.set_num_threads(threads)
         if entry["engine"]:
             if entry["engine"] not in torch.backends.quantized.supported_engines:
@@ -151,11 +151,11 @@ class TorchScript:
 KINDS: dict[str, Any] = {"tflite": Lite, "onnx": Onnx, "torchscript": TorchScript}
 
 
-def load_module(name: str) -> Any:
+def load_module(name: str, bundle: Path) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as exc:
-        hint = "%s -m pip install -r %s" % (sys.executable, HERE / "requirements.txt")
+        hint = "%s -m pip install -r %s" % (sys.executable, bundle / "bench" / "requirements.txt")
         raise HarnessError(NO_RUNTIME, "%s cannot be imported (%s); install it with: %s" % (name, exc, hint)) from exc
 
 
@@ -361,25 +361,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive)
     parser.add_argument("--runs", type=positive)
     parser.add_argument("--warmup", type=not_negative)
-    parser.add_argument("--out", type=Path, default=HERE / "result.json", help="default: result.json beside bench.py")
+    parser.add_argument("--out", type=Path, help="default: result.json in the folder bench")
+    parser.add_argument("--bundle", type=Path, default=HERE.parent, help="default: the one that bench.py is in")
     parser.add_argument("--check-only", action="store_true", help="check digests and outputs, time nothing")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> None:
     options = parse(arguments)
-    root = HERE.parent
+    root = options.bundle.resolve()
     manifest = check_digests(root)
-    config = json.loads((HERE / "bench.json").read_text(encoding="utf-8"))
+    config = json.loads((root / "bench" / "bench.json").read_text(encoding="utf-8"))
     entry, runtime = choose(config, options.artifact, options.runtime)
     threads = options.threads or config["threads"]
     warmup = config["warmup"] if options.warmup is None else options.warmup
     runs = options.runs or config["runs"]
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    numpy = load_module("numpy")
-    with numpy.load(HERE / "inputs.npz") as file:
+    numpy = load_module("numpy", root)
+    with numpy.load(root / "bench" / "inputs.npz") as file:
         inputs = {name: file[name] for name in file.files}
-    with numpy.load(HERE / entry["expected"]) as file:
+    with numpy.load(root / "bench" / entry["expected"]) as file:
         expected = {name: file[name] for name in file.files}
     samples = read_samples(numpy, entry, inputs)
     before = describe_state()
@@ -412,7 +413,7 @@ def main(arguments: list[str]) -> None:
         "after": describe_state(),
         "time_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    write_result(options.out, result)
+    write_result(options.out or root / "bench" / "result.json", result)
     show(result)
     if not matches:
         bad = ["%s: off by %s" % (item["output"], item["max_abs_error"]) for item in parity if not item["ok"]]
