@@ -9,15 +9,20 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from edgec.bundle.check import check_digests
+from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.files import bundle_files
-from edgec.bundle.write import bundle_lock, publish_folder, source_date_epoch, stage, storage_errors
+from edgec.bundle.write import bundle_lock, file_mode, publish_folder, source_date_epoch, stage, storage_errors
 from edgec.errors import BundleError, StorageError
+from edgec.target.spec import check_name
 
+SUFFIX = ".tar.gz"
+"""What follows the target in an archive's name."""
+MAX_FILES = 10_000
+"""Files of one bundle."""
 _EPOCH = 315532800
 """1980-01-01, the earliest time that all archive formats have."""
 _LEVEL = 6
@@ -25,6 +30,53 @@ _LEVEL = 6
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _CHUNK = 1 << 20
 _HINT = "get it again; an archive that edgec wrote is refused only when it was changed"
+
+
+def pack(bundles: Sequence[Path], out: Path) -> Iterator[Path]:
+    """Write each bundle to ``<out>/<target>.tar.gz``; gives each archive as it is there.
+
+    Raises:
+        BundleError: one is not as its manifest says, or two are for one target; of the latter nothing is written.
+        StorageError, UsageError: as `write_archive`.
+    """
+    found: dict[str, Path] = {}
+    for bundle in bundles:
+        target = read_bundle(bundle).target.name
+        if (other := found.setdefault(target, bundle)) != bundle:
+            raise BundleError(f"two bundles are for {target}: this and {other}", where=str(bundle), hint="name one")
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for target, bundle in found.items():
+        write_archive(bundle, out / f"{target}{SUFFIX}")
+        yield out / f"{target}{SUFFIX}"
+
+
+def unpack(archives: Sequence[Path], out: Path) -> Iterator[Path]:
+    """Put the bundle of each ``<target>.tar.gz`` at ``<out>/<target>``; gives each bundle as it is in place.
+
+    Raises:
+        BundleError: an archive is not called as the target of its bundle, two are for one target (then nothing is put
+            in place), or as `read_archive`.
+        StorageError: as `read_archive`.
+    """
+    found: dict[str, Path] = {}
+    for archive in archives:
+        target = _target_in_name(archive)
+        if (other := found.setdefault(target, archive)) != archive:
+            raise BundleError(f"two archives are for {target}: this and {other}", where=str(archive), hint="name one")
+    for target, archive in found.items():
+        read_archive(archive, out / target)
+        yield out / target
+
+
+def _target_in_name(archive: Path) -> str:
+    try:
+        if not archive.name.endswith(SUFFIX):
+            raise ValueError("it has another ending")
+        return check_name(archive.name.removesuffix(SUFFIX))
+    except ValueError as exc:
+        what = f"an archive of a bundle is called TARGET{SUFFIX}: {exc}"
+        raise BundleError(what, where=str(archive), hint="unpack what edgec pack wrote, under its name") from None
 
 
 def write_archive(bundle: Path, out: Path) -> None:
@@ -50,7 +102,7 @@ def write_archive(bundle: Path, out: Path) -> None:
                     for item in files:
                         member = tarfile.TarInfo(item.name)
                         member.size = item.size
-                        member.mode = 0o755 if item.executable else 0o644
+                        member.mode = file_mode(item.name)
                         member.mtime = _EPOCH if epoch is None else epoch
                         with (bundle / item.name).open("rb") as content:
                             archive.addfile(member, content)
@@ -66,30 +118,41 @@ def write_archive(bundle: Path, out: Path) -> None:
 def read_archive(archive: Path, destination: Path) -> None:
     """Put the bundle in `archive` in place of `destination`, complete and as its manifest says, or not at all.
 
+    Args:
+        archive: that `write_archive` wrote, or anybody else.
+        destination: ends in the name of the bundle's target.
+
     Raises:
-        BundleError: it is no such archive, it is damaged or cut off, its files are not those of its manifest, or it
-            has what no bundle has: links, devices, folders, absolute paths, ways out, a name twice.
+        BundleError: it is no such archive, it is damaged or cut off, its files are not those of its manifest, its
+            bundle is for another target, or it has what no bundle has: links, devices, folders, absolute paths, ways
+            out, a name twice.
         StorageError: the disk is full, or something that is no bundle is at `destination`.
     """
     if not archive.is_file():
         raise BundleError("there is no such file", where=str(archive))
     with bundle_lock(destination), stage(destination.parent) as folder:
-        with _readable(archive), gzip.open(archive) as packed:
-            names: set[str] = set()
+        with _readable(archive), _opened(archive) as file, gzip.open(file) as packed:
+            files: set[str] = set()
+            folders: set[str] = set()
             with tarfile.open(fileobj=packed, mode="r|") as content:
                 for member in content:
-                    _check(member, names, archive)
+                    _check(member, files, folders, archive)
                     stream = content.extractfile(member)
                     assert stream is not None  # it is a regular file
                     _extract(member, stream, folder)
             while packed.read(_CHUNK):  # to its end, where its checksum is
                 pass
-        check_digests(folder)
+        try:
+            name = check_digests(folder).target.name
+        except BundleError as exc:
+            raise BundleError(exc.what, where=str(archive), hint=_HINT) from exc
+        if name != destination.name:
+            raise BundleError(f"its bundle is for {name}, not for {destination.name}", where=str(archive), hint=_HINT)
         publish_folder(folder, destination)
 
 
-def _check(member: tarfile.TarInfo, names: set[str], archive: Path) -> None:
-    """Refuse a member that no bundle has; add its name to `names`."""
+def _check(member: tarfile.TarInfo, files: set[str], folders: set[str], archive: Path) -> None:
+    """Refuse a member that no bundle has; add its name to `files`, and what it is in to `folders`."""
     path = PurePosixPath(member.name)
     wrong = ""
     if member.type not in _REGULAR:
@@ -98,13 +161,16 @@ def _check(member: tarfile.TarInfo, names: set[str], archive: Path) -> None:
         wrong = "leads out of the bundle"
     elif str(path) != member.name or not member.name.isprintable() or "\\" in member.name:
         wrong = "is not a plain name"
-    elif member.name in names:
+    elif member.name in files:
         wrong = "is there twice"
-    elif any(str(above) in names for above in path.parents) or any(name.startswith(f"{path}/") for name in names):
+    elif member.name in folders or any(str(above) in files for above in path.parents):
         wrong = "is both a file and a folder"
+    elif len(files) >= MAX_FILES:
+        wrong = f"is one too many: a bundle has {MAX_FILES} files at most"
     if wrong:
         raise BundleError(f"{member.name!r} {wrong}", where=str(archive), hint=_HINT)
-    names.add(member.name)
+    files.add(member.name)
+    folders.update(map(str, path.parents))
 
 
 def _extract(member: tarfile.TarInfo, stream: IO[bytes], folder: Path) -> None:
@@ -120,7 +186,13 @@ def _extract(member: tarfile.TarInfo, stream: IO[bytes], folder: Path) -> None:
                 out.write(chunk)
     if file.stat().st_size != safe.size:
         raise EOFError
-    file.chmod(0o755 if (safe.mode or 0) & 0o100 else 0o644)
+
+
+def _opened(archive: Path) -> IO[bytes]:
+    try:
+        return archive.open("rb")
+    except OSError as exc:
+        raise StorageError(f"cannot be read: {exc.strerror or exc}", where=str(archive)) from exc
 
 
 @contextlib.contextmanager

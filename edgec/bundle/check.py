@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from edgec.bundle.manifest import MANIFEST, SCHEMA, Manifest
+from edgec.bundle.manifest import MANIFEST, SCHEMA, FileRecord, Manifest
 from edgec.bundle.write import digest_file, is_digested
-from edgec.errors import BundleError
+from edgec.errors import BundleError, printable
 
 _REBUILD = "build it again with: edgec build"
 
@@ -31,7 +31,7 @@ def read_bundle(path: Path) -> Manifest:
     try:
         text = file.read_text(encoding="utf-8")
         content = json.loads(text)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise BundleError(f"the manifest cannot be read: {exc}", where=str(file), hint=_REBUILD) from exc
     if not isinstance(content, dict) or content.get("kind") != "edgec bundle":
         raise BundleError("this is not the manifest of an edgec bundle", where=str(file), hint=_REBUILD)
@@ -40,7 +40,7 @@ def read_bundle(path: Path) -> Manifest:
         raise BundleError(
             f"a newer edgec wrote this bundle (schema {version}, this edgec reads {SCHEMA})",
             where=str(file),
-            hint=f"use edgec {content.get('edgec', 'of that version')} or later",
+            hint=f"use edgec {printable(str(content.get('edgec', 'of that version')))} or later",
         )
     if isinstance(version, int) and version < SCHEMA:
         what = f"an older edgec wrote this bundle (schema {version}, this edgec reads {SCHEMA})"
@@ -49,7 +49,7 @@ def read_bundle(path: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as exc:
         first = exc.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = printable(".".join(map(str, first["loc"])))
         raise BundleError(f"the manifest is damaged: {key}: {first['msg']}", where=str(file), hint=_REBUILD) from exc
 
 
@@ -62,17 +62,11 @@ def check_digests(path: Path) -> Manifest:
     manifest = read_bundle(path)
     wrong: list[str] = []
     for name, record in sorted(manifest.files.items()):
-        file = path / name
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            wrong.append(f"{name}: leads out of the bundle")
-        elif _through_link(path, name):
-            wrong.append(f"{name}: is a symbolic link")
-        elif not file.is_file():
-            wrong.append(f"{name}: missing")
-        elif file.stat().st_size != record.size:
-            wrong.append(f"{name}: changed ({file.stat().st_size} bytes, not {record.size})")
-        elif digest_file(file).sha256 != record.sha256:
-            wrong.append(f"{name}: changed")
+        try:
+            problem = _problem(path, name, record)
+        except OSError as exc:
+            problem = f"cannot be read: {(exc.strerror or str(exc)).lower()}"
+        wrong += [f"{name}: {problem}"] * bool(problem)
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path).as_posix()
         if name in manifest.files or (file.is_dir() and not file.is_symlink()):
@@ -86,8 +80,23 @@ def check_digests(path: Path) -> Manifest:
         if listed is None or listed.sha256 != item.sha256:
             wrong.append(f"{item.artifact.file}: the manifest contradicts itself")
     if wrong:
-        raise BundleError("the bundle is not as it was built: " + "; ".join(wrong), where=str(path), hint=_REBUILD)
+        told = printable("; ".join(wrong))
+        raise BundleError(f"the bundle is not as it was built: {told}", where=str(path), hint=_REBUILD)
     return manifest
+
+
+def _problem(path: Path, name: str, record: FileRecord) -> str:
+    """How a file differs from what the manifest of the bundle in `path` says of it; nothing when it does not."""
+    file = path / name
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        return "leads out of the bundle"
+    if _through_link(path, name):
+        return "is a symbolic link"
+    if not file.is_file():
+        return "missing"
+    if (size := file.stat().st_size) != record.size:
+        return f"changed ({size} bytes, not {record.size})"
+    return "changed" if digest_file(file).sha256 != record.sha256 else ""
 
 
 def _through_link(path: Path, name: str) -> bool:

@@ -25,8 +25,6 @@ class BundleFile(Frozen):
     """64 lower-case hexadecimal digits."""
     size: int
     """Bytes."""
-    executable: bool
-    """By its owner."""
 
 
 def bundle_files(path: Path) -> tuple[BundleFile, ...]:
@@ -46,11 +44,5 @@ def bundle_files(path: Path) -> tuple[BundleFile, ...]:
             raise BundleError("this is not a regular file", where=str(file), hint="build it again with: edgec build")
         records[name] = digest_file(file)
     return tuple(
-        BundleFile(
-            name=name,
-            sha256=record.sha256,
-            size=record.size,
-            executable=bool((path / name).stat().st_mode & stat.S_IXUSR),
-        )
-        for name, record in sorted(records.items())
+        BundleFile(name=name, sha256=record.sha256, size=record.size) for name, record in sorted(records.items())
     )

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,8 @@ from edgec.bundle.manifest import (
 from edgec.errors import StorageError, UsageError
 from edgec.files import write_atomically
 
+PROGRAMS = frozenset({"bench/bench.py", "bench/run.sh"})
+"""Files of a bundle that are run; all others have mode 0644."""
 _EPOCH_DIGITS = 10
 """Of SOURCE_DATE_EPOCH: until the year 2286."""
 _AT_FDCWD = -100
@@ -116,6 +117,11 @@ def is_result(relative: str) -> bool:
     return folder == "bench" and (partial or (name.startswith("result") and name.endswith(".json")))
 
 
+def file_mode(relative: str) -> int:
+    """Mode of a file of a bundle, by its path in it: the same everywhere, whatever a place or archive says."""
+    return 0o755 if relative in PROGRAMS else 0o644
+
+
 def digest_folder(folder: Path) -> dict[str, FileRecord]:
     """All digested files below `folder`, by relative path, in order of path."""
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -167,8 +173,8 @@ def publish_folder(staged: Path, destination: Path) -> None:
 
 
 def settle(staged: Path) -> None:
-    """Give all below a staged folder the modes that bundles have everywhere, whatever the umask: 0644, or 0755 for
-    folders and what its owner may execute. Where SOURCE_DATE_EPOCH is set, files get that time.
+    """Give all below a staged folder the modes that bundles have everywhere, whatever the umask: those of `file_mode`,
+    and 0755 for folders. Where SOURCE_DATE_EPOCH is set, files get that time.
 
     Raises:
         StorageError: the write is refused.
@@ -177,8 +183,7 @@ def settle(staged: Path) -> None:
     epoch = source_date_epoch()
     with storage_errors(staged):
         for path in (staged, *staged.rglob("*")):
-            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            path.chmod(0o755 if executable else 0o644)
+            path.chmod(0o755 if path.is_dir() else file_mode(path.relative_to(staged).as_posix()))
             if epoch is not None and not path.is_dir():
                 os.utime(path, (epoch, epoch))
 
@@ -220,6 +225,15 @@ def refuse_foreign(destination: Path) -> None:
         raise StorageError(
             "something that is not a bundle is in the way", where=str(destination), hint="move it away, or use --out"
         )
+
+
+def refuse_within(folder: Path) -> None:
+    """Raise UsageError when bundles are to be put into a folder that is a bundle, or is in one: it would be spoilt."""
+    for place in (folder.resolve(), *folder.resolve().parents):
+        marks = [os.path.lexists(place / name) for name in (MANIFEST, SUMS)]
+        if all(marks) or (any(marks) and place == folder.resolve()):
+            what = "this is a bundle, and others cannot be put into it"
+            raise UsageError(what, where=str(place), hint=f"name the folder above: {place.parent}")
 
 
 def _exchange(one: Path, other: Path) -> bool:

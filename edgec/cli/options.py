@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,22 @@ from edgec.target.select import select
 
 _TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 
+LONGEST_TIMEOUT = 86400.0
+"""Seconds; more than anybody waits for, and what sockets and locks can be told."""
+MOST_RETRIES = 1000
+
 Command = Callable[..., Any]
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds above 0; click's own range lets nan pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType.convert`."""
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 def project_options(function: Command) -> Command:
@@ -35,11 +51,12 @@ def project_options(function: Command) -> Command:
 def patience_options(function: Command) -> Command:
     """``--timeout`` and ``--retries`` of places that bundles are published to; keyword arguments of those names."""
     function = click.option(
-        "--retries", type=click.IntRange(0), default=4, show_default=True, help="Tries after a broken connection."
-    )(function)
+        "--retries", type=click.IntRange(0, MOST_RETRIES), default=4, show_default=True,
+        help="Tries after a broken connection.",
+    )(function)  # fmt: skip
     return click.option(
-        "--timeout", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, metavar="SECONDS",
-        help="Silence after which a connection counts as broken.",
+        "--timeout", type=_Seconds(0, LONGEST_TIMEOUT, min_open=True), default=30.0, show_default=True,
+        metavar="SECONDS", help="Silence after which a connection counts as broken.",
     )(function)  # fmt: skip
 
 

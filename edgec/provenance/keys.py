@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.errors import BackendUnavailableError, SignatureError, StorageError
+from edgec.errors import BackendUnavailableError, SignatureError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -24,6 +25,8 @@ SIGNING_KEY = "EDGEC_SIGNING_KEY"
 """Environment variable that holds a private key itself, for CI."""
 _LARGEST = 1 << 16
 """Bytes; a key has some hundred."""
+_LONGEST_PASSWORD = 1023
+"""Bytes that OpenSSL takes."""
 
 
 def require_packages() -> None:
@@ -41,15 +44,21 @@ def generate(name: Path, environ: Mapping[str, str] = os.environ) -> str:
     The private key is for its owner only (mode 0600), and encrypted when `PASSWORD` is set.
 
     Raises:
-        SignatureError: one of the files is there already.
+        UsageError: `name` is a folder's, as ``.`` is.
+        SignatureError: one of the files is there already, or the passphrase cannot be used.
         StorageError: they cannot be written.
     """
     require_packages()
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if name.name in {"", ".."}:
+        raise UsageError(f'"{name}" is no name of a key', hint="--out fleet makes fleet.key and fleet.pub")
     private = Ed25519PrivateKey.generate()
-    password = environ.get(PASSWORD, "").encode()
+    password = os.fsencode(environ.get(PASSWORD, ""))
+    if len(password) > _LONGEST_PASSWORD:
+        what = f"the passphrase in {PASSWORD} has {len(password)} bytes, more than {_LONGEST_PASSWORD}"
+        raise SignatureError(what, hint="take a shorter one")
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     pem = serialization.Encoding.PEM
     secret = private.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption)
@@ -100,13 +109,13 @@ def private_keys(files: Sequence[Path], environ: Mapping[str, str] = os.environ)
     require_packages()
     sources = {str(file): _read(file) for file in files}
     if not sources and (text := environ.get(SIGNING_KEY, "").strip()):
-        sources[SIGNING_KEY] = f"{text}\n".encode()
+        sources[SIGNING_KEY] = os.fsencode(f"{text}\n")
     if not sources:
         raise SignatureError(
             "no key to sign with is given",
             hint=f"--key FILE, or the key itself in {SIGNING_KEY}; edgec keygen makes one",
         )
-    password = environ.get(PASSWORD, "").encode() or None
+    password = os.fsencode(environ.get(PASSWORD, "")) or None
     keys = [_private(content, where, password) for where, content in sources.items()]
     return {key_id(key.public_key()): key for key in keys}
 
@@ -163,7 +172,9 @@ _HINT = "edgec keygen makes a pair of keys"
 
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:  # a pipe is not waited for
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise SignatureError("the key cannot be read: this is not a regular file", where=str(file))
             return stream.read(_LARGEST)
     except OSError as exc:
         raise SignatureError(f"the key cannot be read: {exc.strerror or exc}", where=str(file)) from exc

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM, SUMS
 from edgec.bundle.write import digest_file, is_result
-from edgec.errors import SignatureError
+from edgec.errors import SignatureError, printable
 from edgec.frozen import Frozen
 from edgec.provenance.accuracy import ACCURACY
 from edgec.provenance.envelope import open_envelope, signers
@@ -96,7 +96,8 @@ def _lines(path: Path) -> list[bytes]:
     """The envelopes of a bundle, one for each of `_KINDS`."""
     file = path / ATTESTATIONS
     if not path.is_dir():
-        raise SignatureError("there is no such bundle", where=str(path))
+        what = "a bundle is a folder, this is a file" if path.exists() else "there is no such bundle"
+        raise SignatureError(what, where=str(path), hint="name a folder that edgec build wrote, e.g. dist/rpi4-int8")
     if not os.path.lexists(file):
         hint = f"edgec sign {path} --key FILE, where the key is"
         raise SignatureError(f"the bundle is not signed: it has no {ATTESTATIONS}", where=str(path), hint=hint)
@@ -128,7 +129,7 @@ def _check_files(path: Path, subjects: Mapping[str, str]) -> None:
         if name not in subjects and name != ATTESTATIONS and not (regular and is_result(name)):
             wrong.append(f"{name}: not signed")
     if wrong:
-        what = "the bundle is not what was signed: " + "; ".join(wrong)
+        what = "the bundle is not what was signed: " + printable("; ".join(wrong))
         raise SignatureError(what, where=str(path), hint=_HINT)
 
 
@@ -136,7 +137,7 @@ def _digest(file: Path) -> str:
     try:
         return digest_file(file).sha256
     except OSError as exc:
-        raise SignatureError(f"cannot be read: {exc.strerror or exc}", where=str(file)) from exc
+        raise SignatureError(f"cannot be read: {exc.strerror or exc}", where=printable(str(file))) from exc
 
 
 def _present(path: Path) -> dict[str, bool]:
@@ -144,7 +145,7 @@ def _present(path: Path) -> dict[str, bool]:
     found: dict[str, bool] = {}
 
     def refuse(exc: OSError) -> None:
-        raise SignatureError(f"cannot be read: {exc.strerror or exc}", where=str(exc.filename))
+        raise SignatureError(f"cannot be read: {exc.strerror or exc}", where=printable(str(exc.filename)))
 
     for folder, folders, files in os.walk(path, onerror=refuse):
         for name in (*folders, *files):

@@ -17,11 +17,19 @@ from pathlib import Path, PurePosixPath
 import filelock
 
 from edgec.bundle.files import BundleFile
-from edgec.bundle.write import digest_file, is_digested, publish_folder, refuse_foreign, stage, storage_errors
+from edgec.bundle.write import (
+    digest_file,
+    is_digested,
+    publish_folder,
+    refuse_foreign,
+    refuse_within,
+    stage,
+    storage_errors,
+)
 from edgec.errors import PublishError, StorageError, UsageError
 from edgec.files import write_atomically
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
-from edgec.publish.place import FolderPlace
+from edgec.publish.place import FORMS, FolderPlace
 from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
 from edgec.publish.transfer import (
     BrokenError,
@@ -37,6 +45,7 @@ from edgec.worker import Progress
 
 _LOCK = "publish.lock"
 _AGAIN = "publish it there again"
+_REMOVE = "remove it, then publish there again"
 _LOCK_TRIES = 0.2
 """Seconds between tries to get the lock."""
 
@@ -52,6 +61,7 @@ class FolderStore:
         """See `edgec.publish.store.Store.publish`."""
         for bundle in bundles:
             _refuse_itself(bundle.path, self._path / bundle.target)
+        refuse_within(self._path)
         with _refusals(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
             with self._lock(progress), stage(self._path) as folder:
@@ -156,16 +166,18 @@ def read_folder_index(folder: Path) -> Index | None:
     Raises:
         PublishError: it is damaged, a newer edgec wrote it, or it cannot be read.
     """
-    with _reading(folder / INDEX):
+    if folder.exists() and not folder.is_dir():
+        raise PublishError("this is a file, not a folder", where=str(folder), hint=f"places: {FORMS}")
+    with _reading(folder / INDEX, _REMOVE):
         try:
-            descriptor = _open_below(folder, PurePosixPath(INDEX))
+            descriptor = _open_below(folder, PurePosixPath(INDEX), _REMOVE)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as stream:
             return parse_index(stream.read(MAX_BYTES + 1), str(folder / INDEX))
 
 
-def _open_below(folder: Path, name: PurePosixPath) -> int:
+def _open_below(folder: Path, name: PurePosixPath, hint: str = _AGAIN) -> int:
     """Open a regular file below a folder for reading; a symbolic link on the way, or a device, is refused."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     for number, part in enumerate(name.parts, start=1):
@@ -178,19 +190,19 @@ def _open_below(folder: Path, name: PurePosixPath) -> int:
         opened = inner
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
-        raise PublishError("this is not a regular file", where=str(folder / name), hint=_AGAIN)
+        raise PublishError("this is not a regular file", where=str(folder / name), hint=hint)
     return opened
 
 
 @contextmanager
-def _reading(where: Path) -> Iterator[None]:
+def _reading(where: Path, hint: str = _AGAIN) -> Iterator[None]:
     """Tell what keeps a published file from being read; whoever takes its bytes tells of its own disk itself."""
     try:
         yield
     except OSError as exc:
         linked = exc.errno in {errno.ELOOP, errno.ENOTDIR}  # of O_NOFOLLOW, for a file and for a folder
         told = "a symbolic link is not followed" if linked else f"cannot be read: {(exc.strerror or str(exc)).lower()}"
-        raise PublishError(told, where=str(where), hint=_AGAIN) from exc
+        raise PublishError(told, where=str(where), hint=hint) from exc
 
 
 @contextmanager

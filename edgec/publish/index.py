@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import MANIFEST
-from edgec.errors import PublishError
+from edgec.errors import PublishError, printable
 from edgec.frozen import Frozen
 from edgec.publish.store import Outgoing
+from edgec.publish.untrusted import check_target
 
 INDEX = "index.json"
 SCHEMA = 1
@@ -59,9 +60,9 @@ def parse_index(text: bytes, where: str) -> Index:
     """The index in the bytes of an ``index.json``.
 
     Raises:
-        PublishError: it is none, is damaged, or a newer edgec wrote it.
+        PublishError: it is none, is damaged, names what cannot be a target, or a newer edgec wrote it.
     """
-    hint = "publish again there, without --add"
+    hint = "remove it, then publish there again"
     if len(text) > MAX_BYTES:
         raise PublishError(f"the index has more than {MAX_BYTES} bytes", where=where, hint=hint)
     try:
@@ -78,9 +79,10 @@ def parse_index(text: bytes, where: str) -> Index:
         index = Index.model_validate_json(text)
     except ValidationError as exc:
         first = exc.errors()[0]
-        key = ".".join(map(str, first["loc"]))
+        key = printable(".".join(map(str, first["loc"])))
         raise PublishError(f"the index is damaged: {key}: {first['msg']}", where=where, hint=hint) from exc
     for target, entry in [*index.bundles.items(), *index.replacing.items()]:
+        check_target(target, where, "it was not written by edgec, or was tampered with: do not use what is there")
         if [file.sha256 for file in entry.files if file.name == MANIFEST] != [entry.manifest]:
             what = f"the index contradicts itself: {target!a} has no {MANIFEST} with the digest {entry.manifest!a}"
             raise PublishError(what, where=where, hint=hint)

@@ -36,6 +36,7 @@ from edgec.publish.oci_records import (
 from edgec.publish.place import OciPlace
 from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
 from edgec.publish.transfer import Patience, mebibytes, persist
+from edgec.publish.untrusted import check_target
 from edgec.worker import Progress
 
 try:
@@ -197,6 +198,7 @@ def _target_of(manifest: ArtifactManifest, where: str) -> str:
         kind = manifest.artifact_type or manifest.config.media_type
         hint = f"name an index ({BUILD}) or an artifact ({BUNDLE}) that edgec published"
         raise PublishError(f"this is no bundle of edgec's, but {kind!a}", where=where, hint=hint)
+    check_target(target, where, "edgec did not publish this: do not use it")
     return target
 
 

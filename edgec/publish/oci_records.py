@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
-from edgec.errors import PublishError
+from edgec.errors import PublishError, printable
 from edgec.frozen import canonical_json
 from edgec.target.spec import Device
 
@@ -34,7 +34,6 @@ BUILD = "application/vnd.edgec.build.v1"
 ATTESTED = "application/vnd.in-toto.bundle"
 """A file of DSSE envelopes, one a line (in-toto attestation 1.0, "Bundle")."""
 TARGET = "dev.edgec.target"
-EXECUTABLE = "dev.edgec.executable"
 TITLE = "org.opencontainers.image.title"
 LARGEST_BLOB = 1 << 40
 """Bytes; more than any bundle has, and what arithmetic can be done with."""
@@ -166,9 +165,11 @@ def platform_of(device: Device) -> Platform:
 def layer_of(file: BundleFile) -> Descriptor:
     """A bundle's file as a layer."""
     kind = _MEDIA_TYPES.get(file.name) or _SUFFIX_TYPES.get(PurePosixPath(file.name).suffix)
-    notes = {TITLE: file.name, **({EXECUTABLE: "true"} if file.executable else {})}
     return Descriptor(
-        media_type=kind or "application/octet-stream", digest=f"sha256:{file.sha256}", size=file.size, annotations=notes
+        media_type=kind or "application/octet-stream",
+        digest=f"sha256:{file.sha256}",
+        size=file.size,
+        annotations={TITLE: file.name},
     )
 
 
@@ -181,12 +182,7 @@ def file_of(layer: Descriptor, where: str) -> BundleFile:
     name = layer.note(TITLE)
     if not name:
         raise PublishError(f"a layer has no name (annotation {TITLE})", where=where)
-    return BundleFile(
-        name=name,
-        sha256=layer.digest.removeprefix("sha256:"),
-        size=layer.size,
-        executable=layer.note(EXECUTABLE) == "true",
-    )
+    return BundleFile(name=name, sha256=layer.digest.removeprefix("sha256:"), size=layer.size)
 
 
 def artifact_of(target: str, files: tuple[BundleFile, ...]) -> ArtifactManifest:
@@ -222,7 +218,7 @@ def parse_document(kind: type[Record], content: bytes, media_type: str, where: s
         return kind.model_validate_json(content)
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        key = printable(".".join(map(str, first["loc"])))
         raise PublishError(f"the registry's document is damaged: {key}: {first['msg']}", where=where) from exc
 
 

@@ -85,7 +85,10 @@ def parse(text: str) -> Place:
         hint = suggest(scheme.lower(), SCHEMES) or f"places: {FORMS}"
         if scheme in {"http", "https", "docker"}:
             hint = "a registry is named oci://HOST/REPOSITORY:TAG, an S3 bucket s3://BUCKET/PREFIX"
-        raise UsageError(f'no place is written "{scheme}://"', hint=hint)
+        if len(scheme) == 1:
+            hint = f"a folder whose name begins so is written ./{scheme}:/..."
+        slashes = "//" if rest.startswith("/") else "/"
+        raise UsageError(f'no place begins with "{scheme}:{slashes}"', hint=hint)
     if not rest.startswith("/"):
         raise UsageError(f'write two slashes: "{scheme}://"', hint=f"places: {FORMS}")
     parsers: dict[str, Callable[[str], Place]] = {"file": _folder, "oci": _oci, "s3": _s3}

@@ -19,11 +19,11 @@ import filelock
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.manifest import MANIFEST
-from edgec.bundle.write import bundle_lock, publish_folder, refuse_foreign, stage, storage_errors
+from edgec.bundle.write import bundle_lock, publish_folder, refuse_foreign, refuse_within, stage, storage_errors
 from edgec.errors import BundleError, PublishError, SignatureError
 from edgec.publish.place import Place
 from edgec.publish.store import Offer, Snapshot, open_store
-from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive, set_mode
+from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive
 from edgec.publish.untrusted import check_offer
 from edgec.target.select import choose
 from edgec.worker import Progress
@@ -66,12 +66,14 @@ def pull(
         progress: told each step.
 
     Raises:
+        UsageError: `out` is a bundle, or in one.
         TargetError: the place has no such target.
         PublishError, CredentialsError: it cannot be read, or does not have what its index says.
         BundleError, SignatureError: a bundle is not what its manifest or its signature says.
         StorageError: it cannot be written here.
     """
     out, patience = out.absolute(), patience or Patience()
+    refuse_within(out)
     if keys:
         from edgec.provenance.keys import public_keys
 
@@ -169,7 +171,6 @@ def _place(cached: Path, file: BundleFile, to: Path) -> None:
     if cached.stat().st_nlink == 1:
         with contextlib.suppress(OSError):  # a file system without links
             os.link(cached, to)
-            set_mode(to, executable=file.executable)
             return
     with cached.open("rb") as stream:
         copy_checked(read_pieces(stream), file, to)

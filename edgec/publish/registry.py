@@ -24,6 +24,7 @@ from edgec.worker import Progress
 ACCEPT = ", ".join((INDEX_TYPE, MANIFEST_TYPE, *DOCKER_TYPES))
 """Others than ours too, so as to tell what they are."""
 _DIGEST = "Docker-Content-Digest"
+_MEND = "the registry is damaged or was tampered with, and keeps what it has: delete it there first, then publish again"
 _NOT_YET_KNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 """Also what docker-registry 2.8 says while somebody else sends the same file to the same repository: its links are
 written in place, and are empty for a moment."""
@@ -112,7 +113,7 @@ class Repository:
                 raise PublishError(
                     f"the registry has this content damaged: {size[:20]} bytes, not {blob.size}",
                     where=answer.where,
-                    hint="delete it there (registries keep what they have), then publish again",
+                    hint=_MEND,
                 )
             return True
 
@@ -156,7 +157,7 @@ class Repository:
             BrokenError, CredentialsError: as `Connection.ask`.
         """
         if start and start == blob.size:
-            yield Body(start, iter(()))
+            yield Body(start, iter(()), mend=_MEND)
             return
         path = f"/v2/{self._name}/blobs/{blob.digest}"
         headers = {"Range": f"bytes={start}-"} if start else {}
@@ -168,7 +169,7 @@ class Repository:
                     where=answer.where,
                     hint="publish again there; if that does not help, its disk is damaged",
                 )
-            yield Body(_begin(answer, start), answer.pieces())
+            yield Body(_begin(answer, start), answer.pieces(), mend=_MEND)
 
 
 def _begin(answer: Answer, start: int) -> int:

@@ -59,6 +59,8 @@ class Body:
     """Where in the file they begin: what was asked for, or 0 where the place cannot begin anywhere else."""
     chunks: Iterator[bytes]
     """Pieces of some MiB at most. Raises `edgec.publish.transfer.BrokenError` when the connection breaks."""
+    mend: str = "the place is damaged or was tampered with; publish it again there"
+    """Hint for when they turn out wrong."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edgec.errors import PublishError
+from edgec.errors import PublishError, printable
 from edgec.publish.oci_records import (
     BUILD,
     BUNDLE,
@@ -28,6 +28,7 @@ from edgec.publish.oci_records import (
 )
 from edgec.publish.registry import Document, Repository
 from edgec.publish.transfer import Patience, persist
+from edgec.publish.untrusted import check_target
 from edgec.worker import Progress
 
 T = TypeVar("T")
@@ -80,10 +81,13 @@ def entries_of(index: ImageIndex, where: str) -> dict[str, Descriptor]:
         PublishError: it is another's, or does not say of each what it is for.
     """
     if index.artifact_type != BUILD:
-        raise PublishError(f"this is an OCI index that edgec did not write ({index.artifact_type})", where=where)
+        kind = printable(str(index.artifact_type))
+        raise PublishError(f"this is an OCI index that edgec did not write ({kind})", where=where)
     found: dict[str, Descriptor] = {}
     for entry in index.manifests:
         target = entry.note(TARGET)
+        if target:
+            check_target(target, where, "edgec did not write this index: do not use it, or publish without --add")
         if not target or target in found:
             problem = f"it names {target!a} twice" if target else f"an entry has no target (annotation {TARGET})"
             raise PublishError(f"the index is damaged: {problem}", where=where, hint="publish again without --add")

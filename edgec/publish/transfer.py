@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from edgec.bundle.files import BundleFile, bundle_files
-from edgec.bundle.write import digest_file, storage_errors
+from edgec.bundle.write import PROGRAMS, digest_file, storage_errors
 from edgec.errors import BundleError, PublishError
 from edgec.publish.store import Body
 from edgec.worker import Progress
@@ -33,7 +34,6 @@ LONGEST_ASKED = 60.0
 REPORT_EVERY = 5.0
 """Seconds between two reports of how much of a file has passed."""
 PARTIAL = ".partial"
-_DAMAGED = "the place is damaged or was tampered with; publish it again there"
 
 
 class BrokenError(PublishError):
@@ -162,6 +162,7 @@ def _append(
         if start not in {0, begun}:
             raise PublishError(f"the bytes from {start} on came, not from {begun}", where=file.name)
         size, digest = _write_body(file, body, partial, progress)
+        mend = body.mend
     if size < file.size:
         raise BrokenError(f"the connection ended after {size} of {file.size} bytes", where=file.name)
     if size == file.size and digest == file.sha256:
@@ -172,7 +173,7 @@ def _append(
         _append(file, source, partial, progress)
         return
     came = f"its digest is sha256:{digest}, not sha256:{file.sha256}" if size == file.size else "it is longer"
-    raise PublishError(f"what came is not what the index says: {came}", where=file.name, hint=_DAMAGED)
+    raise PublishError(f"what came is not what the index says: {came}", where=file.name, hint=mend)
 
 
 def _write_body(file: BundleFile, body: Body, partial: Path, progress: Progress) -> tuple[int, str]:
@@ -211,7 +212,7 @@ def write_all(stream: RawIOBase, piece: bytes) -> None:
 
 
 def copy_checked(pieces: Iterable[bytes], file: BundleFile, destination: Path) -> None:
-    """Write `pieces` as a new file with the mode that `file` says, flushed to disk.
+    """Write `pieces` as a new file, flushed to disk; its mode is for `edgec.bundle.write.settle`.
 
     Raises:
         BundleError: they have another digest than `file`; nothing is left.
@@ -227,22 +228,16 @@ def copy_checked(pieces: Iterable[bytes], file: BundleFile, destination: Path) -
             os.fsync(stream.fileno())
         if digest.hexdigest() != file.sha256:
             raise BundleError("the file changed while it was read", where=file.name, hint="build it again, then retry")
-        set_mode(destination, executable=file.executable)
     except BaseException:
         destination.unlink(missing_ok=True)
         raise
 
 
-def set_mode(path: Path, *, executable: bool) -> None:
-    """0644, or 0755 for a program, less the process's umask."""
-    mask = os.umask(0)
-    os.umask(mask)
-    path.chmod((0o755 if executable else 0o644) & ~mask)
-
-
 def holds(bundle: Path, files: tuple[BundleFile, ...]) -> bool:
-    """Whether a folder is a bundle of exactly these files, by their digests."""
+    """Whether a folder is a bundle of exactly these files, by their digests, and its programs can be run."""
     try:
-        return not bundle.is_symlink() and bundle.is_dir() and bundle_files(bundle) == files
+        if bundle.is_symlink() or not bundle.is_dir() or bundle_files(bundle) != files:
+            return False
     except BundleError:
         return False
+    return all((bundle / file.name).stat().st_mode & stat.S_IXUSR for file in files if file.name in PROGRAMS)

@@ -26,6 +26,19 @@ _READ_WHOLE = frozenset({MANIFEST, ATTESTATIONS, SBOM})
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
+def check_target(name: str, where: str, hint: str) -> None:
+    """Refuse a name that cannot be a target's, before it is told, matched, or made part of a path.
+
+    Raises:
+        PublishError: names it; control characters are escaped.
+    """
+    try:
+        check_name(name)
+    except ValueError as exc:
+        what = f"what the place has is refused: {name!a} cannot be the name of a target"
+        raise PublishError(what, where=where, hint=hint) from exc
+
+
 def check_offer(offer: Offer, where: str) -> None:
     """Refuse an offer that is no bundle, or whose files would not stay below one folder on any file system.
 

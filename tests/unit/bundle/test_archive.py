@@ -13,18 +13,19 @@ from pathlib import Path
 import pytest
 
 from edgec.backend.protocol import Artifact
-from edgec.bundle.archive import read_archive, write_archive
+from edgec.bundle.archive import pack, read_archive, unpack, write_archive
 from edgec.bundle.check import check_digests
 from edgec.bundle.manifest import MANIFEST, SUMS, Manifest, Measurements
 from edgec.bundle.write import write_manifest, write_measurements
 from edgec.errors import BundleError, StorageError
 
+NAME = "x86-64-int8"
 FILES = [SUMS, "bench/run.sh", MANIFEST, "measurements.json", "model.onnx", "report.html"]
 
 
 @pytest.fixture
 def bundle(tmp_path: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact) -> Path:
-    folder = tmp_path / "rpi4"
+    folder = tmp_path / NAME
     (folder / "bench").mkdir(parents=True)
     (folder / "model.onnx").write_bytes(b"weights" * 1000)
     (folder / "bench" / "run.sh").write_text("true\n")
@@ -50,12 +51,12 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_there_and_back(bundle: Path, packed: Path, tmp_path: Path) -> None:
-    read_archive(packed, tmp_path / "out" / "rpi4")
-    assert contents(tmp_path / "out" / "rpi4") == contents(bundle)
+    read_archive(packed, tmp_path / "out" / NAME)
+    assert contents(tmp_path / "out" / NAME) == contents(bundle)
     assert contents(bundle)["bench/run.sh"][1] == 0o755
     assert not [path for path in (tmp_path / "out" / ".work").iterdir() if path.is_dir()]
-    read_archive(packed, tmp_path / "out" / "rpi4")  # replaces what is there
-    check_digests(tmp_path / "out" / "rpi4")
+    read_archive(packed, tmp_path / "out" / NAME)  # replaces what is there
+    check_digests(tmp_path / "out" / NAME)
 
 
 def test_the_same_bundle_gives_the_same_bytes(
@@ -91,7 +92,7 @@ def test_a_damaged_bundle_is_not_packed(bundle: Path, tmp_path: Path) -> None:
     (bundle / "model.onnx").write_bytes(b"other")
     with pytest.raises(BundleError, match=r"model.onnx: changed"):
         write_archive(bundle, tmp_path / "b.tar.gz")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rpi4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
 
 
 def test_a_full_disk_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +102,7 @@ def test_a_full_disk_leaves_nothing(bundle: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="no space"):
         write_archive(bundle, tmp_path / "b.tar.gz")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rpi4"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME]
 
 
 def member(name: str, content: bytes = b"x", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
@@ -153,7 +154,7 @@ def test_hostile_archives_are_refused_whole(
     for last in (True, False):
         hostile = repacked(packed, extra, last=last)
         with pytest.raises(BundleError, match=words):
-            read_archive(hostile, tmp_path / "out" / "new")
+            read_archive(hostile, tmp_path / "out" / NAME)
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".work"]
         assert not [path for path in (tmp_path / "out" / ".work").iterdir() if path.is_dir()]
     assert not (tmp_path / "evil").exists()
@@ -166,19 +167,21 @@ def test_a_link_cannot_be_written_through(packed: Path, tmp_path: Path) -> None:
     outside.mkdir()
     link = member("sub", type=tarfile.SYMTYPE, linkname=str(outside))
     with pytest.raises(BundleError, match="no regular file"):
-        read_archive(repacked(packed, link, member("sub/x"), last=False), tmp_path / "new")
+        read_archive(repacked(packed, link, member("sub/x"), last=False), tmp_path / "new" / NAME)
     assert list(outside.iterdir()) == []
 
 
-def test_set_user_id_bits_do_not_come_out(packed: Path, tmp_path: Path) -> None:
+def test_modes_are_by_name_whatever_the_archive_says(packed: Path, tmp_path: Path) -> None:
     with tarfile.open(packed) as archive:
         own = [(item, archive.extractfile(item).read()) for item in archive]  # type: ignore[union-attr]
     with tarfile.open(tmp_path / "hostile.tar.gz", "w:gz") as archive:
         for info, content in own:
             info.mode = 0o6777
             archive.addfile(info, io.BytesIO(content))
-    read_archive(tmp_path / "hostile.tar.gz", tmp_path / "new")
-    assert {mode for _, mode in contents(tmp_path / "new").values()} == {0o755}
+    read_archive(tmp_path / "hostile.tar.gz", tmp_path / "new" / NAME)
+    modes = {name: mode for name, (_, mode) in contents(tmp_path / "new" / NAME).items()}
+    assert modes.pop("bench/run.sh") == 0o755
+    assert set(modes.values()) == {0o644}
 
 
 def test_what_is_damaged_or_cut_off_is_refused_and_the_old_bundle_stays(
@@ -205,13 +208,60 @@ def test_what_is_larger_than_the_disk_is_refused_at_once(packed: Path, tmp_path:
     with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as archive:
         archive.fileobj.write(huge.tobuf(tarfile.GNU_FORMAT))  # type: ignore[union-attr]
     with pytest.raises(StorageError, match="are free"):
-        read_archive(tmp_path / "bomb.tar.gz", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+        read_archive(tmp_path / "bomb.tar.gz", tmp_path / "new" / NAME)
+    assert not (tmp_path / "new" / NAME).exists()
 
 
 def test_what_is_no_bundle_is_not_replaced(packed: Path, tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.tex").write_text("precious")
+    thesis = tmp_path / "own" / NAME
+    thesis.mkdir(parents=True)
+    (thesis / "thesis.tex").write_text("precious")
     with pytest.raises(StorageError, match="not a bundle"):
-        read_archive(packed, tmp_path / "thesis")
-    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "precious"
+        read_archive(packed, thesis)
+    assert (thesis / "thesis.tex").read_text() == "precious"
+
+
+def test_bundles_are_packed_and_unpacked_by_their_targets_names(bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "copy")
+    with pytest.raises(BundleError, match=f"two bundles are for {NAME}"):
+        list(pack([bundle, other], tmp_path / "packed"))
+    assert not (tmp_path / "packed").exists()
+    (archive,) = pack([other, other], tmp_path / "packed")
+    assert archive == tmp_path / "packed" / f"{NAME}.tar.gz"
+    assert list(unpack([archive], tmp_path / "out")) == [tmp_path / "out" / NAME]
+    assert contents(tmp_path / "out" / NAME) == contents(bundle)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("rpi4-int8.tar.gz", f"its bundle is for {NAME}, not for rpi4-int8"),
+        (f"{NAME}.tgz", "it has another ending"),
+        (f".{NAME}.tar.gz", "is not a valid name"),
+        ("...tar.gz", "is not a valid name"),
+        (".tar.gz", "is not a valid name"),
+    ],
+)
+def test_an_archive_of_another_name_is_refused(packed: Path, tmp_path: Path, name: str, words: str) -> None:
+    with pytest.raises(BundleError, match=words):
+        list(unpack([packed.rename(tmp_path / name)], tmp_path / "out" / "dist"))
+    assert not [path for path in tmp_path.glob("out/**/*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_two_archives_for_one_target_are_refused_before_anything_is_put_in_place(packed: Path, tmp_path: Path) -> None:
+    archives = [tmp_path / folder / f"{NAME}.tar.gz" for folder in ("a", "b")]
+    for archive in archives:
+        archive.parent.mkdir()
+        shutil.copy(packed, archive)
+    with pytest.raises(BundleError, match=f"two archives are for {NAME}"):
+        list(unpack(archives, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_has_only_as_many_files_as_a_bundle_may(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgec.bundle.archive.MAX_FILES", len(FILES))
+    read_archive(packed, tmp_path / "out" / NAME)
+    with pytest.raises(BundleError, match="one too many"):
+        read_archive(repacked(packed, member("bench/more")), tmp_path / "out" / NAME)

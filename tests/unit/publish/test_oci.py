@@ -132,8 +132,7 @@ def test_what_is_in_the_registry(
     assert layers.keys() == files.keys()
     for name, layer in layers.items():
         assert (layer["digest"], layer["size"]) == (f"sha256:{files[name].sha256}", files[name].size)
-        assert (layer["annotations"].get("dev.edgec.executable") == "true") == files[name].executable
-    assert files["bench/run.sh"].executable
+        assert layer["annotations"] == {"org.opencontainers.image.title": name}
     assert layers["model.onnx"]["mediaType"] == "application/vnd.edgec.model.onnx"
 
 

@@ -31,7 +31,6 @@ def test_bundles_and_folders_of_bundles(tmp_path: Path, make_bundle: MakeBundle)
         "SHA256SUMS", "bench/bench.py", "bench/run.sh", "manifest.json", "measurements.json", "model.onnx",
         "report.html",
     ]  # fmt: skip
-    assert [file.name for file in bundle.files if file.executable] == ["bench/run.sh"]
 
 
 def test_what_is_no_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from edgec.publish.store import Body
 from edgec.publish.transfer import BrokenError, Patience, copy_checked, mebibytes, persist, receive
 
 CONTENT = bytes(range(256)) * 40
-FILE = BundleFile(name="model", sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT), executable=False)
+FILE = BundleFile(name="model", sha256=hashlib.sha256(CONTENT).hexdigest(), size=len(CONTENT))
 QUICK = Patience(timeout=1, retries=2, wait=0.001)
 Source = Callable[[int], AbstractContextManager[Body]]
 
@@ -55,7 +54,7 @@ def test_a_file_arrives(tmp_path: Path) -> None:
 
 def test_an_empty_file_needs_no_request(tmp_path: Path) -> None:
     place = Place(b"")
-    empty = BundleFile(name="empty", sha256=hashlib.sha256(b"").hexdigest(), size=0, executable=False)
+    empty = BundleFile(name="empty", sha256=hashlib.sha256(b"").hexdigest(), size=0)
     assert get(place, tmp_path, empty)[0].read_bytes() == b""
     assert place.asked == []
 
@@ -146,11 +145,8 @@ def test_persist_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_copies_are_checked(tmp_path: Path) -> None:
-    program = FILE.model_copy(update={"executable": True})
-    copy_checked([CONTENT[:9], CONTENT[9:]], program, tmp_path / "a")
-    copy_checked([CONTENT], FILE, tmp_path / "b")
+    copy_checked([CONTENT[:9], CONTENT[9:]], FILE, tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == CONTENT
-    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) & 0o700 for name in "ab"] == [0o700, 0o600]
     with pytest.raises(BundleError, match="changed while it was read"):
         copy_checked([CONTENT, b"!"], FILE, tmp_path / "c")
     assert not (tmp_path / "c").exists()

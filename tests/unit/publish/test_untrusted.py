@@ -11,8 +11,8 @@ SHA = "0" * 64
 
 
 def offer(*names: str, target: str = "rpi4-int8", sha256: str = SHA, size: int = 1) -> Offer:
-    files = tuple(BundleFile(name=name, sha256=sha256, size=size, executable=False) for name in names)
-    return Offer(target=target, files=(BundleFile(name="manifest.json", sha256=SHA, size=1, executable=False), *files))
+    files = tuple(BundleFile(name=name, sha256=sha256, size=size) for name in names)
+    return Offer(target=target, files=(BundleFile(name="manifest.json", sha256=SHA, size=1), *files))
 
 
 def test_what_bundles_have_is_taken() -> None:
@@ -65,7 +65,7 @@ def test_digests_sizes_and_numbers() -> None:
             check_offer(wrong, "here")
     with pytest.raises(PublishError, match="files; a bundle has"):
         check_offer(offer(*map(str, range(MAX_FILES))), "here")
-    large = BundleFile(name="manifest.json", sha256=SHA, size=1 << 30, executable=False)
+    large = BundleFile(name="manifest.json", sha256=SHA, size=1 << 30)
     with pytest.raises(PublishError, match="bytes cannot be"):
         check_offer(Offer(target="x", files=(large,)), "here")
     with pytest.raises(PublishError, match="it has no manifest"):
