@@ -56,7 +56,7 @@ def test_a_pull_that_gave_up_is_gone_on_with(
 ) -> None:
     bundle = make_bundle(tmp_path, model=LARGE)
     publish(bundle, bucket)
-    with Wire(s3_port, cut_down=2_500_000, cuts=1) as between:
+    with Wire(s3_port, cut_down=2_500_000, cuts=1, orderly=True) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{between.host}")
         with pytest.raises(BrokenError, match="connection"):
             get(bucket, tmp_path / "out", patience=Patience(timeout=5, retries=0))

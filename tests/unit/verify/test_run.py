@@ -156,10 +156,11 @@ def test_float_models_that_cannot_be_a_reference(tmp_path, spool, forward, error
 
 
 def test_output_names_may_hold_slashes(tmp_path):
-    writer = OutputWriter(tmp_path / "o", 2)
+    writer = OutputWriter(tmp_path / "inner" / "o", 2)
     for index in range(2):
         writer.put(index, {"a/b": np.full((1, 2), index), "../c": np.ones(1)})
     found = open_outputs(writer.close())
     assert found["a/b"][1].tolist() == [[1, 1]]
     assert sorted(item.name for item in tmp_path.rglob("*.npy")) == ["0.npy", "1.npy"]
-    assert not list(tmp_path.parent.glob("c*"))
+    assert [item.name for item in (tmp_path / "inner").iterdir()] == ["o"]
+    assert [item.name for item in tmp_path.iterdir()] == ["inner"]
