@@ -43,7 +43,7 @@ def test_cut_downloads_go_on_where_they_were(
 ) -> None:
     bundle = make_bundle(tmp_path, model=LARGE)
     publish(bundle, bucket)
-    with Wire(s3_port, cut_down=1_500_000, cuts=2) as between:
+    with Wire(s3_port, cut_down=1_500_000, cuts=2, orderly=True) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{between.host}")
         get(bucket, tmp_path / "out")
         assert between.was_cut == 2
