@@ -34,6 +34,8 @@ VERBS = (
     "sign",
     "publish",
     "pull",
+    "pack",
+    "unpack",
     "init",
     "makefile",
 )

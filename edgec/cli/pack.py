@@ -1,0 +1,24 @@
+"""`edgec pack`: bundles as one file each, which anything can carry that carries files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for archives (default: .)."
+)
+def command(bundles: tuple[Path, ...], out: Path) -> None:
+    """Write each BUNDLE (a bundle's folder) to <out>/<target>.tar.gz, the same bytes each time.
+
+    The digests are checked first; what a harness has left in a bundle is not packed. Times in the archive are
+    SOURCE_DATE_EPOCH, or 1980-01-01.
+    """
+    from edgec.bundle.archive import pack
+
+    for archive in pack(bundles, out):
+        click.echo(archive)
