@@ -67,7 +67,7 @@ class Repository:
                 raise PublishError(
                     f"what the registry gives has the digest {digest}, not {', '.join(sorted(said - {digest}))}",
                     where=answer.where,
-                    hint="the registry is damaged or was tampered with; publish again there",
+                    hint=_MEND,
                 )
             media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
             return Document(content, media_type, digest)

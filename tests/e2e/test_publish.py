@@ -106,6 +106,35 @@ def test_wrong_input(dist: Path, tmp_path: Path) -> None:
     expect(edgec("publish", "dist", "place", cwd=tmp_path), BundleError.exit_code, "--keep-going")
 
 
+def test_a_bundle_stays_one(dist: Path, tmp_path: Path) -> None:
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    other = retarget(dist / TARGET, "rpi5-int8")
+    for verb in (["publish", "dist", str(other)], ["pull", "place", "--out", str(other)]):
+        expect(
+            edgec(*verb, cwd=tmp_path),
+            UsageError.exit_code,
+            "this is a bundle",
+            f"name the folder above: {other.parent}",
+        )
+    expect(edgec("verify", str(other), "--digests", cwd=tmp_path), 0)
+
+
+def test_odd_input_is_told(dist: Path, tmp_path: Path) -> None:
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    for value in ("nan", "inf", "1e300"):
+        expect(edgec("pull", "place", "--timeout", value, cwd=tmp_path), UsageError.exit_code, "--timeout")
+    index = json.loads((tmp_path / "place" / "index.json").read_text())
+    index["bundles"]["\x1b]0;pwned\x07"] = index["bundles"][TARGET]
+    (tmp_path / "place" / "index.json").write_text(json.dumps(index))
+    for verb in (["pull", "place", "--target", "nope"], ["publish", "dist", "place", "--add"]):
+        run = edgec(*verb, cwd=tmp_path)
+        expect(run, PublishError.exit_code, r"'\x1b]0;pwned\x07' cannot be the name of a target")
+        assert "\x1b" not in run.errors + run.output
+    (dist / TARGET / "manifest.json").write_text("[" * 200_000)
+    for verb in (["verify", f"dist/{TARGET}"], ["publish", "dist", "new"], ["inspect", f"dist/{TARGET}"]):
+        expect(edgec(*verb, cwd=tmp_path), BundleError.exit_code, "the manifest cannot be read")
+
+
 def blocks(bundle: Path) -> int:
     """Bytes that a bundle takes on a tmpfs."""
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in bundle.rglob("*") if path.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -9,6 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from edgec.bundle.check import read_bundle
+from edgec.bundle.write import write_manifest
 
 from .command import edgec
 
@@ -63,6 +67,39 @@ def test_a_bundle_is_signed_verified_and_replayed(work: Path, monkeypatch: pytes
     (work / "fleet.key").unlink()
     bad = edgec("sign", "rpi4-int8", "--key", "fleet.key", cwd=work)
     assert (bad.code, "cannot be read" in bad.errors) == (34, True)
+
+
+def test_odd_keys_and_passphrases_are_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(work / "pipe")
+    for arguments, code, told in (
+        (["keygen", "--out", "."], 2, "no name of a key"),
+        (["verify", "rpi4-int8", "--key", "pipe"], 34, "not a regular file"),
+        (["verify", "fleet.pub", "--key", "fleet.pub"], 34, "a bundle is a folder, this is a file"),
+    ):
+        run = edgec(*arguments, cwd=work, timeout=30)
+        assert (run.code, told in run.errors, "Traceback" in run.errors) == (code, True, False), run.errors
+    assert not list(work.glob(".*"))
+    monkeypatch.setenv("EDGEC_KEY_PASSWORD", "x" * 1024)
+    run = edgec("keygen", "--out", "long", cwd=work)
+    assert (run.code, "more than 1023" in run.errors) == (34, True)
+    monkeypatch.setenv("EDGEC_KEY_PASSWORD", os.fsdecode(b"\xff"))
+    assert edgec("keygen", "--out", "odd", cwd=work).code == 0
+    sign(work, "--key", "odd.key")
+    monkeypatch.setenv("EDGEC_SIGNING_KEY", os.fsdecode(b"\xff"))
+    run = edgec("sign", "rpi4-int8", cwd=work)
+    assert (run.code, "not a private key" in run.errors) == (34, True)
+
+
+def test_no_program_of_an_unverified_bundle_is_run(work: Path) -> None:
+    bundle = work / "rpi4-int8"
+    (bundle / "bench" / "bench.py").write_text(f"open({str(work / 'sprung')!r}, 'w')\n")
+    write_manifest(bundle, read_bundle(bundle))
+    run = edgec("verify", "rpi4-int8", cwd=work)
+    assert (run.code, "model.tflite in ai-edge-litert: outputs as recorded" in run.output) == (0, True), run.errors
+    assert not (work / "sprung").exists()
+    (bundle / "\x1b]0;pwned\x07").touch()
+    run = edgec("verify", "rpi4-int8", "--digests", cwd=work)
+    assert (run.code, r"\x1b]0;pwned\x07: unexpected" in run.errors, "\x1b" in run.errors) == (31, True, False)
 
 
 def test_what_is_not_as_signed_is_refused(work: Path) -> None:

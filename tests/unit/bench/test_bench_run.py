@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edgec.bench.run import bench_on_host
-from edgec.bundle.check import check_digests
+from edgec.bundle.check import check_digests, read_bundle
+from edgec.bundle.write import write_manifest
 from edgec.errors import BundleError, ParityError, StorageError, UsageError, WorkerError
 
 
@@ -53,3 +54,32 @@ def test_other_outputs_and_refused_files(make_bundle: Callable[..., Path], tmp_p
         bench_on_host(make_bundle(tmp_path / "b", shift=0.5))
     with pytest.raises(WorkerError, match=r"exit code 4.*refuses model\.onnx"):
         bench_on_host(make_bundle(tmp_path / "c", content=b"no model"))
+
+
+def test_of_a_bundle_that_is_not_trusted_no_program_is_run(bundle: Path) -> None:
+    trap = 'from pathlib import Path\nPath(__file__).with_name("sprung").touch()\n'
+    for name in ("bench.py", "numpy.py", "onnxruntime.py", "sitecustomize.py"):
+        (bundle / "bench" / name).write_text(trap)
+    write_manifest(bundle, read_bundle(bundle))
+    result = bench_on_host(bundle, check_only=True, own=False)
+    assert (result["artifact"], result["parity"]["ok"]) == ("model.onnx", True)
+    assert not (bundle / "bench" / "sprung").exists()
+    assert not list((bundle / "bench").glob("result*"))
+    (bundle / "bench" / "bench.py").unlink()
+    write_manifest(bundle, read_bundle(bundle))
+    assert bench_on_host(bundle, check_only=True, own=False)["parity"]["ok"]
+    (bundle / "bench" / "inputs.npz").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"bench/inputs\.npz: changed"):
+        bench_on_host(bundle, own=False)
+
+
+def test_a_runtime_that_is_missing_is_told_with_what_the_bundle_needs(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "onnxruntime.py").write_text("raise ImportError('not here')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
+    for own in (True, False):
+        with pytest.raises(WorkerError) as caught:
+            bench_on_host(bundle, check_only=True, own=own)
+        assert f"pip install -r {bundle / 'bench' / 'requirements.txt'}" in caught.value.what

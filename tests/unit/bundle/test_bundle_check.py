@@ -92,6 +92,25 @@ def test_links_and_ways_out_are_found(bundle: Path) -> None:
     assert found == ["../outside/secret: leads out of the bundle", f"{outside / 'secret'}: leads out of the bundle"]
 
 
+def test_names_that_a_manifest_or_a_folder_cannot_be_trusted_with(bundle: Path) -> None:
+    evil = "\x1b]0;pwned\x07"
+    (bundle / evil).write_text("x")
+    (bundle / os.fsdecode(b"\xff")).write_text("x")
+    assert sorted(wrong(bundle).split("; ")) == [r"\udcff: unexpected", r"\x1b]0;pwned\x07: unexpected"]
+    for name in (evil, os.fsdecode(b"\xff")):
+        (bundle / name).unlink()
+    content = json.loads((bundle / MANIFEST).read_text())
+    record = {"sha256": "0" * 64, "size": 1}
+    (bundle / MANIFEST).write_text(json.dumps({**content, "files": content["files"] | {"x" * 300: record}}))
+    assert wrong(bundle) == "x" * 300 + ": cannot be read: file name too long"
+    for edit in ({"files": {evil: None}}, {"schema_version": SCHEMA + 1, "edgec": evil}):
+        (bundle / MANIFEST).write_text(json.dumps(content | edit))
+        with pytest.raises(BundleError) as caught:
+            read_bundle(bundle)
+        assert r"\x1b]0;pwned\x07" in str(caught.value)
+        assert "\x1b" not in str(caught.value)
+
+
 def test_a_manifest_that_contradicts_itself(bundle: Path) -> None:
     content = json.loads((bundle / MANIFEST).read_text())
     content["artifacts"][0]["sha256"] = "0" * 64
@@ -123,6 +142,10 @@ def test_what_is_no_bundle_is_told(bundle: Path, tmp_path: Path) -> None:
     (bundle / MANIFEST).write_bytes(b"\xff{")
     with pytest.raises(BundleError, match="the manifest cannot be read"):
         read_bundle(bundle)
+    for bracket in ("[", '{"a":'):
+        (bundle / MANIFEST).write_text(bracket * 200_000)
+        with pytest.raises(BundleError, match="the manifest cannot be read"):
+            read_bundle(bundle)
     (bundle / MANIFEST).write_text("[1]")
     with pytest.raises(BundleError, match="not the manifest of an edgec bundle"):
         read_bundle(bundle)

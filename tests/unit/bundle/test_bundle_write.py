@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from edgec.bundle import write
-from edgec.bundle.manifest import MANIFEST
+from edgec.bundle.manifest import MANIFEST, SUMS
 from edgec.bundle.write import (
     bundle_lock,
     discard,
     is_digested,
     publish_folder,
+    refuse_within,
     source_date_epoch,
     stage,
     storage_errors,
@@ -154,6 +155,27 @@ def test_what_is_not_a_bundle_is_left_alone(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert broken.is_symlink()
     assert (real / "sub" / "file").read_text() == "x"
+
+
+def test_nothing_is_put_into_a_bundle(tmp_path: Path) -> None:
+    bundle = tmp_path / "dist" / "rpi4"
+    publish(bundle, "x")
+    (tmp_path / "link").symlink_to(bundle)
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / MANIFEST).write_text("{}")  # of something else, a web page perhaps
+    for place in (tmp_path, tmp_path / "dist", tmp_path / "dist" / "new", tmp_path / "page" / "below"):
+        refuse_within(place)
+    for place in (bundle, tmp_path / "link", tmp_path / "page"):
+        with pytest.raises(UsageError, match="this is a bundle") as caught:
+            refuse_within(place)
+        assert caught.value.hint == f"name the folder above: {place.resolve().parent}"
+    (bundle / SUMS).write_text("")
+    with pytest.raises(UsageError, match="this is a bundle") as caught:
+        refuse_within(bundle / "new" / "folder")
+    assert (caught.value.where, caught.value.hint) == (str(bundle), f"name the folder above: {bundle.parent}")
+    (bundle / MANIFEST).unlink()
+    with pytest.raises(UsageError, match="this is a bundle"):
+        refuse_within(bundle)
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:

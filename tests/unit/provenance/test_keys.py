@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.errors import BackendUnavailableError, SignatureError, StorageError
+from edgec.errors import BackendUnavailableError, SignatureError, StorageError, UsageError
 from edgec.provenance.keys import PASSWORD, SIGNING_KEY, generate, private_keys, public_keys
 
 
@@ -61,6 +62,27 @@ def test_a_passphrase_is_needed_and_checked(tmp_path: Path) -> None:
     assert "open" not in caught.value.what.replace("openssl", "")
 
 
+def test_a_passphrase_may_be_any_bytes_but_not_longer_than_openssl_takes(tmp_path: Path) -> None:
+    key = generate(tmp_path / "odd", {PASSWORD: os.fsdecode(b"\xff")})
+    assert list(private_keys([tmp_path / "odd.key"], {PASSWORD: os.fsdecode(b"\xff")})) == [key]
+    with pytest.raises(SignatureError, match="not this key's"):
+        private_keys([tmp_path / "odd.key"], {PASSWORD: "\u00e4" * 600})
+    key = generate(tmp_path / "long", {PASSWORD: "x" * 1023})
+    assert list(private_keys([tmp_path / "long.key"], {PASSWORD: "x" * 1023})) == [key]
+    with pytest.raises(SignatureError, match="has 1200 bytes, more than 1023"):
+        generate(tmp_path / "longer", {PASSWORD: "\u00e4" * 600})
+    assert not list(tmp_path.glob("longer*"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "there/.."])
+def test_a_key_has_a_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no name of a key"):
+        generate(Path(name), {})
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 def test_a_passphrase_does_not_keep_from_using_a_plain_key(keys: Path) -> None:
     assert private_keys([keys / "one.key"], {PASSWORD: "unused"}).keys() == public_keys([keys / "one.pub"]).keys()
 
@@ -74,6 +96,8 @@ def test_the_environment_may_hold_the_key(keys: Path) -> None:
         with pytest.raises(SignatureError, match="no key to sign with") as caught:
             private_keys([], nothing)
         assert SIGNING_KEY in caught.value.hint
+    with pytest.raises(SignatureError, match="not a private key"):
+        private_keys([], {SIGNING_KEY: os.fsdecode(b"\xff")})
     with pytest.raises(SignatureError, match="not a private key") as caught:
         private_keys([], {SIGNING_KEY: text[:-40]})
     assert caught.value.where == SIGNING_KEY
@@ -85,12 +109,14 @@ def test_files_that_are_no_keys(tmp_path: Path, keys: Path) -> None:
     openssl("genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:2048", "-out", f"{rsa}.key")
     openssl("pkey", "-in", f"{rsa}.key", "-pubout", "-out", f"{rsa}.pub")
     (tmp_path / "junk").write_bytes(b"\x00\xff")
+    os.mkfifo(tmp_path / "pipe")
     for file, told in (
         (keys / "one.pub", "not a private key"),
         (tmp_path / "rsa.key", "not an Ed25519 key"),
         (tmp_path / "junk", "not a private key"),
         (tmp_path / "none", "cannot be read"),
         (tmp_path, "cannot be read"),
+        (tmp_path / "pipe", "not a regular file"),
     ):
         with pytest.raises(SignatureError, match=told) as caught:
             private_keys([file], {})
@@ -99,6 +125,7 @@ def test_files_that_are_no_keys(tmp_path: Path, keys: Path) -> None:
         (keys / "one.key", "this is a private key"),
         (tmp_path / "rsa.pub", "not an Ed25519 key"),
         (tmp_path / "junk", "not a public key"),
+        (tmp_path / "pipe", "not a regular file"),
         (tmp_path / "none", "cannot be read"),
     ):
         with pytest.raises(SignatureError, match=told) as caught:

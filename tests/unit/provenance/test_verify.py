@@ -93,6 +93,13 @@ def test_wrong_keys_and_unsigned_bundles(signed: Path, unsigned: Path, keys: Pat
     assert "edgec sign" in told
     assert claimed_signers(signed) == ()
     assert "no such bundle" in refused(signed / "none", keys / "one.pub")
+    assert "a bundle is a folder, this is a file" in refused(signed / MANIFEST, keys / "one.pub")
+
+
+def test_what_a_terminal_would_act_on_is_escaped(signed: Path, keys: Path) -> None:
+    (signed / "bench" / "\x1b]0;pwned\x07").mkdir()
+    (signed / "bench" / "\x1b]0;pwned\x07" / os.fsdecode(b"\xff")).write_text("x")
+    assert r"bench/\x1b]0;pwned\x07/\udcff: not signed" in refused(signed, keys / "one.pub")
 
 
 def swap(bundle: Path, one: str, other: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,20 @@ def test_two_files_of_one_name(attacker: Attacker, tmp_path: Path, names: tuple[
     assert "refused" in refused(attacker.place, tmp_path / "in" / "out")
 
 
-def test_target_that_leaves_the_folder(attacker: Attacker, tmp_path: Path) -> None:
-    notes = {TARGET: "../../evil"}
-    attacker.index({**attacker.artifact("manifest.json", annotations=notes), "annotations": notes})
-    refused(attacker.place, tmp_path / "in" / "out")
+@pytest.mark.parametrize("target", ["../../evil", "\x1b]0;pwned\x07", ".work", "a\nb"])
+def test_target_that_cannot_be_one(
+    attacker: Attacker, tmp_path: Path, make_bundle: Callable[..., Path], target: str
+) -> None:
+    notes = {TARGET: target}
+    entry = {**attacker.artifact("manifest.json", annotations=notes), "annotations": notes}
+    attacker.index(entry)
+    bundles = outgoing([make_bundle(tmp_path / "bundles")], lambda step: None)
+    store = OciStore(attacker.place, HASTY)
+    for place in (attacker.place, replace(attacker.place, digest=entry["digest"])):
+        assert f"{target!a} cannot be the name of a target" in refused(place, tmp_path / "in" / "out")
+    with pytest.raises(PublishError, match="cannot be the name of a target"):
+        store.publish(bundles, add=True, progress=lambda step: None)
+    assert store.publish(bundles, add=False, progress=lambda step: None).targets == ("x86-64-int8",)
 
 
 def test_file_without_a_name(attacker: Attacker, tmp_path: Path) -> None:
