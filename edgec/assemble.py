@@ -164,7 +164,7 @@ def build_target(
         cache = Cache(cache_folder(out))
         job = Job(
             plan, root, scratch, log, threads, jobs or room_for(threads), progress,
-            loaded=lock.loaded, locked=lock.entry, bound=lock_use.locked,
+            loaded=lock.loaded, metric_ran=lock.metric_ran, locked=lock.entry, bound=lock_use.locked,
             checkpoints=checkpoint_folder(out), cache=cache,
         )  # fmt: skip
         with explained(log):

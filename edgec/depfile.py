@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgec.files import write_atomically
+from edgec.project.imports import neighbours
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 
@@ -42,6 +43,7 @@ def dependencies(
             entry = split_entry(name)
             path = root / (entry[0] if entry else name)
             paths += [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
+            paths += neighbours(path) if entry else ()
     paths += list(target_files)
     unique = {os.path.relpath(path): None for path in paths}
     return tuple(Path(path) for path in unique)

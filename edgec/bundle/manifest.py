@@ -111,7 +111,8 @@ class ProjectRecord(Frozen):
     """All keys of edgec.toml as they were resolved, without where bundles go and which targets are built.
     Paths that lead out of the project's folder are told by their last part."""
     code: dict[str, str]
-    """Digest of each Python file that metric, loss and training function are in."""
+    """Digest of each Python file that metric, loss and training function are in, of those beside or below it that it
+    imports, and of what else of the project the metric reads."""
     threads: int
     """CPU threads of each toolchain process: sums in float are added up in another order."""
 

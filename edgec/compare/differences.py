@@ -9,8 +9,9 @@ from typing import Any
 from edgec.bundle.manifest import ArtifactRecord, Manifest, ProjectRecord
 from edgec.compare.side import Side
 from edgec.dataset.spool import SpoolInfo
-from edgec.frozen import Frozen, canonical_json
+from edgec.frozen import Frozen
 from edgec.project.load import split_entry
+from edgec.project.record import flat
 from edgec.quant.words import words
 
 _DIGITS = 12
@@ -69,16 +70,21 @@ def input_changes(old: Side, new: Side) -> tuple[Difference, ...]:
 
 
 def other_data(old: Manifest, new: Manifest) -> str:
-    """Why accuracy cannot be compared: evaluation data or the metric's code are not the same. Empty when they are."""
+    """Why accuracy cannot be compared: evaluation data are not the same, or code that a metric of the user's may use.
+
+    That is all code of the project that bundles record, for a metric and a loss may share some. Empty when both are.
+    """
     before, now = _data(old.evaluation), _data(new.evaluation)
     if old.evaluation is None or new.evaluation is None:
         return "a bundle does not say what it was evaluated on"
     if before != now:
         return f"the evaluation data differ ({before}, now {now})"
-    metric = _setting(new.project, "evaluation", "metric") or ""
-    file, _ = split_entry(metric) or ("", "")
-    same = old.project.code.get(file) == new.project.code.get(file)
-    return "" if same else f"the code of the metric differs ({file})"
+    metrics = [_setting(item.project, "evaluation", "metric") or "" for item in (old, new)]
+    if not any(map(split_entry, metrics)):
+        return ""
+    one, other = old.project.code, new.project.code
+    names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
+    return f"code that the metric may use differs ({', '.join(names)})" if names else ""
 
 
 def other_model(old: Manifest, new: Manifest) -> str:
@@ -141,7 +147,7 @@ def _inputs(manifest: Manifest) -> dict[str, str]:
         "instruction set": manifest.isa.words(),
         "threads": str(manifest.project.threads),
         **{f"code {name}": digest[:_DIGITS] for name, digest in manifest.project.code.items()},
-        **{f"setting {name}": value for name, value in _flat(manifest.project.settings)},
+        **{f"setting {name}": value for name, value in _settings(manifest.project)},
         "target": f"{manifest.target.name} {manifest.target_digest[:_DIGITS]}",
         **{f"gate {gate.gate}": f"{gate.limit:g}" for gate in manifest.gates},
     }
@@ -151,15 +157,9 @@ def _setting(project: ProjectRecord, table: str, key: str) -> Any:
     return (project.settings.get(table) or {}).get(key)
 
 
-def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def _settings(project: ProjectRecord) -> Iterator[tuple[str, str]]:
     """Settings by dotted name, as JSON; but gates, which are told as they were judged."""
-    for name, value in settings.items():
-        if name == "gates" and not above:
-            continue
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", canonical_json(value)
+    return flat({name: value for name, value in project.settings.items() if name != "gates"})
 
 
 def _data(info: SpoolInfo | None) -> str:

@@ -6,12 +6,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.errors import LockError
+from edgec.errors import LockError, ProjectError
 from edgec.execute.job import BuildData
 from edgec.execute.manifest import training_samples
 from edgec.execute.run import BuildResult
-from edgec.ladder.lock import LOCK, Lock, LockedArtifact, LockedTarget, OldLock, read_lock, write_lock
-from edgec.ladder.lock_inputs import ONLY_LOCKED, TRAINING, differences, inputs_before, inputs_loaded
+from edgec.ladder.lock import LOCK, RESTORE, Lock, LockedArtifact, LockedTarget, OldLock, read_lock, write_lock
+from edgec.ladder.lock_inputs import (
+    IMPORTED,
+    METRIC_READS,
+    TRAINING,
+    differences,
+    inputs_before,
+    inputs_loaded,
+    is_only_locked,
+)
+from edgec.ladder.rungs import reason_against
 from edgec.plan import Plan, PlannedEmit
 from edgec.project.load import PROJECT_FILE
 from edgec.worker import Progress
@@ -55,12 +64,14 @@ class FollowedLock:
         if isinstance(self._lock, Lock):
             self._target = self._lock.targets.get(plan.target.name)
         self._followed: Mapping[str, LockedArtifact] = {}
+        self._reads: dict[str, str] = {}
 
     def check(self) -> None:
         """Hold the build to the lock before anything is loaded, when it is bound.
 
         Raises:
             LockError: there is no lock, it lacks the target or an artifact, or anything differs that is known by now.
+            ProjectError: it holds a recipe that no build of these inputs writes.
         """
         if not self._use.locked:
             return
@@ -78,12 +89,14 @@ class FollowedLock:
         wrong |= {file: "not locked -> to be built" for file in files if file not in self._target.artifacts}
         wrong |= {file: "locked -> not of the target" for file in self._target.artifacts if file not in files}
         self._refuse(wrong)
+        self._check_recipes()
 
     def loaded(self, data: BuildData) -> None:
         """Compare the model and the samples too: once they are there, and before anything is made of them.
 
         Raises:
             LockError: something differs, and the build is bound to the lock.
+            ProjectError: the lock holds a recipe that no build of these inputs writes.
         """
         if isinstance(self._lock, OldLock) and self._plan.target.name in self._lock.targets:
             self._progress(f"{LOCK} was written by an earlier edgec: search again, and replace it")
@@ -92,13 +105,23 @@ class FollowedLock:
         trained = data.training is not None and TRAINING in self._target.inputs
         samples = {TRAINING: data.training.read()} if trained and data.training is not None else {}
         present = self._inputs(data) | inputs_loaded(data.model.source, samples)
-        wrong = differences(self._target.inputs, present)
-        if self._use.locked:
-            self._refuse(wrong)
-        if names := [name for name in wrong if name not in ONLY_LOCKED]:
-            self._progress(f"{LOCK} no longer holds ({', '.join(names)} changed): search again")
-        else:
+        known = {name: value for name, value in self._target.inputs.items() if not name.startswith(METRIC_READS)}
+        if self._holds(differences(known, present)):
+            self._check_recipes()
             self._followed = self._target.artifacts
+
+    def metric_ran(self, reads: Mapping[str, str]) -> None:
+        """Compare what the metric reads too: once it has judged the float model, and before artifacts are made.
+
+        Raises:
+            LockError: something differs, and the build is bound to the lock.
+        """
+        self._reads = {f"{METRIC_READS}{name}": digest for name, digest in reads.items()}
+        if self._target is None or not self._followed:
+            return
+        known = {name: value for name, value in self._target.inputs.items() if name.startswith(METRIC_READS)}
+        if not self._holds(differences(known, self._reads)):
+            self._followed = {}
 
     def entry(self, item: PlannedEmit) -> LockedArtifact | None:
         """What the lock says of an artifact, if it holds."""
@@ -117,6 +140,7 @@ class FollowedLock:
         rungs = [rung for one in result.built for rung in one.rungs]
         training = training_samples(self._plan, result.data, rungs)
         inputs = self._inputs(result.data) | inputs_loaded(result.data.model.source, {TRAINING: training})
+        inputs |= self._reads
         entries = {
             one.artifact.file: LockedArtifact(
                 recipe=one.attempt.recipe, precision=one.attempt.precision, rungs=one.rungs
@@ -137,11 +161,29 @@ class FollowedLock:
         return {
             name: value
             for name, value in self._target.inputs.items()
-            if name in names or not (name in late or name.startswith("imported "))
+            if name in names or not (name in late or name.startswith((IMPORTED, METRIC_READS)))
         }
 
     def _files(self) -> tuple[str, ...]:
         return tuple(item.file for item in self._plan.emits)
+
+    def _holds(self, wrong: Mapping[str, str]) -> bool:
+        """Whether recipes are followed though this differs; raises LockError when the build is bound to the lock."""
+        if self._use.locked:
+            self._refuse(wrong)
+        names = [name for name in wrong if not is_only_locked(name)]
+        if names:
+            self._progress(f"{LOCK} no longer holds ({', '.join(names)} changed): search again")
+        return not names
+
+    def _check_recipes(self) -> None:
+        assert self._target is not None
+        for item in self._plan.emits:
+            entry = self._target.artifacts.get(item.file)
+            reason = reason_against(entry.recipe, entry.precision, self._plan.target, item.ladder) if entry else ""
+            if reason:
+                place = f"targets.{self._plan.target.name}.artifacts.{item.file}"
+                raise ProjectError(f"{place}: {reason}", where=str(self._file), hint=RESTORE)
 
     def _refuse(self, wrong: Mapping[str, str]) -> None:
         if wrong:

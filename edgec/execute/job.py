@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +52,10 @@ class Job:
     """Told each step of the build as it begins, one short line."""
     loaded: Callable[[BuildData], None] = lambda data: None
     """Told what the build is made from, before anything is made of it."""
+    metric_ran: Callable[[Mapping[str, str]], None] = lambda reads: None
+    """Told what the metric read besides the code that `edgec.project.record.code_digests` knows; after `loaded`."""
     locked: Callable[[PlannedEmit], LockedArtifact | None] = lambda item: None
-    """What an earlier build of the same inputs has settled on; asked after `loaded`."""
+    """What an earlier build of the same inputs has settled on; asked after `loaded` and `metric_ran`."""
     bound: bool = False
     """Whether nothing else will do."""
     checkpoints: Path = Path()

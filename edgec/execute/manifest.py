@@ -26,7 +26,7 @@ from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage
 from edgec.plan import Plan, record
-from edgec.project.record import code_digests, project_file_digest, settings, told_path
+from edgec.project.record import project_file_digest, settings, told_beside, told_path
 from edgec.verify.records import RungRecord
 
 
@@ -58,7 +58,7 @@ def manifest_of(
         project=ProjectRecord(
             sha256=project_file_digest(root),
             settings=settings(plan.project),
-            code=code_digests(plan.project, root),
+            code=dict(sorted(result.code.items())),
             threads=threads,
         ),
         isa=host_isa(),
@@ -85,16 +85,12 @@ def training_samples(plan: Plan, data: BuildData, rungs: Sequence[RungRecord]) -
 
 
 def _told_source(source: ModelSource) -> ModelSource:
-    folder = PurePath(source.path).parent
-    told = PurePath(told_path(source.path))
+    told = told_beside(source.path, source.imported)
     return source.model_copy(
         update={
-            "path": told.as_posix(),
+            "path": PurePath(told_path(source.path)).as_posix(),
             "weights": told_path(source.weights) if source.weights else None,
-            "imported": {
-                (told.parent / PurePath(name).relative_to(folder)).as_posix(): digest
-                for name, digest in source.imported.items()
-            },
+            "imported": {told[name]: digest for name, digest in source.imported.items()},
         }
     )
 

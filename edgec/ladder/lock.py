@@ -23,6 +23,8 @@ from edgec.target.spec import Precision
 from edgec.verify.records import RungRecord
 
 LOCK = "edgec.lock"
+RESTORE = "restore it from version control, or delete it: the next build searches again"
+"""What to do about a damaged file."""
 _WIDTH = 120
 """Columns of a line of the file, unless it holds one value that is longer."""
 _TABLES = 3
@@ -83,9 +85,9 @@ def read_lock(file: Path) -> Lock | OldLock:
         told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     except ValueError as exc:
         told = f"this is no JSON: {exc}"
-    raise ProjectError(
-        told, where=str(file), hint="restore it from version control, or delete it: the next build searches again"
-    )
+    except RecursionError:
+        told = "its lists and tables are nested too deeply to be read"
+    raise ProjectError(told, where=str(file), hint=RESTORE)
 
 
 def write_lock(

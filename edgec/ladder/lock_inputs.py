@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,18 @@ from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
 from edgec.plan import Plan
 from edgec.project.load import split_entry
-from edgec.project.record import code_digests, told_path
+from edgec.project.record import code_digests, digest_of, flat, settings, told_beside, told_path
+from edgec.project.spec import Project
 
-ONLY_LOCKED = frozenset({"isa", "python", "threads"})
-"""A recipe that was chosen with others of these is still followed; but the bundle may have other bytes."""
 TRAINING = "training samples"
+IMPORTED, METRIC_READS = "imported ", "metric reads "
+"""What names of files begin with that are known only once the model is loaded, or the metric has run."""
+
+_SETTING = "setting "
+_ONLY_LOCKED = frozenset({"isa", "python", "threads"})
+_TOLD_OTHERWISE = ("build.seed", "evaluation.metric", "gates.", "model.arguments", "train.")
+"""Settings, or tables of them, that have names of their own here."""
+_NOTHING = frozenset({"null", "[]"})
 
 _DIGITS = 12
 """Of a digest, in messages."""
@@ -49,10 +55,10 @@ def inputs_before(plan: Plan, root: Path, threads: int) -> dict[str, str]:
     }
     inputs |= {name: package_version(name) or "not installed" for name in sorted(packages | {*COMMON_PACKAGES})}
     inputs |= {f"code {name}": digest for name, digest in code_digests(project, root).items()}
+    inputs |= _settings(project)
     if project.train is not None:
-        inputs["training"] = canonical_json(
-            project.train.model_dump(mode="json", exclude_defaults=True, exclude={"data"})
-        )
+        stated = project.train.model_dump(mode="json", exclude_defaults=True, exclude={"data"})
+        inputs["training"] = canonical_json({key: settings(project)["train"][key] for key in stated})
     model = project.model
     entry = split_entry(model.path or "")
     inputs["model"] = _digest(root, entry[0] if entry else model.path or "")
@@ -72,17 +78,39 @@ def inputs_loaded(source: ModelSource, data: Mapping[str, Spool | None]) -> dict
         source: of the model.
         data: sets of samples by name.
     """
-    found = {f"imported {told_path(name)}": digest for name, digest in source.imported.items()}
+    told = told_beside(source.path, source.imported)
+    found = {f"{IMPORTED}{told[name]}": digest for name, digest in source.imported.items()}
     return found | {name: spool.info.content_digest for name, spool in data.items() if spool is not None}
 
 
 def differences(locked: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
     """Name -> ``locked value -> present value`` of what differs, long digests cut short."""
     names = sorted({*locked, *present})
+    absent = {name: "default" if name.startswith(_SETTING) else _NONE for name in names}
     return {
-        name: f"{_short(locked.get(name, _NONE))} -> {_short(present.get(name, _NONE))}"
+        name: f"{_short(locked.get(name, absent[name]))} -> {_short(present.get(name, absent[name]))}"
         for name in names
         if locked.get(name) != present.get(name)
+    }
+
+
+def is_only_locked(name: str) -> bool:
+    """Whether a recipe that was chosen with another value of this is still followed.
+
+    The bundle may have other bytes all the same, if only for the name of a file that its manifest tells.
+    """
+    return name in _ONLY_LOCKED or name.startswith(_SETTING)
+
+
+def _settings(project: Project) -> dict[str, str]:
+    """What the manifest tells of edgec.toml and flags, by key, where it is not the default."""
+    defaults = dict(flat(settings(Project())))
+    return {
+        f"{_SETTING}{key}": value
+        for key, value in flat(settings(project))
+        if value not in _NOTHING
+        and value != defaults.get(key)
+        and (key == "train.data" or not key.startswith(_TOLD_OTHERWISE))
     }
 
 
@@ -91,11 +119,7 @@ def _stated(record: Frozen) -> str:
 
 
 def _digest(root: Path, name: str) -> str:
-    try:
-        with (root / name).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return "missing"  # whoever loads it tells it better
+    return digest_of(root / name) or "missing"
 
 
 def _short(value: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from edgec.frozen import canonical_json
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
-from edgec.target.spec import WEIGHT_ONLY, Target
+from edgec.target.spec import WEIGHT_ONLY, Precision, Target
 
 LOCKED, FALLBACK = "locked", "fallback"
 """How what is tried before and after all rungs is recorded."""
@@ -54,6 +55,34 @@ def first_recipe(target: Target) -> Recipe:
     """The cheapest recipe that a target allows."""
     method = target.quantize.calibration
     return Recipe(calibration="minmax" if method == "auto" else method)
+
+
+def reason_against(recipe: Recipe, precision: Precision, target: Target, ladder: Sequence[Rung]) -> str:
+    """Why no climb of `ladder` comes to this; empty when one may.
+
+    Args:
+        recipe: what an artifact was said to be made with.
+        precision: the target's, or that of its fallback.
+        target: what is built.
+        ladder: its rungs.
+    """
+    ways: list[str] = []
+    if precision == target.precision:
+        free = {key for rung in ladder for step in ((rung.base,), *rung.stages) for change in step for key in change}
+        free |= {"float_layers"} if any(rung.name == "mixed-precision" for rung in ladder) else set()
+        ways.append(_beyond(recipe, first_recipe(target), free))
+    if precision == target.quantize.fallback:
+        ways.append(_beyond(recipe, Recipe(), frozenset()))
+    if not ways:
+        return f"precision: {target.name} has no {precision} artifacts"
+    return "" if "" in ways else f"recipe: no {precision} artifact that is searched for here has {ways[0]}"
+
+
+def _beyond(recipe: Recipe, first: Recipe, free: Collection[str]) -> str:
+    """Fields of a recipe that are neither free nor as in the `first` one, as JSON; empty when there are none."""
+    found, plain = recipe.plain(), first.plain()
+    other = {key: value for key, value in found.items() if key not in free and value != plain[key]}
+    return canonical_json(other) if other else ""
 
 
 def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) -> tuple[Rung, ...]:

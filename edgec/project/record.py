@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from edgec.frozen import canonical_json
 from edgec.project.flags import PATH_KEYS
+from edgec.project.imports import neighbours
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 
@@ -32,15 +34,45 @@ def settings(project: Project) -> dict[str, Any]:
     return values
 
 
+def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Values by dotted name, as canonical JSON: ``("gates.max_drop", "1.0")``."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", canonical_json(value)
+
+
+def told_beside(file: str, names: Iterable[str]) -> dict[str, str]:
+    """How files that `file` imports are told, by name: as they lie beside it, wherever that is."""
+    told, folder = PurePath(told_path(file)).parent, PurePath(file).parent
+    return {name: (told / PurePath(name).relative_to(folder)).as_posix() for name in names}
+
+
 def code_digests(project: Project, root: Path) -> dict[str, str]:
-    """SHA-256 (hex) of each Python file that metric, loss or training function are in, by its path as it is told."""
+    """SHA-256 (hex) of each Python file that metric, loss or training function are in, by its path as it is told.
+
+    With those beside or below them that they import (`edgec.project.imports`).
+    """
     named = [project.evaluation.metric] if project.evaluation else []
     named += [project.train.loss, project.train.function or ""] if project.train else []
-    found = {}
-    for entry in filter(None, map(split_entry, named)):
-        with contextlib.suppress(OSError):  # whoever loads it tells it better
-            found[told_path(entry[0])] = hashlib.sha256((root / entry[0]).read_bytes()).hexdigest()
+    found: dict[str, str] = {}
+    for entry, _ in filter(None, map(split_entry, named)):
+        file = (root / entry).resolve()
+        paths = {str(PurePath(entry).parent / path.relative_to(file.parent)): path for path in neighbours(file)}
+        told = told_beside(entry, (entry, *paths))
+        digests = {told[name]: digest_of(path) for name, path in {entry: file, **paths}.items()}
+        found |= {name: digest for name, digest in digests.items() if digest}
     return found
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 (hex) of a file's bytes; empty when it cannot be read: whoever loads it tells it better."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def project_file_digest(root: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from edgec.bundle.manifest import accuracy_of, pass_facts
 from edgec.bundle.write import digest_file
 from edgec.cache import Cache
+from edgec.dataset.reads import digest_names, what_is_read
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import ProjectError, StorageError, WorkerError
 from edgec.execute.artifact import BuiltArtifact
@@ -23,7 +24,6 @@ from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, 
 from edgec.files import write_atomically
 from edgec.plan import make_plan
 from edgec.project.spec import Project
-from edgec.sweep.reads import digest_names, what_is_read
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart, digest_sample
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import Target

@@ -18,9 +18,10 @@ import pytest
 
 import edgec
 from edgec.bundle.check import check_digests
-from edgec.errors import LockError, ReproducibilityError
+from edgec.errors import LockError, ProjectError, RegressionError, ReproducibilityError
 
 from .command import EDGEC, Run, environment, start
+from .command import edgec as edgec_command
 
 TARGET = 'extends = "x86-64-{precision}"\n[[emit]]\nbackend = "onnxruntime"\n'
 FEW = ("--evaluate-samples", "60")
@@ -189,7 +190,29 @@ def test_locked_builds_are_held_to_the_lock(small: Path) -> None:
     refused(build(small, "--locked"), "\n  target: ", "\n  model.fbgemm.pt: not locked -> to be built\n")
     override.write_text(plain)
 
+    (small / "other.pt").write_bytes((small / "model.pt").read_bytes())
+    run = build(small, "--locked", "--weights", "other.pt", "--time-budget", "5000", "--effort", "max")
+    refused(
+        run,
+        '\n  setting build.effort: default -> "max"\n',
+        "\n  setting build.time_budget: default -> 5000.0\n",
+        '\n  setting model.weights: "model.pt" -> "other.pt"\n',
+    )
+    assert "load model.py" not in run.errors
+    assert "\n  weights: " not in run.errors
+    content = json.loads(locked)
+    content["targets"]["fp32"]["artifacts"]["model.onnx"]["recipe"] = {"float_layers": ["nope"]}
+    lock.write_text(json.dumps(content))
+    for flags in (("--locked",), ()):
+        run = build(small, *flags)
+        assert run.code == ProjectError.exit_code, run.errors
+        assert "edgec.lock: targets.fp32.artifacts.model.onnx: recipe: no fp32 artifact " in run.errors
+        assert 'has {"float_layers":["nope"]}' in run.errors
+    lock.write_bytes(locked)
+
     stored = dict(np.load(small / "evaluation.npz"))
+    np.savez(small / "evaluation.npz", **stored | {"y": np.roll(stored["y"], 1)})
+    refused(build(small, "--locked"), "\n  evaluation: ")
     np.savez(small / "evaluation.npz", **{name: value[::-1] for name, value in stored.items()})
     refused(build(small, "--locked"), "\n  evaluation: ")
     np.savez_compressed(small / "evaluation.npz", **stored)  # another file with the same samples
@@ -200,6 +223,52 @@ def test_locked_builds_are_held_to_the_lock(small: Path) -> None:
     same = json.loads(first)
     same["project"]["sha256"] = bundle.manifest.project.sha256  # of the remark
     assert bundle.manifest.plain() == same
+
+
+def test_what_a_metric_imports_and_reads_is_locked_and_compared(small: Path) -> None:
+    (small / "metric.py").write_text(
+        "from importlib import import_module\nfrom pathlib import Path\n\n\ndef score(outputs, labels):\n"
+        "    from parts.right import right\n\n    (scores,) = outputs.values()\n"
+        "    factor = import_module('fac' + 'tor').FACTOR * float(Path('factor.txt').read_text())\n"
+        "    return factor * right(scores, labels)\n"
+    )
+    (small / "parts").mkdir()
+    helper, factor = small / "parts" / "right.py", small / "factor.txt"
+    helper.write_text("def right(scores, labels):\n    return scores.argmax(-1) == labels\n")
+    factor.write_text("0.5")
+    (small / "factor.py").write_text("FACTOR = 1\n")
+    text = (small / "edgec.toml").read_text()
+    (small / "edgec.toml").write_text(text.replace("[evaluation]", '[evaluation]\nmetric = "metric.py:score"'))
+    depfile = ("--depfile", "build.d")
+    run = build(small, *depfile)
+    assert run.code == 0, run.errors
+    assert "parts/right.py:" in (small / "build.d").read_text()
+    first = small / "dist" / "first"
+    shutil.copytree(small / "dist" / "fp32", first)
+    code = check_digests(first).project.code
+    assert list(code) == ["factor.py", "factor.txt", "metric.py", "parts/right.py"]
+    assert code["factor.txt"] == hashlib.sha256(b"0.5").hexdigest()
+    assert build(small, "--locked").code == 0
+
+    factor.write_text("1.0")
+    run = build(small, "--locked")
+    assert run.code == LockError.exit_code, run.errors
+    assert "\n  metric reads factor.txt: " in run.errors
+    assert "model.onnx" not in run.errors
+    helper.write_text("def right(scores, labels):\n    return 0 * labels + 1\n")
+    run = build(small, "--locked")
+    refused(run, "\n  code parts/right.py: ")
+    assert "load model.py" not in run.errors
+
+    run = build(small)
+    assert run.code == 0, run.errors
+    assert "edgec.lock no longer holds (code parts/right.py changed): search again" in run.errors
+    compared = edgec_command("compare", str(first), "dist/fp32", "--fail-on", "accuracy=1", cwd=small)
+    assert compared.code == RegressionError.exit_code
+    assert "code that the metric may use differs (factor.txt, parts/right.py)" in compared.errors
+    factor.write_text("0.75")
+    run = build(small)
+    assert "edgec.lock no longer holds (metric reads factor.txt changed): search again" in run.errors
 
 
 def test_a_malformed_source_date_epoch_is_told_before_anything_is_built(small: Path) -> None:

@@ -140,8 +140,20 @@ def test_the_code_of_a_metric_and_settings_of_the_model_count(write_side: Write,
     own = write_side("own", project=first)
     assert regressions(compare(own, write_side("same", project=first)), "accuracy=1") == []
     edited = compare(own, write_side("edited", project=second))
-    assert regressions(edited, "accuracy=1") == ["accuracy: not comparable: the code of the metric differs (metric.py)"]
+    assert regressions(edited, "accuracy=1") == [
+        "accuracy: not comparable: code that the metric may use differs (metric.py)"
+    ]
     assert "- code metric.py: 111111111111 → 222222222222" in to_markdown(edited, (), ())
+    helped, other = (first.model_copy(update={"code": {**first.code, "lib/helper.py": digit * 64}}) for digit in "34")
+    before = write_side("helped", project=helped)
+    for name, project in (("helper", other), ("without", first)):
+        (told,) = regressions(compare(before, write_side(name, project=project)), "accuracy=1")
+        assert told == "accuracy: not comparable: code that the metric may use differs (lib/helper.py)"
+    built_in, trained = (
+        item.model_copy(update={"settings": old.manifest.project.settings}) for item in (first, second)
+    )  # the code is that of a loss
+    pair = write_side("built in", project=built_in), write_side("trained otherwise", project=trained)
+    assert regressions(compare(*pair), "accuracy=1") == []
     machine = Machine(arch="x86_64", cpu="faster", features=("avx2",), cores=2)
     twin = Speed(ratio=2.0, low=1.9, high=2.1, float_ms=2.0, runs=20)
     wide = {**old.manifest.project.settings, "model": {"arguments": {"width": 2}, "inputs": []}}

@@ -110,6 +110,13 @@ def test_a_damaged_file_is_refused_and_stays(tmp_path: Path, old: str, new: str,
     assert path.read_bytes() == damaged
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"targets": ' + '{"a": ' * 200_000])
+def test_a_file_nested_too_deeply_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / LOCK).write_text(text)
+    with pytest.raises(ProjectError, match="nested too deeply"):
+        read_lock(tmp_path / LOCK)
+
+
 def test_a_lock_of_an_earlier_edgec_is_known_and_replaced(tmp_path: Path) -> None:
     entry = {"recipe": {}, "precision": "int8", "rungs": [], "inputs": {"seed": "0"}}
     (tmp_path / LOCK).write_text(

@@ -10,11 +10,23 @@ import pytest
 
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
-from edgec.ladder.lock_inputs import differences, inputs_before, inputs_loaded
+from edgec.ladder.lock_inputs import differences, inputs_before, inputs_loaded, is_only_locked
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource, TensorSpec
 from edgec.plan import make_plan
-from edgec.project.spec import CalibrationSpec, DataSpec, EvaluationSpec, ModelSpec, Preprocess, Project, TrainSpec
+from edgec.project.record import flat, settings
+from edgec.project.spec import (
+    BuildSpec,
+    CalibrationSpec,
+    DataSpec,
+    EvaluationSpec,
+    Gates,
+    InputSpec,
+    ModelSpec,
+    Preprocess,
+    Project,
+    TrainSpec,
+)
 from edgec.target.load import load_target
 
 PROJECT = Project(
@@ -48,13 +60,24 @@ def test_each_change_has_its_name(inputs: Inputs, tmp_path: Path) -> None:
     assert inputs() == first
     assert changed(first, inputs(gates=PROJECT.gates.model_copy(update={"strict": True}))) == {"gates"}
     assert changed(first, inputs(build=build.model_copy(update={"seed": 1}))) == {"seed"}
-    assert changed(first, inputs(build=build.model_copy(update={"effort": "fast"}))) == {"ladder"}
-    assert changed(first, inputs(build=build.model_copy(update={"time_budget": 9.0, "out": "elsewhere"}))) == set()
-    assert changed(first, inputs(train=TrainSpec(data="t.npz"))) == {"ladder", "training"}
+    assert changed(first, inputs(build=build.model_copy(update={"effort": "fast"}))) == {
+        "ladder",
+        "setting build.effort",
+    }
+    assert changed(first, inputs(build=build.model_copy(update={"time_budget": 9.0, "out": "elsewhere"}))) == {
+        "setting build.time_budget"
+    }
+    assert changed(first, inputs(train=TrainSpec(data="t.npz"))) == {"ladder", "training", "setting train.data"}
     assert changed(first, inputs(threads=2)) == {"threads"}
     assert changed(first, inputs(model=model.model_copy(update={"arguments": {"width": 2}}))) == {"model arguments"}
-    assert changed(first, inputs(model=model.model_copy(update={"path": "model.py:Other"}))) == {"model entry"}
-    assert changed(first, inputs(model=model.model_copy(update={"weights": "other.py"}))) == {"weights"}
+    assert changed(first, inputs(model=model.model_copy(update={"path": "model.py:Other"}))) == {
+        "model entry",
+        "setting model.path",
+    }
+    assert changed(first, inputs(model=model.model_copy(update={"weights": "other.py"}))) == {
+        "weights",
+        "setting model.weights",
+    }
     assert "target" in changed(first, inputs("rpi4-int8"))
     (tmp_path / "model.pt").write_text("retrained")
     assert changed(first, inputs()) == {"weights"}
@@ -62,10 +85,56 @@ def test_each_change_has_its_name(inputs: Inputs, tmp_path: Path) -> None:
     assert inputs()["model"] == "missing"
 
 
-def test_the_name_of_a_file_does_not_matter(inputs: Inputs, tmp_path: Path) -> None:
+def test_settings_that_only_the_manifest_tells_are_locked_and_no_reason_to_search(
+    inputs: Inputs, tmp_path: Path
+) -> None:
     first = inputs()
     (tmp_path / "weights of may.pt").write_bytes((tmp_path / "model.pt").read_bytes())
-    assert inputs(model=PROJECT.model.model_copy(update={"weights": "weights of may.pt"})) == first
+    renamed = PROJECT.model.model_copy(update={"weights": "weights of may.pt"})
+    build = PROJECT.build.model_copy(update={"time_budget": 5000.0, "effort": "max"})
+    found = differences(first, inputs("x86-64-int8", model=renamed, build=build))
+    assert found.pop("ladder")
+    assert found == {
+        "setting build.effort": 'default -> "max"',
+        "setting build.time_budget": "default -> 5000.0",
+        "setting model.weights": '"model.pt" -> "weights of may.pt"',
+    }
+    assert all(map(is_only_locked, found))
+    assert not any(map(is_only_locked, ("ladder", "gates", "weights", "code metric.py", "metric reads a.txt")))
+    elsewhere = PROJECT.model.model_copy(update={"weights": f"../{tmp_path.name}/model.pt"})
+    assert inputs(model=elsewhere) == first  # wherever the project lies
+
+
+def test_what_the_manifest_tells_of_a_project_is_locked_whole(inputs: Inputs) -> None:
+    """Every key but where bundles go, which targets are built, and what has its default."""
+    project = Project(
+        model=ModelSpec(
+            path="model.py:Net", weights="model.pt", arguments={"width": 2}, inputs=(InputSpec(name="x", shape=(1, 4)),)
+        ),
+        preprocess=Preprocess(divide=255.0, mean=(0.5,), std=(0.25,)),
+        calibration=CalibrationSpec(data="c.npz", inputs={"x": "a"}, labels="l", samples=7),
+        evaluation=EvaluationSpec(data="e.npz", inputs={"x": "b"}, labels="m", samples=8, metric="metric.py:score"),
+        train=TrainSpec(data="t.npz", labels="n", samples=9, loss="/data/other.py:loss", batch_size=5),
+        gates=Gates(max_drop=1.0, strict=True),
+        build=BuildSpec(seed=4, effort="max", time_budget=60.0),
+    )
+    tables = {name: getattr(project, name) for name in Project.model_fields}
+    found = inputs(**tables)
+    told = "\n".join(f"{name} = {value}" for name, value in found.items())
+    for key, value in flat(settings(project)):
+        if value not in ("null", "[]") and key not in ("model.path", "build.effort"):
+            assert f"{key.rpartition('.')[2]}" in told, key
+            assert value in told or value.strip('"') in told, key
+    assert "/data" not in found["training"]
+    assert {name for name in found if name.startswith("setting ")} == {
+        "setting " + key
+        for key in (
+            "build.effort", "build.time_budget", "calibration.data", "calibration.inputs.x", "calibration.labels",
+            "calibration.samples", "evaluation.data", "evaluation.inputs.x", "evaluation.labels", "evaluation.samples",
+            "model.inputs", "model.path", "model.weights", "preprocess.divide", "preprocess.mean", "preprocess.std",
+            "train.data",
+        )
+    }  # fmt: skip
 
 
 def test_the_code_of_a_metric_counts(inputs: Inputs, tmp_path: Path) -> None:
@@ -75,20 +144,40 @@ def test_the_code_of_a_metric_counts(inputs: Inputs, tmp_path: Path) -> None:
     assert first["code metric.py"] == hashlib.sha256(b"# metric.py").hexdigest()
     (tmp_path / "metric.py").write_text("# another")
     assert changed(first, inputs(evaluation=evaluation)) == {"code metric.py"}
+    (tmp_path / "metric.py").write_text("def score(outputs, labels):\n    from other import weight\n")
+    first = inputs(evaluation=evaluation)
+    (tmp_path / "other.py").write_text("weight = 2")
+    assert changed(first, inputs(evaluation=evaluation)) == {"code other.py"}
+
+
+def test_a_device_counts(inputs: Inputs, tmp_path: Path) -> None:
+    devices = tmp_path / "targets" / "devices"
+    devices.mkdir(parents=True)
+    builtin = load_target("x86-64-int8", tmp_path)
+    (device,) = (file for file in builtin.files if file.parent.name == "devices")
+    (tmp_path / "targets" / "mine.toml").write_text('extends = "x86-64-int8"\ndevice = "board"\n')
+    (devices / "board.toml").write_text(device.read_text().replace(f'name = "{device.stem}"', 'name = "board"'))
+    first = inputs("mine")
+    assert inputs("mine") == first
+    text = (devices / "board.toml").read_text()
+    (devices / "board.toml").write_text(text.replace("ram_mb = 4096", "ram_mb = 2048"))
+    assert changed(first, inputs("mine")) == {"target"}
 
 
 def test_toolchain_and_instruction_set_are_there(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     found = inputs()
     assert {"edgec", "python", "torch", "numpy", "onnx", "onnxruntime"} <= set(found)
     assert found["isa"] == host_isa().words()
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert changed(found, inputs()) == {"isa"}
+    for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "AVX2")
+            assert changed(found, inputs()) == {"isa"}
 
 
 def test_data_counts_by_its_content(tmp_path: Path) -> None:
-    def spool(name: str, value: int) -> Spool:
+    def spool(name: str, value: int, label: int = 0) -> Spool:
         (tmp_path / f"{name}.py").write_text(
-            f"import numpy as np\ndef data():\n    return [np.full((1, 4), {value}, np.float32)]\n"
+            f"import numpy as np\ndef data():\n    return [(np.full((1, 4), {value}, np.float32), {label})]\n"
         )
         specs = (TensorSpec(name="x", shape=(1, 4)),)
         return write_spool(
@@ -106,6 +195,15 @@ def test_data_counts_by_its_content(tmp_path: Path) -> None:
     }
     assert inputs_loaded(source, {"calibration": same, "evaluation": ones}) == first
     assert changed(first, inputs_loaded(source, {"calibration": ones, "evaluation": ones})) == {"calibration"}
+    labelled = spool("labelled", 1, label=1)
+    assert changed(first, inputs_loaded(source, {"calibration": zeros, "evaluation": labelled})) == {"evaluation"}
+
+
+def test_files_of_a_model_elsewhere_keep_their_folders_apart() -> None:
+    path = "../../nets/model.py"
+    imported = {"../../nets/a/__init__.py": "1" * 64, "../../nets/b/__init__.py": "2" * 64}
+    source = ModelSource(format="python", path=path, sha256="0" * 64, imported=imported)
+    assert inputs_loaded(source, {}) == {"imported a/__init__.py": "1" * 64, "imported b/__init__.py": "2" * 64}
 
 
 def test_differences_are_told_in_short() -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from edgec.ladder.rungs import candidates, first_recipe, rungs
+from edgec.ladder.rungs import candidates, first_recipe, reason_against, rungs
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.load import load_target
 from edgec.target.spec import Precision, QuantSpec, Target
@@ -80,3 +80,39 @@ def test_trained_models_are_not_corrected_again() -> None:
     rung = rungs(target(), "max", calibrated=True, trainable=True)[-1]
     corrected = Recipe(equalize=True, correct_bias=True, round_adaptively=True, calibration="mse")
     assert corrected.model_copy(update=rung.base) == Recipe(calibration="mse", train=True)
+
+
+FLOAT_LAYERS = Recipe(float_layers=("a",))
+
+
+@pytest.mark.parametrize(
+    ("precision", "effort", "recipe", "named"),
+    [
+        ("fp32", "balanced", FLOAT_LAYERS, '{"float_layers":["a"]}'),
+        ("fp16", "balanced", Recipe(equalize=True), '{"equalize":true}'),
+        ("int8-dynamic", "max", Recipe(calibration="mse"), '{"calibration":"mse"}'),
+        ("int8-weight-only", "fast", FLOAT_LAYERS, '{"float_layers":["a"]}'),
+        ("int8-weight-only", "fast", Recipe(equalize=True), ""),
+        ("int8", "balanced", Recipe(train=True), '{"train":true}'),
+        ("int8", "balanced", Recipe(calibration="mse", correct_bias=True, float_layers=("a",)), ""),
+        ("int8", "max", Recipe(round_adaptively=True, activations="int16"), ""),
+    ],
+)
+def test_recipes_that_no_rung_comes_to_are_known(
+    precision: Precision, effort: Effort, recipe: Recipe, named: str
+) -> None:
+    asked = target(precision)
+    ladder = rungs(asked, effort, calibrated=True, trainable=False)
+    assert reason_against(first_recipe(asked), precision, asked, ladder) == ""
+    found = reason_against(recipe, precision, asked, ladder)
+    assert found == (f"recipe: no {precision} artifact that is searched for here has {named}" if named else "")
+
+
+def test_a_fallback_has_no_recipe_and_only_a_stated_one_is_there() -> None:
+    asked = target("int8", fallback="fp16", calibration="entropy")
+    ladder = rungs(asked, "balanced", calibrated=True, trainable=True)
+    assert reason_against(Recipe(), "fp16", asked, ladder) == ""
+    assert "equalize" in reason_against(Recipe(equalize=True), "fp16", asked, ladder)
+    assert "has no fp32 artifacts" in reason_against(Recipe(), "fp32", asked, ladder)
+    assert reason_against(Recipe(calibration="entropy", train=True), "int8", asked, ladder) == ""
+    assert '{"calibration":"mse"}' in reason_against(Recipe(calibration="mse"), "int8", asked, ladder)

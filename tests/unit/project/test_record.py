@@ -53,6 +53,14 @@ def test_digests(tmp_path: Path) -> None:
     )
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("metric.py", "loss.py")}
     assert code_digests(project, tmp_path) == digests
+    (tmp_path / "lib").mkdir()
+    for name, text in {"metric.py": "import lib.a", "lib/a.py": "import b", "b.py": "", "unused.py": ""}.items():
+        (tmp_path / name).write_text(text)
+    assert list(code_digests(project, tmp_path)) == ["metric.py", "b.py", "lib/a.py", "loss.py"]
+    outside = tmp_path / "inner"
+    outside.mkdir()
+    elsewhere = Project(evaluation=EvaluationSpec(data="e.npz", metric="../metric.py:score"))
+    assert list(code_digests(elsewhere, outside)) == ["metric.py", "b.py", "lib/a.py"]
     assert project_file_digest(tmp_path) == ""
     (tmp_path / "edgec.toml").write_bytes(b"# x")
     assert project_file_digest(tmp_path) == hashlib.sha256(b"# x").hexdigest()

@@ -9,8 +9,8 @@ import pytest
 
 from edgec.backend.protocol import Artifact
 from edgec.bundle.write import digest_file
+from edgec.dataset.reads import digest_names
 from edgec.quant.recipe import Recipe
-from edgec.sweep.reads import digest_names
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, digest_sample
 
 KEY = "a" * 64

@@ -10,10 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import importlib_metadata
 import numpy as np
 import pytest
 
-from edgec.sweep.reads import digest_names, what_is_read
+from edgec.dataset.reads import digest_names, what_is_read
 
 
 def test_reads_are_seen(tmp_path: Path) -> None:
@@ -30,14 +31,14 @@ def test_reads_are_seen(tmp_path: Path) -> None:
             (apart / "known.txt").read_text()
             (tmp_path / "written.txt").write_text("written")
             Path("/proc/self/status").read_text()
-            (folder / "conftest.py").read_bytes()
+            (folder / "test_sources.py").read_bytes()
             with gzip.open(tmp_path / "labels.gz", "wb") as stream:
                 stream.write(b"1")
             with gzip.open(tmp_path / "labels.gz") as stream:
                 stream.read()
     finally:
         tempfile.tempdir = was
-    assert found.files == {data, folder / "conftest.py", tmp_path / "labels.gz"}
+    assert found.files == {data, folder / "test_sources.py", tmp_path / "labels.gz"}
     (tmp_path / "later.txt").write_text("later")
     (tmp_path / "later.txt").read_text()
     assert tmp_path / "later.txt" not in found.files
@@ -49,10 +50,12 @@ def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
         (root / name).mkdir(parents=True)
     (root / "imported" / "module_of_listings.py").touch()
     with what_is_read(root, out) as found, pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(root / "imported")
+        patch.setattr(sys, "dont_write_bytecode", False)
+        patch.setattr(sys, "path", [str(root / "imported"), *sys.path])  # pytest's way lists the folder
         importlib.import_module("module_of_listings")
-        with pytest.raises(importlib.metadata.PackageNotFoundError):
-            importlib.metadata.version("package-of-listings")
+        for metadata in (importlib.metadata, importlib_metadata):
+            with pytest.raises(ModuleNotFoundError):
+                metadata.version("package-of-listings")
         list((root / "images").iterdir())
         list(os.walk(root / "walked"))
         list(tmp_path.iterdir())
@@ -60,6 +63,13 @@ def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
         patch.chdir(root)
         os.scandir().close()
     sys.modules.pop("module_of_listings")
+    assert found.files == {root / "imported" / "module_of_listings.py"}  # of this project, temporary though it is
+    assert (root / "imported" / "__pycache__").exists()
+    with what_is_read(root, out) as again, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(root / "imported"), *sys.path])
+        importlib.import_module("module_of_listings")  # from compiled code
+    sys.modules.pop("module_of_listings")
+    assert again.files == found.files
     assert found.folders == {root, root / "images", root / "walked", root / "walked" / "deep"}
 
     before = digest_names(root, out)

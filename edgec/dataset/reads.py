@@ -7,6 +7,7 @@ that native code opens by itself are not seen; those named in edgec.toml are kno
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import pkgutil
 import sys
@@ -22,6 +23,8 @@ from edgec.frozen import digest_json
 
 IMPORTLIB = str(Path(importlib.__file__).parent) + os.sep
 """It looks for packages in all of ``sys.path``, the project's folder included."""
+_BACKPORT = f"{os.sep}importlib_metadata{os.sep}"
+"""The same from PyPI: once imported, it looks in place of Python's own."""
 OWN_NAMES = frozenset({"edgec.lock", "targets", "__pycache__"})
 """What edgec and Python write into a project; the target itself is part of each key."""
 
@@ -51,7 +54,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_import(file: str) -> bool:
-    return file.startswith(("<frozen importlib", IMPORTLIB)) or file == pkgutil.__file__
+    return file.startswith(("<frozen importlib", IMPORTLIB)) or file == pkgutil.__file__ or _BACKPORT in file
 
 
 _hooked: list[bool] = []
@@ -91,7 +94,7 @@ def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
     system += [package, package / "backends", package / "targets"]  # in a checkout the latter two are links
     ignored = {path.resolve() for path in (*system, *apart)}
     temporary, project = Path(tempfile.gettempdir()).resolve(), root.resolve()
-    for path in map(Path, sorted(names)):
+    for path in map(_source, sorted(names)):
         real = path.resolve()
         above = (real, *real.parents)
         if not ignored.isdisjoint(above):
@@ -99,8 +102,18 @@ def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
         if path.is_dir():
             if project in above:
                 found.folders.add(path)
-        elif path.suffix != ".pyc" and path.is_file() and temporary not in above:
+        elif path.is_file() and (temporary not in above or project in above):
             found.files.add(path)
+
+
+def _source(name: str) -> Path:
+    """The file itself; of compiled Python code the source, which is not opened while the compiled code is of it."""
+    if name.endswith(".pyc"):
+        try:
+            return Path(importlib.util.source_from_cache(name))
+        except ValueError:  # code without a source
+            pass
+    return Path(name)
 
 
 def digest_names(folder: Path, *apart: Path) -> str:
