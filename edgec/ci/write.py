@@ -18,7 +18,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 TEMPLATES = Path(__file__).parent / "templates"
 
 _PLAIN = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*\Z")
-"""Folders that need no quotes in YAML, in a shell and in Make."""
+"""Folders that are the same in a shell, in Make and between quotes in YAML."""
+_PATTERN = re.compile(r"[A-Za-z0-9._*?!\[\]-]+\Z")
+"""Names and globs of targets that are the same in a shell's quotes within YAML."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Template:
     """What the user has to do for it to work."""
 
 
+ENVIRONMENT = "edgec-publish"
+"""Of the publishing job; what only it may know is kept there."""
 _KEY = "a key to sign with: edgec keygen"
 _COMMIT = "commit edgec.pub beside edgec.toml, and what is published must be signed with it to be compared with"
 
@@ -43,7 +47,8 @@ TABLE: dict[Kind, Template] = {
         ".github/workflows/edgec.yml",
         of_repository=True,
         todo=(
-            f"{_KEY}; put the text of edgec.key into the secret EDGEC_SIGNING_KEY",
+            f"{_KEY}; put the text of edgec.key into the secret EDGEC_SIGNING_KEY of an environment {ENVIRONMENT}, "
+            "to which only tags v* may deploy",
             _COMMIT,
             "published to oci://ghcr.io/OWNER/REPOSITORY/bundles; the variable EDGEC_PUBLISH names another place",
             "limits of the comparison: the variable EDGEC_FAIL_ON (accuracy=0.5,latency=10%,size=5%)",
@@ -55,7 +60,8 @@ TABLE: dict[Kind, Template] = {
         ".gitlab-ci.yml",
         of_repository=True,
         todo=(
-            f"{_KEY}; put the text of edgec.key into EDGEC_SIGNING_KEY, a protected CI/CD variable of type File",
+            f"{_KEY}; put the text of edgec.key into EDGEC_SIGNING_KEY, a protected CI/CD variable of type File and "
+            f"of the environment scope {ENVIRONMENT}: with another scope, jobs that run the project's code have it",
             _COMMIT,
             "published to this project's container registry; the variable EDGEC_PUBLISH names another place",
             "limits of the comparison: the variable EDGEC_FAIL_ON (accuracy=0.5,latency=10%,size=5%)",
@@ -85,14 +91,20 @@ def write_ci(
         kind: of CI.
         root: folder of edgec.toml.
         patterns: targets that are built, as the user names them; none: those of edgec.toml.
-        names: the targets that these are now.
+        names: the targets that these are now, valid ones.
         version: of edgec, which the job installs.
         force: replace a file that is there.
 
     Raises:
-        UsageError: a file is there, or the project's folder has a name that CI files cannot hold.
+        UsageError: a file is there, or the project's folder or a pattern has a name that CI files cannot hold.
         StorageError: it cannot be written.
     """
+    for pattern in patterns:
+        if not _PATTERN.match(pattern):
+            raise UsageError(
+                "CI files hold targets and globs of plain letters, digits and .-_*?![] only",
+                where=f"--target {pattern}",
+            )
     template = TABLE[kind]
     repository = _repository(root) if template.of_repository else root
     path = repository / template.path
@@ -111,7 +123,7 @@ def render(kind: Kind, folder: str, *, patterns: Sequence[str], names: Sequence[
     values = {
         "FOLDER": folder,
         "PREFIX": "" if folder == "." else f"{folder}/",
-        "LIST": ", ".join(names),
+        "LIST": ", ".join(f'"{name}"' for name in names),
         "NAMES": " ".join(names),
         "TARGETS": shlex.join(word for pattern in patterns for word in ("--target", pattern)) or "--of-build",
         "VERSION": version,

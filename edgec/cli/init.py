@@ -27,6 +27,7 @@ def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> No
     from edgec.ci.write import KINDS, TABLE, write_ci
     from edgec.errors import ProjectError
     from edgec.project.load import load_project
+    from edgec.target.load import load_target
     from edgec.target.select import select
 
     project = load_project(root)
@@ -35,6 +36,8 @@ def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> No
         raise ProjectError("no target is named", where=str(root / "edgec.toml"), hint=hint)
     (chosen,) = (item for item in KINDS if item == kind)
     names = select(patterns or project.build.targets, root)
+    for name in names:
+        load_target(name, root)  # what cannot be built is told here, and names in a job's file are plain words
     version = package_version("edgec") or "unknown"
     path = write_ci(chosen, root, patterns=patterns, names=names, version=version, force=force)
     click.echo(path)

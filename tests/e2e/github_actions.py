@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from .command import EDGEC, environment
-from .github_expressions import Expressions
+from .github_expressions import Expressions, as_text
 
 SKIPPED = {"actions/setup-python", "actions/cache", "docker/login-action"}
 REPOSITORY = "Owner/Digits"
@@ -42,6 +42,8 @@ class Event:
     ref: str
     variables: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    from_repository: str = ""
+    """That a pull request comes from; empty for a push."""
 
 
 @dataclass
@@ -52,6 +54,8 @@ class WorkflowRun:
     folder: Path
     """Where the run keeps everything."""
     event: Event
+    left_out: frozenset[str] = frozenset()
+    """Names of steps that are not run."""
     jobs: dict[str, JobRun] = field(default_factory=dict)
     """By name; those of a matrix as ``build (target)``."""
     skipped_actions: set[str] = field(default_factory=set)
@@ -86,7 +90,9 @@ class WorkflowRun:
     def _contexts(self) -> dict[str, Any]:
         github = {
             "ref": self.event.ref,
-            "event_name": "push",
+            "event_name": "pull_request" if self.event.from_repository else "push",
+            "event": {"pull_request": {"head": {"repo": {"full_name": self.event.from_repository}}}},
+            "repository": REPOSITORY,
             "actor": "somebody",
             "token": "ghs_not_to_be_used_here",
             "server_url": "https://github.com",
@@ -115,8 +121,8 @@ class WorkflowRun:
             env: dict[str, str] = {}
             expressions = Expressions(contexts | {"env": env}, failed=failed, workspace=workspace)
             for scope in (workflow, job, step):
-                env |= {name: str(expressions.expand(value)) for name, value in scope.get("env", {}).items()}
-            if not expressions.condition(step.get("if")):
+                env |= {name: as_text(expressions.expand(value)) for name, value in scope.get("env", {}).items()}
+            if step.get("name") in self.left_out or not expressions.condition(step.get("if")):
                 continue
             if "uses" in step:
                 given = {name: expressions.expand(value) for name, value in step.get("with", {}).items()}

@@ -48,7 +48,7 @@ class Expressions:
         whole = _PART.fullmatch(text.strip())
         if whole:
             return self.evaluate(whole[1])
-        return _PART.sub(lambda part: _text(self.evaluate(part[1])), text)
+        return _PART.sub(lambda part: as_text(self.evaluate(part[1])), text)
 
     def evaluate(self, text: str) -> Any:
         """The value of one expression."""
@@ -134,5 +134,10 @@ class Expressions:
         raise AssertionError(f"no function {name} of {arguments}")
 
 
-def _text(value: Any) -> str:
-    return {True: "true", False: "false", None: ""}.get(value) or str(value) if not isinstance(value, str) else value
+def as_text(value: Any) -> str:
+    """A value as it is put into a text or a variable."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 from servers.registry import PASSWORD, USER, DebianRegistry
 
 from edgec.bundle.check import check_digests
+from edgec.ci.write import render
+from edgec.errors import TargetError, UsageError
 
 from .command import EDGEC, edgec, environment
-from .github_actions import SKIPPED, Event, WorkflowRun
+from .conftest import DIGITS
+from .github_actions import REPOSITORY, SKIPPED, Event, WorkflowRun
 
 TARGET = """\
 device = "x86-64"
@@ -45,7 +50,7 @@ def repository(project: Path) -> Path:
     for name, precision in (("small-int8", "int8"), ("small-fp32", "fp32")):
         (project / "targets" / f"{name}.toml").write_text(TARGET.format(precision=precision))
     with (project / "edgec.toml").open("a") as file:
-        file.write('\n[build]\ntargets = ["small-*"]\neffort = "fast"\n')
+        file.write('\n[build]\ntargets = ["small-*"]\neffort = "fast"\nout = "bundles"\n')
     shutil.rmtree(project / "dist", ignore_errors=True)
     (project / "edgec.lock").unlink(missing_ok=True)
     assert edgec("keygen", "--out", str(project.parent / "edgec"), cwd=project).code == 0
@@ -81,7 +86,7 @@ def github(repository: Path, tmp_path: Path, registry: DebianRegistry, monkeypat
     assert json.loads(first.jobs["targets"].outputs["matrix"]) == {"target": ["small-fp32", "small-int8"]}
     assert "already satisfied: edgec" in first.jobs["targets"].log  # installed before: nothing is downloaded
     assert first.jobs["build (small-int8)"].summary.startswith("## small-int8: nothing is published yet")
-    assert {Path(file).name for file in first.artifact("bundle-small-int8")} == {"small-int8.tar", "report.html"}
+    assert {Path(file).name for file in first.artifact("bundle-small-int8")} == {"small-int8.tar.gz", "report.html"}
     assert first.skipped_actions == SKIPPED - {"docker/login-action"}
     for name in ("small-fp32", "small-int8"):
         with monkeypatch.context() as environ:
@@ -96,6 +101,7 @@ def github(repository: Path, tmp_path: Path, registry: DebianRegistry, monkeypat
     shutil.copy(first.jobs["build (small-int8)"].workspace / "edgec.lock", repository)  # as a developer commits it
     (repository / "edgec.toml").write_text((repository / "edgec.toml").read_text().replace("small-*", "small-int8"))
     variables["EDGEC_PACKAGE"] = "edgec"  # pip looks at fewer packages
+    pull_requests(repository, tmp_path, variables)
     second = run("second", "refs/heads/main", reading)
     assert list(second.jobs) == ["targets", "build (small-int8)"]
     job = second.jobs["build (small-int8)"]
@@ -112,9 +118,67 @@ def github(repository: Path, tmp_path: Path, registry: DebianRegistry, monkeypat
     assert "**accuracy** of model.onnx in onnxruntime" in job.summary
     assert "worse than before, 0.5 allowed" in job.log
     assert third.artifact("log-small-int8") == {"build.log"}
-    assert {Path(file).name for file in third.artifact("bundle-small-int8")} == {"small-int8.tar", "report.html"}
+    assert {Path(file).name for file in third.artifact("bundle-small-int8")} == {"small-int8.tar.gz", "report.html"}
     told = [job.log + job.summary for run in (first, second, third) for job in run.jobs.values()]
     assert [secret for secret in secrets.values() if any(secret.strip() in text for text in told)] == []
+
+
+def pull_requests(repository: Path, tmp_path: Path, variables: dict[str, str]) -> None:
+    """Variables are there, secrets are not: from a fork, that is how it is; from the repository itself, a mistake."""
+    left_out = frozenset({"Build, hold to gates", "Pack"})
+    for source, result in (("Somebody/Digits", "success"), (REPOSITORY, "failure")):
+        event = Event("refs/pull/1/merge", variables, {}, from_repository=source)
+        done = WorkflowRun(repository, tmp_path / source, event, left_out).run()
+        assert list(done.jobs) == ["targets", "build (small-int8)"]
+        job = done.jobs["build (small-int8)"]
+        assert job.result == result, job.log
+        assert "EDGEC_REGISTRY_USER is set" not in job.log  # half of the credentials
+        told = "small-int8: not compared: the published bundle needs credentials"
+        assert (told in job.summary) is (source != REPOSITORY)
+
+
+def test_what_a_build_job_uploads_cannot_be_written_outside_dist(tmp_path: Path) -> None:
+    """One job's archive has a link that leads out, another's a file below it, in all ways to pack them."""
+    import yaml
+
+    workflow = yaml.safe_load(render("github", ".", patterns=(), names=("a", "b"), version="1"))
+    (script,) = [step["run"] for step in workflow["jobs"]["publish"]["steps"] if step.get("name") == "Unpack"]
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "evil").write_text("x")
+    for name, ending in itertools.product("ab", (".tar", ".tar.gz")):
+        folder = tmp_path / "bundles" / f"bundle-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(folder / f"{name}{ending}", "w:gz" if ending.endswith("gz") else "w") as archive:
+            if name == "a":
+                link = tarfile.TarInfo("a")
+                link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside")
+                archive.addfile(link)
+            else:
+                archive.add(tmp_path / "evil", "a/evil")
+    (tmp_path / "work" / "dist").mkdir(parents=True)
+    done = subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script], cwd=tmp_path / "work",
+        env={**environment(), "RUNNER_TEMP": str(tmp_path), "PATH": f"{EDGEC.parent}:/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "edgec: error: " in done.stderr
+    assert "is no regular file" in done.stderr or "this is not a bundle" in done.stderr
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert [path.name for path in (tmp_path / "work" / "dist").iterdir()] == [".work"]
+
+
+def test_targets_that_cannot_be_built_are_told_when_the_job_is_written(tmp_path: Path) -> None:
+    shutil.copy(DIGITS / "edgec.toml", tmp_path)
+    (tmp_path / "targets").mkdir()
+    for name in ("a$(id)", "a b", "ab"):
+        (tmp_path / "targets" / f"{name}.toml").write_text(TARGET.format(precision="int8"))
+    for pattern in ("a*", "a b*", "a$*"):
+        refused = edgec("init", "--ci", "github", "--target", pattern, cwd=tmp_path)
+        assert refused.code in (TargetError.exit_code, UsageError.exit_code)
+        assert not (tmp_path / ".github").exists()
+    assert "is not a valid name" in edgec("init", "--ci", "github", "--target", "a*", cwd=tmp_path).errors
+    assert edgec("init", "--ci", "github", "--target", "ab", cwd=tmp_path).code == 0
 
 
 def provenance(bundle: Path) -> str:

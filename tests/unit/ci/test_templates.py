@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edgec.ci.write import KINDS, Kind, render
+from edgec.ci.write import KINDS, TABLE, Kind, render
 
 CHECK = Path(sys.executable).with_name("check-jsonschema")
 SCHEMAS = {
@@ -73,7 +73,44 @@ def test_targets_and_folders_are_where_they_belong() -> None:
     gitlab = yaml.safe_load(written("gitlab", "in a folder"))
     assert gitlab["build"]["parallel"]["matrix"] == [{"TARGET": ["rpi4-fp16", "a-b"]}]
     assert gitlab["variables"]["EDGEC_TARGETS"] == "rpi4-fp16 a-b"
-    assert "models/kws_2/dist/$TARGET" in gitlab["build"]["artifacts"]["paths"]
+    assert "models/kws_2/packed/$TARGET.tar.gz" in gitlab["build"]["artifacts"]["paths"]
+
+
+def test_names_stay_texts_in_yaml() -> None:
+    """YAML 1.1 reads 1.10 as a number and on as a truth value."""
+    odd: dict[str, Any] = {"folder": "1.10", "patterns": (), "names": ("on", "1e3", "0x1f"), "version": "1.2.3"}
+    github, gitlab = (yaml.safe_load(render(kind, **odd)) for kind in ("github", "gitlab"))
+    assert github["defaults"]["run"]["working-directory"] == "1.10"
+    assert gitlab["build"]["parallel"]["matrix"] == [{"TARGET": ["on", "1e3", "0x1f"]}]
+    assert gitlab["variables"]["EDGEC_TARGETS"] == "on 1e3 0x1f"
+    assert all(isinstance(path, str) for path in gitlab["build"]["artifacts"]["paths"])
+
+
+def test_bundles_are_built_where_the_other_steps_look_for_them() -> None:
+    """Whatever [build] out of edgec.toml says, now or later."""
+    (build,) = [step["run"] for name, step in steps() if name == "build: Build, hold to gates"]
+    assert "--out dist" in build
+    assert any("edgec build" in line and "--out dist" in line for line in gitlab_job("build")["script"])
+
+
+def gitlab_job(name: str) -> dict[str, Any]:
+    job: dict[str, Any] = yaml.safe_load(written("gitlab"))[name]
+    return job
+
+
+def test_the_job_with_the_key_takes_nothing_unchecked_from_those_that_run_the_projects_code() -> None:
+    publish = dict(jobs())["publish"]
+    assert publish["environment"] == "edgec-publish"
+    assert [step for step in publish["steps"] if "cache" in step.get("uses", "")] == []
+    assert "needs." not in str(publish["steps"])  # what other jobs say is no place to send secrets to
+    assert "tar " not in str(publish["steps"])
+    job = gitlab_job("publish")
+    assert job["environment"] == {"name": "edgec-publish", "action": "prepare"}
+    assert job["cache"] == []
+    assert job["script"][1] == "edgec unpack packed/*.tar.gz --out dist"
+    assert "environment" not in gitlab_job("build")
+    for kind in ("github", "gitlab"):
+        assert "edgec-publish" in " ".join(TABLE[kind].todo)
 
 
 def test_actions_are_pinned_by_major_version_and_keep_no_token() -> None:

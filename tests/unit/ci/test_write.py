@@ -57,6 +57,13 @@ def test_folders_that_would_need_quotes_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / ".github").exists()
 
 
+@pytest.mark.parametrize("pattern", ["a\nb*", "[!$(id)]*", "${{ secrets.KEY }}*", "a'*", ""])
+def test_patterns_that_would_need_more_than_quotes_are_refused(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="targets and globs"):
+        write_ci("github", tmp_path, patterns=("rpi4-*", pattern), names=("rpi4-int8",), version="1.2.3", force=False)
+    assert not (tmp_path / ".github").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / ".github").write_text("a file")
     with pytest.raises(StorageError):
