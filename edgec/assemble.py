@@ -16,6 +16,7 @@ from edgec.bundle.write import (
     discard,
     publish_folder,
     refuse_foreign,
+    refuse_within,
     settle,
     source_date_epoch,
     stage,
@@ -160,6 +161,7 @@ def build_target(
     out = (root / project.build.out).absolute()
     destination = out / name
     refuse_foreign(destination)
+    refuse_within(out)
     with bundle_lock(destination), workspace(out, name) as (scratch, log):
         cache = Cache(cache_folder(out))
         job = Job(

@@ -15,7 +15,15 @@ from typing import IO
 
 from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.files import bundle_files
-from edgec.bundle.write import bundle_lock, file_mode, publish_folder, source_date_epoch, stage, storage_errors
+from edgec.bundle.write import (
+    bundle_lock,
+    file_mode,
+    publish_folder,
+    refuse_within,
+    source_date_epoch,
+    stage,
+    storage_errors,
+)
 from edgec.errors import BundleError, StorageError
 from edgec.target.spec import check_name
 
@@ -58,7 +66,9 @@ def unpack(archives: Sequence[Path], out: Path) -> Iterator[Path]:
         BundleError: an archive is not called as the target of its bundle, two are for one target (then nothing is put
             in place), or as `read_archive`.
         StorageError: as `read_archive`.
+        UsageError: `out` is a bundle, or in one.
     """
+    refuse_within(out)
     found: dict[str, Path] = {}
     for archive in archives:
         target = _target_in_name(archive)

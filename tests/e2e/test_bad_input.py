@@ -55,6 +55,17 @@ def test_misspelt_target(project: Path) -> None:
     assert_refused(build(project, target="rpi4-int9"), TargetError, project, 'did you mean "rpi4-int8"')
 
 
+def test_nothing_is_built_into_a_bundle(project: Path) -> None:
+    other = project / "dist" / "other"
+    other.mkdir(parents=True)
+    (other / "SHA256SUMS").touch()
+    run = build(project, "--out", "dist/other")
+    assert_refused(
+        run, UsageError, project, "this is a bundle, and others cannot be put into it", "name the folder above"
+    )
+    assert [item.name for item in other.iterdir()] == ["SHA256SUMS"]
+
+
 def test_glob_that_matches_nothing(project: Path) -> None:
     assert_refused(build(project, target="rpi9-*"), TargetError, project, "rpi9-*")
 

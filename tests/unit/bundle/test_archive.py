@@ -17,7 +17,7 @@ from edgec.bundle.archive import pack, read_archive, unpack, write_archive
 from edgec.bundle.check import check_digests
 from edgec.bundle.manifest import MANIFEST, SUMS, Manifest, Measurements
 from edgec.bundle.write import write_manifest, write_measurements
-from edgec.errors import BundleError, StorageError
+from edgec.errors import BundleError, StorageError, UsageError
 
 NAME = "x86-64-int8"
 FILES = [SUMS, "bench/run.sh", MANIFEST, "measurements.json", "model.onnx", "report.html"]
@@ -246,6 +246,13 @@ def test_an_archive_of_another_name_is_refused(packed: Path, tmp_path: Path, nam
     with pytest.raises(BundleError, match=words):
         list(unpack([packed.rename(tmp_path / name)], tmp_path / "out" / "dist"))
     assert not [path for path in tmp_path.glob("out/**/*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_nothing_is_unpacked_into_a_bundle(bundle: Path, packed: Path) -> None:
+    before = sorted(bundle.rglob("*"))
+    with pytest.raises(UsageError, match="this is a bundle"):
+        list(unpack([packed], bundle / "bench"))
+    assert sorted(bundle.rglob("*")) == before
 
 
 def test_two_archives_for_one_target_are_refused_before_anything_is_put_in_place(packed: Path, tmp_path: Path) -> None:
