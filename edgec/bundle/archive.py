@@ -11,7 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.files import bundle_files
@@ -37,6 +37,8 @@ _LEVEL = 6
 """Of zlib; another version of zlib may give other bytes."""
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _CHUNK = 1 << 20
+_BETWEEN = 1 << 20
+"""Bytes that headers and padding may take before a file; tarfile reads a little ahead."""
 _HINT = "get it again; an archive that edgec wrote is refused only when it was changed"
 
 
@@ -144,12 +146,15 @@ def read_archive(archive: Path, destination: Path) -> None:
         with _readable(archive), _opened(archive) as file, gzip.open(file) as packed:
             files: set[str] = set()
             folders: set[str] = set()
-            with tarfile.open(fileobj=packed, mode="r|") as content:
+            bounded = _Bounded(packed)
+            with tarfile.open(fileobj=cast(IO[bytes], bounded), mode="r|") as content:
                 for member in content:
                     _check(member, files, folders, archive)
+                    bounded.left = member.size + _BETWEEN
                     stream = content.extractfile(member)
                     assert stream is not None  # it is a regular file
                     _extract(member, stream, folder)
+                    bounded.left = _BETWEEN
             while packed.read(_CHUNK):  # to its end, where its checksum is
                 pass
         try:
@@ -159,6 +164,22 @@ def read_archive(archive: Path, destination: Path) -> None:
         if name != destination.name:
             raise BundleError(f"its bundle is for {name}, not for {destination.name}", where=str(archive), hint=_HINT)
         publish_folder(folder, destination)
+
+
+class _Bounded:
+    """A stream that fails after `left` bytes: tarfile holds headers in memory, however large they say they are."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream = stream
+        self.left = _BETWEEN
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes."""
+        content = self._stream.read(size)
+        self.left -= len(content)
+        if self.left < 0:
+            raise tarfile.ReadError("it has a header larger than any of a bundle")
+        return content
 
 
 def _check(member: tarfile.TarInfo, files: set[str], folders: set[str], archive: Path) -> None:

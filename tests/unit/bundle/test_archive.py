@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,22 @@ def test_hostile_archives_are_refused_whole(
     assert not (tmp_path / "evil").exists()
     assert not (tmp_path / "out" / "evil").exists()
     assert not Path("/tmp/edgec-evil").exists()
+
+
+def test_a_header_is_not_held_in_memory_however_large_it_says_it_is(packed: Path, tmp_path: Path) -> None:
+    extra = tarfile.TarInfo("././@PaxHeader")
+    extra.type, extra.size = tarfile.XHDTYPE, 1 << 29
+    hostile = packed.with_name("hostile.tar.gz")
+    with gzip.open(hostile, "wb", compresslevel=1) as out:
+        out.write(extra.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(64):
+            out.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(BundleError, match="a header larger than any"):
+        read_archive(hostile, tmp_path / "out" / NAME)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_a_link_cannot_be_written_through(packed: Path, tmp_path: Path) -> None:
