@@ -10,11 +10,12 @@ PROJECT ?= examples/digits
 include edgec/edgec.mk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint test-data clean
+.PHONY: help setup demo test lint test-data test-slow clean
 
 help:
 	@sed -n 's/^# //p' Makefile
-	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends; slow tests (minutes)"
+	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends (minutes)"
+	@echo "make test-slow  tests that take minutes each and are no part of CI"
 	@echo "make dist       bundles of PROJECT=$(PROJECT) for TARGETS=\"$(TARGETS)\"; use -j2"
 
 setup: $(STAMP)
@@ -46,7 +47,10 @@ test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
 test-data: setup
-	$(BIN)/pytest -m 'data or families or slow' -n 2 --dist worksteal
+	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families
+
+test-slow: setup
+	$(BIN)/pytest -m slow
 
 clean:
 	rm -rf $(DIST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
