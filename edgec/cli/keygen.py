@@ -25,6 +25,7 @@ def command(name: Path) -> None:
     from edgec.provenance.keys import generate
 
     key = generate(name)
-    click.echo(f"{name}.key: private key, readable for you only, not to be committed; sign: edgec sign BUNDLE --key {name}.key")
+    secret = "private key, readable for you only, not to be committed"
+    click.echo(f"{name}.key: {secret}; sign with: edgec sign BUNDLE --key {name}.key")
     click.echo(f"{name}.pub: public key, for everyone; check with: edgec verify BUNDLE --key {name}.pub")
     click.echo(f"key id {key}")
