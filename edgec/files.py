@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what is told of them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import zlib
@@ -35,3 +36,13 @@ def compressed_size(path: Path) -> int:
         while part := file.read(1 << 20):
             total += len(packer.compress(part))
     return total + len(packer.flush())
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

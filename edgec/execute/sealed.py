@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgec.files import write_atomically
+from edgec.files import sha256_of, write_atomically
 from edgec.frozen import canonical_json
 
 _BYTES = 32
@@ -80,11 +80,7 @@ def _mac(content: dict[str, Any], key: bytes) -> str:
 
 def _digests(folder: Path, record: str) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path != folder / record
-    }
+    return {str(path.relative_to(folder)): sha256_of(path) for path in files if path != folder / record}
 
 
 def _state_folder() -> Path:

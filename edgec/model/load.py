@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.errors import EdgecError, InputSpecError, ModelError
+from edgec.files import sha256_of
 from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
 from edgec.model.exported import dtype_of, exported_inputs, refuse_other_floats
@@ -89,17 +89,15 @@ def _python(
     source = ModelSource(
         format="python",
         path=name,
-        sha256=file_digest(path),
+        sha256=sha256_of(path),
         entry=function,
         weights=spec.weights,
-        weights_sha256=file_digest(weights) if weights else None,
+        weights_sha256=sha256_of(weights) if weights else None,
     )
     with imports_from(path.parent) as imported:
         module, notes = entry_module(path, function, spec.arguments, weights)
         folder = Path(name).parent
-        digests = {
-            str(folder / file.relative_to(path.parent)): file_digest(file) for file in imported() if file != path
-        }
+        digests = {str(folder / file.relative_to(path.parent)): sha256_of(file) for file in imported() if file != path}
         source = source.model_copy(update={"imported": digests})
         if not stated:
             raise InputSpecError(
@@ -152,7 +150,7 @@ def _torchscript(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> Float
             hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input:1x3x224x224',
         )
     refuse_other_floats(module, name)
-    source = ModelSource(format="torchscript", path=name, sha256=file_digest(path))
+    source = ModelSource(format="torchscript", path=name, sha256=sha256_of(path))
     return _from_module(path.stem, source, module.eval(), stated, (), graph_of=_by_onnx, where=name)
 
 
@@ -168,7 +166,7 @@ def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     specs = exported_inputs(program, stated, name)
     module = program.module()
     refuse_other_floats(module, name)
-    source = ModelSource(format="pt2", path=name, sha256=file_digest(path))
+    source = ModelSource(format="pt2", path=name, sha256=sha256_of(path))
     return _from_module(path.stem, source, module, specs, (), graph_of=_by_onnx, where=name)
 
 
@@ -262,15 +260,9 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     samples = [(sample, [item for _, item in result]) for sample, result in zip(inputs, results, strict=True)]
     traced = torch_graph(fixed, samples)
     external = {
-        str(Path(name).parent / item): file_digest(path.parent / item) for item in onnx_file.external_files(proto)
+        str(Path(name).parent / item): sha256_of(path.parent / item) for item in onnx_file.external_files(proto)
     }
-    source = ModelSource(format="onnx", path=name, sha256=file_digest(path), imported=external)
+    source = ModelSource(format="onnx", path=name, sha256=sha256_of(path), imported=external)
     return FloatModel(
         path.stem, source, specs, outputs, traced.graph, traced.untraceable, module=traced.graph, onnx=path
     )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

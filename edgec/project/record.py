@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from edgec.files import sha256_of
 from edgec.frozen import canonical_json
 from edgec.project.flags import PATH_KEYS
 from edgec.project.imports import neighbours
@@ -69,8 +69,7 @@ def code_digests(project: Project, root: Path) -> dict[str, str]:
 def digest_of(file: Path) -> str:
     """SHA-256 (hex) of a file's bytes; empty when it cannot be read: whoever loads it tells it better."""
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(file)
     except OSError:
         return ""
 
@@ -78,4 +77,4 @@ def digest_of(file: Path) -> str:
 def project_file_digest(root: Path) -> str:
     """SHA-256 (hex) of the bytes of edgec.toml; empty when there is none."""
     file = root / PROJECT_FILE
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
+    return sha256_of(file) if file.exists() else ""

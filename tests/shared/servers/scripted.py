@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import trustme
+
+from servers.loopback import Loopback, Quiet
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Reply:
     content: bytes = b""
 
 
-class Scripted:
+class Scripted(Loopback):
     """Answers with what `script` returns and remembers what was asked. Use it as a context manager.
 
     Args:
@@ -42,7 +43,7 @@ class Scripted:
         self.asked: list[Asked] = []
         scripted = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def answer(self) -> None:
@@ -61,24 +62,8 @@ class Scripted:
 
             do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815
 
-            def log_message(self, *message: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         if authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert("127.0.0.1").configure_cert(context)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-
-    def __enter__(self) -> Scripted:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def host(self) -> str:
-        """``name:port``."""
-        return f"127.0.0.1:{self._server.server_address[1]}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-import threading
 import time
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,13 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
+from servers.loopback import Loopback, Quiet
 from servers.registry import PASSWORD, USER, TokenService
 
 REFRESH = "a-refresh-token-that-was-given-at-login"
 ACTIONS_OF_NOBODY = ("pull",)
 
 
-class TokenServer:
+class TokenServer(Loopback):
     """Gives pull to anybody; push to who knows the password or the refresh token. Use it as a context manager.
 
     Tokens are as the Docker Registry v2 "Token Authentication Implementation" has them: JWT, ES256, ``x5c``.
@@ -51,7 +51,7 @@ class TokenServer:
         self._pem.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Quiet, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 basic = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
                 given = self.headers.get("Authorization")
@@ -73,23 +73,12 @@ class TokenServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, *message: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-
-    def __enter__(self) -> TokenServer:
-        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
 
     @property
     def service(self) -> TokenService:
         """What a registry is told."""
-        return TokenService(f"http://127.0.0.1:{self._server.server_address[1]}/token", self._pem)
+        return TokenService(f"http://{self.host}/token", self._pem)
 
     def token(self, user: str, query: dict[str, str]) -> str:
         """A signed token for what `query` asks and `user` may."""

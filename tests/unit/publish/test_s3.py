@@ -12,32 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3_trips import QUICK, contents, get, publish
 from servers.s3 import blob, keys, read_index
 
 from edgec.errors import BackendUnavailableError, BundleError, CredentialsError, PublishError, TargetError
 from edgec.publish import s3
 from edgec.publish.outgoing import outgoing
 from edgec.publish.place import S3Place
-from edgec.publish.pull import Pulled, pull
 from edgec.publish.s3 import S3Store
-from edgec.publish.store import Published
 from edgec.publish.transfer import BrokenError, Patience
 
 MakeBundle = Callable[..., Path]
-QUICK = Patience(timeout=5, retries=2, wait=0.01)
-
-
-def publish(bundle: Path, place: S3Place, *, add: bool = False, patience: Patience = QUICK) -> Published:
-    found = outgoing([bundle], lambda step: None)
-    return S3Store(place, patience).publish(found, add=add, progress=lambda step: None)
-
-
-def get(place: S3Place, out: Path, *patterns: str, patience: Patience = QUICK) -> list[Pulled]:
-    return list(pull(place, patterns or ("*",), out, patience=patience))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_there_and_back(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any) -> None:
