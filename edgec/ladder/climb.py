@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.errors import EdgecError, LockError, ProjectError, StorageError, UnsupportedError, WorkerError
+from edgec.errors import EdgecError, LockError, StorageError, UnsupportedError, outside_the_model
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
@@ -67,11 +67,14 @@ class Climb:
             EdgecError: the first rung could make no artifact, and the target allows no fallback.
         """
         try:
-            found = self._locked(locked) if locked else None
-            return found or self._climb(ladder, first)
+            if locked and (found := self._locked(locked)):
+                return found
+            if not self._attempts:
+                self._trial.lower(first)  # else it is found out once for each candidate, after its float corrections
+            return self._climb(ladder, first)
         except EdgecError as error:
             # what is wrong with the machine or the project is wrong with any precision
-            if self._bound or self._attempts or isinstance(error, (WorkerError, StorageError, ProjectError)):
+            if self._bound or self._attempts or outside_the_model(error):
                 raise
             if fallback := self._fallback(error.what):
                 return fallback
@@ -80,10 +83,8 @@ class Climb:
     def _locked(self, entry: LockedArtifact) -> Climbed | None:
         try:
             attempt = self._trial.attempt(entry.recipe, entry.precision)
-        except (WorkerError, StorageError):
-            raise
         except EdgecError as error:
-            if self._bound:
+            if self._bound or outside_the_model(error):
                 raise
             self._skip(LOCKED, error.what)
             return None
@@ -214,6 +215,7 @@ class Climb:
     ) -> None:
         lines = [reason] if reason else []
         lines += [f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed]
+        lines += [f"{item.subject}: {item.state}" for item in attempt.left_out]
         self._records.append(
             RungRecord(
                 artifact=attempt.artifact.file,
