@@ -20,7 +20,7 @@ from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
 from edgec.execute.job import Job, Judged
 from edgec.execute.prepare import prepare
-from edgec.execute.workspace import cache_folder, explained, workspace
+from edgec.execute.workspace import cache_folder, explained, model_step, workspace
 from edgec.files import write_atomically
 from edgec.ladder.layer_cells import LayerCells, Yardstick
 from edgec.ladder.rungs import first_recipe
@@ -152,7 +152,7 @@ def _artifacts(job: Job, judged: Judged) -> tuple[tuple[ArtifactAnalysis, EdgecE
             if not known:
                 samples = judged.data.evaluation
                 job.progress(f"run the float model on {len(samples)} samples")
-                with captured(job.log):
+                with captured(job.log), model_step("run", str(job.plan.project.model.path)):
                     known.append(float_outputs(judged.data.model, samples, job.scratch / "float", job.threads))
             return known[0]
 

@@ -53,7 +53,7 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplet
     if not digests:
         _replay(bundle, manifest)
     if not allow_incomplete:
-        refuse_incomplete(bundle, manifest, "all that is there is right, and not all is there")
+        refuse_incomplete(bundle, manifest, "it is incomplete")
 
 
 def _replay(bundle: Path, manifest: Manifest) -> None:

@@ -20,7 +20,7 @@ def without_missed(result: BuildResult, plan: Plan) -> BuildResult:
     for gate in _failed(result.gates):
         if gate.artifact not in failures:
             gates = tuple(item for item in _failed(result.gates) if item.artifact == gate.artifact)
-            failures[gate.artifact] = FailedArtifact(gate.artifact, _error(gates, plan.target), gates)
+            failures[gate.artifact] = FailedArtifact(gate.artifact, _error(gates, plan.target, gate.artifact), gates)
     return replace(
         result,
         built=tuple(one for one in result.built if one.artifact.file not in failures),
@@ -44,18 +44,18 @@ def ending(result: BuildResult, plan: Plan, *, all_or_nothing: bool) -> EdgecErr
         return None
     if result.failures:
         return result.failures[0].error
-    return _error(failed, plan.target, ", so no bundle was written")
+    return _error(failed, plan.target, plan.target.name, ", so no bundle was written")
 
 
 def _failed(gates: Sequence[GateResult]) -> tuple[GateResult, ...]:
     return tuple(gate for gate in gates if gate.state == "failed")
 
 
-def _error(failed: Sequence[GateResult], target: Target, outcome: str = "") -> GateError:
+def _error(failed: Sequence[GateResult], target: Target, where: str, outcome: str = "") -> GateError:
     lines = [f"{gate.artifact} in {gate.runtime}: {gate_line(gate)}" for gate in failed]
     return GateError(
         f"{len(failed)} gate{'s' if len(failed) > 1 else ''} not met{outcome}\n  " + "\n  ".join(lines),
-        where=target.name,
+        where=where,
         hint=_advice(target, {gate.gate for gate in failed}),
     )
 

@@ -51,17 +51,20 @@ class FailedArtifact:
 
     file: str
     error: EdgecError
+    """Its place begins with the file."""
     missed: tuple[GateResult, ...] = ()
     """Gates that it misses, where it could be made."""
 
     def __str__(self) -> str:
-        """``model.tflite NOT BUILT: <where>: <what>``, and what to do, a line each."""
-        return f"{self.file} {self.state.upper()}: {self.error}"
+        """``NOT BUILT: model.tflite: <where>: <what>``, and what to do, a line each."""
+        return f"{self.state.upper()}: {self.error}"
 
     @property
     def gap(self) -> Coverage:
-        """For the manifest: the same each time, so without what was timed."""
-        reason = "; ".join(map(_told, self.missed)) or self.error.what
+        """For the manifest: the same each time and wherever it is built, so without what was timed, and where."""
+        place = self.error.where.removeprefix(self.file).removeprefix(": ")
+        told = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
+        reason = "; ".join(map(_told, self.missed)) or told
         return Coverage(subject=self.file, state=self.state, reason=reason)
 
     @property

@@ -17,6 +17,7 @@ from edgec.execute.job import Job, Judged
 from edgec.execute.processes import Processes
 from edgec.execute.timing import timed
 from edgec.execute.training import Training
+from edgec.execute.workspace import model_step
 from edgec.ladder.climb import Climb, Climbed
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.sensitivity import pinned
@@ -88,10 +89,9 @@ class _Maker:
         indices = [index * count // limit for index in range(limit)]
         samples = [calibration[index] for index in indices]
         out = self._job.scratch / "scored"
-        with captured(self._job.log):
-            return Scoring(
-                calibration, indices, float_outputs(self._judged.data.model, samples, out, self._job.threads)
-            )
+        job, model = self._job, self._judged.data.model
+        with captured(job.log), model_step("run", str(job.plan.project.model.path)):
+            return Scoring(calibration, indices, float_outputs(model, samples, out, job.threads))
 
     def make(self, item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
         """Climb the ladder for one artifact; why it cannot be made is returned, unless it concerns others too."""
@@ -99,7 +99,11 @@ class _Maker:
             require_packages(item.backend)
             return self._climb(item)
         except EdgecError as error:
-            if self._all_or_nothing or isinstance(error, CONCERNS_ALL):
+            if isinstance(error, CONCERNS_ALL):
+                raise
+            if not error.where.startswith(item.file):
+                error.where = f"{item.file}: {error.where}" if error.where else item.file
+            if self._all_or_nothing:
                 raise
             error.log = error.log or str(self._job.log)
             self._job.progress(f"{item.file}: cannot be made: {error.what}")

@@ -11,6 +11,7 @@ from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.make import make_artifacts
 from edgec.execute.metric_reads import try_metric
 from edgec.execute.prepare import prepare
+from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.machine import host_machine
 from edgec.plan import require_any_packages
@@ -53,7 +54,8 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
     data = prepared.data
     job.progress(f"run the float model on {len(data.evaluation)} samples")
     with captured(job.log):
-        reference = float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
+        with model_step("run", str(plan.project.model.path)):
+            reference = float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
         reads = try_metric(prepared.metric, reference, job.root, job.scratch, known=code)
     job.metric_ran(reads)
     judged = Judged(data, reference, prepared.metric, host_machine(), prepared.portable)
