@@ -23,6 +23,8 @@ Of these the first, which is the cheapest, is taken. Agreement does not decide: 
 points, and calibration samples may be none that the model is sure of.
 """
 
+DOUBTFUL_DB = 10.0
+"""Below this SQNR an attempt is so far off that float32 may be wrong as well, which no recipe mends."""
 
 _TIME_UP = "the time budget is used up"
 
@@ -124,6 +126,8 @@ class Climb:
             if not all(gate.quality for gate in attempt.missed):
                 stopped = "no recipe mends the gates that are missed"
                 hopeless = any(not gate.quality and gate.gate != "runs" for gate in attempt.missed)
+            elif stopped := self._wrong_in_float(attempt):
+                hopeless = True
             elif rung.name not in ("mixed-precision", "int16-activations"):
                 best = attempt.recipe
         if not self._attempts:
@@ -135,6 +139,19 @@ class Climb:
         if not hopeless and (fallback := self._fallback(reason)):
             return fallback
         return self._climbed(self._trial.complete(max(self._attempts, key=lambda item: item.worst_sqnr)))
+
+    def _wrong_in_float(self, first: Attempt) -> str:
+        """Why no rung can help: the artifact in float32 misses the gates, too. Empty when it does not, or may not."""
+        if len(self._attempts) > 1 or first.precision == "fp32" or first.worst_sqnr >= DOUBTFUL_DB:
+            return ""
+        try:
+            plain = self._trial.attempt(Recipe(), "fp32")
+        except StorageError:
+            raise
+        except EdgecError:
+            return ""
+        missed = "; ".join(f"{gate.runtime}: {gate_line(gate)}" for gate in plain.missed if gate.quality)
+        return f"no recipe mends what is wrong in float32 as well ({missed})" if missed else ""
 
     def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""

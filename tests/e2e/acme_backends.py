@@ -1,4 +1,4 @@
-"""A third party's backends, by which builds fail in ways that backends of edgec should not: copied into test projects."""
+"""A third party's backends, by which builds fail in ways that edgec's own should not; copied into test projects."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class TwoRuntimes(ExampleBackend):
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         return ()
 
-    def artifact_file(self, emit: Emit) -> str:
-        return "model.npz"
+    def emit(self, model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
+        return super().emit(model, ctx, out).model_copy(update={"backend": self.name})
 
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
         return (OLD, NEW)
@@ -57,6 +57,9 @@ class TwoRuntimes(ExampleBackend):
 class Speechless(ExampleBackend):
     """Its toolchain raises what explains nothing."""
 
+    def artifact_file(self, emit: Emit) -> str:
+        return "model.speechless"
+
     def lower(self, model: FloatModel, ctx: PassContext) -> ExampleModel:
         raise KeyError(3)
 
@@ -64,6 +67,9 @@ class Speechless(ExampleBackend):
 @dataclass(frozen=True)
 class NotInstalled(ExampleBackend):
     """Its packages are missing."""
+
+    def artifact_file(self, emit: Emit) -> str:
+        return "model.acme"
 
 
 TWO_RUNTIMES = replace(TwoRuntimes(), name="two-runtimes")
