@@ -14,13 +14,13 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from edgec.backend.registry import package_version, require_packages
+from edgec.backend.registry import package_version
 from edgec.cache import Cache
 from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
 from edgec.execute.job import Job, Judged
 from edgec.execute.prepare import prepare
-from edgec.execute.workspace import cache_folder, explained, workspace
+from edgec.execute.workspace import cache_folder, explained, model_step, workspace
 from edgec.files import write_atomically
 from edgec.ladder.layer_cells import LayerCells, Yardstick
 from edgec.ladder.rungs import first_recipe
@@ -28,7 +28,7 @@ from edgec.ladder.trial import Trial
 from edgec.log import captured
 from edgec.machine import host_machine
 from edgec.model.python_entry import imports_from
-from edgec.plan import PlannedEmit, make_plan
+from edgec.plan import PlannedEmit, make_plan, require_any_packages
 from edgec.project.load import split_entry
 from edgec.project.spec import Project
 from edgec.report.analysis import render_analysis
@@ -85,8 +85,7 @@ def analyze_target(
     """
     resolved = static_int8_target(name, root)
     plan = make_plan(resolved, _with_samples(project, samples))
-    for item in plan.emits:
-        require_packages(item.backend)
+    require_any_packages(plan.emits)
     out = (root / project.build.out).absolute()
     cache = Cache(cache_folder(out))
     with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):
@@ -153,7 +152,7 @@ def _artifacts(job: Job, judged: Judged) -> tuple[tuple[ArtifactAnalysis, EdgecE
             if not known:
                 samples = judged.data.evaluation
                 job.progress(f"run the float model on {len(samples)} samples")
-                with captured(job.log):
+                with captured(job.log), model_step("run", str(job.plan.project.model.path)):
                     known.append(float_outputs(judged.data.model, samples, job.scratch / "float", job.threads))
             return known[0]
 
@@ -192,6 +191,7 @@ def _cells_of(job: Job, judged: Judged, item: PlannedEmit, yardstick: Yardstick)
         log=job.log,
         progress=lambda step: None,
         verify=never,
+        differ=never,
         judge=never,
         cells=cells,
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgec.bench.write import FORMATS, HarnessArtifact, write_harness
+from edgec.bundle.check import incomplete
 from edgec.bundle.manifest import REPORT, Manifest, Measurements, PassTime
 from edgec.bundle.write import (
     bundle_lock,
@@ -25,8 +26,9 @@ from edgec.bundle.write import (
 )
 from edgec.cache import Cache
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, GateError, ProjectError, ReproducibilityError
-from edgec.execute.artifact import BuiltArtifact, outputs_folder
+from edgec.errors import ProjectError, ReproducibilityError
+from edgec.execute.accept import ending, without_missed
+from edgec.execute.artifact import BuiltArtifact, FailedArtifact, outputs_folder
 from edgec.execute.follow_lock import UNLOCKED, FollowedLock, LockUse
 from edgec.execute.job import Job
 from edgec.execute.manifest import manifest_of
@@ -40,8 +42,6 @@ from edgec.project.spec import Project
 from edgec.report.html import render_report
 from edgec.target.load import load_target
 from edgec.target.select import select_one
-from edgec.target.spec import Target
-from edgec.verify.gates import gate_line
 from edgec.verify.records import GateResult, Measurement
 from edgec.worker import Progress
 
@@ -61,8 +61,8 @@ class Bundle:
     path: Path
     manifest: Manifest
     measurements: tuple[Measurement, ...]
-    failures: tuple[EdgecError, ...] = ()
-    """Artifacts that ``keep_going`` went on without."""
+    failures: tuple[FailedArtifact, ...] = ()
+    """Artifacts of the target that it is made without."""
     imported: tuple[str, ...] = ()
     """Files that the model is made of besides its own and its weights, relative to the project's folder."""
 
@@ -77,7 +77,7 @@ def build(
     settings: Mapping[str, Any] | None = None,
     threads: int = 1,
     jobs: int | None = None,
-    keep_going: bool = False,
+    all_or_nothing: bool = False,
     locked: bool = False,
     progress: Progress = lambda step: None,
 ) -> Bundle:
@@ -92,15 +92,17 @@ def build(
         settings: any other key of edgec.toml by its dotted name: ``{"gates.max_drop": 0.5}``.
         threads: CPU threads of each toolchain process.
         jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.execute.room`).
-        keep_going: build the other artifacts when one cannot be compiled.
+        all_or_nothing: write no bundle when an artifact cannot be made or misses a gate.
         locked: fail when anything differs from edgec.lock.
         progress: told each step.
 
     Returns:
-        The bundle, which met its gates.
+        The bundle, with all artifacts of the target; all gates are met.
 
     Raises:
-        EdgecError: any error of the tree; GateError when a gate is not met, LockError when something is not as locked.
+        IncompleteError: some artifacts could not be made or missed their gates; a bundle of the others was written.
+        EdgecError: any other of the tree; GateError when all artifacts miss gates, LockError when something is not as
+            locked.
     """
     values: dict[tuple[str, str], Any] = {
         ("model", "path"): model,
@@ -117,10 +119,13 @@ def build(
     root = Path(project)
     loaded = load_project(root, values)
     name = select_one(target, root)
-    return build_target(
-        name, loaded, root, threads=threads, jobs=jobs, keep_going=keep_going, lock_use=LockUse(locked),
+    bundle = build_target(
+        name, loaded, root, threads=threads, jobs=jobs, all_or_nothing=all_or_nothing, lock_use=LockUse(locked),
         progress=progress,
     )  # fmt: skip
+    if bundle.failures:
+        raise incomplete(bundle.path, bundle.manifest)
+    return bundle
 
 
 def build_target(
@@ -130,7 +135,7 @@ def build_target(
     *,
     threads: int,
     jobs: int | None = None,
-    keep_going: bool,
+    all_or_nothing: bool,
     lock_use: LockUse = UNLOCKED,
     progress: Progress,
     listener: Listener = lambda plan, result: None,
@@ -138,21 +143,24 @@ def build_target(
 ) -> Bundle:
     """Build the bundle of one target into ``<out>/<target>``, or leave none that looks finished.
 
+    Artifacts that cannot be made or miss gates are among the failures of what is returned; its manifest says that they
+    are missing.
+
     Args:
         name: of the target.
         project: what to build, with paths relative to `root`.
         root: the project's folder.
         threads: CPU threads of each toolchain process.
         jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.execute.room`).
-        keep_going: build the other artifacts when one cannot be compiled.
+        all_or_nothing: write no bundle when an artifact cannot be made or misses a gate.
         lock_use: what edgec.lock is for this build.
         progress: told each step.
         listener: told the measurements, also when gates then fail.
         inspector: shown the bundle before it is put in place, and before edgec.lock is renewed.
 
     Raises:
-        EdgecError: any error of the tree; GateError when a gate is not met and ReproducibilityError of `inspector`,
-            after removing an older bundle.
+        EdgecError: no artifact is right, or what is wrong concerns all. An older bundle is removed when it is gates
+            that were missed, and by a ReproducibilityError of `inspector`.
     """
     source_date_epoch()  # not after all the work
     plan = make_plan(load_target(name, root), project)
@@ -170,14 +178,16 @@ def build_target(
             checkpoints=checkpoint_folder(out), cache=cache,
         )  # fmt: skip
         with explained(log):
-            result = run_plan(job, keep_going=keep_going)
+            result = run_plan(job, all_or_nothing=all_or_nothing)
         listener(plan, result)
-        if failed := [gate for gate in result.gates if gate.state == "failed"]:
-            discard(destination)
-            raise _gate_error(failed, plan)
+        if error := ending(result, plan, all_or_nothing=all_or_nothing):
+            if any(gate.state == "failed" for gate in result.gates):
+                discard(destination)
+            raise error
+        gates, result = result.gates, without_missed(result, plan)
         progress("write the bundle")
         with stage(out) as folder:
-            manifest = _write(job, result, folder)
+            manifest = _write(job, result, gates, folder)
             try:
                 inspector(folder, scratch, log)
             except ReproducibilityError:
@@ -186,35 +196,11 @@ def build_target(
             publish_folder(folder, destination)
         lock.renew(result)
     measurements = tuple(item for one in result.built for item in one.measurements)
-    failures = tuple(item.error for item in result.failures)
-    return Bundle(destination, manifest, measurements, failures, tuple(result.data.model.source.imported))
+    return Bundle(destination, manifest, measurements, result.failures, tuple(result.data.model.source.imported))
 
 
-def _gate_error(failed: list[GateResult], plan: Plan) -> GateError:
-    lines = [f"{gate.artifact} in {gate.runtime}: {gate_line(gate)}" for gate in failed]
-    return GateError(
-        f"{len(failed)} gate{'s' if len(failed) > 1 else ''} not met, so no bundle was written\n  "
-        + "\n  ".join(lines),
-        where=plan.target.name,
-        hint=_advice(plan.target, {gate.gate for gate in failed}),
-    )
-
-
-def _advice(target: Target, gates: set[str]) -> str:
-    ways = ["a wider gate under [gates]"]
-    if gates <= {"max_size_kib", "size_kib"}:
-        return "what may help: a smaller model, more [prune] amount, int8 if it is not yet, or a larger budget"
-    if target.precision != "fp32":
-        ways.insert(0, "a target of higher precision")
-    if target.precision == "int8":
-        ways.insert(0, "more or better calibration data")
-    pruned = {"amount": target.prune.amount, "sparsity": target.prune.sparsity}
-    ways[:0] = [f"a smaller [prune] {key} than {value:g}" for key, value in pruned.items() if value]
-    return "what may help: " + ", ".join(ways)
-
-
-def _write(job: Job, result: BuildResult, folder: Path) -> Manifest:
-    """Make a whole bundle in the staged `folder`."""
+def _write(job: Job, result: BuildResult, gates: tuple[GateResult, ...], folder: Path) -> Manifest:
+    """Make a whole bundle in the staged `folder`; `gates`: of artifacts that are left out for them, too."""
     plan = job.plan
     measurements = tuple(item for one in result.built for item in one.measurements)
     times = tuple(
@@ -228,7 +214,7 @@ def _write(job: Job, result: BuildResult, folder: Path) -> Manifest:
         write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
     manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, replayed=FORMATS)
     manifest = write_manifest(folder, manifest)
-    write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=result.gates))
+    write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
     shown = manifest.model_copy(update={"gates": result.gates})
     (folder / REPORT).write_text(render_report(shown, measurements, times), encoding="utf-8")
     settle(folder)

@@ -4,7 +4,8 @@
 #     include $(shell edgec makefile)
 #
 # `make -j2 dist` then builds dist/<target>/ for each target, in parallel; again, it does nothing. Touch the model,
-# its weights, data, a target or edgec.toml, and just the bundles that depend on it are built anew.
+# its weights, data, a target or edgec.toml, and just the bundles that depend on it are built anew. A bundle that lacks
+# artifacts fails its target, and is tried again the next time; `make -k` builds the other targets all the same.
 #
 # EDGEC        the command                                     (edgec)
 # EDGEC_FLAGS  more flags for `edgec build`                    (none)
@@ -23,7 +24,7 @@ EDGEC_MANIFESTS := $(TARGETS:%=$(DIST)/%/manifest.json)
 dist: $(EDGEC_MANIFESTS)
 
 $(EDGEC_MANIFESTS): $(DIST)/%/manifest.json:
-	@# a bundle that --keep-going made of less than all artifacts must be tried again the next time
+	@# what failed must be tried again the next time, though there is a bundle: one without some of its artifacts
 	$(EDGEC) build --project $(PROJECT) --target $* --out $(abspath $(DIST)) --depfile $(DIST)/.deps/$*.d $(EDGEC_FLAGS) \
 	  || { code=$$?; test ! -e $@ || touch -d @0 $@; exit $$code; }
 

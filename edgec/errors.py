@@ -121,14 +121,20 @@ class UnsupportedError(EdgecError):
     exit_code = 20
 
 
-class PassError(EdgecError):
-    """A pass of the pipeline failed or did not keep its promise."""
+class IncompleteError(EdgecError):
+    """Artifacts of the target could not be made or missed their gates; the bundle has the others, and says so."""
 
     exit_code = 21
 
 
 class WorkerError(EdgecError):
-    """A toolchain process crashed or was killed, for instance out of memory."""
+    """A toolchain process crashed, was killed (for instance out of memory), or failed without an explanation."""
+
+    exit_code = 22
+
+
+class ToolchainError(WorkerError):
+    """A toolchain raised what edgec has no explanation for: unlike after a crash, another try would end the same."""
 
     exit_code = 22
 
@@ -145,14 +151,20 @@ class ReproducibilityError(EdgecError):
     exit_code = 24
 
 
+class PassError(EdgecError):
+    """A pass of the pipeline failed or did not keep its promise."""
+
+    exit_code = 25
+
+
 class GateError(EdgecError):
-    """A finished artifact does not meet its gates; no bundle was written."""
+    """Finished artifacts do not meet their gates; no bundle was written."""
 
     exit_code = 30
 
 
 class BundleError(EdgecError):
-    """A bundle is incomplete, or a file in it does not match its digest."""
+    """A folder is no bundle, or a file of a bundle is missing or does not match its digest."""
 
     exit_code = 31
 
@@ -225,6 +237,15 @@ class StoppedError(EdgecError):
     exit_code = 130
 
 
+CONCERNS_ALL = (StorageError, ProjectError, TargetError, LockError)
+"""What is wrong with more than the artifact that it was found with: nothing is made without it."""
+
+
+def outside_the_model(error: EdgecError) -> bool:
+    """Whether machine or project are at fault (a killed process, the disk, edgec.toml), whatever was being made."""
+    return isinstance(error, (WorkerError, StorageError, ProjectError)) and not isinstance(error, ToolchainError)
+
+
 def error_classes() -> tuple[type[EdgecError], ...]:
-    """All concrete error classes, in the order of their exit codes."""
+    """All classes with an exit code of their own, in the order of these."""
     return tuple(sorted(EdgecError.__subclasses__(), key=lambda cls: cls.exit_code))

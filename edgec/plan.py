@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgec.backend.fit import check_possible
 from edgec.backend.protocol import AnyBackend, RuntimeSpec
-from edgec.backend.registry import get_backend
-from edgec.errors import ProjectError
+from edgec.backend.registry import get_backend, require_packages
+from edgec.errors import BackendUnavailableError, ProjectError
 from edgec.frozen import Frozen
 from edgec.ladder.rungs import Rung, first_recipe, rungs
 from edgec.model.spec import FloatModel
@@ -142,6 +143,18 @@ def _plan_emit(target: Target, index: int, ladder: tuple[Rung, ...]) -> PlannedE
         runtimes = tuple(runtime for runtime in runtimes if runtime.name in emit.runtimes)
     passes = tuple(backend.passes(target, emit, first_recipe(target)))
     return PlannedEmit(index, emit, backend, ladder, passes, backend.artifact_file(emit), runtimes)
+
+
+def require_any_packages(emits: Sequence[PlannedEmit]) -> None:
+    """Raise BackendUnavailableError when no artifact can be made here, for want of its backend's packages."""
+    missing: list[BackendUnavailableError] = []
+    for item in emits:
+        try:
+            require_packages(item.backend)
+        except BackendUnavailableError as error:
+            missing.append(error)
+    if len(missing) == len(emits):
+        raise missing[0]
 
 
 def record(plan: Plan) -> PlanRecord:

@@ -45,7 +45,7 @@ class SecondBuild:
         project: what to build, with paths relative to `root`.
         root: the project's folder.
         threads: CPU threads of each toolchain process.
-        keep_going: build the other artifacts when one cannot be compiled.
+        all_or_nothing: fail when an artifact cannot be made or misses a gate, as the first build.
         locked: hold it to the lock, as the first build.
         progress: told each step.
     """
@@ -57,12 +57,12 @@ class SecondBuild:
         root: Path,
         *,
         threads: int,
-        keep_going: bool,
+        all_or_nothing: bool,
         locked: bool,
         progress: Progress,
     ) -> None:
         self._name, self._project, self._root = name, project, root.absolute()
-        self._threads, self._keep_going, self._locked = threads, keep_going, locked
+        self._threads, self._all_or_nothing, self._locked = threads, all_or_nothing, locked
         self._progress = progress
         file = root / LOCK
         self._lock = file.read_bytes() if file.exists() else None
@@ -105,7 +105,7 @@ class SecondBuild:
             "lock": str(lock),
             "locked": self._locked,
             "threads": self._threads,
-            "keep_going": self._keep_going,
+            "all_or_nothing": self._all_or_nothing,
             "umask": 0o077 if _umask() != 0o077 else 0o022,
         }
         environment = os.environ | {
@@ -140,7 +140,7 @@ def build_again(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
         Path(payload["root"]),
         threads=payload["threads"],
         jobs=1,
-        keep_going=payload["keep_going"],
+        all_or_nothing=payload["all_or_nothing"],
         lock_use=LockUse(payload["locked"], Path(payload["lock"])),
         progress=progress,
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgec.errors import EdgecError, StorageError, WorkerError, error_classes
+from edgec.errors import EdgecError, StorageError, ToolchainError, WorkerError, error_classes
 
 Progress = Callable[[str], None]
 """Told the name of the step that begins."""
@@ -35,6 +35,8 @@ ANSWERED = "\x06"
 """What the child writes instead of a step when an answer is complete."""
 NO_ANSWER = 74
 """Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
+_LONGEST = 400
+"""Characters of a toolchain's own words that are told; all of them are in the log."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def call(
 
     Raises:
         EdgecError: whatever the function raised, with `log` attached.
-        WorkerError: the process crashed, was killed or failed without explanation.
+        ToolchainError: it raised something that is no error of the tree.
+        WorkerError: the process crashed, was killed or ended without an answer.
     """
     began = time.perf_counter()
     with Worker(log=log, what=what, threads=threads, on_progress=on_progress, environment=environment) as worker:
@@ -264,13 +267,15 @@ def _crash(code: int, place: str, log: Path) -> EdgecError:
 
 
 def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
-    classes = {cls.__name__: cls for cls in error_classes()}
+    classes = {cls.__name__: cls for cls in (*error_classes(), ToolchainError)}
     cls = classes.get(error["class"])
     if cls is None:
-        return WorkerError(
-            f"{error['class']}: {error['what']}".rstrip(": "),
+        words = " ".join(f"{error['class']}: {error['what']}".rstrip(": ").split())
+        told = words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
+        return ToolchainError(
+            f"the toolchain could not do this step, and gives no reason but its own ({told})",
             where=place,
-            hint="the log has the whole traceback",
+            hint="the log has the whole traceback; other backends may take the model",
             log=str(log),
         )
     return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))

@@ -11,6 +11,7 @@ from edgec.backend.protocol import (
     Format,
     Layer,
     LayerFidelity,
+    OpDifference,
     Package,
     Runner,
     RuntimeSpec,
@@ -21,7 +22,7 @@ from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
 from edgec.errors import UnsupportedError
-from edgec.model.spec import FloatModel
+from edgec.model.spec import FloatModel, Tensors
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.ranges import needs_histogram
 from edgec.quant.recipe import Recipe, WeightGrid
@@ -109,6 +110,14 @@ class TFLiteBackend:
         from edgec.backends.tflite.fidelity import compare_layers
 
         return compare_layers(model, quantized, ctx)
+
+    def first_difference(
+        self, artifact: Artifact, file: Path, right: str, wrong: str, samples: Sequence[Tensors], threads: int
+    ) -> OpDifference | None:
+        """All tensors of the file in both interpreters, without delegates; runs in a worker process."""
+        from edgec.backends.tflite.compare_runtimes import first_difference
+
+        return first_difference(artifact, file, right, wrong, samples, threads)
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[LiteModel]]:
         """Static int8 collects ranges and quantizes; weight-only edits the float program; others convert anew."""

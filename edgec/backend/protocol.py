@@ -113,6 +113,17 @@ class LayerFidelity(Frozen):
     """Over all elements and samples; inf when equal."""
 
 
+class OpDifference(Frozen):
+    """The op of an artifact at which two of its runtimes part."""
+
+    name: str
+    op: str
+    before_db: float
+    """SQNR of what it is given, one runtime's values against the other's; capped, so that it is always finite."""
+    sqnr_db: float
+    """Of what it makes."""
+
+
 class RuntimeSpec(Frozen):
     """A runtime that can execute a backend's artifact on the host."""
 
@@ -147,6 +158,29 @@ class TensorReader(Protocol):
 
     def tensors(self, file: Path) -> Mapping[str, str]:
         """Name of each constant -> digest of its dtype, shape, grid and values."""
+        ...
+
+
+@runtime_checkable
+class RuntimeComparer(Protocol):
+    """What a `Backend` also is when it can tell where two runtimes begin to compute different things."""
+
+    def first_difference(
+        self, artifact: Artifact, file: Path, right: str, wrong: str, samples: Sequence[Tensors], threads: int
+    ) -> OpDifference | None:
+        """The op that one runtime computes otherwise than another; runs inside a worker process.
+
+        Args:
+            artifact: what is run.
+            file: its file.
+            right: the runtime whose values are taken for right.
+            wrong: the runtime in question.
+            samples: a few, in the float model's names and layout.
+            threads: CPU threads of each runtime.
+
+        Returns:
+            None where no op can be named.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from edgec.bundle.manifest import MANIFEST, SCHEMA, FileRecord, Manifest
 from edgec.bundle.write import digest_file, is_digested
-from edgec.errors import BundleError, printable
+from edgec.errors import BundleError, IncompleteError, printable
 
 _REBUILD = "build it again with: edgec build"
 
@@ -51,6 +51,30 @@ def read_bundle(path: Path) -> Manifest:
         first = exc.errors()[0]
         key = printable(".".join(map(str, first["loc"])))
         raise BundleError(f"the manifest is damaged: {key}: {first['msg']}", where=str(file), hint=_REBUILD) from exc
+
+
+def incomplete(path: Path, manifest: Manifest) -> IncompleteError:
+    """The error of a bundle that lacks artifacts of its target."""
+    gaps = [f"{gap.subject} ({gap.state}: {gap.reason})" for gap in manifest.missing]
+    return IncompleteError(
+        printable(f"the bundle lacks {', '.join(gaps)}"),
+        where=str(path),
+        hint="mend what failed and build again, or remove that artifact from the target",
+    )
+
+
+def refuse_incomplete(path: Path, manifest: Manifest, why: str) -> None:
+    """Raise IncompleteError when a bundle lacks artifacts of its target.
+
+    Args:
+        path: its folder.
+        manifest: of it.
+        why: it matters, as the beginning of the message.
+    """
+    if not manifest.complete:
+        error = incomplete(path, manifest)
+        hint = f"{error.hint}; or give --allow-incomplete"
+        raise IncompleteError(f"{why}: {error.what}", where=error.where, hint=hint)
 
 
 def check_digests(path: Path) -> Manifest:

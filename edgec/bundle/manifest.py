@@ -36,6 +36,8 @@ SBOM = "sbom.cdx.json"
 """The bill of materials (CycloneDX) that `edgec sign` adds."""
 ATTESTATIONS = "bundle.intoto.jsonl"
 """Its signed statements about all other files: DSSE envelopes, one a line."""
+NOT_BUILT, GATES_MISSED = "not built", "gates missed"
+"""States, in the coverage of an incomplete bundle, of the artifacts that it lacks."""
 
 
 class FileRecord(Frozen):
@@ -137,7 +139,7 @@ class Manifest(Frozen):
     plan: dict[str, Any]
     """A `PlanRecord` as JSON."""
     complete: bool = True
-    """False when ``--keep-going`` went on without an artifact of the target; `coverage` has the reason."""
+    """False when the bundle lacks artifacts of the target: `missing` tells them."""
     artifacts: tuple[ArtifactRecord, ...]
     """In the target's order: the first is the primary one."""
     coverage: tuple[Coverage, ...]
@@ -147,6 +149,13 @@ class Manifest(Frozen):
     """Distribution -> installed version, and Python's as ``python``."""
     files: dict[str, FileRecord] = Field(default_factory=dict)
     """Every digested file of the bundle by its path in it; filled in when the manifest is written."""
+
+    @property
+    def missing(self) -> tuple[Coverage, ...]:
+        """Artifacts of the target that could not be made or missed their gates, with the reasons."""
+        if self.complete:
+            return ()
+        return tuple(item for item in self.coverage if item.state in (NOT_BUILT, GATES_MISSED))
 
     def to_json(self) -> str:
         """The file's text: keys sorted, one a line."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.options import project_of, project_options, targets_of
+from edgec.cli.tell import tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +28,11 @@ LOG_WIDTH = 160
 @click.command()
 @project_options
 @click.option(
-    "--keep-going",
+    "--all-or-nothing",
     is_flag=True,
-    help="When an artifact or target fails, build the others; the exit code still tells.",
+    help="End with the first failure, and write no bundle of that target (default: build all the others).",
 )
+@click.option("--keep-going", is_flag=True, help="Deprecated: this is the default.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
 @click.option(
     "--jobs", "-j", type=click.IntRange(1), help="Artifacts to make at once (default: what CPUs and memory allow)."
@@ -44,6 +46,7 @@ LOG_WIDTH = 160
 @click.option("--depfile", type=click.Path(path_type=Path, dir_okay=False), help="Write a Make dependency file.")
 def command(
     root: Path,
+    all_or_nothing: bool,
     keep_going: bool,
     threads: int,
     jobs: int | None,
@@ -54,17 +57,21 @@ def command(
 ) -> None:
     """Compile MODEL (a file, or file.py:function) to verified bundles under dist/.
 
-    Without MODEL, the edgec.toml of this folder says what to build.
+    Without MODEL, the edgec.toml of this folder says what to build. Where an artifact cannot be made or misses its
+    gates, the bundle has the others and says so, and the exit code is 21.
     """
     from rich.console import Console
 
+    from edgec.bundle.check import incomplete
     from edgec.depfile import write_depfile
-    from edgec.errors import EdgecError
+    from edgec.errors import EdgecError, IncompleteError, UsageError
     from edgec.log import terminal
 
+    if all_or_nothing and keep_going:
+        raise UsageError("--all-or-nothing and --keep-going exclude each other", hint="leave one of them out")
     project = project_of(root, given)
     names = targets_of(project, root)
-    how = _How(root, threads, jobs, keep_going, locked, check_reproducible)
+    how = _How(root, threads, jobs, all_or_nothing, locked, check_reproducible)
     errors: list[EdgecError] = []
     finished: list[Bundle] = []
     with terminal() as stream:
@@ -72,16 +79,20 @@ def command(
         for name in names:
             try:
                 bundle = _build(name, project, how, console)
-                errors += bundle.failures
                 finished.append(bundle)
+                if bundle.failures:
+                    errors.append(incomplete(bundle.path, bundle.manifest))
             except EdgecError as error:
                 errors.append(error)
-                if not keep_going:
+                if all_or_nothing:
                     break
     if depfile is not None:
         write_depfile(depfile, [_rule(bundle, project, root) for bundle in finished])
+    errors.sort(
+        key=lambda error: isinstance(error, IncompleteError)
+    )  # a target without any bundle decides the exit code
     for other in errors[1:]:
-        click.echo(f"edgec: error: {other}", err=True)
+        tell(other)
     if errors:
         raise errors[0]
 
@@ -93,7 +104,7 @@ class _How:
     root: Path
     threads: int
     jobs: int | None
-    keep_going: bool
+    all_or_nothing: bool
     locked: bool
     check_reproducible: bool
 
@@ -118,35 +129,13 @@ def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
     from rich.markup import escape
 
     from edgec.assemble import build_target
-    from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
+    from edgec.cli.show_result import show_result
     from edgec.execute.follow_lock import LockUse
 
     began = time.monotonic()
 
     def show(plan: Plan, result: BuildResult) -> None:
-        measurements = [item for one in result.built for item in one.measurements]
-        rungs, ranges = [rung for one in result.built for rung in one.rungs], plan.target.precision == "int8"
-        for gap in (gap for one in result.built for gap in one.coverage if gap.fallback):
-            loud = f"{gap.subject} {gap.state.upper()}: {gap.reason}"
-            console.print(loud, style="bold red", markup=False, highlight=False, soft_wrap=True)
-        console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
-        if any(gate.state == "failed" for gate in result.gates):
-            console.print(gate_table(result.gates))
-            console.print(rung_table(rungs, ranges=ranges))
-        for line in recipe_lines(rungs) if ranges else ():
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        for loud, blamed in slower_lines(measurements):
-            console.print(loud, style="bold red", markup=False, highlight=False, soft_wrap=True)
-            for line in blamed:
-                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        told = [f"{item.artifact} in {item.runtime}: {item.failure}" for item in measurements if item.failure]
-        told += [
-            f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: not measured: {gate.reason}"
-            for gate in result.gates
-            if gate.state == "not measured"
-        ]
-        for line in told:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        show_result(plan, result, console, all_or_nothing=how.all_or_nothing)
 
     with console.status(name) as status:
 
@@ -157,7 +146,7 @@ def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
 
         def build(inspector: Inspector) -> Bundle:
             return build_target(
-                name, project, how.root, threads=how.threads, jobs=how.jobs, keep_going=how.keep_going,
+                name, project, how.root, threads=how.threads, jobs=how.jobs, all_or_nothing=how.all_or_nothing,
                 lock_use=LockUse(how.locked), progress=progress, listener=show, inspector=inspector,
             )  # fmt: skip
 
@@ -165,7 +154,7 @@ def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
             from edgec.reproduce import SecondBuild
 
             second = SecondBuild(
-                name, project, how.root, threads=how.threads, keep_going=how.keep_going, locked=how.locked,
+                name, project, how.root, threads=how.threads, all_or_nothing=how.all_or_nothing, locked=how.locked,
                 progress=progress,
             )  # fmt: skip
             bundle = build(second)
@@ -177,7 +166,7 @@ def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
             continue
         for note in data.notes:
             console.print(f"  {data.origin}: {note}", highlight=False, markup=False, soft_wrap=True)
-    for item in bundle.manifest.coverage:
+    for item in (item for item in bundle.manifest.coverage if item not in bundle.manifest.missing):
         console.print(f"  {item.subject}: {item.state}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
     for one in bundle.manifest.artifacts:
         if one.compressed_size is not None:
@@ -186,6 +175,10 @@ def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
     if reproduced is not None:
         told = f"{name}: reproducible: {reproduced.files} files are byte for byte the same in a second build"
         console.print(f"{told}, manifest {reproduced.manifest}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{name}: done in {time.monotonic() - began:.0f} s, bundle:", highlight=False)
+    done = f"{name}: done in {time.monotonic() - began:.0f} s"
+    if bundle.failures:
+        console.print(f"{done}, INCOMPLETE bundle:", style="bold red", highlight=False)
+    else:
+        console.print(f"{done}, bundle:", highlight=False)
     click.echo(bundle.path)
     return bundle

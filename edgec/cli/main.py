@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from edgec.cli.tell import tell
 from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, WorkerError, storage_failure
 from edgec.toml_source import suggest
 
@@ -137,7 +138,7 @@ def _internal() -> InternalError:
 
 
 def _tell(error: EdgecError) -> int:
-    click.echo(f"edgec: error: {error}", err=True)
+    tell(error)
     if isinstance(error, (WorkerError, InternalError)) and error.log:
         _show_end(Path(error.log))
     return error.exit_code

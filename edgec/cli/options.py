@@ -60,6 +60,13 @@ def patience_options(function: Command) -> Command:
     )(function)  # fmt: skip
 
 
+def incomplete_option(function: Command) -> Command:
+    """``--allow-incomplete``; a keyword argument of that name."""
+    return click.option(
+        "--allow-incomplete", is_flag=True, help="Take a bundle too that lacks artifacts of its target."
+    )(function)
+
+
 def _option(flag: Flag) -> Callable[[Command], Command]:
     name = _name(flag)
     if flag.flag == "MODEL":

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import patience_options
+from edgec.cli.options import incomplete_option, patience_options
 
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("destination", metavar="DEST")
 @click.option("--add", is_flag=True, help="Keep the other targets that are published at DEST.")
+@incomplete_option
 @patience_options
-def command(bundles: tuple[Path, ...], destination: str, add: bool, timeout: float, retries: int) -> None:
+def command(
+    bundles: tuple[Path, ...], destination: str, add: bool, allow_incomplete: bool, timeout: float, retries: int
+) -> None:
     """Publish each BUNDLE (a bundle's folder, or a folder of bundles such as dist) to DEST.
 
     DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. It names exactly these
@@ -30,7 +33,7 @@ def command(bundles: tuple[Path, ...], destination: str, add: bool, timeout: flo
     began = time.monotonic()
     place = parse(destination)
     with steps("publish") as progress:
-        found = outgoing(bundles, progress)
+        found = outgoing(bundles, progress, allow_incomplete=allow_incomplete)
         store = open_store(place, Patience(timeout=timeout, retries=retries))
         done = store.publish(found, add=add, progress=progress)
     for note in done.notes:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.options import incomplete_option
+
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -23,7 +25,8 @@ import click
     envvar="EDGEC_BUILDER",
     help="Who built the bundle, for its provenance (default: whoever holds the key).",
 )
-def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | None) -> None:
+@incomplete_option
+def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | None, allow_incomplete: bool) -> None:
     """Sign every file of each BUNDLE, with where it came from and how good it is; in place of earlier signatures.
 
     The digests are checked first. The passphrase of a key is in EDGEC_KEY_PASSWORD.
@@ -35,5 +38,5 @@ def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | No
 
     held = private_keys(keys)
     for bundle in bundles:
-        signed = sign_bundle(bundle, held, builder or LOCAL_BUILDER)
+        signed = sign_bundle(bundle, held, builder or LOCAL_BUILDER, allow_incomplete=allow_incomplete)
         click.echo(f"{bundle}: {signed.files} files signed with key {', '.join(signed.keys)}: {ATTESTATIONS}, {SBOM}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.options import project_of, project_options, targets_of
+from edgec.cli.tell import tell
 
 if TYPE_CHECKING:
     from edgec.sweep.run import Swept
@@ -90,7 +91,7 @@ def command(
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     for other in swept.failures[1:]:
-        click.echo(f"edgec: error: {other}", err=True)
+        tell(other)
     if swept.failures:
         raise swept.failures[0]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.cli.options import incomplete_option
 from edgec.errors import printable
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     help="Public key; the bundle must be signed with it (or with one of several).",
 )
 @click.option("--digests", is_flag=True, help="Check signature and digests only; no model is loaded.")
-def command(bundle: Path, keys: tuple[Path, ...], digests: bool) -> None:
+@incomplete_option
+def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplete: bool) -> None:
     """Check the signature of BUNDLE, then every digest, then replay its samples in each runtime.
 
     No program of the bundle is run, but its models are: runtimes are not made for hostile ones. For a bundle of unknown
     origin give --digests, or a --key that you trust.
     """
-    from edgec.bundle.check import check_digests
+    from edgec.bundle.check import check_digests, refuse_incomplete
 
     if keys:
         from edgec.provenance.verify import verify_signature
@@ -46,12 +48,12 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool) -> None:
             click.echo(
                 f"{bundle}: says that it is signed by key {', '.join(claimed)}; not checked: give --key NAME.pub"
             )
-    for gap in manifest.coverage if not manifest.complete else ():
-        if gap.state == "not built":
-            told = f"{gap.subject}: not in this bundle, which --keep-going made without it: {gap.reason}"
-            click.echo(printable(told))
+    for gap in manifest.missing:
+        click.echo(printable(f"{bundle}: lacks {gap.subject} ({gap.state}: {gap.reason})"))
     if not digests:
         _replay(bundle, manifest)
+    if not allow_incomplete:
+        refuse_incomplete(bundle, manifest, "it is incomplete")
 
 
 def _replay(bundle: Path, manifest: Manifest) -> None:
@@ -62,6 +64,9 @@ def _replay(bundle: Path, manifest: Manifest) -> None:
         named = printable(f"{item.artifact} in {item.runtime}")
         if item.failure:
             click.echo(f"{named}: not run: {printable(item.failure)}")
+            continue
+        if not item.judged:
+            click.echo(f"{named}: not replayed: the bundle does not allow this runtime")
             continue
         if f"bench/{expected_file(item.artifact)}" not in manifest.files:
             click.echo(f"{named}: not replayed: the harness does not run this format")

@@ -1,4 +1,4 @@
-"""An artifact that was made, with everything known about it; or why it was not."""
+"""An artifact that was made, with everything known about it; or why the bundle does not have it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.backend.protocol import Artifact, LayerFidelity
+from edgec.bundle.manifest import GATES_MISSED, MEASUREMENTS, NOT_BUILT
 from edgec.errors import EdgecError
 from edgec.ladder.trial import Attempt
 from edgec.passes.contract import Coverage, PassRecord
-from edgec.verify.records import Measurement, RungRecord
+from edgec.verify.gates import gate_line
+from edgec.verify.records import TIMED, GateResult, Measurement, RungRecord
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,35 @@ class BuiltArtifact:
 
 @dataclass(frozen=True)
 class FailedArtifact:
-    """An artifact that `keep_going` went on without."""
+    """An artifact that the bundle is made without."""
 
     file: str
     error: EdgecError
+    """Its place begins with the file."""
+    missed: tuple[GateResult, ...] = ()
+    """Gates that it misses, where it could be made."""
+
+    def __str__(self) -> str:
+        """``NOT BUILT: model.tflite: <where>: <what>``, and what to do, a line each."""
+        return f"{self.state.upper()}: {self.error}"
+
+    @property
+    def gap(self) -> Coverage:
+        """For the manifest: the same each time and wherever it is built, so without what was timed, and where."""
+        place = self.error.where.removeprefix(self.file).removeprefix(": ")
+        told = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
+        reason = "; ".join(map(_told, self.missed)) or told
+        return Coverage(subject=self.file, state=self.state, reason=reason)
+
+    @property
+    def state(self) -> str:
+        """What it is instead of built."""
+        return GATES_MISSED if self.missed else NOT_BUILT
+
+
+def _told(gate: GateResult) -> str:
+    line = f"{gate.gate} {gate.limit:g}: missed, see {MEASUREMENTS}" if gate.gate in TIMED else gate_line(gate)
+    return f"{gate.runtime}: {line}"
 
 
 def outputs_folder(folder: Path, runtime: str) -> Path:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, LayerFidelity, RuntimeSpec
+from edgec.backend.protocol import Artifact, LayerFidelity, OpDifference, RuntimeSpec
 from edgec.backend.registry import require_packages
-from edgec.errors import EdgecError, WorkerError
+from edgec.errors import CONCERNS_ALL, EdgecError, WorkerError
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact, outputs_folder
 from edgec.execute.job import Job, Judged
 from edgec.execute.processes import Processes
 from edgec.execute.timing import timed
 from edgec.execute.training import Training
+from edgec.execute.workspace import model_step
 from edgec.ladder.climb import Climb, Climbed
 from edgec.ladder.rungs import first_recipe
 from edgec.ladder.sensitivity import pinned
@@ -34,26 +35,26 @@ SCORED_SAMPLES = 64
 """Calibration samples that candidates of a rung are compared on."""
 
 
-def make_artifacts(job: Job, judged: Judged, *, keep_going: bool) -> tuple[BuiltArtifact | FailedArtifact, ...]:
+def make_artifacts(job: Job, judged: Judged, *, all_or_nothing: bool) -> tuple[BuiltArtifact | FailedArtifact, ...]:
     """Make all artifacts of a plan, up to ``job.jobs`` at once, and time them one after the other.
 
     Args:
         job: what to do, and where.
         judged: what they are measured against.
-        keep_going: a failure concerns its artifact only; else the first one ends all.
+        all_or_nothing: the first artifact that cannot be made ends all; else it is the only one that is not made.
 
     Raises:
-        EdgecError: an artifact cannot be made, and `keep_going` is false.
+        EdgecError: what is wrong concerns all artifacts (`edgec.errors.CONCERNS_ALL`), or, with `all_or_nothing`, one.
     """
     processes = Processes(job.log)
-    maker = _Maker(job, judged, processes)
+    maker = _Maker(job, judged, processes, all_or_nothing=all_or_nothing)
     items = job.plan.emits
     with ThreadPoolExecutor(max_workers=min(job.jobs, len(items))) as pool:
         futures = [pool.submit(maker.make, item) for item in items]
         try:
-            if not keep_going:
-                _raise_first(futures)
-            made = tuple(_result(future, item) for future, item in zip(futures, items, strict=True))
+            for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                future.result()
+            made = tuple(future.result() for future in futures)
         except BaseException:
             for future in futures:
                 future.cancel()
@@ -65,24 +66,12 @@ def make_artifacts(job: Job, judged: Judged, *, keep_going: bool) -> tuple[Built
     return tuple(timed(item, job, evaluation, processes) if isinstance(item, BuiltArtifact) else item for item in made)
 
 
-def _raise_first(futures: Sequence[Future[BuiltArtifact]]) -> None:
-    """Wait for all, or for the first that fails."""
-    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-        future.result()
-
-
-def _result(future: Future[BuiltArtifact], item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
-    try:
-        return future.result()
-    except EdgecError as error:
-        return FailedArtifact(item.file, error)
-
-
 class _Maker:
     """Makes artifacts, each in a thread and a process of its own."""
 
-    def __init__(self, job: Job, judged: Judged, processes: Processes) -> None:
+    def __init__(self, job: Job, judged: Judged, processes: Processes, *, all_or_nothing: bool) -> None:
         self._job, self._judged = job, judged
+        self._all_or_nothing = all_or_nothing
         self._processes = processes
         self._measuring = threading.Lock()
         """The user's metric is one at a time: its module and its random numbers are those of the process."""
@@ -100,14 +89,27 @@ class _Maker:
         indices = [index * count // limit for index in range(limit)]
         samples = [calibration[index] for index in indices]
         out = self._job.scratch / "scored"
-        with captured(self._job.log):
-            return Scoring(
-                calibration, indices, float_outputs(self._judged.data.model, samples, out, self._job.threads)
-            )
+        job, model = self._job, self._judged.data.model
+        with captured(job.log), model_step("run", str(job.plan.project.model.path)):
+            return Scoring(calibration, indices, float_outputs(model, samples, out, job.threads))
 
-    def make(self, item: PlannedEmit) -> BuiltArtifact:
-        """Climb the ladder for one artifact."""
-        require_packages(item.backend)
+    def make(self, item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
+        """Climb the ladder for one artifact; why it cannot be made is returned, unless it concerns others too."""
+        try:
+            require_packages(item.backend)
+            return self._climb(item)
+        except EdgecError as error:
+            if isinstance(error, CONCERNS_ALL):
+                raise
+            if not error.where.startswith(item.file):
+                error.where = f"{item.file}: {error.where}" if error.where else item.file
+            if self._all_or_nothing:
+                raise
+            error.log = error.log or str(self._job.log)
+            self._job.progress(f"{item.file}: cannot be made: {error.what}")
+            return FailedArtifact(item.file, error)
+
+    def _climb(self, item: PlannedEmit) -> BuiltArtifact:
         job, plan = self._job, self._job.plan
         # times are taken at the end, when nothing else runs: no rung can be judged by them
         budget = plan.target.budget.model_copy(update={"latency_ms": None, "min_speedup": None})
@@ -125,6 +127,7 @@ class _Maker:
             log=job.log,
             progress=lambda step: job.progress(f"{item.file}: {step}"),
             verify=self._verify,
+            differ=self._differ,
             judge=lambda found: judge(plan.project.gates, untimed, found),
             cells=job.cells(self._judged, item),
         ) as trial:
@@ -136,7 +139,7 @@ class _Maker:
 
     def _built(self, trial: Trial, climbed: Climbed) -> BuiltArtifact:
         attempt, file = climbed.attempt, climbed.attempt.artifact.file
-        coverage: tuple[Coverage, ...] = ()
+        coverage = attempt.left_out
         layers: tuple[LayerFidelity, ...] = ()
         twin: tuple[Artifact, Path] | None = None
         if attempt.precision != trial.target.precision:
@@ -188,3 +191,24 @@ class _Maker:
         file = folder / artifact.file
         with self._measuring:
             return measure(artifact, file, runtime, result, judged.reference, judged.metric, judged.machine)
+
+    def _differ(self, artifact: Artifact, folder: Path, right: str, wrong: str) -> OpDifference | None:
+        job, threads = self._job, self._job.plan.target.bench.threads
+        try:
+            op = self._processes.call(
+                "edgec.verify.run:first_difference",
+                {
+                    "artifact": artifact.model_dump(mode="json"),
+                    "file": str(folder / artifact.file),
+                    "right": right,
+                    "wrong": wrong,
+                    "spool": str(self._judged.data.evaluation.folder),
+                    "threads": threads,
+                },
+                what=f"{artifact.file} in {wrong}",
+                threads=threads,
+                on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
+            ).value["op"]
+        except EdgecError:
+            return None  # that it is wrong is known without it
+        return None if op is None else OpDifference.model_validate_json(json.dumps(op))

@@ -112,7 +112,7 @@ def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[For
         for one in result.built
         if one.artifact.format not in replayed
     ]
-    coverage += [Coverage(subject=item.file, state="not built", reason=item.error.what) for item in result.failures]
+    coverage += [item.gap for item in result.failures]
     coverage += [Coverage(subject=source.path, state="assumed", reason=note) for note in result.data.notes]
     return tuple(dict.fromkeys(coverage))
 

@@ -11,6 +11,7 @@ from edgec.dataset.write import Purpose, write_spool
 from edgec.execute.job import BuildData, Job
 from edgec.execute.pruning import prune
 from edgec.execute.training_samples import TrainingSamples
+from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.model import store
 from edgec.model.load import load_model
@@ -39,7 +40,7 @@ def prepare(job: Job) -> Prepared:
     """
     project = job.plan.project
     job.progress(f"load {project.model.path}")
-    with captured(job.log):
+    with captured(job.log), model_step("load", str(project.model.path)):
         model = load_model(project.model, job.root)
     calibration, evaluation = _spool_data(job, model)
     assert project.evaluation is not None  # make_plan refuses a project without
@@ -93,11 +94,11 @@ def _transform(
     job: Job, model: FloatModel, calibration: Spool | None, evaluation: Spool, training: TrainingSamples | None
 ) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
     """Run the portable passes and leave the model where worker processes find it; return records and notes."""
-    plan = job.plan
+    plan, name = job.plan, str(job.plan.project.model.path)
     context = PassContext(plan.target, job.scratch, calibration, plan.project.build.seed, job.threads)
 
     def run(passes: Sequence[Pass[FloatModel]], begin: FloatModel) -> tuple[FloatModel, tuple[PassRecord, ...]]:
-        with captured(job.log):
+        with captured(job.log), model_step("transform", name):
             return run_passes(passes, begin, context, store.fingerprint, on_progress=job.progress)
 
     changed, records = run(plan.before_pruning, model)
@@ -105,6 +106,6 @@ def _transform(
         changed, record = prune(job, plan.prune, changed, training, calibration, evaluation)
         records += (record,)
     changed, more = run(plan.after_pruning, changed)
-    with captured(job.log):
+    with captured(job.log), model_step("store", name):
         notes = store.save(changed, job.scratch / "model")
     return (*records, *more), notes

@@ -1,4 +1,4 @@
-"""The folders of a build under ``<out>/.work``, and errors that name its log."""
+"""The folders of a build under ``<out>/.work``, and errors that name its log or its model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgec.errors import EdgecError, ProjectError
+from edgec.errors import EdgecError, ModelError, ProjectError
+
+_LONGEST = 400
+"""Characters of a library's own words that are told."""
 
 
 @contextmanager
@@ -47,6 +50,28 @@ def explained(log: Path) -> Iterator[None]:
             where=f"{frames[-1].filename}:{frames[-1].lineno}",
             hint='guard what belongs to a script with: if __name__ == "__main__"',
         ) from leave
+
+
+@contextmanager
+def model_step(verb: str, model: str) -> Iterator[None]:
+    """What is done with the user's model in this process; libraries that it makes fail are explained as its own fault.
+
+    Args:
+        verb: what is done: ``load``, ``run``.
+        model: its path, as the project has it.
+
+    Raises:
+        ModelError: whatever else than an `EdgecError` was raised; its traceback goes to standard error.
+    """
+    try:
+        yield
+    except EdgecError:
+        raise
+    except Exception as exc:
+        traceback.print_exc()
+        words = " ".join(f"{type(exc).__name__}: {exc}".split())[:_LONGEST]
+        hint = "the log has the traceback; if the model is in order, please report it with the log"
+        raise ModelError(f"edgec cannot {verb} this model ({words})", where=model, hint=hint) from exc
 
 
 def checkpoint_folder(out: Path) -> Path:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.errors import EdgecError, LockError, ProjectError, StorageError, UnsupportedError, WorkerError
+from edgec.errors import EdgecError, LockError, StorageError, UnsupportedError, outside_the_model
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.ladder.sensitivity import most_sensitive_first
@@ -23,6 +23,8 @@ Of these the first, which is the cheapest, is taken. Agreement does not decide: 
 points, and calibration samples may be none that the model is sure of.
 """
 
+DOUBTFUL_DB = 10.0
+"""Below this SQNR an attempt is so far off that float32 may be wrong as well, which no recipe mends."""
 
 _TIME_UP = "the time budget is used up"
 
@@ -67,11 +69,14 @@ class Climb:
             EdgecError: the first rung could make no artifact, and the target allows no fallback.
         """
         try:
-            found = self._locked(locked) if locked else None
-            return found or self._climb(ladder, first)
+            if locked and (found := self._locked(locked)):
+                return found
+            if not self._attempts:
+                self._trial.lower(first)  # else it is found out once for each candidate, after its float corrections
+            return self._climb(ladder, first)
         except EdgecError as error:
             # what is wrong with the machine or the project is wrong with any precision
-            if self._bound or self._attempts or isinstance(error, (WorkerError, StorageError, ProjectError)):
+            if self._bound or self._attempts or outside_the_model(error):
                 raise
             if fallback := self._fallback(error.what):
                 return fallback
@@ -80,10 +85,8 @@ class Climb:
     def _locked(self, entry: LockedArtifact) -> Climbed | None:
         try:
             attempt = self._trial.attempt(entry.recipe, entry.precision)
-        except (WorkerError, StorageError):
-            raise
         except EdgecError as error:
-            if self._bound:
+            if self._bound or outside_the_model(error):
                 raise
             self._skip(LOCKED, error.what)
             return None
@@ -123,6 +126,8 @@ class Climb:
             if not all(gate.quality for gate in attempt.missed):
                 stopped = "no recipe mends the gates that are missed"
                 hopeless = any(not gate.quality and gate.gate != "runs" for gate in attempt.missed)
+            elif stopped := self._wrong_in_float(attempt):
+                hopeless = True
             elif rung.name not in ("mixed-precision", "int16-activations"):
                 best = attempt.recipe
         if not self._attempts:
@@ -134,6 +139,19 @@ class Climb:
         if not hopeless and (fallback := self._fallback(reason)):
             return fallback
         return self._climbed(self._trial.complete(max(self._attempts, key=lambda item: item.worst_sqnr)))
+
+    def _wrong_in_float(self, first: Attempt) -> str:
+        """Why no rung can help: the artifact in float32 misses the gates, too. Empty when it does not, or may not."""
+        if len(self._attempts) > 1 or first.precision == "fp32" or first.worst_sqnr >= DOUBTFUL_DB:
+            return ""
+        try:
+            plain = self._trial.attempt(Recipe(), "fp32")
+        except StorageError:
+            raise
+        except EdgecError:
+            return ""
+        missed = "; ".join(f"{gate.runtime}: {gate_line(gate)}" for gate in plain.missed if gate.quality)
+        return f"no recipe mends what is wrong in float32 as well ({missed})" if missed else ""
 
     def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""
@@ -214,6 +232,7 @@ class Climb:
     ) -> None:
         lines = [reason] if reason else []
         lines += [f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed]
+        lines += [f"{item.subject}: {item.state}" for item in attempt.left_out]
         self._records.append(
             RungRecord(
                 artifact=attempt.artifact.file,

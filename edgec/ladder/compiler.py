@@ -70,7 +70,7 @@ class ArtifactCompiler:
         }
 
     def run(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """Run the artifact on samples ``indices`` of spool ``spool`` in its first runtime.
+        """Run the artifact on samples ``indices`` of spool ``spool`` in ``runtime``.
 
         Returns:
             ``outputs`` (output name -> .npy in folder ``out``), or ``failure``: why there is no such artifact.
@@ -80,7 +80,7 @@ class ArtifactCompiler:
             with tempfile.TemporaryDirectory(dir=self._work, prefix="candidate-") as folder:
                 progress("emit")
                 artifact = self._backend.emit(model, context, Path(folder))
-                runtime = self._backend.runtimes(context.target, self._emit)[0].name
+                runtime = payload["runtime"]
                 progress(f"run in {runtime}")
                 runner = self._backend.runner(artifact, Path(folder, artifact.file), runtime, self._threads)
                 spool = Spool(Path(payload["spool"]))
@@ -90,6 +90,11 @@ class ArtifactCompiler:
             raise
         except EdgecError as error:
             return {"outputs": {}, "failure": error.what}
+
+    def lower(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        """Make the backend's float model, which later requests use; returns nothing."""
+        self._lowered(payload, progress)
+        return {}
 
     def layers(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """``layers``: the records of `Backend.layers`, of the float model after the recipe's corrections."""

@@ -10,6 +10,7 @@ from threading import RLock
 from typing import Any
 
 from edgec.backend.protocol import LayerFidelity
+from edgec.backend.registry import require_packages
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, ProjectError, StorageError, TargetError, UnsupportedError, WorkerError
 from edgec.ladder.cells import Cells
@@ -74,6 +75,7 @@ class LayerCells:
         )
         with self._trial:
             try:
+                require_packages(item.backend)
                 return self._analysis(empty, recipe), None
             except (StorageError, ProjectError, TargetError):
                 raise

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.protocol import Artifact, Layer, LayerFidelity, RuntimeSpec
+from edgec.backend.protocol import Artifact, Layer, LayerFidelity, OpDifference, RuntimeSpec
 from edgec.dataset.spool import Spool
 from edgec.errors import WorkerError
 from edgec.ladder.cells import Cells
-from edgec.passes.contract import PassRecord
+from edgec.ladder.runtimes import AllowedRuntimes, left_out
+from edgec.passes.contract import Coverage, PassRecord
 from edgec.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Precision, Target
@@ -44,6 +45,8 @@ class Attempt:
     passes: tuple[PassRecord, ...]
     measurements: tuple[Measurement, ...] = ()
     gates: tuple[GateResult, ...] = ()
+    left_out: tuple[Coverage, ...] = ()
+    """Runtimes that are wrong where another is right, and so are not judged."""
 
     @property
     def missed(self) -> tuple[GateResult, ...]:
@@ -79,6 +82,8 @@ class Trial:
         scratch: private folder of this artifact.
         calibration: None for precisions that need none.
         verify: runs an artifact in a runtime; its arguments are the artifact, its folder, and the runtime.
+        differ: where two runtimes of an artifact part; its arguments are the artifact, its folder, the name of the
+            runtime that is right, and that of the one that is not.
         judge: the gates of an artifact's measurements.
         cells: scores of earlier runs; None: every score is computed.
     """
@@ -95,12 +100,16 @@ class Trial:
     log: Path
     progress: Callable[[str], None]
     verify: Callable[[Artifact, Path, RuntimeSpec], Measurement]
+    differ: Callable[[Artifact, Path, str, str], OpDifference | None]
     judge: Callable[[Sequence[Measurement]], tuple[GateResult, ...]]
     cells: Cells | None = None
     _worker: Worker | None = None
     _attempts: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._runtimes = AllowedRuntimes(self.item.runtimes, insisted=self.item.emit.runtimes is not None)
 
     def __enter__(self) -> Trial:
         return self
@@ -132,7 +141,7 @@ class Trial:
         return self.item.backend.reasons_against_recipe(self.target, self.item.emit, recipe)
 
     def score(self, recipe: Recipe, scoring: Scoring | None = None) -> CandidateScore:
-        """How near the artifact of `recipe` is to the float model on calibration samples, in its first runtime.
+        """How near the artifact of `recipe` is to the float model on calibration samples, in its first right runtime.
 
         Args:
             recipe: what to make.
@@ -144,12 +153,15 @@ class Trial:
         if scoring is None:
             raise ValueError("no samples to score candidates on")
         samples = (scoring.spool.info.content_digest, scoring.indices)
+        runtime = self._runtimes.in_order[0].name
 
         def compute() -> dict[str, Any]:
             return self._score(recipe, scoring).model_dump(mode="json")
 
         try:
-            value = self.cells.kept("score", recipe, compute, samples=samples) if self.cells else compute()
+            value = (
+                self.cells.kept("score", recipe, compute, samples=samples, runtime=runtime) if self.cells else compute()
+            )
         except WorkerError as error:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=error.what)
         return CandidateScore.model_validate_json(json.dumps(value))
@@ -175,7 +187,12 @@ class Trial:
         """
         out = self.scratch / "scored"
         shutil.rmtree(out, ignore_errors=True)
-        asked = {"spool": str(scoring.spool.folder), "indices": list(scoring.indices), "out": str(out)}
+        asked = {
+            "spool": str(scoring.spool.folder),
+            "indices": list(scoring.indices),
+            "out": str(out),
+            "runtime": self._runtimes.in_order[0].name,
+        }
         answer = self._ask("run", recipe, asked)
         found = open_outputs(answer["outputs"])
         ordered = {name: found[name] for name in scoring.reference if name in found}
@@ -207,6 +224,14 @@ class Trial:
         """`attempt`, verified in the runtimes that were left out after one missed a gate."""
         return self._verified(attempt, all_runtimes=True)
 
+    def lower(self, recipe: Recipe) -> None:
+        """Find out whether the backend takes the float model at all, before samples are run and ranges collected.
+
+        Raises:
+            EdgecError: it does not.
+        """
+        self._ask("lower", recipe, {})
+
     def twin(self) -> tuple[Artifact, Path]:
         """The artifact in float32, and its folder: what the speed-up is measured against."""
         folder = self.scratch / "twin"
@@ -231,14 +256,26 @@ class Trial:
 
     def _verified(self, attempt: Attempt, *, all_runtimes: bool) -> Attempt:
         done = {item.runtime for item in attempt.measurements}
-        for runtime in self.item.runtimes:
+        for runtime in self._runtimes.in_order:
             if runtime.name in done:
                 continue
-            if attempt.missed and not all_runtimes:
+            if attempt.missed and not all_runtimes and not self._runtimes.unknown:
                 break
             measured = (*attempt.measurements, self.verify(attempt.artifact, attempt.folder, runtime))
             attempt = replace(attempt, measurements=measured, gates=self.judge(measured))
-        return attempt
+
+        def find(right: str, wrong: str) -> OpDifference | None:
+            return self.differ(attempt.artifact, attempt.folder, right, wrong)
+
+        if attempt.missed:
+            measured = self._runtimes.leave_out_wrong(attempt.measurements, attempt.missed, find)
+            attempt = replace(attempt, measurements=measured, gates=self.judge(measured))
+        order = [item.name for item in self.item.runtimes]
+        return replace(
+            attempt,
+            measurements=tuple(sorted(attempt.measurements, key=lambda item: order.index(item.runtime))),
+            left_out=left_out(attempt.artifact.file, self._runtimes),
+        )
 
     def _ask(
         self, method: str, recipe: Recipe, payload: dict[str, Any], precision: Precision | None = None

@@ -47,6 +47,8 @@ class PassContext:
 
 FELL_BACK = "fell back to "
 """How the state of an artifact begins that no rung of the accuracy ladder brought through its gates."""
+LEFT_OUT = "runtime left out"
+"""State of an artifact in a runtime that is wrong where another one is right: the bundle does not allow it."""
 
 
 class Coverage(Frozen):
@@ -59,9 +61,9 @@ class Coverage(Frozen):
     reason: str
 
     @property
-    def fallback(self) -> bool:
-        """Whether a whole artifact has another precision than the target's: to be told loudly."""
-        return self.state.startswith(FELL_BACK)
+    def loud(self) -> bool:
+        """Whether to tell it loudly: an artifact has another precision than the target's, or runs in fewer runtimes."""
+        return self.state.startswith((FELL_BACK, LEFT_OUT))
 
 
 @dataclass(frozen=True)

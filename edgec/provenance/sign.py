@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from edgec.bundle.check import read_bundle
+from edgec.bundle.check import read_bundle, refuse_incomplete
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
 from edgec.bundle.write import digest_file, storage_errors
@@ -34,7 +34,13 @@ class Signed(Frozen):
     """Files that the signatures cover."""
 
 
-def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], builder: str = LOCAL_BUILDER) -> Signed:
+def sign_bundle(
+    path: Path,
+    keys: Mapping[str, Ed25519PrivateKey],
+    builder: str = LOCAL_BUILDER,
+    *,
+    allow_incomplete: bool = False,
+) -> Signed:
     """Sign the bundle in folder `path` with all of `keys`, in place of earlier signatures.
 
     The same bundle, keys and builder give the same bytes. A bundle that is signed is not trusted while this runs:
@@ -44,19 +50,23 @@ def sign_bundle(path: Path, keys: Mapping[str, Ed25519PrivateKey], builder: str 
         path: the bundle; its digests are checked first.
         keys: private keys by their id.
         builder: URI of who built it, for the provenance.
+        allow_incomplete: sign it also when it lacks artifacts of its target, which its accuracy statement then says.
 
     Raises:
         BundleError: this is no bundle, or not as it was built.
+        IncompleteError: it lacks artifacts.
         UsageError: `builder` is no URI.
         StorageError: it cannot be written.
     """
     if not urlsplit(builder).scheme:
         hint = "an absolute one, e.g. https://ci.example.org/edgec"
         raise UsageError(f'the builder is a URI, and "{builder}" is none', hint=hint)
+    manifest = read_bundle(path)
+    if not allow_incomplete:
+        refuse_incomplete(path, manifest, "it is not signed")
     for name in (SBOM, ATTESTATIONS):
         for left in path.glob(f".{name}-*/"):  # of a signing that was killed
             shutil.rmtree(left, ignore_errors=True)
-    manifest = read_bundle(path)
     subjects = {file.name: file.sha256 for file in bundle_files(path) if file.name not in (SBOM, ATTESTATIONS)}
     _write(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
     subjects[SBOM] = digest_file(path / SBOM).sha256

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgec.bundle.check import read_bundle
+from edgec.bundle.check import read_bundle, refuse_incomplete
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import MANIFEST
 from edgec.errors import BundleError
@@ -14,22 +14,24 @@ from edgec.publish.untrusted import check_offer
 from edgec.worker import Progress
 
 
-def outgoing(folders: Sequence[Path], progress: Progress) -> tuple[Outgoing, ...]:
-    """The bundles that `folders` are or have in them, each complete and as its digests say.
+def outgoing(folders: Sequence[Path], progress: Progress, *, allow_incomplete: bool = False) -> tuple[Outgoing, ...]:
+    """The bundles that `folders` are or have in them, each as its digests say.
+
+    Args:
+        folders: what the user named.
+        progress: told each bundle.
+        allow_incomplete: take also those that lack artifacts of their target.
 
     Raises:
-        BundleError: there is none, one is not whole or was changed, or two are for one target.
+        BundleError: there is none, one was changed, or two are for one target.
+        IncompleteError: one lacks artifacts.
     """
     found: dict[str, Outgoing] = {}
     for path in (path for folder in folders for path in _bundles(folder)):
         progress(f"{path.name}: check digests")
         manifest = read_bundle(path)
-        if not manifest.complete:
-            gaps = [f"{gap.subject}: {gap.reason}" for gap in manifest.coverage if gap.state == "not built"]
-            raise BundleError(
-                "this bundle is not published: --keep-going made it without " + "; ".join(gaps),
-                where=str(path), hint="mend what failed and build again, or remove that artifact from the target",
-            )  # fmt: skip
+        if not allow_incomplete:
+            refuse_incomplete(path, manifest, "it is not published")
         target = manifest.target.name
         if other := found.get(target):
             if other.path.resolve() == path.resolve():

@@ -11,7 +11,7 @@ from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
 from edgec.report.page import NOT_MEASURED, render_page
 from edgec.verify.blame import blame_lines, slower_line
-from edgec.verify.records import GateResult, Measurement
+from edgec.verify.records import Measurement
 
 TEMPLATE = "report.html.j2"
 
@@ -34,7 +34,8 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
         manifest=manifest,
         measurements=measurements,
         seconds={(item.artifact, item.name): item.seconds for item in times},
-        verdict=_verdict(manifest.gates),
+        verdict=_verdict(manifest),
+        loud=[*manifest.missing, *(gap for gap in manifest.coverage if gap.loud)],
         count_ops=count_ops,
         told=told,
         fidelity={item.artifact.file: plot_fidelity(item.layers) for item in manifest.artifacts if item.layers},
@@ -42,9 +43,8 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
     )
 
 
-def _verdict(gates: Sequence[GateResult]) -> str:
-    states = [gate.state for gate in gates]
-    if not states:
-        return "no gates were set"
-    told = f"{states.count('met')} of {len(states)} gates met"
-    return told + (f", {missing} not measured" if (missing := states.count("not measured")) else "")
+def _verdict(manifest: Manifest) -> str:
+    states = [gate.state for gate in manifest.gates]
+    told = f"{states.count('met')} of {len(states)} gates met" if states else "no gates were set"
+    told += f", {missing} not measured" if (missing := states.count("not measured")) else ""
+    return told + (f", {len(manifest.missing)} artifacts missing" if not manifest.complete else "")

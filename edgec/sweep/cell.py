@@ -16,7 +16,7 @@ from edgec.bundle.write import digest_file
 from edgec.cache import Cache
 from edgec.dataset.reads import digest_names, what_is_read
 from edgec.dataset.spool import Spool, write_index
-from edgec.errors import ProjectError, StorageError, WorkerError
+from edgec.errors import ProjectError, outside_the_model
 from edgec.execute.artifact import BuiltArtifact
 from edgec.execute.job import Job
 from edgec.execute.run import BuildResult, run_plan
@@ -80,7 +80,7 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
             known = {Path(name): str(sha256) for name, sha256 in payload["known"].items()}
             _check_unchanged(known, store)
             with what_is_read(root, out, *known) as reads:
-                result = run_plan(job, keep_going=True)
+                result = run_plan(job)
             _check_unchanged(known, store)
             made = scratch / "cell"
             record = _keep(key, result, made)
@@ -113,8 +113,10 @@ def _workplace(key: str) -> str:
 def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
     """Move what the cell consists of to `folder`; everything but ``cell.json``."""
     for failure in result.failures:
-        if isinstance(failure.error, (WorkerError, StorageError, ProjectError)):
+        if outside_the_model(failure.error):
             raise failure.error  # another time it may come out: nothing is kept
+    if not result.built:
+        raise result.failures[0].error
     folder.mkdir()
     for one in result.built:
         one.file.rename(folder / one.artifact.file)

@@ -68,8 +68,8 @@ def measure(
 
 def _outputs(result: WorkerResult | EdgecError, reference: Outputs) -> tuple[str, dict[str, Array]]:
     """Why there are no outputs to compare (or ""), and the outputs in the order of the float model's."""
-    if isinstance(result, EdgecError):
-        return str(result), {}
+    if isinstance(result, EdgecError):  # without its log, whose place is no matter of the artifact
+        return f"{result.where}: {result.what}" if result.where else result.what, {}
     if failure := str(result.value["failure"]):
         return failure, {}
     found = open_outputs(result.value["outputs"])

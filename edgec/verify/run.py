@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.protocol import Artifact, Runner
+from edgec.backend.protocol import Artifact, Runner, RuntimeComparer
 from edgec.backend.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, UnsupportedError
 from edgec.model.spec import Tensors
 from edgec.verify.outputs import OutputWriter
 from edgec.worker import Progress
+
+COMPARED_SAMPLES = 4
+"""Samples that two runtimes are compared on op by op."""
 
 
 def run_artifact(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -53,6 +56,28 @@ def run_artifact(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
         "ops": ops,
         "failure": "",
     }
+
+
+def first_difference(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Where two runtimes of an artifact begin to compute different things (an `edgec.worker` task).
+
+    Args:
+        payload: ``artifact`` (record), ``file``, ``right`` and ``wrong`` (runtimes), ``spool`` (folder), ``threads``.
+        progress: told the name of each step.
+
+    Returns:
+        ``op`` (an `edgec.backend.protocol.OpDifference`, or None when the backend cannot tell).
+    """
+    artifact = Artifact.model_validate_json(json.dumps(payload["artifact"]))
+    backend = get_backend(artifact.backend)
+    if not isinstance(backend, RuntimeComparer):
+        return {"op": None}
+    right, wrong = str(payload["right"]), str(payload["wrong"])
+    progress(f"compare {wrong} with {right}, op by op")
+    spool = Spool(Path(payload["spool"]))
+    samples = [spool[index] for index in range(min(COMPARED_SAMPLES, len(spool)))]
+    found = backend.first_difference(artifact, Path(payload["file"]), right, wrong, samples, int(payload["threads"]))
+    return {"op": None if found is None else found.model_dump(mode="json")}
 
 
 def run_samples(runner: Runner, samples: Sequence[Tensors], artifact: Artifact, out: Path) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from edgec.bundle.check import check_digests
 from edgec.errors import (
     DataLeakError,
     DatasetError,
     EdgecError,
     GateError,
+    IncompleteError,
     InputSpecError,
     LabelsError,
     ModelError,
@@ -174,14 +175,15 @@ def test_model_that_cannot_be_traced(project: Path) -> None:
         for number, text in enumerate((project / "model.py").read_text().splitlines(), 1)
         if "images.sum() > 1e9" in text
     )
-    run = build(project)
+    run = build(project, "--all-or-nothing")
     assert_refused(run, TraceError, project, f"model.py:{line}", "if images.sum() > 1e9")
-    kept = build(project, "--keep-going")
-    assert kept.code == TraceError.exit_code
-    manifest = json.loads((project / "dist" / TARGET / "manifest.json").read_text())
-    assert "model.onnx" in manifest["files"]
-    assert "model.fbgemm.pt" not in manifest["files"]
-    assert any(gap["state"] == "not built" and "fbgemm" in gap["subject"] for gap in manifest["coverage"])
+    run = build(project)
+    assert run.code == IncompleteError.exit_code, run.errors
+    assert f"NOT BUILT: model.fbgemm.pt: model.py:{line}: " in run.errors
+    manifest = check_digests(project / "dist" / TARGET)
+    assert "model.onnx" in manifest.files
+    assert "model.fbgemm.pt" not in manifest.files
+    assert [gap.subject for gap in manifest.missing] == ["model.fbgemm.pt"]
 
 
 def test_gate_not_met_leaves_no_bundle(project: Path) -> None:

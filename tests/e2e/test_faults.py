@@ -154,7 +154,7 @@ def test_disk_full(project: Path, small_disk: Path) -> None:
 
 def test_a_toolchain_that_is_killed_is_explained(project: Path) -> None:
     """As the kernel does when memory runs out."""
-    process = start(project, "--effort", "fast", "-j", "1")  # its first attempt is the only one: no other candidate
+    process = start(project, "--all-or-nothing", "-j", "1")
     for _ in range(2):  # one that was killed once is tried again
         wait_for(process, "model.onnx: lower")
         (worker,) = workers(process.pid)

@@ -18,6 +18,7 @@ from edgec.bundle.write import digest_file, write_manifest
 from edgec.errors import (
     BundleError,
     CredentialsError,
+    IncompleteError,
     PublishError,
     SignatureError,
     StoppedError,
@@ -103,7 +104,7 @@ def test_wrong_input(dist: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "place").exists()
     manifest = json.loads((dist / TARGET / "manifest.json").read_text())
     (dist / TARGET / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), BundleError.exit_code, "--keep-going")
+    expect(edgec("publish", "dist", "place", cwd=tmp_path), IncompleteError.exit_code, "--allow-incomplete")
 
 
 def test_a_bundle_stays_one(dist: Path, tmp_path: Path) -> None:

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from edgec.errors import EdgecError, UsageError, error_classes
+from edgec.errors import (
+    EdgecError,
+    ProjectError,
+    StorageError,
+    ToolchainError,
+    UnsupportedError,
+    UsageError,
+    WorkerError,
+    error_classes,
+    outside_the_model,
+)
 
 DOCS = Path(__file__).parents[2] / "docs" / "errors.md"
 
@@ -27,3 +37,10 @@ def test_message_says_what_where_and_what_to_do() -> None:
     error = UsageError("no such option", where="--treads", hint='did you mean "--threads"?', log="x.log")
     assert str(error).splitlines() == ["--treads: no such option", '  did you mean "--threads"?', "  log: x.log"]
     assert isinstance(error, EdgecError)
+
+
+def test_what_is_at_fault() -> None:
+    outside = (WorkerError("killed"), StorageError("disk full"), ProjectError("no such key"))
+    assert all(outside_the_model(error) for error in outside)
+    assert not any(outside_the_model(error) for error in (ToolchainError("KeyError"), UnsupportedError("no such op")))
+    assert ToolchainError.exit_code == WorkerError.exit_code

@@ -34,7 +34,7 @@ def test_a_second_build_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
     steps: list[str] = []
     second = SecondBuild(
-        "x86-64-fp32", project, tmp_path, threads=1, keep_going=False, locked=False, progress=steps.append
+        "x86-64-fp32", project, tmp_path, threads=1, all_or_nothing=False, locked=False, progress=steps.append
     )
     scratch = tmp_path / "scratch"
     scratch.mkdir()

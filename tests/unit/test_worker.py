@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgec.errors import DatasetError, WorkerError
+from edgec.errors import DatasetError, ToolchainError, WorkerError
 from edgec.worker import Progress, Worker, WorkerResult, call
 
 HERE = str(Path(__file__).parent)
@@ -109,9 +109,10 @@ def test_explained_error_arrives_as_itself_with_the_log(tmp_path: Path) -> None:
 def test_unexplained_end_names_the_step_and_the_log_has_the_traceback(
     tmp_path: Path, function: str, words: str
 ) -> None:
-    with pytest.raises(WorkerError, match=r"step (divide|convert)") as caught:
+    with pytest.raises(ToolchainError, match=r"step (divide|convert): the toolchain could not do this step") as caught:
         run(function, tmp_path / "log")
     assert words in str(caught.value)
+    assert "log" in caught.value.hint
     assert "Traceback" in (tmp_path / "log").read_text()
 
 

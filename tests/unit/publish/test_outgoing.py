@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.errors import BundleError, PublishError
+from edgec.errors import BundleError, IncompleteError, PublishError
 from edgec.passes.contract import Coverage
 from edgec.publish.outgoing import outgoing
 from edgec.publish.store import Outgoing
@@ -47,8 +47,11 @@ def test_what_is_no_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:
 def test_incomplete_and_changed_bundles(tmp_path: Path, make_bundle: MakeBundle) -> None:
     gap = Coverage(subject="model.tflite", state="not built", reason="op Frobnicate is unknown")
     incomplete = make_bundle(tmp_path / "a", complete=False, coverage=(gap,))
-    with pytest.raises(BundleError, match=r"model\.tflite: op Frobnicate is unknown"):
+    with pytest.raises(IncompleteError, match=r"model\.tflite \(not built: op Frobnicate is unknown\)") as caught:
         find(incomplete)
+    assert "--allow-incomplete" in caught.value.hint
+    (allowed,) = outgoing([incomplete], lambda step: None, allow_incomplete=True)
+    assert allowed.path == incomplete
     changed = make_bundle(tmp_path / "b")
     (changed / "model.onnx").write_bytes(b"!")
     with pytest.raises(BundleError, match=r"model\.onnx: changed"):
