@@ -20,7 +20,12 @@ from edgec.backends.onnxruntime import constants, fidelity, graph, lower
 from edgec.backends.onnxruntime import emit as emitter
 from edgec.backends.onnxruntime.block_codes import largest_code
 from edgec.backends.onnxruntime.calibrate import CollectRanges
-from edgec.backends.onnxruntime.capability import CAPABILITIES, dynamic_weight_codes, static_weight_codes
+from edgec.backends.onnxruntime.capability import (
+    CAPABILITIES,
+    LARGEST_CODE,
+    dynamic_weight_codes,
+    static_weight_codes,
+)
 from edgec.backends.onnxruntime.convert import ConvertToFloat16
 from edgec.backends.onnxruntime.fuse_padding import FuseAsymmetricPadding
 from edgec.backends.onnxruntime.globalize_pool import GlobalizeAveragePool
@@ -86,8 +91,7 @@ class OnnxRuntimeBackend:
             return WeightGrid(limit=largest_code(4))
         if target.precision == "int8-weight-only":
             return WeightGrid(limit=largest_code(8))
-        limits = {"s8": 127, "u8": 127, "s7": 64}
-        limit = limits[static_weight_codes(target.device, target.quantize)]
+        limit = LARGEST_CODE[static_weight_codes(target.device, target.quantize)]
         return WeightGrid(limit=limit, per_channel=target.quantize.weights == "per-channel")
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[OnnxModel]]:

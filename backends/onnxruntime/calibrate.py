@@ -19,7 +19,7 @@ from edgec.backends.onnxruntime.observe import (
     part,
     with_observations,
 )
-from edgec.backends.onnxruntime.session import open_session
+from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import DatasetError
 from edgec.model.spec import Array, Tensors
 from edgec.passes.contract import PassContext, PassResult
@@ -99,7 +99,8 @@ def observe(
         for index in range(len(samples)):
             # a tensor that is the input's own lies in the sample's memory, which must outlive it
             sample = samples[index]
-            given = session.run(wanted, {fed[name]: value for name, value in sample.items() if name in fed})
+            feeds = {fed[name]: value for name, value in sample.items() if name in fed}
+            given = run(session, wanted, feeds, f"{model.name}, calibration sample {index}")
             found: dict[str, Array] = dict(zip(wanted, given, strict=True))
             for name in own:
                 if found[name].dtype.kind == "f" and np.isnan(found[name]).any():

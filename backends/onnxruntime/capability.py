@@ -10,6 +10,9 @@ from edgec.target.spec import Device, QuantSpec
 WeightCodes = Literal["s8", "s7", "u8"]
 """Signed 8-bit, signed 7-bit (reduced range), or unsigned 8-bit with zero-point 128; all of them symmetric."""
 
+LARGEST_CODE: dict[WeightCodes, int] = {"s8": 127, "u8": 127, "s7": 64}
+"""The code of a channel's largest weight, counted from the zero-point."""
+
 Granularity = Literal["per-channel", "per-tensor"]
 
 STATIC_COMPUTE = ("Conv", "Gemm", "MatMul")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.backend.protocol import LayerFidelity
 from edgec.backends.onnxruntime.graph import OnnxModel, consumers, copy, input_names, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, find_layers
-from edgec.backends.onnxruntime.session import open_session
+from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import DatasetError
 from edgec.passes.contract import PassContext
 
@@ -47,7 +47,7 @@ def compare_layers(model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> 
     for sample in islice(iter(ctx.calibration), MAX_SAMPLES):
         feeds = {fed[name]: value for name, value in sample.items() if name in fed}
         reference, approximate = (
-            dict(zip(wanted, session.run(wanted, feeds), strict=True))
+            dict(zip(wanted, run(session, wanted, feeds, model.name), strict=True))
             for session, wanted in zip(sessions, names, strict=True)
         )
         for layer, before, after in pairs:

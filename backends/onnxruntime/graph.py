@@ -228,6 +228,29 @@ def constants(proto: onnx.ModelProto) -> dict[str, Array]:
     return found
 
 
+@dataclass(frozen=True)
+class TensorType:
+    """dtype (`onnx.TensorProto.DataType`; 0 where it is not known) and shape of a tensor.
+
+    Attributes:
+        shape: 0 for a dim that is not known; None where not even the rank is.
+    """
+
+    dtype: int
+    shape: tuple[int, ...] | None
+
+
+def tensor_types(proto: onnx.ModelProto) -> dict[str, TensorType]:
+    """What the file states or shape inference found, of the main graph's tensors."""
+    graph = proto.graph
+    found = {item.name: TensorType(item.data_type, tuple(item.dims)) for item in graph.initializer}
+    for item in (*graph.value_info, *graph.input, *graph.output):
+        kind = item.type.tensor_type
+        shape = tuple(dim.dim_value for dim in kind.shape.dim) if kind.HasField("shape") else None
+        found[item.name] = TensorType(kind.elem_type, shape)
+    return found
+
+
 def consumers(proto: onnx.ModelProto) -> Mapping[str, list[onnx.NodeProto]]:
     """Tensor name -> nodes of the main graph that read it, they themselves or the bodies of their control flow."""
     found: dict[str, list[onnx.NodeProto]] = defaultdict(list)

@@ -9,7 +9,7 @@ from edgec.backend.binding import artifact_inputs, model_outputs
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.op_times import OpTime, op_times
-from edgec.backends.onnxruntime.session import open_session
+from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 
@@ -38,7 +38,7 @@ class OnnxRunner:
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
         names = [binding.artifact_name for binding in self._artifact.outputs]
-        found = self._session.run(names, self._feeds(inputs))
+        found = run(self._session, names, self._feeds(inputs), self._file.name)
         return model_outputs(self._artifact, found)
 
     def ops(self) -> Sequence[OpRecord]:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from edgec.errors import UnsupportedError
+from edgec.model.spec import Array
+
+_PLAIN = (
+    (re.compile(r"\[ONNXRuntimeError\] : \d+ : (?:[A-Z_]+ : )?"), ""),
+    (
+        re.compile(r"Could not find an implementation for (\w+)\((\d+)\) node with name '(.*?)'"),
+        r'no kernel for \1 of opset \2 (node "\3")',
+    ),
+    (
+        re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'(.*?)' Status Message: "),
+        r'\1 (node "\2") fails: ',
+    ),
+    (re.compile(r"Exception during initialization: "), ""),
+    (re.compile(r"/onnxruntime_src/\S+?:\d+ .*?\)(?: const)? (?:\[[^\]]*\] )?"), ""),
+    (re.compile(r"\(?/onnxruntime_src/\S+\s?"), ""),
+)
+"""What ONNX Runtime says -> the same without its source paths, signatures and codes."""
 
 Level = Literal["basic", "all"]
 
@@ -49,7 +68,29 @@ def open_session(
         ) from exc
 
 
+def run(session: Any, outputs: Sequence[str], feeds: Mapping[str, Array], where: str) -> list[Array]:
+    """One inference.
+
+    Args:
+        session: of `open_session`.
+        outputs: names of the tensors wanted.
+        feeds: input name -> value.
+        where: the model or file, for messages.
+
+    Raises:
+        UnsupportedError: the runtime stops within the model.
+    """
+    try:
+        found: list[Array] = session.run(list(outputs), dict(feeds))
+    except Exception as exc:  # its exception classes have no common base but Exception
+        raise UnsupportedError(f"ONNX Runtime stops within the model: {first_line(exc, Path())}", where=where) from exc
+    return found
+
+
 def first_line(exc: Exception, file: Path) -> str:
-    """The message of a toolchain's exception, without paths and further lines."""
+    """The message of a toolchain's exception, without paths, codes and further lines."""
     lines = str(exc).replace(str(file), file.name).strip().splitlines()
-    return lines[0] if lines else type(exc).__name__
+    text = lines[0] if lines else type(exc).__name__
+    for pattern, replacement in _PLAIN:
+        text = pattern.sub(replacement, text)
+    return text.strip()

@@ -1,0 +1,140 @@
+"""The opset of a graph: raised until QuantizeLinear knows channels, lowered until the runtime has all kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec import worker
+from edgec.backends.onnxruntime.graph import STANDARD_DOMAINS, all_nodes, opset
+from edgec.backends.onnxruntime.session import first_line
+from edgec.errors import EdgecError, UnsupportedError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx.defs
+
+OLDEST = 13
+"""The first opset whose QuantizeLinear knows channels."""
+RAISED = 17
+"""What older ones become."""
+NEWEST = 21
+"""The last one that ONNX Runtime's CPU has kernels of all ops of, those for quantization among them."""
+_SAFE = 11
+"""Since this opset an attribute that has become an input is the only difference to `OLDEST`."""
+
+
+def settle_opset(proto: onnx.ModelProto, work: Path, where: str, *, quantized: bool) -> onnx.ModelProto:
+    """The same function between opsets `OLDEST` and `NEWEST`, where that can be; else as it is.
+
+    Args:
+        proto: the graph; stays as it is.
+        work: scratch folder.
+        where: the model, for messages.
+        quantized: whether it is to be quantized, which very old opsets cannot be.
+
+    Raises:
+        UnsupportedError: the opset is too old and cannot be raised.
+    """
+    if opset(proto) < OLDEST:
+        return _raised(proto, work, where, quantized=quantized)
+    return _lowered(proto) if opset(proto) > NEWEST else proto
+
+
+def _raised(proto: onnx.ModelProto, work: Path, where: str, *, quantized: bool) -> onnx.ModelProto:
+    """By ONNX's own converter, in a process of its own: on some graphs it crashes."""
+    import onnx
+
+    source, result = work / "old-opset.onnx", work / "raised-opset.onnx"
+    onnx.save(proto, str(source))
+    payload = {"source": str(source), "result": str(result)}
+    try:
+        worker.call(f"{__name__}:convert", payload, log=work / "opset.log", what=f"{where}, raise its opset")
+    except EdgecError as error:
+        if quantized and opset(proto) < _SAFE:
+            raise UnsupportedError(
+                f"opset {opset(proto)} cannot be quantized, nor raised to {RAISED}: {error.what}",
+                where=where,
+                hint=f"export the model again with opset {RAISED}",
+            ) from error
+        return proto
+    return onnx.load(str(result))
+
+
+def convert(payload: dict[str, Any], progress: worker.Progress) -> dict[str, Any]:
+    """Raise the opset of file ``source`` to `RAISED` and write file ``result`` (an `edgec.worker` task).
+
+    Raises:
+        UnsupportedError: the converter has no way.
+    """
+    import onnx
+    from onnx import version_converter
+
+    try:
+        converted = version_converter.convert_version(onnx.load(payload["source"]), RAISED)
+    except Exception as exc:  # RuntimeError and C++ exceptions alike
+        raise UnsupportedError(first_line(exc, Path(payload["source"]))) from exc
+    onnx.save(converted, payload["result"])
+    return {}
+
+
+def _lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Newer opsets mostly add dtypes to ops and ops that are functions of older ones."""
+    import onnx.inliner
+
+    if functions := _newer_functions(proto):
+        proto = onnx.inliner.inline_selected_functions(proto, functions, inline_schema_functions=True)
+    current = opset(proto)
+    for version in range(NEWEST, current):
+        if all(_means_the_same(node, current, version) for node in all_nodes(proto)):
+            lowered = onnx.ModelProto()
+            lowered.CopyFrom(proto)
+            for item in lowered.opset_import:
+                if item.domain in STANDARD_DOMAINS:
+                    item.version = version
+            return lowered
+    return proto
+
+
+def _newer_functions(proto: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Ops that are newer than `NEWEST` and defined by older ones."""
+    current = opset(proto)
+    found = {}
+    for node in all_nodes(proto):
+        schema = _schema(node, current)
+        if schema is None or _schema(node, NEWEST) is not None:
+            continue
+        if schema.has_function or schema.has_context_dependent_function:
+            found[node.op_type] = (node.domain, node.op_type)
+    return list(found.values())
+
+
+def _means_the_same(node: onnx.NodeProto, now: int, then: int) -> bool:
+    """Whether opset `then` defines what `node` uses of its op as opset `now` does, but for dtypes."""
+    if node.domain not in STANDARD_DOMAINS:
+        return True
+    new, old = _schema(node, now), _schema(node, then)
+    if new is None or old is None:
+        return False
+    if new.since_version == old.since_version:
+        return True
+    stated = {item.name for item in node.attribute}
+    known = {name: item.default_value for name, item in old.attributes.items()}
+    defaults = {name: item.default_value for name, item in new.attributes.items()}
+    return (
+        stated <= {*known}
+        and all(defaults.get(name) == value for name, value in known.items() if name not in stated)
+        and old.min_input <= len(node.input) <= old.max_input
+        and old.min_output <= len(node.output) <= old.max_output
+    )
+
+
+def _schema(node: onnx.NodeProto, version: int) -> onnx.defs.OpSchema | None:
+    import onnx.defs
+
+    if node.domain not in STANDARD_DOMAINS:
+        return None
+    try:
+        return onnx.defs.get_schema(node.op_type, version, "")
+    except onnx.defs.SchemaError:
+        return None

@@ -1,0 +1,33 @@
+"""Whether ONNX Runtime loads a graph and gets through a sample with it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, input_names, output_names
+from edgec.backends.onnxruntime.session import open_session, run
+from edgec.errors import UnsupportedError
+from edgec.passes.contract import PassContext
+
+
+def check_runs(model: OnnxModel, ctx: PassContext) -> None:
+    """Run the first calibration sample through a graph as artifacts run.
+
+    Raises:
+        UnsupportedError: ONNX Runtime refuses the graph, stops within it, or gives outputs of other shapes.
+    """
+    sample = ctx.samples("a trial run")[0]
+    fed, made = input_names(model), output_names(model)
+    with tempfile.TemporaryDirectory(dir=ctx.work, prefix="trial-") as folder:
+        file = Path(folder, "model.onnx")
+        file.write_bytes(canonical_bytes(model, shapes=False))
+        session = open_session(file, threads=ctx.threads)
+    names = [made[spec.name] for spec in model.outputs]
+    found = run(session, names, {fed[name]: value for name, value in sample.items() if name in fed}, model.name)
+    for spec, array in zip(model.outputs, found, strict=True):
+        if array.shape != spec.shape:
+            raise UnsupportedError(
+                f'output "{spec.name}" has shape {array.shape} in ONNX Runtime, and {spec.shape} in the float model',
+                where=model.name,
+            )
