@@ -33,11 +33,11 @@ DATA_MOVEMENT = frozenset(
     | {"pixel_shuffle", "channel_shuffle", "feature_dropout", "ScalarImplicit", "numel", "unflatten", "_shape"}
 )
 """Ops without arithmetic."""
-KEPT = "kept in float by the recipe (sensitive)"
-SOFTMAX = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
-RANGE = "kept in float: its values are not finite or beyond 1e30 on the calibration samples"
-CHOSEN = (KEPT, SOFTMAX, RANGE)
-"""Reasons of what torch could have quantized."""
+FLOAT = "kept in float"
+"""How the reasons begin that edgec has for keeping an op from torch's quantizer."""
+KEPT = f"{FLOAT} by the recipe (sensitive)"
+SOFTMAX = f"{FLOAT}: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
+RANGE = f"{FLOAT}: its values are not finite or beyond 1e30 on the calibration samples"
 NO_KERNEL = "torch has no quantized kernel for it here"
 
 
@@ -52,7 +52,7 @@ def executed_ops(scripted: Any, precision: Precision, kept: Mapping[str, str] | 
     Args:
         scripted: frozen or not.
         precision: what was asked for.
-        kept: layers and other calls that stay in float although torch could quantize them, and why (one of `CHOSEN`).
+        kept: layers and other calls that edgec keeps in float, and why.
     """
     kept = kept or {}
     quantized: set[str] = set()
@@ -88,7 +88,7 @@ def with_layers(ops: Sequence[OpRecord], coverage: Sequence[Coverage]) -> tuple[
     for op in ops:
         if op.reason:
             item = next(told)
-            reason = item.reason if item.reason in CHOSEN else op.reason
+            reason = item.reason if item.reason.startswith(FLOAT) else op.reason
             op = op.model_copy(update={"layer": item.subject if item.subject != op.name else "", "reason": reason})
         found.append(op)
     return tuple(found)

@@ -13,6 +13,7 @@ from edgec.backends.torch_quant import lower as lowering
 from edgec.backends.torch_quant.collect import CollectRanges
 from edgec.backends.torch_quant.compare import compare_layers
 from edgec.backends.torch_quant.layers import layers
+from edgec.backends.torch_quant.leave_out import LeaveOutUnsupported
 from edgec.backends.torch_quant.model import TorchModel, fingerprint
 from edgec.backends.torch_quant.passes import EmbedPadding, QuantizeDynamic, StoreFloat16
 from edgec.backends.torch_quant.qconfig import LIMITS, Width
@@ -83,7 +84,8 @@ class TorchBackend:
             static = QuantizeStatic(
                 recipe.calibration, recipe.float_layers, engines, quantize.weights, quantize.reduced_range, vnni
             )
-            return (EmbedPadding(), CollectRanges(needs_histogram(recipe.calibration)), static)
+            leave_out = LeaveOutUnsupported(engines[0], quantize.weights, quantize.reduced_range, vnni)
+            return (EmbedPadding(), leave_out, CollectRanges(needs_histogram(recipe.calibration)), static)
         return ()
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:

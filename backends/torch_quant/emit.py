@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.backend.protocol import Artifact, TensorBinding
-from edgec.backends.torch_quant.audit import CHOSEN, executed_ops, is_integer_product
+from edgec.backends.torch_quant.audit import FLOAT, executed_ops, is_integer_product
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.errors import StorageError, UnsupportedError
@@ -61,7 +61,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
             Coverage(
                 subject=op.layer or op.name,
                 state=op.dtype,
-                reason=op.reason if op.reason in CHOSEN else f"{op.op}: {op.reason}",
+                reason=op.reason if op.reason.startswith(FLOAT) else f"{op.op}: {op.reason}",
             )
             for op in ops
             if op.reason and not model.half  # of half weights the pass has told once

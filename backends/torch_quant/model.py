@@ -29,7 +29,8 @@ class TorchModel:
         statistics: of the float graph's tensors over the calibration samples, by the name of the node that makes them.
         reference: outputs of the float graph for some calibration samples, by the sample's index.
         float_layers: of a quantized graph, the layers (`layers.layers`) that compute in float.
-        kept: those of them, and other calls, that do although torch could quantize them, and why (`audit.CHOSEN`).
+        kept: those of them, and other calls by their scope in the artifact, that edgec keeps in float, and why.
+        left_out: of a float graph, the nodes that torch's quantizer must not touch, and why.
         calls: of a quantized graph, the node that computes each layer.
     """
 
@@ -44,6 +45,7 @@ class TorchModel:
     reference: Mapping[int, tuple[torch.Tensor, ...]] | None = None
     float_layers: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
     calls: Mapping[str, str] | None = None
 
 
@@ -62,7 +64,11 @@ def fingerprint(model: TorchModel) -> str:
     """SHA-256 (hex) over code, module options and constants; packed weights of quantized modules count too."""
     digest = hashlib.sha256()
     specs = [item.model_dump(mode="json") for item in (*model.inputs, *model.outputs)]
-    digest.update(canonical_json([specs, model.engine, model.half, model.float_layers, dict(model.kept)]).encode())
+    digest.update(
+        canonical_json(
+            [specs, model.engine, model.half, model.float_layers, dict(model.kept), dict(model.left_out)]
+        ).encode()
+    )
     digest.update(model.graph.code.encode())
     for name, module in model.graph.named_modules():
         if module is not model.graph:

@@ -13,7 +13,6 @@ from edgec.backends.torch_quant.layers import layer_nodes
 from edgec.backends.torch_quant.model import TorchModel, copy_of
 from edgec.backends.torch_quant.qconfig import Granularity, static_mapping
 from edgec.backends.torch_quant.saturate import take_clamps_away
-from edgec.passes.graph_edit import module_of
 
 if TYPE_CHECKING:
     from torch import fx
@@ -32,7 +31,8 @@ class Observed:
             share one scale (concatenation, pooling).
         outputs: the observers of what the model returns.
         clamps: how many clamps are left to saturation.
-        excluded: layers and other calls left in float that the caller did not ask for, and why.
+        excluded: layers and other calls left in float that the caller did not ask for, and why; the latter also by
+            their scopes.
     """
 
     graph: fx.GraphModule
@@ -53,23 +53,25 @@ def observe(
 
     Names of nodes are those of `model`, whatever layers are in float, so statistics of one variant fit all others.
     """
+    from edgec.backends.torch_quant.float_call import calls_in_float
+
     layers = layer_nodes(model)
     nodes = {node.name: node for node in model.graph.graph.nodes}
     refused = unusable_nodes(model.graph, model.statistics or {}) | softmax_arguments(model.graph)
+    refused |= model.left_out
     layer_of = {node.name: name for name, (_, calls) in layers.items() for node in calls}
-    modules = {str(nodes[name].target) for name in refused if nodes[name].op == "call_module"}
+    in_float = {name: layer_of.get(name, name) for name in refused}
+    in_float |= {node.name: name for name in float_layers for node in layers[name][1]}
     mapping = static_mapping(
         weights,
         reduced=reduced_range == "yes",
         reduced_functions=reduced_range == "auto" and tuple(engines) != ("qnnpack",),
         transposed=model.engine in TRANSPOSED,
-        float_modules=[*(name for name in float_layers if layers[name][1][0].op == "call_module"), *sorted(modules)],
+        float_modules=sorted({str(nodes[name].target) for name in in_float if nodes[name].op == "call_module"}),
     )
-    in_float = {name: layer_of.get(name, name) for name in refused}
-    in_float |= {node.name: name for name in float_layers for node in layers[name][1]}
     while True:
         graph = copy_of(model.graph)
-        _functions_in_float(graph, in_float)
+        scopes = calls_in_float(graph, in_float)
         clamps = take_clamps_away(graph, in_float)
         prepared = _prepare(graph, mapping, model)
         sources = _sources(prepared)
@@ -83,6 +85,7 @@ def observe(
     returned = next(node for node in prepared.graph.nodes if node.op == "output").all_input_nodes
     outputs = tuple(found for node in returned if (found := _observer_of(node, prepared)) is not None)
     excluded = {layer_of.get(name, name): reason for name, reason in refused.items()}
+    excluded |= {scopes[layer]: reason for layer, reason in excluded.items() if layer in scopes}
     return Observed(prepared, sources, outputs, len(clamps), excluded)
 
 
@@ -102,25 +105,6 @@ def silence_repeats(observed: Observed) -> None:
         if before and all(_observer_of(item, graph) is observer for item in before):
             node.replace_all_uses_with(made)
             graph.graph.erase_node(node)
-    graph.recompile()
-
-
-def _functions_in_float(graph: fx.GraphModule, names: Mapping[str, str]) -> None:
-    """Take calls of functions and methods out of the quantizer's sight, with a ReLU that it would have fused to one.
-
-    `names` holds the layers' names by those of their nodes.
-    """
-    from torch import nn
-
-    from edgec.backends.torch_quant.float_call import activation_of, call_in_float
-
-    for node in list(graph.graph.nodes):
-        if node.op not in ("call_function", "call_method") or node.name not in names:
-            continue
-        users = list(node.users)
-        if len(users) == 1 and isinstance(module_of(users[0], graph), nn.ReLU):
-            call_in_float(users[0], graph, activation_of(names[node.name]))
-        call_in_float(node, graph, names[node.name])
     graph.recompile()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +50,9 @@ def static_mapping(
     activation = RangeObserver.with_args()
     chosen = make_qconfig(activation=activation, weight=weight_observer(weights, width))
     per_tensor = make_qconfig(activation=activation, weight=weight_observer("per-tensor", width))
-    mapping = get_default_qconfig_mapping("x86")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an observer that none of ours is
+        mapping = get_default_qconfig_mapping("x86")
     mapping.set_global(chosen)
     for known, default in list(mapping.object_type_qconfigs.items()):
         if default is not None and known != "reshape" and not _is_fixed(default):

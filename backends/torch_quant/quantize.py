@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from edgec.backends.torch_quant.audit import KEPT, NO_KERNEL
 from edgec.backends.torch_quant.collect import run_observed
@@ -12,15 +11,13 @@ from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import best, judge, table
 from edgec.backends.torch_quant.kernels import ReducedRange, fastest_first, multiplications
 from edgec.backends.torch_quant.layers import calls_after, check_names, float_layers_of, layer_nodes
-from edgec.backends.torch_quant.model import TorchModel, copy_of
+from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
-from edgec.backends.torch_quant.qconfig import Granularity, narrow_weights
+from edgec.backends.torch_quant.qconfig import Granularity
+from edgec.backends.torch_quant.trial import Conversion, first_line
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.quant.recipe import RangeMethod
-
-if TYPE_CHECKING:
-    from torch import fx
 
 
 @dataclass(frozen=True)
@@ -45,20 +42,23 @@ class QuantizeStatic:
         return None
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
+        from torch import fx
+
         layers = layer_nodes(model)
         check_names(self.float_layers, layers, f"pass {self.name}")
         observed = self._observed(model, ctx)
         made: dict[str, TorchModel] = {}
         failures: list[Coverage] = []
         for engine in fastest_first(self.engines, multiplications(model.graph, model.example), self.vnni):
+            how = Conversion(engine, self.weights, self.reduced_range, self.vnni, ctx.threads)
             try:
-                graph = self._convert(observed.graph, engine, ctx)
+                graph = how.convert(observed.graph)
                 with running(engine, ctx.threads):
-                    graph(*[item.clone() for item in model.example])
-                made[engine] = replace(model, graph=graph, engine=engine, statistics=None, reference=None)
-            except (RuntimeError, NotImplementedError, UnsupportedError) as exc:
-                reason = str(exc).strip().splitlines()[0]
-                failures.append(Coverage(subject=engine, state="skipped", reason=reason))
+                    fx.Interpreter(graph).run(*[item.clone() for item in model.example])
+            except Exception as exc:  # whatever torch's quantizer and kernels raise
+                failures.append(Coverage(subject=engine, state="skipped", reason=first_line(exc)))
+                continue
+            made[engine] = replace(model, graph=graph, engine=engine, statistics=None, reference=None, left_out={})
         if not made:
             raise UnsupportedError(
                 f"no engine of torch can run the quantized model: {failures[0].reason}", where=model.name
@@ -73,13 +73,17 @@ class QuantizeStatic:
         in_float = float_layers_of(made[engine].graph, calls)
         reasons = {**observed.excluded, **dict.fromkeys(self.float_layers, KEPT)}
         kept = [Coverage(subject=name, state="float32", reason=reasons.get(name, NO_KERNEL)) for name in in_float]
+        if not _integer_parts(made[engine]):
+            raise UnsupportedError(
+                "nothing of the model can be computed in int8 by torch",
+                where=model.name,
+                hint=_why_not(reasons),
+            )
         result = replace(made[engine], float_layers=tuple(in_float), kept=reasons, calls=calls)
         return PassResult(result, summary, failures + kept)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        integer = [part for part in model.graph.modules() if "quantized" in type(part).__module__]
-        functional = [node for node in model.graph.graph.nodes if "quantized" in str(node.target)]
-        if not integer and not functional:
+        if not _integer_parts(model):
             return "nothing of the model was quantized"
         broken = sorted(set(self.float_layers) - set(model.float_layers))
         return f"{', '.join(broken)} should have stayed in float" if broken else None
@@ -107,12 +111,13 @@ class QuantizeStatic:
             observer.span = choose_range(statistics_of(names, statistics), method, name=names[0])
         return observed
 
-    def _convert(self, prepared: fx.GraphModule, engine: str, ctx: PassContext) -> Any:
-        from torch.ao.quantization.quantize_fx import convert_fx
 
-        graph = copy_of(prepared)
-        if self.reduced_range == "auto":
-            narrow_weights(graph, engine, self.vnni, self.weights)
-        with running(engine, ctx.threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return convert_fx(graph)
+def _integer_parts(model: TorchModel) -> int:
+    """How many int8 modules and calls a converted graph has."""
+    modules = sum("quantized" in type(part).__module__ for part in model.graph.modules())
+    return modules + sum("quantized" in str(node.target) for node in model.graph.graph.nodes)
+
+
+def _why_not(reasons: Mapping[str, str]) -> str:
+    told = [f"{name}: {reason}" for name, reason in reasons.items()][:4]
+    return "; ".join([*told, "a model of recurrent layers may take precision int8-dynamic"])

@@ -70,13 +70,19 @@ def call_counts(graph: fx.GraphModule) -> dict[str, int]:
 
 def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str:
     """Add a submodule under a name near `stem` that is still free; returns the name."""
+    name = free_name(graph, stem)
+    graph.add_submodule(name, module.eval())
+    return name
+
+
+def free_name(graph: fx.GraphModule, stem: str) -> str:
+    """A path near `stem` at which `graph` has nothing."""
     taken = {name for name, _ in graph.named_modules()} | {name for name, _ in graph.named_parameters()}
     taken |= {name for name, _ in graph.named_buffers()}
     name, number = stem, 0
     while name in taken or hasattr(graph, name):
         number += 1
         name = f"{stem}_{number}"
-    graph.add_submodule(name, module.eval())
     return name
 
 

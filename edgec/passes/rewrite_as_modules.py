@@ -15,23 +15,25 @@ from edgec.passes.graph_edit import (
     checked,
     constant,
     finish,
-    input_shapes,
     module_of,
     needs_graph,
     own_graph,
 )
+from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:
     import torch
     from torch import fx, nn
 
+_METHODS = ("relu", "sigmoid", "tanh", "clamp", "clip", "clamp_min")
+"""Methods of tensors that are functions of the same name too."""
 Build = Callable[[dict[str, Any], int], "nn.Module | None"]
 """From the constant arguments of a call, and its input's rank, to a module; None: the call stays as it is."""
 
 
 @dataclass(frozen=True)
 class RewriteAsModules:
-    """Rewrite conv, linear, batch_norm, activations and zero pads to modules, and named paddings to numbers."""
+    """Rewrite conv, linear, batch_norm, activations, clamps and zero pads to modules, and named paddings to numbers."""
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class RewriteAsModules:
         """Replace each call whose arguments besides the input are constants."""
         graph = own_graph(model)
         builders = _builders()
-        shapes = input_shapes(graph, sample_tensors(model.inputs, seed=0))
+        values = values_of(graph, sample_tensors(model.inputs, seed=0))
         replaced = 0
         for node in list(graph.graph.nodes):
             if node.op == "call_module":
@@ -57,16 +59,15 @@ class RewriteAsModules:
                 continue
             parameters, build = builders[key]
             source, arguments = _arguments(node, parameters, graph)
-            if source is None or arguments is None or source not in shapes:
+            if source is None or arguments is None or values[source].dtype != "float32":
                 continue
-            module = build(arguments, len(shapes[source]))
+            module = build(arguments, len(values[source].shape))
             if module is None:
                 continue
             name = add_module(graph, _stem(node, key), module)
             with graph.graph.inserting_before(node):
                 call = graph.graph.call_module(name, (source,))
-            if node in shapes:
-                shapes[call] = shapes[node]  # what reads it may be rewritten next
+            values[call] = values[node]  # what reads it may be rewritten next
             node.replace_all_uses_with(call)
             graph.graph.erase_node(node)
             replaced += 1
@@ -84,7 +85,7 @@ def _function_name(node: fx.Node) -> str | None:
         module = getattr(node.target, "__module__", None) or ""
         name = getattr(node.target, "__name__", "")
         return str(name) if module.startswith("torch") or module == "" else None
-    if node.op == "call_method" and node.target in ("relu", "sigmoid", "tanh"):
+    if node.op == "call_method" and node.target in _METHODS:
         return str(node.target)
     return None
 
@@ -128,6 +129,9 @@ def _builders() -> dict[str, tuple[tuple[str, ...], Build]]:
             _batch_norm,
         ),
         "pad": (("input", "pad", "mode", "value"), _zero_pad),
+        "clamp": (("input", "min", "max"), _clamp),
+        "clip": (("input", "min", "max"), _clamp),
+        "clamp_min": (("input", "min"), _clamp),
     }
     activations: dict[str, type[nn.Module]] = {
         "relu": nn.ReLU,
@@ -152,6 +156,23 @@ def _activation(kind: type[nn.Module]) -> tuple[tuple[str, ...], Build]:
     options = tuple(name for name in inspect.signature(kind).parameters if name != "inplace")
     # an in-place call changes its input for other readers too: the graph stays correct only if it stays in place
     return ("input", *options, "inplace"), lambda given, rank: kind(**given)
+
+
+def _clamp(given: dict[str, Any], rank: int) -> Any:
+    """A clamp by numbers: a ReLU, or what ReLU6 is a kind of; None for others, which may be one-sided."""
+    from torch import nn
+
+    low, high = _number(given.get("min")), _number(given.get("max"))
+    if low == 0 and high is None:
+        return nn.ReLU()
+    return nn.Hardtanh(low, high) if low is not None and high is not None and low < high else None
+
+
+def _number(value: Any) -> float | None:
+    import torch
+
+    value = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _conv(kind: Any, given: dict[str, Any]) -> Any:
@@ -212,11 +233,10 @@ def _batch_norm(given: dict[str, Any], rank: int) -> Any:
 
 
 def _zero_pad(given: dict[str, Any], rank: int) -> Any:
-    import torch
     from torch import nn
 
-    value = given.get("value", 0) or 0
-    value = value.item() if isinstance(value, torch.Tensor) and value.numel() == 1 else value
+    value = given.get("value", 0)
+    value = 0 if value is None else _number(value)
     pads = [int(item) for item in given["pad"]]
     while len(pads) > 2 and pads[-2:] == [0, 0]:  # ONNX states all axes, batch and channels included
         pads = pads[:-2]
