@@ -117,8 +117,8 @@ def through_onnx(
         onnx_file.require_onnx()
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
             exported = export_with_notes(model, Path(folder) / "model.onnx")
-            if exported.notes and only_exact:
-                return Traced(None, f"its ONNX export is not exact: {exported.notes[0]}")
+            if exported.frozen and only_exact:
+                return Traced(None, f"its ONNX export is not exact: {exported.frozen[0]}")
             proto = onnx_file.with_fixed_dims(exported.path, model.inputs)
     except EdgecError as error:
         return Traced(None, f"no graph can be made of a {model.source.format} file here: {error.what}")
