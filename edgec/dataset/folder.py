@@ -110,13 +110,13 @@ def _image_shape(spec: TensorSpec, height: int, width: int, channels: int) -> tu
 
 
 def image_size(spec: TensorSpec) -> tuple[int, int, int]:
-    """(height, width, channels) of an image input ``[1,C,H,W]``, ``[1,H,W,C]`` or ``[1,H,W]``, C being 1 or 3.
+    """(height, width, channels) of an image input ``[N,C,H,W]``, ``[N,H,W,C]`` or ``[1,H,W]``, C being 1 or 3.
 
     Raises:
         DatasetError: the input is no image.
     """
     shape = spec.shape
-    if len(shape) == 4 and shape[0] == 1:
+    if len(shape) == 4:
         if shape[1] in (1, 3):
             return shape[2], shape[3], shape[1]
         if shape[3] in (1, 3):

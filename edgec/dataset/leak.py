@@ -52,11 +52,12 @@ def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibrati
     mine, theirs = calibration.source_indices(), evaluation.source_indices()
     places = sorted((int(mine[first]), int(theirs[second])) for first, second in shared.items())
     told = ", ".join(f"{first} = {second}" for first, second in places[:3]) + (", ..." if len(places) > 3 else "")
+    count = len(mine)
     found = (
-        f"{len(shared)} of {len(calibration)} {what} samples are also in the evaluation data "
+        f"{len(shared)} of {count} {what} samples are also in the evaluation data "
         f"({what} index = evaluation index: {told})"
     )
-    if len(shared) > STRAY_SHARE * len(calibration):
+    if len(shared) > STRAY_SHARE * count:
         raise DataLeakError(
             found,
             where=f"{calibration.info.origin}, {evaluation.info.origin}",
@@ -66,7 +67,9 @@ def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibrati
 
 
 def _without(spool: Spool, dropped: set[int], note: str) -> Spool:
-    kept = [index for index in range(len(spool)) if index not in dropped]
+    group = spool.info.group
+    kept = [run for run in range(len(spool)) if dropped.isdisjoint(range(run * group, (run + 1) * group))]
+    entries = [entry for run in kept for entry in range(run * group, (run + 1) * group)]
     folder = spool.folder.with_name(f"{spool.folder.name}-disjoint")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
@@ -83,12 +86,13 @@ def _without(spool: Spool, dropped: set[int], note: str) -> Spool:
             write_index(
                 partial,
                 spool.info.inputs,
-                digests=[digests[index] for index in kept],
-                indices=[int(indices[index]) for index in kept],
-                labels=None if spool.labels is None else spool.labels[kept],
+                digests=[digests[index] for index in entries],
+                indices=[int(indices[index]) for index in entries],
+                labels=None if spool.labels is None else spool.labels[entries],
                 origin=spool.info.origin,
                 notes=(*spool.info.notes, note),
                 classes=spool.info.classes,
+                group=group,
             )
             if folder.exists():
                 shutil.rmtree(folder)

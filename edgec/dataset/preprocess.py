@@ -29,6 +29,8 @@ def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: b
     shaped = fit_shape(array, spec)
     if np.dtype(spec.dtype).kind != "f":
         return _integers(shaped, spec)
+    if shaped.dtype.kind == "b":
+        return shaped.astype(spec.dtype)  # a mask: 0 and 1
     if shaped.dtype.kind != "f":
         if not stated(preprocess):
             raise DatasetError(
@@ -54,6 +56,11 @@ def fit_shape(array: Array, spec: TensorSpec) -> Array:
     )
 
 
+def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether `fit_shape` brings a sample of `shape` to the shape `wanted`."""
+    return _core(shape) == _core(wanted) or is_channels_last(shape, wanted)
+
+
 def is_channels_last(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Whether a sample of `shape` is HWC (or 1HWC) while the input of shape `wanted` is 1CHW."""
     if len(shape) == 4 and shape[0] == 1:
@@ -67,8 +74,13 @@ def _core(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _integers(array: Array, spec: TensorSpec) -> Array:
     wanted = np.dtype(spec.dtype)
-    if array.dtype.kind == "f" or (wanted.kind == "b" and array.dtype.kind != "b"):
-        raise DatasetError(f'samples are {array.dtype}, but input "{spec.name}" is {spec.dtype}')
+    if array.dtype.kind == "f":
+        raise DatasetError(
+            f'samples are {array.dtype}, but input "{spec.name}" is {spec.dtype}',
+            hint=f"save them as whole numbers: x.astype({spec.dtype!r})",
+        )
+    if wanted.kind == "b" and array.dtype.kind != "b" and not np.isin(array, (0, 1)).all():
+        raise DatasetError(f'samples are {array.dtype}, but input "{spec.name}" is bool', hint="give 0 and 1 only")
     if array.size and wanted.kind != "b" and array.dtype.kind != "b":
         limits = np.iinfo(spec.dtype)
         low, high = int(array.min()), int(array.max())

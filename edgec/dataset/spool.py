@@ -34,6 +34,9 @@ class SpoolInfo(Frozen):
     """What reading had to assume, change or leave out, for the report."""
     classes: tuple[str, ...] = ()
     """Names of the classes that labels number, where the source has names."""
+    group: int = 1
+    """Entries of the source in one sample: more than 1 for a model that takes several at once. Digests, indices and
+    labels are then of the entries."""
 
 
 class Spool(Sequence[dict[str, Array]]):
@@ -59,11 +62,11 @@ class Spool(Sequence[dict[str, Array]]):
         return (self[index] for index in range(len(self)))
 
     def sample_digests(self) -> list[bytes]:
-        """SHA-256 of each sample's input bytes, without its label."""
+        """SHA-256 of each entry's input bytes, without its label."""
         return [row.tobytes() for row in np.load(self.folder / "digests.npy")]
 
     def source_indices(self) -> Array:
-        """Where each sample of this spool stands in the user's data."""
+        """Where each entry of this spool stands in the user's data."""
         indices: Array = np.load(self.folder / "indices.npy")
         return indices
 
@@ -89,6 +92,7 @@ def write_index(
     origin: str,
     notes: tuple[str, ...],
     classes: tuple[str, ...] = (),
+    group: int = 1,
 ) -> None:
     """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last."""
     hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
@@ -101,11 +105,12 @@ def write_index(
     np.save(folder / "indices.npy", np.array(indices, np.int64))
     info = SpoolInfo(
         inputs=inputs,
-        samples=len(digests),
+        samples=len(digests) // group,
         has_labels=labels is not None,
         content_digest=hashed.hexdigest(),
         origin=origin,
         notes=notes,
         classes=classes,
+        group=group,
     )
     (folder / "spool.json").write_text(info.model_dump_json(indent=1))

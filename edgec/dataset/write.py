@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
@@ -15,6 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from edgec.dataset.balance import choose, class_labels
+from edgec.dataset.group import Grouping, grouping_of
 from edgec.dataset.preprocess import is_channels_last, stated, to_input
 from edgec.dataset.readers import open_source
 from edgec.dataset.source import LabelledRow, Row, Source
@@ -90,15 +92,22 @@ def _write(
     indices: dict[int, int] = {}
     labels: dict[int, Array | None] = {}
     notes = list(source.notes)
+    rows = iter(source.rows())
+    first = next(rows, None)
+    if first is None:
+        raise DatasetError(f"the {what} data is empty", where=spec.data)
+    grouping = grouping_of(first[0], inputs, spec.data)
     with ExitStack() as stack:
-        files = [stack.enter_context(_RowFile(folder / f"{k}.npy", item)) for k, item in enumerate(inputs)]
-        for index, (row, label) in enumerate(source.rows()):
+        files = [
+            stack.enter_context(_RowFile(folder / f"{k}.npy", item, grouping.size)) for k, item in enumerate(inputs)
+        ]
+        for index, (row, label) in enumerate(chain([first], rows)):
             if slots is not None and index not in slots:
                 continue
             slot = index if slots is None else slots[index]
-            arrays = _convert(row, inputs, preprocess, source, index, spec.data)
+            arrays = _convert(row, grouping.entries, preprocess, source, index, spec.data)
             if not digests:
-                notes += _assumptions(row, inputs, preprocess, source)
+                notes += _assumptions(row, grouping.entries, preprocess, source)
             for file, array in zip(files, arrays, strict=True):
                 file.put(slot, array)
             digests[slot] = _digest(arrays)
@@ -111,14 +120,13 @@ def _write(
                     where=spec.data,
                     hint="it must give the same samples each time it is called: seed its random numbers",
                 )
-    if not digests:
-        raise DatasetError(f"the {what} data is empty", where=spec.data)
     if slots is not None and len(digests) != len(slots):
         raise DatasetError(
             f"gave {len(slots)} samples in the first pass and fewer in the second; it must give the same each time",
             where=spec.data,
         )
-    order = range(len(digests))
+    notes += _told_grouping(grouping, len(digests), what, spec.data)
+    order = range(len(digests) - len(digests) % grouping.size)
     write_index(
         folder,
         inputs,
@@ -128,7 +136,19 @@ def _write(
         origin=spec.data,
         notes=tuple(notes),
         classes=source.classes,
+        group=grouping.size,
     )
+
+
+def _told_grouping(grouping: Grouping, count: int, what: Purpose, origin: str) -> Iterator[str]:
+    size = grouping.size
+    if size == 1:
+        return
+    if count < size:
+        raise DatasetError(f"{count} {what} samples are there, and the model takes {size} at once", where=origin)
+    yield f"{size} samples make a run, since the model's first axis is {size}; its outputs are split again"
+    if count % size:
+        yield f"the last {count % size} of {count} {what} samples are left out: they do not fill a run"
 
 
 def _slots(
@@ -203,10 +223,17 @@ def _digest(arrays: list[Array]) -> bytes:
 
 
 class _RowFile:
-    """An .npy of rows that are written in any order; their number is entered in its header when it is closed."""
+    """An .npy of rows that are written in any order; their number is entered in its header when it is closed.
 
-    def __init__(self, path: Path, spec: TensorSpec) -> None:
+    Args:
+        path: of the file.
+        spec: of a sample of the spool.
+        group: rows in such a sample.
+    """
+
+    def __init__(self, path: Path, spec: TensorSpec, group: int) -> None:
         self._spec = spec
+        self._group = group
         self._rows = 0
         self._file: IO[bytes] = path.open("wb")
         self._write_header()
@@ -217,7 +244,7 @@ class _RowFile:
         header: dict[str, Any] = {
             "descr": np.lib.format.dtype_to_descr(np.dtype(self._spec.dtype)),  # type: ignore[no-untyped-call]
             "fortran_order": False,
-            "shape": (self._rows, *self._spec.shape),
+            "shape": (self._rows // self._group, *self._spec.shape),
         }
         np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
 

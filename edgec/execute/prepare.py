@@ -45,7 +45,8 @@ def prepare(job: Job) -> Prepared:
     calibration, evaluation = _spool_data(job, model)
     assert project.evaluation is not None  # make_plan refuses a project without
     wanted, seed = project.evaluation.metric, project.build.seed
-    metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed)
+    group = evaluation.info.group
+    metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed, group=group)
     training = _training_samples(job, model, evaluation)
     job.loaded(BuildData(model, (), calibration, evaluation, training))
     portable, notes = _transform(job, model, calibration, evaluation, training)

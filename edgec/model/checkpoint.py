@@ -18,9 +18,11 @@ _ENTRY_HINT = "give the model as a Python entry, edgec build file.py:function --
 
 
 def kind_of(path: Path) -> Kind:
-    """The kind of model file, from its content; ONNX (a bare protobuf) from its suffix."""
+    """The kind of model file, from its content; ONNX (a bare protobuf) and safetensors from their suffixes."""
     if path.suffix.lower() == ".onnx":
         return "onnx"
+    if path.suffix.lower() == ".safetensors":
+        return "checkpoint"
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -34,8 +36,8 @@ def kind_of(path: Path) -> Kind:
 
 
 def refuse_checkpoint(path: Path) -> ModelError | UntrustedModelError:
-    """The error for a ``torch.save`` file that was given as the model."""
-    if names := unsafe_globals(path):
+    """The error for a file of weights that was given as the model."""
+    if path.suffix.lower() != ".safetensors" and (names := unsafe_globals(path)):
         return UntrustedModelError(
             f"this is a pickled module: loading it would execute code ({_listed(names)})",
             where=path.name,
@@ -67,17 +69,17 @@ def unsafe_globals(file: Any) -> list[str]:
         return []
 
 
-def load_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The state_dict in `path`, and notes on where in the file it was found.
+def read_weights(path: Path) -> Any:
+    """What a weights file holds: the tensors of a ``.safetensors`` by name, or what ``torch.save`` was given.
 
     Raises:
         UntrustedModelError: the file holds more than tensors and plain containers.
-        ModelError: it is no state_dict.
+        ModelError: it is no weights file.
     """
     import torch
 
     if path.suffix == ".safetensors":
-        raise ModelError("safetensors weights are not read", where=path.name, hint="save the state_dict by torch.save")
+        return _read_safetensors(path)
     if kind_of(path) != "checkpoint":
         raise ModelError("not a torch.save file", where=path.name, hint="torch.save(model.state_dict(), path)")
     if names := unsafe_globals(path):
@@ -87,22 +89,19 @@ def load_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...
             hint="save only the state_dict: torch.save(model.state_dict(), path)",
         )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:
         raise ModelError(f"not readable: {str(exc).splitlines()[0]}", where=path.name) from exc
-    notes: list[str] = []
-    if isinstance(state, dict):
-        for key in ("state_dict", "model_state_dict", "model"):
-            if isinstance(state.get(key), dict):
-                state = state[key]
-                notes.append(f'weights taken from key "{key}" of {path.name}')
-                break
-    if not isinstance(state, dict) or not all(isinstance(item, torch.Tensor) for item in state.values()):
-        raise ModelError("not a state_dict (names to tensors)", where=path.name)
-    if state and all(str(key).startswith("module.") for key in state):
-        state = {str(key).removeprefix("module."): item for key, item in state.items()}
-        notes.append('prefix "module." (DataParallel) taken off the weights\' names')
-    return dict(state), tuple(notes)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as exc:
+        raise ModelError(f"not a readable .safetensors file: {exc}", where=path.name) from exc
 
 
 def check_pt2_is_data(path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.errors import UnsupportedError
 from edgec.model import onnx_file
 from edgec.model.attention import attention_in_parts
+from edgec.model.frozen_branches import frozen_branches
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
 
@@ -21,12 +22,23 @@ OPSET = 17
 """What the legacy exporter writes well, and onnx2tf, onnx2torch and ONNX Runtime all read."""
 
 
+NEWER_OPSET = 18
+"""What torch.export's exporter writes, for what the legacy one lacks; all three read it too."""
+
+
 @dataclass(frozen=True)
 class ExportedOnnx:
     """The file and what the exporter had to assume."""
 
     path: Path
-    notes: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    """Places where the code may go another way for other data, and the file does not."""
+    other: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that is to be told."""
+        return self.frozen + self.other
 
 
 def export_onnx(model: FloatModel, out: Path) -> Path:
@@ -54,29 +66,32 @@ def export_with_notes(model: FloatModel, out: Path) -> ExportedOnnx:
     if module is None:
         raise UnsupportedError("the model is known neither as a module nor as ONNX", where=model.name)
     example = sample_tensors(model.inputs, seed=0)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    notes: tuple[str, ...] = ()
+    with frozen_branches() as frozen:
         try:
             with attention_in_parts():
                 _export(module, example, model, out)
         except Exception as exc:
-            raise UnsupportedError(
-                f"the model cannot be written as ONNX: {_reason(exc)}",
-                where=model.name,
-                hint="replace the op by ones that ONNX opset 17 has, or give the model as .onnx",
-            ) from exc
+            if not _export_by_program(module, example, model, out):
+                raise UnsupportedError(
+                    f"the model cannot be written as ONNX: {_reason(exc)}",
+                    where=model.name,
+                    hint="replace the op by ones that ONNX has, or give the model as .onnx",
+                ) from exc
+            notes = (f"written at ONNX opset {NEWER_OPSET}, since opset {OPSET} lacks an op: {_reason(exc)}",)
     proto = onnx.load(out)
-    _keep_first_producer(proto)
+    _drop_debug_text(proto)
     out.write_bytes(proto.SerializeToString(deterministic=True))
-    return ExportedOnnx(out, _notes(caught))
+    return ExportedOnnx(out, tuple(frozen), notes)
 
 
 def _export(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, out: Path) -> None:
     import torch
 
+    from edgec.model.plain_ops import PlainOps
     from edgec.model.wrappers import AlwaysEval
 
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), PlainOps():
         if not isinstance(module, torch.jit.ScriptModule):
             module = AlwaysEval(module)
         torch.onnx.export(
@@ -91,12 +106,40 @@ def _export(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, o
         )
 
 
-def _keep_first_producer(proto: Any) -> None:
+def _export_by_program(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, out: Path) -> bool:
+    """Export by way of torch.export, which knows more ops and is slower; False when that is not possible either."""
+    import torch
+
+    if importlib.util.find_spec("onnxscript") is None or isinstance(module, torch.jit.ScriptModule):
+        return False
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                external_data=False,
+                opset_version=NEWER_OPSET,
+                input_names=[item.name for item in model.inputs],
+                output_names=[item.name for item in model.outputs],
+                verbose=False,
+            )
+            assert program is not None
+            program.save(out)
+    except Exception:
+        return False  # told is what the first exporter lacks
+    return True
+
+
+def _drop_debug_text(proto: Any) -> None:
     """Drop what may name source paths of this machine."""
     proto.doc_string = ""
-    for node in proto.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
+    del proto.metadata_props[:]
+    graph = proto.graph
+    del graph.metadata_props[:]
+    for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
 
 
 def _reason(exc: BaseException) -> str:
@@ -104,16 +147,3 @@ def _reason(exc: BaseException) -> str:
     if found := re.search(r"operator '?([\w:.]+)'?", text):
         return f"operator {found[1]} is not supported"
     return (text.strip().splitlines() or [type(exc).__name__])[0]
-
-
-def _notes(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    import torch
-    from torch.jit._trace import TracerWarning
-
-    own = Path(torch.__file__).parent
-    found = [
-        f"{Path(item.filename).name}:{item.lineno}: {str(item.message).splitlines()[0]}"
-        for item in caught
-        if issubclass(item.category, TracerWarning) and not Path(item.filename).is_relative_to(own)
-    ]
-    return tuple(dict.fromkeys(found))

@@ -30,14 +30,7 @@ def exported_inputs(program: Any, stated: tuple[TensorSpec, ...], where: str) ->
         given = stated[index] if stated else None
         if given is None and dims and isinstance(dims[0], str):
             dims[0] = 1
-        spec = merge(given.name if given else name, dims, dtype, given, where)
-        if not stated and spec.shape and spec.shape[0] > 1 and len(spec.shape) > 1:
-            raise InputSpecError(
-                f'input "{name}" was exported at batch {spec.shape[0]}, and edge inference runs one sample',
-                where=where,
-                hint="export it at batch 1 or with a dynamic batch, or state this shape in [[model.inputs]]",
-            )
-        specs.append(spec)
+        specs.append(merge(given.name if given else name, dims, dtype, given, where))
     return tuple(specs)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgec.errors import ModelError
@@ -10,17 +11,29 @@ from edgec.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
+_NUMBERS = (bool, int, float, complex, str)
+"""What a model may return beside its tensors: it is left out."""
+
 
 def flatten_outputs(value: Any) -> list[tuple[str, torch.Tensor]]:
-    """The tensors in what a model returned (tensor, or tuple, list or dict of such; None is left out), with names.
+    """The tensors in what a model returned, with names: a tensor, or a container of such (`_items`), also nested.
 
-    Dict keys are names; where there is none, names are ``output_0``, ``output_1``...
+    Dict keys and field names are names; where there is none, names are ``output_0``, ``output_1``... None and plain
+    Python numbers are left out.
 
     Raises:
-        ModelError: something in it is not a tensor, or there is no tensor.
+        ModelError: something in it is neither, or there is no tensor.
     """
-    found: list[tuple[str, torch.Tensor]] = []
-    _collect(value, "", found)
+    import torch
+
+    leaves = list(_leaves(value, value))
+    for _, item, _ in leaves:
+        if not isinstance(item, (torch.Tensor, *_NUMBERS)):
+            raise ModelError(
+                f"the model returns a {type(item).__name__}, not a tensor",
+                hint="return a tensor, or a tuple, list, dict or dataclass of tensors",
+            )
+    found = [(name, item) for name, item, _ in leaves if isinstance(item, torch.Tensor)]
     if not found:
         raise ModelError("the model returns no tensor")
     names = [name or f"output_{index}" for index, (name, _) in enumerate(found)]
@@ -29,27 +42,25 @@ def flatten_outputs(value: Any) -> list[tuple[str, torch.Tensor]]:
     return [(name, tensor) for name, (_, tensor) in zip(names, found, strict=True)]
 
 
-def _collect(value: Any, name: str, found: list[tuple[str, torch.Tensor]]) -> None:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        found.append((name, value))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            _collect(item, f"{name}_{key}" if name else str(key), found)
-    elif isinstance(value, (tuple, list)):
-        for index, item in enumerate(value):
-            _collect(item, f"{name}_{index}" if name else "", found)
-    elif value is not None:
-        raise ModelError(
-            f"the model returns a {type(value).__name__}, not a tensor",
-            hint="return a tensor, or a tuple, list or dict of tensors",
-        )
+def numbers_left_out(value: Any) -> tuple[str, ...]:
+    """A note for each Python number in what a model returned: artifacts return tensors only."""
+    return tuple(
+        f"the model returns {name or 'a value'} = {item!r}, which is no tensor: it is left out"
+        for name, item, _ in _leaves(value, value)
+        if isinstance(item, _NUMBERS)
+    )
 
 
 def tensors_of(value: Any) -> list[torch.Tensor]:
     """`flatten_outputs` without the names."""
     return [tensor for _, tensor in flatten_outputs(value)]
+
+
+def tensors_like(parts: Any, value: Any) -> list[Any]:
+    """What stands in `parts` where `value`, of the same nesting, has its tensors."""
+    import torch
+
+    return [part for _, item, part in _leaves(value, parts) if isinstance(item, torch.Tensor)]
 
 
 def is_flat(value: Any) -> bool:
@@ -59,3 +70,30 @@ def is_flat(value: Any) -> bool:
     return isinstance(value, torch.Tensor) or (
         type(value) is tuple and all(isinstance(item, torch.Tensor) for item in value)
     )
+
+
+def _leaves(value: Any, parts: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and part of each leaf of `value` that is not None; `parts` is gone through alongside."""
+    items = _items(value)
+    if items is None:
+        if value is not None:
+            yield name, value, parts
+        return
+    for key, item, pick in items:
+        inner = f"{name}_{key}" if name else key if isinstance(key, str) else ""
+        yield from _leaves(item, pick(parts) if item is not None else None, inner)
+
+
+def _items(value: Any) -> list[tuple[str | int, Any, Callable[[Any], Any]]] | None:
+    """Key, item, and how to pick it out of a container of the same form; None when `value` is no container."""
+    if isinstance(value, Mapping):
+        return [(str(key), item, lambda part, key=key: part[key]) for key, item in value.items()]
+    if isinstance(value, (tuple, list)):
+        names: Any = getattr(value, "_fields", range(len(value)))
+        return [
+            (key, item, lambda part, at=at: part[at]) for at, (key, item) in enumerate(zip(names, value, strict=True))
+        ]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [item.name for item in dataclasses.fields(value)]
+        return [(key, getattr(value, key), lambda part, key=key: getattr(part, key)) for key in fields]
+    return None

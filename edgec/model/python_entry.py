@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.errors import EdgecError, ModelError
-from edgec.model.checkpoint import load_state_dict
 from edgec.model.trace import explain
 
 if TYPE_CHECKING:
@@ -47,6 +46,26 @@ def imports_from(folder: Path) -> Iterator[Callable[[], list[Path]]]:
             del sys.modules[name]
 
 
+@contextmanager
+def plain_python() -> Iterator[None]:
+    """Let ``torch.compile`` and ``torch.jit.script`` hand back what they are given, so that it can be traced."""
+    import torch
+
+    compile_before, jit_before = torch.compile, torch.jit._state._enabled.enabled
+    torch.compile = _given  # type: ignore[assignment]
+    torch.jit._state._enabled.enabled = False
+    try:
+        yield
+    finally:
+        torch.compile = compile_before  # type: ignore[assignment]
+        torch.jit._state._enabled.enabled = jit_before
+
+
+def _given(model: Any = None, **options: Any) -> Any:
+    """`model` itself, or as a decorator with options one that gives it."""
+    return model if model is not None else _given
+
+
 def entry_module(
     file: Path, function: str, arguments: Mapping[str, Any], weights: Path | None
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
@@ -59,6 +78,9 @@ def entry_module(
     """
     import torch
 
+    from edgec.model.plain import unwrapped
+    from edgec.model.weights import load_weights
+
     value = getattr(_imported(file, function), function)
     if not isinstance(value, torch.nn.Module):
         with torch.random.fork_rng(devices=[]):
@@ -68,11 +90,10 @@ def entry_module(
         raise ModelError(
             f"{function} returned a {type(value).__name__}, not a torch.nn.Module", where=f"{file.name}:{function}"
         )
+    value, notes = unwrapped(value)
     if weights is None:
-        return value, (f"no weights file is named: the parameters are those that {function} gives",)
-    state, notes = load_state_dict(weights)
-    _fit(value, state, weights, f"{file.name}:{function}")
-    return value, notes
+        return value, (*notes, f"no weights file is named: the parameters are those that {function} gives")
+    return value, notes + load_weights(value, weights, f"{file.name}:{function}")
 
 
 def _imported(file: Path, function: str) -> Any:
@@ -122,28 +143,9 @@ def _called(entry: Any, file: Path, function: str, arguments: Mapping[str, Any])
         pass  # a builtin without signature
     try:
         return entry(**arguments)
-    except Exception as exc:
+    except EdgecError:
+        raise
+    except BaseException as exc:  # also SystemExit
+        if isinstance(exc, KeyboardInterrupt):
+            raise
         raise ModelError(f"it fails when called: {type(exc).__name__}: {explain(exc)}", where=place) from exc
-
-
-def _fit(module: torch.nn.Module, state: Mapping[str, torch.Tensor], weights: Path, entry: str) -> None:
-    own = module.state_dict()
-    problems = [f"missing in the file: {name}" for name in own if name not in state]
-    problems += [f"not in the model: {name}" for name in state if name not in own]
-    problems += [
-        f"{name}: {list(state[name].shape)} in the file, {list(own[name].shape)} in the model"
-        for name in own
-        if name in state and own[name].shape != state[name].shape
-    ]
-    if not problems:
-        try:
-            module.load_state_dict(state, strict=True)
-        except RuntimeError as exc:
-            problems = str(exc).splitlines()[1:]
-    if problems:
-        more = [f"and {len(problems) - 6} more"] if len(problems) > 6 else []
-        raise ModelError(
-            f"the weights do not fit {entry}: " + "; ".join([*problems[:6], *more]),
-            where=weights.name,
-            hint="give the weights of this architecture, and the arguments it was trained with",
-        )

@@ -8,7 +8,7 @@ are never used that way, so a branch on data still fails, as it must.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,9 @@ class StaticProxy(fx.Proxy):
             return value
         return super().__getattr__(name)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
     def __index__(self) -> int:
         return operator.index(self._static("an integer"))
 
@@ -74,24 +77,43 @@ class StaticTracer(fx.Tracer):
 
     Args:
         example: one sample, in call order; its shapes are what the graph is valid for.
+        run: calls the root with inputs in call order, and returns a flat tuple (or one tensor).
+        names: of the placeholders, one for each input.
         concrete_shapes: write shapes as numbers, where a graph that computes them cannot be had: ``torch.zeros``
             and other native functions take no symbolic sizes.
         whole_composites: make leaves of `COMPOSITES` too.
     """
 
     def __init__(
-        self, example: Sequence[torch.Tensor], *, concrete_shapes: bool = False, whole_composites: bool = False
+        self,
+        example: Sequence[torch.Tensor],
+        run: Callable[[torch.nn.Module, Sequence[Any]], Any],
+        names: Sequence[str],
+        *,
+        concrete_shapes: bool = False,
+        whole_composites: bool = False,
     ) -> None:
         super().__init__()
         self._whole_composites = whole_composites
         self._concrete_shapes = concrete_shapes
         self._example = list(example)
+        self._run = run
+        self._names = tuple(names)
         self._values: dict[fx.Node, Any] = {}
         self._static: set[fx.Node] = set()
         self._evaluating = False
 
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """One placeholder for each input, whatever ``forward`` takes: Python itself fills in its defaults."""
+        inputs = [self.create_proxy("placeholder", name, (), {}) for name in self._names]
+        return lambda *proxies: self._run(self.root, proxies), inputs
+
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        """Whether `m` is of a torch.nn class itself, and no container."""
+        """Whether `m` is of a torch.nn class itself, no container, and nothing hooks into its calls."""
+        if m is self.root or m._forward_hooks or m._forward_pre_hooks:
+            return False
         if type(m) in COMPOSITES:
             return self._whole_composites
         containers = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)

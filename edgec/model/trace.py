@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import copy
-import operator
+import inspect
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.model.outputs import tensors_of
+from edgec.model.outputs import tensors_like, tensors_of
 from edgec.model.samples import close
 
 if TYPE_CHECKING:
     import torch
     from torch import fx
 
-    from edgec.model.static_tracer import StaticTracer
 
-
+NOT_DETERMINISTIC = "the model is not deterministic: the same input gives another output"
+KEEPS_STATE = "the model keeps state: a run changes its parameters or buffers"
+NO_FUNCTION = (NOT_DETERMINISTIC, KEEPS_STATE)
+"""Reasons for which no other way to a graph is right either."""
+_IMPORTABLE = frozenset({"torch", "_operator", "operator", "builtins", "math", "edgec", "onnx2torch"})
+"""Packages that a worker process has, where a graph is run; those of the user's code it has not."""
 _WRITING = frozenset(
     {"setitem", "setattr", *(f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "pow"))}
 )
@@ -35,7 +39,10 @@ class Traced:
 
 
 def trace(
-    module: torch.nn.Module, example: Sequence[torch.Tensor], second: Sequence[torch.Tensor] | None = None
+    module: torch.nn.Module,
+    example: Sequence[torch.Tensor],
+    second: Sequence[torch.Tensor] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Traced:
     """Capture `module` as a graph whose leaves are plain ``torch.nn`` modules; `module` itself is left untouched.
 
@@ -43,6 +50,7 @@ def trace(
         module: in eval mode.
         example: one sample, in call order; the graph is valid for its shapes.
         second: another sample of the same shapes, on which graph and module must agree too.
+        names: parameters of ``forward`` that the inputs are passed as; None: they are passed by position.
 
     Returns:
         The graph (it returns one tensor or a flat tuple), checked against `module`; or the reason there is none,
@@ -50,76 +58,129 @@ def trace(
     """
     from edgec.model.static_tracer import COMPOSITES
 
+    call = Call(tuple(names) if names else None)
     if any(type(part) in COMPOSITES for part in module.modules()):
         # the parts can be quantized, where a composite stays whole; but masks may take a path that has no graph
-        opened = _trace(module, example, second, whole_composites=False)
+        opened = _trace(module, example, second, call, whole_composites=False)
         if opened.graph is not None:
             return opened
-    return _trace(module, example, second, whole_composites=True)
+    return _trace(module, example, second, call, whole_composites=True)
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a module is called: by position, or by the names of its parameters."""
+
+    names: tuple[str, ...] | None = None
+
+    def __call__(self, module: Any, inputs: Sequence[Any]) -> Any:
+        """What `module` returns for `inputs`."""
+        return module(**dict(zip(self.names, inputs, strict=True))) if self.names else module(*inputs)
+
+    def parameters(self, module: torch.nn.Module, count: int) -> list[str]:
+        """Names of the parameters that the first `count` inputs are passed as, made up where there is none."""
+        given = self.names or [
+            item.name
+            for item in inspect.signature(module.forward).parameters.values()
+            if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
+        ]
+        return [given[index] if index < len(given) else f"input_{index}" for index in range(count)]
 
 
 def _trace(
     module: torch.nn.Module,
     example: Sequence[torch.Tensor],
     second: Sequence[torch.Tensor] | None,
+    call: Call,
     *,
     whole_composites: bool,
 ) -> Traced:
     import torch
 
-    from edgec.model.static_tracer import StaticTracer
-
     with torch.no_grad():
         try:
-            graph = _capture(module, example, StaticTracer(example, whole_composites=whole_composites))
+            graph = _capture(module, example, call, concrete_shapes=False, whole_composites=whole_composites)
         except Exception as exc:
             try:
-                tracer = StaticTracer(example, concrete_shapes=True, whole_composites=whole_composites)
-                graph = _capture(module, example, tracer)
+                graph = _capture(module, example, call, concrete_shapes=True, whole_composites=whole_composites)
             except Exception:
                 return Traced(None, explain(exc))
+        if foreign := _foreign(graph):
+            return Traced(None, f"it calls {foreign}, which only the model's own code defines")
         before = {name: value.clone() for name, value in graph.state_dict().items()}
         for sample in (example, second) if second is not None else (example,):
             try:
                 ours = tensors_of(graph(*[item.clone() for item in sample]))
             except Exception as exc:
                 return Traced(None, f"the traced graph fails where the module does not: {_first_line(exc)}")
-            theirs = tensors_of(module(*[item.clone() for item in sample]))
+            theirs = tensors_of(call(module, [item.clone() for item in sample]))
             if not close(ours, theirs):
-                if not close(tensors_of(module(*[item.clone() for item in sample])), theirs):
-                    return Traced(None, "the model is not deterministic: the same input gives another output")
+                if not close(tensors_of(call(module, [item.clone() for item in sample])), theirs):
+                    return Traced(None, NOT_DETERMINISTIC)
                 return Traced(
                     None, "the traced graph computes something else: the code branches on data, or keeps state"
                 )
         if any(not torch.equal(value, before[name]) for name, value in graph.state_dict().items()):
-            return Traced(None, "the model keeps state: a run changes its parameters or buffers")
+            return Traced(None, KEEPS_STATE)
     return Traced(graph)
 
 
-def _capture(module: torch.nn.Module, example: Sequence[torch.Tensor], tracer: StaticTracer) -> fx.GraphModule:
-    import inspect
-
+def _capture(
+    module: torch.nn.Module,
+    example: Sequence[torch.Tensor],
+    call: Call,
+    *,
+    concrete_shapes: bool,
+    whole_composites: bool,
+) -> fx.GraphModule:
     from torch import fx
 
+    from edgec.model.static_tracer import StaticTracer
+
     module = copy.deepcopy(module)  # tracing runs the user's code, and the graph shares its parameters
-    result = module(*[item.clone() for item in example])
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    named = [item for item in parameters if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)]
-    unused = {item.name: item.default for item in named[len(example) :] if item.default is not item.empty}
-    graph = tracer.trace(module, concrete_args=unused or None)
+    result = call(module, [item.clone() for item in example])
+
+    def run(root: torch.nn.Module, inputs: Sequence[Any]) -> Any:
+        hooked = root._forward_hooks or root._forward_pre_hooks
+        found = tensors_like(call(root if hooked else root.forward, inputs), result)
+        return found[0] if len(found) == 1 else tuple(found)
+
+    names = call.parameters(module, len(example))
+    tracer = StaticTracer(example, run, names, concrete_shapes=concrete_shapes, whole_composites=whole_composites)
+    graph = tracer.trace(module)
     graph._tracer_cls = None  # unpickling re-traces the generated code, which the stock tracer can do
     for node in graph.nodes:
         node.type = None  # annotations of the user's code, which cannot be pickled when they are text (PEP 563)
-    _drop_placeholders(graph, len(example))
     _copy_written_constants(graph)
-    _flatten_output(graph, result)
     traced = fx.GraphModule(module, graph, class_name="EdgecGraph")
+    _drop_training_hooks(traced)
     remove_dead_code(traced)
     _unshare_stateless(traced)
     traced.delete_all_unused_submodules()
     traced.recompile()
     traced.eval()
     return traced
+
+
+def _foreign(graph: fx.GraphModule) -> str:
+    """A function or module of the graph that another process could not import; empty when there is none."""
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            owner = getattr(node.target, "__module__", None) or type(node.target).__module__
+            if owner.partition(".")[0] not in _IMPORTABLE:
+                return f"{owner}.{getattr(node.target, '__qualname__', node.target)}"
+    for name, part in graph.named_modules():
+        if name and type(part).__module__.partition(".")[0] not in _IMPORTABLE:
+            return f"{type(part).__module__}.{type(part).__qualname__}"
+    return ""
+
+
+def _drop_training_hooks(graph: fx.GraphModule) -> None:
+    """Drop hooks of loading, saving and gradients: local functions among them cannot be pickled."""
+    for part in graph.modules():
+        for name, hooks in vars(part).items():
+            if name.startswith("_") and name.endswith("hooks") and "forward" not in name and hooks:
+                hooks.clear()
 
 
 def remove_dead_code(graph: fx.GraphModule) -> None:
@@ -163,45 +224,6 @@ def _copy_written_constants(graph: fx.Graph) -> None:
                 copied = graph.call_method("clone", (node,))
             for user in [item for item in node.users if item is not copied]:
                 user.replace_input_with(node, copied)
-
-
-def _drop_placeholders(graph: fx.Graph, keep: int) -> None:
-    """Remove the placeholders of arguments that are left at their defaults (FX bakes their values in)."""
-    for node in [item for item in graph.nodes if item.op == "placeholder"][keep:]:
-        for user in list(node.users):  # only FX's own assertions on the baked value
-            graph.erase_node(user)
-        graph.erase_node(node)
-
-
-def _flatten_output(graph: fx.Graph, result: Any) -> None:
-    """Make the graph return one tensor or a flat tuple, picking parts out of nested results (`result` shows how)."""
-    output = next(node for node in graph.nodes if node.op == "output")
-    found: list[Any] = []
-
-    def collect(part: Any, value: Any) -> None:
-        import torch
-        from torch import fx
-
-        if isinstance(value, torch.Tensor):
-            found.append(part)
-        elif isinstance(value, dict) or (hasattr(value, "items") and not isinstance(value, (tuple, list))):
-            for key, item in value.items():
-                collect(
-                    graph.call_function(operator.getitem, (part, key)) if isinstance(part, fx.Node) else part[key], item
-                )
-        elif isinstance(value, (tuple, list)):
-            for index, item in enumerate(value):
-                if item is not None:
-                    picked = (
-                        graph.call_function(operator.getitem, (part, index))
-                        if isinstance(part, fx.Node)
-                        else part[index]
-                    )
-                    collect(picked, item)
-
-    with graph.inserting_before(output):
-        collect(output.args[0], result)
-    output.args = (found[0] if len(found) == 1 else tuple(found),)
 
 
 def _unshare_stateless(graph: fx.GraphModule) -> None:

@@ -7,18 +7,20 @@ from typing import Any
 import torch
 
 from edgec.model.outputs import tensors_of
+from edgec.model.trace import Call
 
 
 class FlatOutputs(torch.nn.Module):
-    """Calls `inner` and returns its one tensor, or the tuple of its tensors."""
+    """Calls `inner`, by `call`, and returns its one tensor, or the tuple of its tensors."""
 
-    def __init__(self, inner: torch.nn.Module) -> None:
+    def __init__(self, inner: torch.nn.Module, call: Call) -> None:
         super().__init__()
         self.inner = inner
+        self._call = call
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """The flat outputs of ``inner(*inputs)``."""
-        tensors = tensors_of(self.inner(*inputs))
+        """The flat outputs of `inner` for `inputs`."""
+        tensors = tensors_of(self._call(self.inner, inputs))
         return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 

@@ -91,11 +91,12 @@ def _input(text: str) -> dict[str, Any]:
     known = typing.get_args(InputSpec.model_fields["dtype"].annotation)
     if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in known):
         raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE], with DTYPE one of {", ".join(known)}')
-    if not all(size.isdigit() for size in parts[1].split("x")):
+    sizes = parts[1].split("x") if parts[1] else []  # of a scalar there are none
+    if not all(size.isdigit() for size in sizes):
         raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE]')
     return {
         "name": parts[0],
-        "shape": [int(size) for size in parts[1].split("x")],
+        "shape": [int(size) for size in sizes],
         **({"dtype": parts[2]} if len(parts) == 3 else {}),
     }
 

@@ -19,8 +19,8 @@ class InputSpec(Frozen):
     """``[[model.inputs]]``: one input of the model, in call order."""
 
     name: str
-    shape: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-    """Full shape with the batch axis, normally ``[1, ...]``."""
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    """Full shape with the batch axis, normally ``[1, ...]``; ``[]`` for a scalar."""
     dtype: DType = "float32"
 
     def tensor(self) -> TensorSpec:

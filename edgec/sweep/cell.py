@@ -153,10 +153,11 @@ def _artifact(one: BuiltArtifact, folder: Path) -> CellArtifact:
 def _first_sample(spool: Spool, folder: Path) -> None:
     """A spool of one sample."""
     folder.mkdir()
-    sample = spool[0]
+    sample, group = spool[0], spool.info.group
     for index, item in enumerate(spool.info.inputs):
         np.save(folder / f"{index}.npy", sample[item.name][None])
+    indices = spool.source_indices()[:group].tolist()
     write_index(
-        folder, spool.info.inputs, digests=spool.sample_digests()[:1], indices=[int(spool.source_indices()[0])],
-        labels=None, origin=spool.info.origin, notes=(),
+        folder, spool.info.inputs, digests=spool.sample_digests()[:group], indices=indices,
+        labels=None, origin=spool.info.origin, notes=(), group=group,
     )  # fmt: skip

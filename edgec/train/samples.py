@@ -19,13 +19,15 @@ Inputs = tuple[torch.Tensor, ...]
 
 
 class Samples(Sequence[tuple[Inputs, torch.Tensor | None]]):
-    """Sample i is (inputs in call order, with the batch axis of 1; label of shape (1, ...) or None).
+    """Sample i is (inputs in call order, with the batch axis; label of shape (1, ...) or None).
+
+    The batch axis is 1, or what the model fixes it at; there are then as many labels.
 
     Class labels are int64, others float32 (or whatever integers they are).
     """
 
     def __init__(self, spool: Spool, inputs: Sequence[TensorSpec]) -> None:
-        self._spool, self._inputs = spool, tuple(inputs)
+        self._spool, self._inputs, self._group = spool, tuple(inputs), spool.info.group
         classes = class_labels(spool.labels)
         self.has_classes = classes is not None
         """Whether labels are class numbers."""
@@ -41,14 +43,14 @@ class Samples(Sequence[tuple[Inputs, torch.Tensor | None]]):
 
     def __getitem__(self, index: int) -> tuple[Inputs, torch.Tensor | None]:  # type: ignore[override]  # no slices
         index = range(len(self))[index]
-        labels = None if self._labels is None else self._labels[index : index + 1]
+        labels = None if self._labels is None else self._labels[index * self._group : (index + 1) * self._group]
         return sample_of(self._spool, self._inputs, index), labels
 
     def batch(self, indices: Sequence[int]) -> tuple[Inputs, torch.Tensor | None]:
         """Several samples as one, along the first axis."""
         rows = [self[index] for index in indices]
         inputs = tuple(torch.cat(column) for column in zip(*(row[0] for row in rows), strict=True))
-        labels = None if self._labels is None else self._labels[list(indices)]
+        labels = None if self._labels is None else torch.cat([row[1] for row in rows if row[1] is not None])
         return inputs, labels
 
     def label_range(self) -> tuple[int, int]:

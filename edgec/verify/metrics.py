@@ -10,11 +10,11 @@ import numpy as np
 
 from edgec.dataset.balance import class_labels
 from edgec.dataset.entry import entry_place, python_entry
-from edgec.errors import LabelsError, ProjectError
+from edgec.errors import DatasetError, LabelsError, ProjectError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.load import split_entry
 from edgec.toml_source import suggest
-from edgec.verify.outputs import Outputs, chunks, first_output
+from edgec.verify.outputs import Outputs, by_entry, chunks, first_output
 from edgec.verify.records import MetricResult
 from edgec.verify.statistics import Interval, paired_means, paired_proportions, wilson
 
@@ -35,6 +35,8 @@ class Metric:
     """Folder that a Python entry is relative to."""
     seed: int = 0
     """Of a Python entry's random numbers."""
+    group: int = 1
+    """Entries of the data that the model takes at once, see `edgec.dataset.group`."""
 
     def compare(self, reference: Outputs, outputs: Outputs) -> MetricResult | None:
         """The metric of an artifact's outputs against that of the float model's; None for ``sqnr``.
@@ -44,6 +46,7 @@ class Metric:
         """
         if self.name == "sqnr":
             return None
+        reference, outputs = by_entry(reference, self.group), by_entry(outputs, self.group)
         if self.name == "agreement":
             return _agreement(reference, outputs)
         if self.name == "top1" and self.labels is not None:
@@ -68,7 +71,7 @@ class Metric:
 
 
 def choose_metric(
-    name: str, outputs: tuple[TensorSpec, ...], labels: Array | None, root: Path, *, seed: int = 0
+    name: str, outputs: tuple[TensorSpec, ...], labels: Array | None, root: Path, *, seed: int = 0, group: int = 1
 ) -> Metric:
     """Settle which metric to use.
 
@@ -81,11 +84,14 @@ def choose_metric(
         labels: of the evaluation set.
         root: folder that a Python entry is relative to.
         seed: of a Python entry's random numbers.
+        group: entries of the data that the model takes at once.
 
     Raises:
         LabelsError: top-1 is asked for without labels, or they do not fit the output.
         ProjectError: there is no such metric.
+        DatasetError: the data is of single entries, and the outputs are not one for each.
     """
+    outputs = tuple(_of_entry(item, group) for item in outputs)
     classes = class_count(outputs[0].shape, outputs[0].dtype)
     if name == "auto":
         name = ("agreement" if labels is None else "top1") if classes else "sqnr"
@@ -106,7 +112,19 @@ def choose_metric(
             where="[evaluation] metric",
             hint=suggest(name, NAMES) or f"metrics: {', '.join(NAMES)}, or a Python entry file.py:function",
         )
-    return Metric(name, labels, root, seed)
+    return Metric(name, labels, root, seed, group)
+
+
+def _of_entry(output: TensorSpec, group: int) -> TensorSpec:
+    """What of `output` belongs to one of `group` entries."""
+    if group == 1:
+        return output
+    if output.shape[:1] != (group,):
+        raise DatasetError(
+            f'output "{output.name}" of shape {list(output.shape)} is not one for each of the {group} samples of a run',
+            hint=f"give the data in entries of the model's full input shape, {group} samples each",
+        )
+    return output.model_copy(update={"shape": (1, *output.shape[1:])})
 
 
 def class_count(shape: tuple[int, ...], dtype: str) -> int:

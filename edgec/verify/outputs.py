@@ -64,6 +64,13 @@ def open_outputs(files: Mapping[str, str]) -> dict[str, Array]:
     return {name: np.load(file, mmap_mode="r") for name, file in files.items()}
 
 
+def by_entry(outputs: Outputs, group: int) -> Outputs:
+    """The outputs with what a run gives for `group` entries of the data taken apart: (runs * group, 1, ...)."""
+    if group == 1:
+        return outputs
+    return {name: array.reshape(len(array) * group, 1, *array.shape[2:]) for name, array in outputs.items()}
+
+
 def chunks(array: Array) -> Iterator[slice]:
     """Slices over the first axis of `array`, each of some megabytes."""
     row = max(1, array.nbytes // max(1, len(array)))

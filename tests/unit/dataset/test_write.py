@@ -227,7 +227,7 @@ def test_npz_refusals(tmp_path, arrays, message):
         ("int64", np.zeros((2, 5), np.float32), "float32, but input .* int64"),
         ("int8", np.full((2, 5), 200, np.int64), "from 200 to 200 do not fit int8"),
         ("int64", np.full((2, 5), 2**63, np.uint64), "do not fit int64"),
-        ("bool", np.zeros((2, 5), np.int64), "int64, but input .* bool"),
+        ("bool", np.full((2, 5), 2, np.int64), "int64, but input .* bool"),
     ],
 )
 def test_integer_inputs_are_not_rounded(tmp_path, dtype, values, message):
