@@ -1,4 +1,7 @@
-"""A torch graph of an ONNX model, so that the torch passes and backends serve it too."""
+"""A torch graph of an ONNX model, so that the torch passes and backends serve it too.
+
+Imports torch: only for use inside functions.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
+from edgec.model.onnx_torch.build import build_graph
+from edgec.model.onnx_torch.call import NoTorchFormError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close
 from edgec.model.spec import Array
@@ -23,11 +30,6 @@ def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Ar
     Returns:
         The graph, checked against every sample, or the reason there is none.
     """
-    import torch
-
-    from edgec.model.onnx_torch.build import build_graph
-    from edgec.model.onnx_torch.call import NoTorchFormError
-
     tensors = [[torch.from_numpy(array.copy()) for array in inputs] for inputs, _ in samples]
     try:
         graph = build_graph(proto, tensors[0])

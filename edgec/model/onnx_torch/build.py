@@ -149,10 +149,10 @@ def to_tensor(tensor: Any) -> torch.Tensor:
     from onnx import numpy_helper
 
     kind = as_dtype(tensor.data_type)
+    array = numpy_helper.to_array(tensor)
     if kind == torch.bfloat16:
-        raw = np.array(numpy_helper.to_array(tensor)).astype(np.float32)
-        return torch.from_numpy(raw).to(kind)
-    return torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+        return torch.from_numpy(array.astype(np.float32)).to(kind)
+    return torch.from_numpy(np.array(array, order="C"))
 
 
 def _attribute(item: Any) -> Any:

@@ -143,8 +143,10 @@ def _where(call: Call) -> Value:
 
 
 def _clip(call: Call) -> Value:
-    low, high = call.number(1, "min", None), call.number(2, "max", None)
-    return clamp(call, call[0], low, high)
+    if is_constant(call[1], call[2]):
+        return clamp(call, call[0], call.number(1, "min", None), call.number(2, "max", None))
+    raised = call[0] if call[1] is None else torch.maximum(call[0], call[1])
+    return raised if call[2] is None else torch.minimum(raised, call[2])
 
 
 def clamp(call: Call, value: Value, low: float | None, high: float | None) -> Value:

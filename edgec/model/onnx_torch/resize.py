@@ -197,7 +197,7 @@ def _matrix(how: _Axis, places: Array, rule: _Rule) -> Array:
         near = np.arange(first, first + 2 * reach)
         weights = _kernel((near - place) / stretch, rule)
         inside = (near >= 0) & (near < how.size)
-        if rule.exclude_outside or rule.antialias:
+        if rule.exclude_outside:
             weights = np.where(inside, weights, 0.0)
         if rule.exclude_outside or rule.antialias:
             weights = weights / weights.sum()
