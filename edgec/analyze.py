@@ -28,7 +28,7 @@ from edgec.ladder.trial import Trial
 from edgec.log import captured
 from edgec.machine import host_machine
 from edgec.model.python_entry import imports_from
-from edgec.plan import PlannedEmit, make_plan, require_any_packages
+from edgec.plan import PlannedEmit, make_plan, require_any_toolchain
 from edgec.project.load import split_entry
 from edgec.project.spec import Project
 from edgec.report.analysis import render_analysis
@@ -85,7 +85,7 @@ def analyze_target(
     """
     resolved = static_int8_target(name, root)
     plan = make_plan(resolved, _with_samples(project, samples))
-    require_any_packages(plan.emits)
+    require_any_toolchain(plan.emits)
     out = (root / project.build.out).absolute()
     cache = Cache(cache_folder(out))
     with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):

@@ -145,12 +145,25 @@ def _plan_emit(target: Target, index: int, ladder: tuple[Rung, ...]) -> PlannedE
     return PlannedEmit(index, emit, backend, ladder, passes, backend.artifact_file(emit), runtimes)
 
 
-def require_any_packages(emits: Sequence[PlannedEmit]) -> None:
-    """Raise BackendUnavailableError when no artifact can be made here, for want of its backend's packages."""
+def require_toolchain(item: PlannedEmit) -> None:
+    """Raise BackendUnavailableError unless `item` can be made here, and be run in a runtime that it is judged in."""
+    require_packages(item.backend)
+    judged = [runtime for runtime in item.runtimes if runtime.judged]
+    missing = [runtime.missing for runtime in judged if runtime.missing]
+    if missing and (len(missing) == len(judged) or item.emit.runtimes is not None):
+        raise BackendUnavailableError(
+            f"{'; '.join(missing)}, and {item.file} is to be judged in it",
+            where=f"backend {item.backend.name}",
+            hint="build this target with Python 3.11, or name another runtime (emit.runtimes)",
+        )
+
+
+def require_any_toolchain(emits: Sequence[PlannedEmit]) -> None:
+    """Raise BackendUnavailableError when no artifact can be made here, for want of packages."""
     missing: list[BackendUnavailableError] = []
     for item in emits:
         try:
-            require_packages(item.backend)
+            require_toolchain(item)
         except BackendUnavailableError as error:
             missing.append(error)
     if len(missing) == len(emits):

@@ -56,7 +56,7 @@ class TFLiteBackend:
         Package(distribution="onnx2tf", purpose="compile"),
         Package(distribution="tensorflow", purpose="compile"),
         Package(distribution=LITERT, purpose="run"),
-        Package(distribution=TFLITE_RUNTIME, purpose="run"),
+        Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12)),
     )
     own_quantizer = (
         "TensorFlow's quantizer rounds weights and biases, fuses ops, gives pools and concatenations their neighbour's "
@@ -173,7 +173,10 @@ class TFLiteBackend:
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
         """LiteRT first (timed), then tflite-runtime; one that the target does not allow is only reported."""
         judged = judged_runtimes(target, emit)
-        return tuple(RuntimeSpec(name=name, distribution=name, judged=name in judged) for name in RUNTIMES)
+        missing = {package.distribution: package.no_wheel for package in self.packages}
+        return tuple(
+            RuntimeSpec(name=name, distribution=name, judged=name in judged, missing=missing[name]) for name in RUNTIMES
+        )
 
     def tensors(self, file: Path) -> Mapping[str, str]:
         return constants.tensors(file)

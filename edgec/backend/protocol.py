@@ -3,6 +3,7 @@ importing ``backends.X.backend`` costs nothing, so plans and target listings nee
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -24,6 +25,16 @@ class Package(Frozen):
 
     distribution: str
     purpose: Literal["compile", "run"]
+    python_below: tuple[int, int] | None = None
+    """The first Python version that it has no wheels for; None: it has them for all that edgec runs on."""
+
+    @property
+    def no_wheel(self) -> str:
+        """Why it cannot be installed here; empty: it can."""
+        if self.python_below is None or sys.version_info[:2] < self.python_below:
+            return ""
+        here = ".".join(map(str, sys.version_info[:2]))
+        return f"{self.distribution} has no wheel for this Python ({here})"
 
 
 class Capability(Frozen):
@@ -132,6 +143,8 @@ class RuntimeSpec(Frozen):
     distribution: str
     judged: bool = True
     """Whether gates apply to its results; a runtime of no allowed target is only reported."""
+    missing: str = ""
+    """Why it cannot be had on this host; empty: it can. Its artifact is then not run in it, and that is recorded."""
 
 
 @runtime_checkable

@@ -69,8 +69,12 @@ def _entry_points_on(path: tuple[str, ...]) -> Mapping[str, importlib.metadata.E
 
 
 def missing_packages(backend: AnyBackend) -> tuple[str, ...]:
-    """Distributions that `backend` needs and that are not installed."""
-    return tuple(package.distribution for package in backend.packages if package_version(package.distribution) is None)
+    """Distributions that `backend` needs and that are not installed, but could be."""
+    return tuple(
+        package.distribution
+        for package in backend.packages
+        if not package.no_wheel and package_version(package.distribution) is None
+    )
 
 
 def package_version(distribution: str) -> str | None:

@@ -25,6 +25,7 @@ def command(as_json: bool) -> None:
                 "precisions": list(backend.precisions),
                 "packages": {item.distribution: package_version(item.distribution) for item in backend.packages},
                 "missing": list(missing),
+                "no_wheel": [item.no_wheel for item in backend.packages if item.no_wheel],
                 "install": f"pip install 'edgec[{backend.extra}]'" if missing and backend.extra else "",
                 "own_quantizer": backend.own_quantizer,
             }
@@ -39,6 +40,7 @@ def command(as_json: bool) -> None:
     for row in rows:
         packages = ", ".join(f"{name} {version or '-'}" for name, version in row["packages"].items())
         state = f"missing: {', '.join(row['missing'])}; {row['install']}" if row["missing"] else "ready"
+        state = "; ".join([state, *row["no_wheel"]])
         table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, state)
     console = Console()
     console.print(table)

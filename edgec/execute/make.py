@@ -10,8 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from edgec.backend.protocol import Artifact, LayerFidelity, OpDifference, RuntimeSpec
-from edgec.backend.registry import require_packages
-from edgec.errors import CONCERNS_ALL, EdgecError, WorkerError
+from edgec.errors import CONCERNS_ALL, EdgecError, UnsupportedError, WorkerError
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact, outputs_folder
 from edgec.execute.job import Job, Judged
 from edgec.execute.processes import Processes
@@ -24,7 +23,7 @@ from edgec.ladder.sensitivity import pinned
 from edgec.ladder.trial import Scoring, Trial
 from edgec.log import captured
 from edgec.passes.contract import FELL_BACK, Coverage
-from edgec.plan import PlannedEmit
+from edgec.plan import PlannedEmit, require_toolchain
 from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.records import Measurement
@@ -96,7 +95,7 @@ class _Maker:
     def make(self, item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
         """Climb the ladder for one artifact; why it cannot be made is returned, unless it concerns others too."""
         try:
-            require_packages(item.backend)
+            require_toolchain(item)
             return self._climb(item)
         except EdgecError as error:
             if isinstance(error, CONCERNS_ALL):
@@ -182,12 +181,12 @@ class _Maker:
 
         result: WorkerResult | EdgecError
         try:
+            result = UnsupportedError(runtime.missing) if runtime.missing else run()
+        except WorkerError:
             try:
-                result = run()
-            except WorkerError:
                 result = run()  # it may have been killed for want of memory
-        except WorkerError as error:
-            result = error  # a runtime that crashes over an artifact is a finding about the artifact
+            except WorkerError as error:
+                result = error  # a runtime that crashes over an artifact is a finding about the artifact
         file = folder / artifact.file
         with self._measuring:
             return measure(artifact, file, runtime, result, judged.reference, judged.metric, judged.machine)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgec.backend.registry import require_packages
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact
 from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.make import make_artifacts
@@ -14,7 +13,7 @@ from edgec.execute.prepare import prepare
 from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.machine import host_machine
-from edgec.plan import require_any_packages
+from edgec.plan import require_any_toolchain, require_toolchain
 from edgec.project.record import code_digests
 from edgec.verify.gates import judge
 from edgec.verify.records import GateResult
@@ -46,9 +45,9 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
             error of the tree.
     """
     plan = job.plan
-    require_any_packages(plan.emits)
+    require_any_toolchain(plan.emits)
     for item in plan.emits if all_or_nothing else ():
-        require_packages(item.backend)
+        require_toolchain(item)
     code = code_digests(plan.project, job.root)
     prepared = prepare(job)
     data = prepared.data

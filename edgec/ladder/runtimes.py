@@ -35,10 +35,13 @@ class AllowedRuntimes:
 
     planned: tuple[RuntimeSpec, ...]
     insisted: bool
-    _left_out: dict[str, str] = field(default_factory=dict)
+    _left_out: dict[str, str] = field(init=False)
     """Name -> reason."""
     _doubted: set[str] = field(default_factory=set)
     _compared: bool = False
+
+    def __post_init__(self) -> None:
+        self._left_out = {item.name: item.missing for item in self.planned if item.missing}
 
     @property
     def in_order(self) -> tuple[RuntimeSpec, ...]:
@@ -52,7 +55,8 @@ class AllowedRuntimes:
     @property
     def unknown(self) -> bool:
         """Whether an attempt must be run in all runtimes, though one has missed a gate: which of them may be wrong?"""
-        return not self.insisted and not self._compared and sum(item.judged for item in self.planned) > 1
+        judged = [item for item in self.planned if item.judged and not item.missing]
+        return not self.insisted and not self._compared and len(judged) > 1
 
     @property
     def coverage(self) -> dict[str, str]:

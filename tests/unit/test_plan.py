@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgec.errors import ProjectError, TargetError
-from edgec.plan import make_plan, record
+from edgec.errors import BackendUnavailableError, ProjectError, TargetError
+from edgec.plan import make_plan, record, require_toolchain
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project, TrainSpec
 from edgec.target.load import ResolvedTarget, load_target
 
@@ -128,3 +129,15 @@ def test_importance_from_gradients_needs_training_data(tmp_path: Path) -> None:
     table = "[prune]\namount = 0.5\nimportance = 'taylor'\nwithout_training = true"
     with pytest.raises(ProjectError, match="taylor importance is computed from training data"):
         make_plan(own(tmp_path, 'backend = "onnxruntime"', table), COMPLETE)
+
+
+def test_a_runtime_that_cannot_be_had_here_stops_what_is_judged_in_it_alone() -> None:
+    (item, *_) = make_plan(built_in("rpi4-int8"), COMPLETE).emits
+    first, second = item.runtimes
+    gone = second.model_copy(update={"missing": "tflite-runtime has no wheel for this Python (3.13)"})
+    require_toolchain(replace(item, runtimes=(first, gone)))
+    with pytest.raises(BackendUnavailableError, match=r"no wheel for this Python .*, and model.tflite is to be judged"):
+        require_toolchain(replace(item, runtimes=(gone,)))
+    insisting = item.emit.model_copy(update={"runtimes": (first.name, gone.name)})
+    with pytest.raises(BackendUnavailableError):
+        require_toolchain(replace(item, emit=insisting, runtimes=(first, gone)))

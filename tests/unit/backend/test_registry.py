@@ -84,3 +84,13 @@ def test_missing_packages_are_told_with_what_installs_them(tmp_path: Path, monke
     with pytest.raises(BackendUnavailableError) as caught:
         require_packages(core)
     assert caught.value.hint == "pip install edgec-no-such-package"
+
+
+def test_a_package_without_wheels_for_this_python_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = get_backend("tflite")
+    runtime = next(item for item in backend.packages if item.python_below)
+    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None)
+    assert runtime.distribution in missing_packages(backend)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    assert runtime.no_wheel == "tflite-runtime has no wheel for this Python (3.13)"
+    assert runtime.distribution not in missing_packages(backend)

@@ -99,3 +99,12 @@ def test_none_is_left_out_where_the_target_names_them_or_there_is_no_other(measu
         assert runtimes.leave_out_wrong(found, [missed(OLD)], lambda *_: OP) == found
         assert runtimes.coverage == {}
     assert not allowed(insisted=True).unknown
+
+
+def test_one_that_cannot_be_had_here_is_left_out_from_the_start() -> None:
+    reason = "old has no wheel for this Python (3.13)"
+    specs = (SPECS[0], SPECS[1].model_copy(update={"missing": reason}))
+    runtimes = AllowedRuntimes(specs, insisted=False)
+    assert not runtimes.unknown
+    assert [(item.name, item.judged) for item in runtimes.in_order] == [(NEW, True), (OLD, False)]
+    assert runtimes.coverage == {OLD: reason}
