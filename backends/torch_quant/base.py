@@ -84,7 +84,7 @@ class TorchBackend:
             static = QuantizeStatic(
                 recipe.calibration, recipe.float_layers, engines, quantize.weights, quantize.reduced_range, vnni
             )
-            leave_out = LeaveOutUnsupported(engines[0], quantize.weights, quantize.reduced_range, vnni)
+            leave_out = LeaveOutUnsupported(engines[0], quantize.weights)
             return (EmbedPadding(), leave_out, CollectRanges(needs_histogram(recipe.calibration)), static)
         return ()
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from edgec.backend.bisect import smallest_excluded
 from edgec.backends.torch_quant.audit import FLOAT
 from edgec.backends.torch_quant.collect import call_arguments
-from edgec.backends.torch_quant.kernels import ReducedRange
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, try_without
@@ -37,9 +36,6 @@ class LeaveOutUnsupported:
     engine: str = "qnnpack"
     """The engine that is tried: of several the first."""
     weights: Granularity = "per-channel"
-    reduced_range: ReducedRange = "auto"
-    vnni: bool = True
-    """Whether the device has x86's dot-product instructions."""
 
     @property
     def name(self) -> str:
@@ -53,7 +49,8 @@ class LeaveOutUnsupported:
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         """Decide by rules, then by trying."""
         known = unsupported_nodes(model)
-        how = Conversion(self.engine, self.weights, self.reduced_range, self.vnni, ctx.threads)
+        # kernels are judged with weights that cannot overflow on whatever machine builds
+        how = Conversion(self.engine, self.weights, "auto", vnni=False, threads=ctx.threads)
         sample = call_arguments(model, ctx.samples(self.name)[0])
         left_out = known | _found_by_trying(model, known, how, sample)
         in_order = {node.name: left_out[node.name] for node in model.graph.graph.nodes if node.name in left_out}

@@ -62,6 +62,8 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
     values = values_of(model.graph, model.example)
     found = {}
     for node in quantizable_nodes(model.graph):
+        if values[node].kind == "plain":
+            continue  # arithmetic of sizes, which torch's quantizer tells from that of tensors
         call = Call(node, module_of(node, model.graph), model.graph, values, model.engine)
         kind = type(call.module) if call.module is not None else node.target
         rule = _rules().get(kind, lambda _: "")
@@ -102,10 +104,7 @@ def _quantizable() -> frozenset[Any]:
 
 def _by_dtype(call: Call) -> str:
     """Only float32 tensors can be observed: torch's own quantizer would observe any."""
-    made = call.values.get(call.node)
-    if made is None or made.kind == "plain":
-        return ""
-    for value in (*(call.values[item] for item in call.node.all_input_nodes), made):
+    for value in (call.values[item] for item in (*call.node.all_input_nodes, call.node)):
         if value.kind == "tensors":
             return f"{FLOAT}: torch quantizes tensors, and no tuples of them"
         if value.kind == "tensor" and value.dtype != "float32":

@@ -11,7 +11,7 @@ import torch
 from edgec.backends.torch_quant.collect import spread
 from edgec.backends.torch_quant.judge import Candidate, best
 from edgec.backends.torch_quant.kernels import fastest_first, multiplications
-from edgec.errors import DatasetError, PassError
+from edgec.errors import DatasetError, UnsupportedError
 from edgec.passes.contract import PassContext
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import QuantSpec, Target
@@ -170,7 +170,7 @@ def test_static_int8_leaves_recurrent_layers_in_float_with_a_reason(compiled: Co
 
 
 def test_a_model_of_which_nothing_can_be_quantized_is_refused(compiled: Compile, make_target: MakeTarget) -> None:
-    with pytest.raises(PassError, match="nothing of the model was quantized"):
+    with pytest.raises(UnsupportedError, match="nothing of the model can be computed in int8"):
         compiled("attention", make_target("qnnpack"))
 
 
