@@ -138,9 +138,10 @@ def _call(module: torch.nn.Module, specs: Sequence[TensorSpec], where: str) -> C
         return Call()
     names = [item.name for item in specs]
     order = [name for name, item in parameters.items() if item.kind in (item.POSITIONAL_ONLY, _EITHER)]
-    if order[: len(names)] == names or not set(names) <= set(parameters):
+    named = {name for name, item in parameters.items() if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)}
+    if order[: len(names)] == names or not set(names) <= named:
         return Call()
-    if any(parameters[name].kind not in (_EITHER, inspect.Parameter.KEYWORD_ONLY) for name in names):
+    if any(parameters[name].kind is inspect.Parameter.POSITIONAL_ONLY for name in names):
         raise InputSpecError(
             f"inputs are stated as {', '.join(names)}, but forward takes {', '.join(parameters)} by position",
             where=where,

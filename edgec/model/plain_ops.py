@@ -54,6 +54,13 @@ def _positions(count: int, align_corners: bool) -> torch.Tensor:
     return (torch.arange(count) * 2 + 1) / count - 1
 
 
+def _bilinear(
+    input1: torch.Tensor, input2: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    found = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    return found if bias is None else found + bias
+
+
 def _adaptive_pool(reduce: Callable[[torch.Tensor, int], torch.Tensor], rank: int) -> Callable[..., Any]:
     """Pooling to a size that does not divide the input's: each axis by slices."""
 
@@ -84,6 +91,7 @@ def _amax(window: torch.Tensor, axis: int) -> torch.Tensor:
 
 _PLAIN: dict[Any, Callable[..., Any]] = {
     functional.rms_norm: _rms_norm,
+    functional.bilinear: _bilinear,
     functional.threshold: _threshold,
     functional.affine_grid: _affine_grid,
     functional.adaptive_avg_pool1d: _adaptive_pool(_mean, 1),
