@@ -20,6 +20,7 @@ from edgec.model.samples import close
 from edgec.model.spec import Array
 from edgec.model.trace import Traced
 
+
 def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Traced:
     """Convert a ModelProto with fixed dims to an FX graph of plain ``torch.nn`` modules.
 

@@ -136,26 +136,37 @@ def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
 
 def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     from edgec.model.from_onnx import torch_graph
+    from edgec.model.onnx_floats import in_float32
 
     proto = onnx_file.read_checked(path)
-    specs = onnx_file.input_specs(proto, stated, name)
-    fixed = onnx_file.with_fixed_dims(path, specs)
-    inputs = [sample_arrays(specs, seed=0), sample_arrays(specs, seed=1)]
-    try:
-        results = [onnx_file.run(path, specs, sample) for sample in inputs]
-    except Exception as exc:
-        given = ", ".join(f"{item.name} {item.dtype}{list(item.shape)}" for item in specs)
-        reason = str(exc).strip().splitlines()[0]
-        raise InputSpecError(f"ONNX Runtime cannot run the model on {given}: {reason}", where=name) from exc
-    outputs = tuple(
-        TensorSpec(name=title, shape=item.shape, dtype=dtype_of(item.dtype, title, name)) for title, item in results[0]
-    )
-    samples = [(sample, [item for _, item in result]) for sample, result in zip(inputs, results, strict=True)]
-    traced = torch_graph(fixed, samples)
+    onnx_file.refuse_quantized(proto, name)
     external = {
         str(Path(name).parent / item): sha256_of(path.parent / item) for item in onnx_file.external_files(proto)
     }
     source = ModelSource(format="onnx", path=name, sha256=sha256_of(path), imported=external)
+    original, notes = path, ()  # type: tuple[Path, tuple[str, ...]]
+    converted = in_float32(path, proto, name)
+    if converted is not None:
+        path, proto, notes = converted.path, converted.proto, (converted.note,)
+        stated = tuple(converted.restated(item) for item in stated)
+    specs = onnx_file.input_specs(proto, stated, name)
+    inputs = [sample_arrays(specs, seed=0), sample_arrays(specs, seed=1)]
+    results = [onnx_file.run_model(path, specs, sample, name) for sample in inputs]
+    outputs = tuple(
+        TensorSpec(name=title, shape=item.shape, dtype=dtype_of(item.dtype, title, name)) for title, item in results[0]
+    )
+    samples = [(sample, [item for _, item in result]) for sample, result in zip(inputs, results, strict=True)]
+    if converted is not None:
+        converted.check_against(original, specs, samples)
+    traced = torch_graph(onnx_file.with_fixed_dims(path, specs), samples)
     return FloatModel(
-        path.stem, source, specs, outputs, traced.graph, traced.untraceable, module=traced.graph, onnx=path
+        original.stem,
+        source,
+        specs,
+        outputs,
+        traced.graph,
+        traced.untraceable,
+        module=traced.graph,
+        onnx=path,
+        notes=notes,
     )

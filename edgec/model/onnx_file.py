@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,10 @@ from edgec.model.spec import Array, DType, TensorSpec
 
 _DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 """TensorProto.DataType -> dtype."""
+_UNNAMED = "?"
+"""What stands for a dim that has neither size nor name."""
+_BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "batch_dim"})
+"""What exporters call the batch."""
 
 
 def require_onnx() -> None:
@@ -65,14 +69,57 @@ def external_files(proto: Any) -> list[str]:
 
 
 def _tensors(graph: Any) -> list[Any]:
-    found = list(graph.initializer)
+    found = []
+    for inner in graphs_of(graph):
+        found += inner.initializer
+        for node in inner.node:
+            for attribute in node.attribute:
+                found += [attribute.t, *attribute.tensors]
+    return found
+
+
+def graphs_of(graph: Any) -> Iterator[Any]:
+    """A graph, and those in attributes of its nodes."""
+    yield graph
     for node in graph.node:
         for attribute in node.attribute:
-            found += [attribute.t, *attribute.tensors]
-            for inner in [attribute.g, *attribute.graphs]:
-                if inner.node or inner.initializer:
-                    found += _tensors(inner)
-    return found
+            if attribute.HasField("g"):
+                yield from graphs_of(attribute.g)
+            for inner in attribute.graphs:
+                yield from graphs_of(inner)
+
+
+def nodes_of(proto: Any) -> Iterator[Any]:
+    """All nodes of a model, also those of inner graphs and functions."""
+    for graph in graphs_of(proto.graph):
+        yield from graph.node
+    for function in proto.functions:
+        yield from function.node
+
+
+_QUANTIZED_OPS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+    | {"MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits", "GatherBlockQuantized"}
+    | {"QAttention", "QGemm", "QMoE", "QOrderedMatMul", "MatMulBnb4", "MatMulFpQ4", "QuantizeBFP", "DequantizeBFP"}
+)
+"""Ops of ONNX and ONNX Runtime that compute with quantized values, besides ``QLinear*``."""
+
+
+def refuse_quantized(proto: Any, name: str) -> None:
+    """Raises ModelError when the model holds quantized values: edgec quantizes float models itself."""
+    found = sorted(
+        {
+            node.op_type
+            for node in nodes_of(proto)
+            if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear")
+        }
+    )
+    if found:
+        raise ModelError(
+            f"the model is already quantized ({', '.join(found)}): give the float model",
+            where=name,
+            hint="edgec quantizes it for the target; export the model before any quantization tool has changed it",
+        )
 
 
 def graph_inputs(proto: Any) -> list[Any]:
@@ -84,13 +131,16 @@ def graph_inputs(proto: Any) -> list[Any]:
 def dims_of(value: Any) -> list[int | str]:
     """Dims of a ValueInfo; a name (or ``?``) for one that is not fixed."""
     return [
-        dim.dim_value if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else dim.dim_param or "?"
+        dim.dim_value if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else dim.dim_param or _UNNAMED
         for dim in value.type.tensor_type.shape.dim
     ]
 
 
 def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[TensorSpec, ...]:
-    """The input specs of the file, with `stated` ones for dims that are not fixed (a symbolic batch is 1).
+    """The input specs of the file, with `stated` ones for dims that are not fixed.
+
+    A name that a stated shape gives a size has it in all inputs. A batch is 1: the first axis where it is symbolic,
+    and every axis of that name, as recurrent states have their batch elsewhere.
 
     Raises:
         InputSpecError: `stated` contradicts the file, or a symbolic dim is not stated.
@@ -100,20 +150,60 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
     names = [item.name for item in inputs]
     if unknown := sorted(set(given) - set(names)):
         raise InputSpecError(f"no input named {', '.join(unknown)}", where=name, hint=f"it has: {', '.join(names)}")
+    sizes = _named_sizes(inputs, given)
     specs = []
     for item in inputs:
-        code = item.type.tensor_type.elem_type
-        if code not in _DTYPES:
+        kind = item.type.tensor_type
+        if kind.elem_type not in _DTYPES:
             raise InputSpecError(
-                f'input "{item.name}" has a dtype edgec does not feed (ONNX type {code})',
+                f'input "{item.name}" has a dtype edgec does not feed (ONNX type {kind.elem_type})',
                 where=name,
                 hint="export the model with float32 inputs",
             )
-        dims = dims_of(item)
+        dtype = _DTYPES[kind.elem_type]
+        if not kind.HasField("shape"):
+            specs.append(_without_shape(item.name, dtype, given.get(item.name), name))
+            continue
+        dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in dims_of(item)]
         if dims and isinstance(dims[0], str) and item.name not in given:
             dims[0] = 1
-        specs.append(merge(item.name, dims, _DTYPES[code], given.get(item.name), name))
+        specs.append(merge(item.name, dims, dtype, given.get(item.name), name))
     return tuple(specs)
+
+
+def _named_sizes(inputs: Sequence[Any], given: Mapping[str, TensorSpec]) -> dict[str, int]:
+    """Sizes of symbolic dims by name: those of the stated shapes, and 1 for batches."""
+    sizes: dict[str, int] = {}
+    for item in inputs:
+        dims = dims_of(item)
+        spec = given.get(item.name)
+        if spec is not None and len(spec.shape) == len(dims):
+            for dim, size in zip(dims, spec.shape, strict=True):
+                if isinstance(dim, str) and dim != _UNNAMED:
+                    sizes.setdefault(dim, size)
+    for item in inputs:
+        dims = dims_of(item)
+        if item.name not in given and dims and isinstance(dims[0], str) and dims[0] != _UNNAMED:
+            sizes.setdefault(dims[0], 1)
+        for dim in dims:
+            if isinstance(dim, str) and dim.lower() in _BATCH_NAMES:
+                sizes.setdefault(dim, 1)
+    return sizes
+
+
+def _without_shape(name: str, dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
+    """The spec of an input whose rank the file leaves open.
+
+    Raises:
+        InputSpecError: it is not stated, or with another dtype.
+    """
+    if stated is None:
+        raise InputSpecError(
+            f'input "{name}" is {dtype} of an unknown shape',
+            where=where,
+            hint=f'state it: [[model.inputs]] name = "{name}", shape = [1, ...], or --input {name}:1x...',
+        )
+    return merge(name, stated.shape, dtype, stated, where)
 
 
 def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
@@ -125,10 +215,11 @@ def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec
     expected = f"{dtype}[{', '.join(map(str, dims))}]"
     if stated is None:
         if any(isinstance(dim, str) for dim in dims):
+            sizes, flag = ", ".join(map(str, dims)), "x".join(map(str, dims))
             raise InputSpecError(
                 f'input "{name}" is {expected}: the shape is not fixed',
                 where=where,
-                hint=f'state it: [[model.inputs]] name = "{name}", shape = [1, ...]',
+                hint=f'state it: [[model.inputs]] name = "{name}", shape = [{sizes}], or --input {name}:{flag}',
             )
         return TensorSpec(name=name, shape=tuple(int(dim) for dim in dims), dtype=dtype)
     fits = len(stated.shape) == len(dims) and all(
@@ -148,7 +239,12 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     shapes = {spec.name: spec.shape for spec in specs}
     changed = False
     for item in graph_inputs(proto):
-        for dim, size in zip(item.type.tensor_type.shape.dim, shapes[item.name], strict=True):
+        shape = item.type.tensor_type.shape
+        if not item.type.tensor_type.HasField("shape"):
+            shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shapes[item.name])
+            shape.SetInParent()
+            changed = True
+        for dim, size in zip(shape.dim, shapes[item.name], strict=True):
             if dim.dim_value != size:
                 dim.dim_value, changed = size, True
     if changed:
@@ -157,6 +253,27 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
             item.type.tensor_type.ClearField("shape")
         proto = onnx.shape_inference.infer_shapes(proto)
     return proto
+
+
+def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str) -> list[tuple[str, Array]]:
+    """`run`, for a model of the user.
+
+    Raises:
+        ModelError: ONNX Runtime has no kernel for one of its ops.
+        InputSpecError: the model does not accept `arrays`.
+    """
+    try:
+        return run(path, specs, arrays)
+    except Exception as exc:
+        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0].rpartition("[ONNXRuntimeError] : ")[2]
+        if "NOT_IMPLEMENTED" in reason or "is not a registered function/op" in reason:
+            raise ModelError(
+                f"ONNX Runtime, which edgec judges by, cannot run the model: {reason}",
+                where=name,
+                hint="export it with ops and an opset that ONNX Runtime knows",
+            ) from exc
+        given = ", ".join(f"{item.name} {item.dtype}{list(item.shape)}" for item in specs)
+        raise InputSpecError(f"ONNX Runtime cannot run the model on {given}: {reason}", where=name) from exc
 
 
 def run(path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> list[tuple[str, Array]]:

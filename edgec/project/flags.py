@@ -87,18 +87,15 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _input(text: str) -> dict[str, Any]:
-    parts = text.split(":")
     known = typing.get_args(InputSpec.model_fields["dtype"].annotation)
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in known):
+    rest, _, last = text.rpartition(":")
+    dtype = {"dtype": last} if last in known and ":" in rest else {}
+    # names may hold colons themselves, as TensorFlow's do: input:0
+    name, colon, shape = (rest if dtype else text).rpartition(":")
+    sizes = shape.split("x") if shape else []  # of a scalar there are none
+    if not colon or not name or not all(size.isdigit() for size in sizes):
         raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE], with DTYPE one of {", ".join(known)}')
-    sizes = parts[1].split("x") if parts[1] else []  # of a scalar there are none
-    if not all(size.isdigit() for size in sizes):
-        raise ValueError(f'"{text}" is not NAME:1x3x224x224[:DTYPE]')
-    return {
-        "name": parts[0],
-        "shape": [int(size) for size in sizes],
-        **({"dtype": parts[2]} if len(parts) == 3 else {}),
-    }
+    return {"name": name, "shape": [int(size) for size in sizes], **dtype}
 
 
 def _kind(annotation: Any) -> Kind:

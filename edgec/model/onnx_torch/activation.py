@@ -45,9 +45,7 @@ def _shrink(call: Call) -> Value:
     bias, limit = call.get("bias", 0.0), call.get("lambd", 0.5)
     value = call[0]
     zero = torch.zeros((), dtype=value.dtype)
-    return torch.where(
-        torch.lt(value, -limit), value + bias, torch.where(torch.gt(value, limit), value - bias, zero)
-    )
+    return torch.where(torch.lt(value, -limit), value + bias, torch.where(torch.gt(value, limit), value - bias, zero))
 
 
 def _softmax(function: Any) -> Converter:

@@ -49,9 +49,7 @@ class _Run:
         """The values of the graph's outputs."""
         held = {item.name for item in graph.initializer}
         fed = [item.name for item in graph.input if item.name not in held]
-        recorded = {
-            name: self.recorder.placeholder(name, tensor) for name, tensor in zip(fed, example, strict=True)
-        }
+        recorded = {name: self.recorder.placeholder(name, tensor) for name, tensor in zip(fed, example, strict=True)}
         return self.body(graph, recorded, {}, self._opsets)
 
     def body(
@@ -120,7 +118,7 @@ class _Run:
         if function.attribute or function.attribute_proto:
             raise NoTorchFormError("functions with attributes are not converted", function.name)
         inputs = dict(zip(function.input, given, strict=False))
-        inputs |= {name: None for name in list(function.input)[len(given) :]}
+        inputs |= dict.fromkeys(list(function.input)[len(given) :])
         opsets = {item.domain: item.version for item in function.opset_import}
         return self.body(_FunctionBody(function), inputs, {}, opsets)
 

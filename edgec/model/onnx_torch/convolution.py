@@ -187,8 +187,6 @@ def _pad_constant(call: Call, value: Value, pads: Pads, first: int, fill: float)
     return functional.pad(value, torch_pads(pads[first:]), "constant", number)
 
 
-
-
 def _pad_by_index(value: Value, pads: Pads, mode: str) -> Value:
     """Reflection and the like on any axis: each new element is one of the old."""
     spatial = pads[2:]

@@ -28,8 +28,10 @@ def _gather(call: Call) -> Value:
     found = not_negative(indices, value.shape[axis])
     shape = [*value.shape[:axis], *found.shape, *value.shape[axis + 1 :]]
     if found.ndim == 0:
-        return value[tuple([slice(None)] * axis + [int(found)])] if not is_constant(value) else value.select(
-            axis, int(found)
+        return (
+            value[tuple([slice(None)] * axis + [int(found)])]
+            if not is_constant(value)
+            else value.select(axis, int(found))
         )
     flat = found.reshape(-1)
     numbers = flat.tolist()

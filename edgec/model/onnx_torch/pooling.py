@@ -160,8 +160,11 @@ def _window_mean(call: Call, value: Value, windows: _Windows) -> Value:
     ones = torch.ones(windows.sizes)[None, None]
     if call.get("count_include_pad", 0):
         ones = functional.pad(ones, torch_pads(windows.pads), "constant", 1.0)
-        counts = _window_sum(ones, windows, [(0, after - own) for (_, after), (_, own) in zip(
-            windows.covering(), windows.pads, strict=True)])
+        counts = _window_sum(
+            ones,
+            windows,
+            [(0, after - own) for (_, after), (_, own) in zip(windows.covering(), windows.pads, strict=True)],
+        )
     else:
         counts = _window_sum(ones, windows, windows.covering())
     return torch.div(_window_sum(value, windows, windows.covering()), counts)

@@ -143,9 +143,7 @@ Step = Callable[[int, Sequence[Value]], list[Value]]
 """The states after a step, of its index and the states before."""
 
 
-def _projections(
-    call: Call, weight: torch.Tensor, bias: torch.Tensor, value: Value
-) -> Value:
+def _projections(call: Call, weight: torch.Tensor, bias: torch.Tensor, value: Value) -> Value:
     """The inputs of all steps times a weight, in one layer."""
     from edgec.model.onnx_torch.linear import linear
 

@@ -117,7 +117,10 @@ def _native(call: Call, value: Value, changed: Mapping[int, _Axis], rule: _Rule)
     if not torch.allclose(layer(probe), _by_axis(probe, changed, rule), atol=1e-4):
         return None
     scales = [changed[axis].scale if axis in changed else 1.0 for axis in spatial]
-    if all(scale == int(scale) and own * scale == new for scale, own, new in zip(scales, value.shape[2:], size, strict=True)):
+    if all(
+        scale == int(scale) and own * scale == new
+        for scale, own, new in zip(scales, value.shape[2:], size, strict=True)
+    ):
         layer = nn.Upsample(scale_factor=tuple(scales), mode=mode, align_corners=corners)
     return call.layer(layer, value)
 
@@ -160,9 +163,7 @@ def _coordinates(how: _Axis, rule: _Rule) -> Array:
         "align_corners": lambda: new * (how.size - 1) / (how.new - 1) if how.new > 1 else new * 0,
         "asymmetric": lambda: new / scale,
         "tf_half_pixel_for_nn": lambda: (new + 0.5) / scale,
-        "half_pixel_symmetric": lambda: (
-            how.size / 2 * (1 - how.new / wide) + (new + 0.5) / scale - 0.5
-        ),
+        "half_pixel_symmetric": lambda: how.size / 2 * (1 - how.new / wide) + (new + 0.5) / scale - 0.5,
         "tf_crop_and_resize": lambda: (
             how.start * (how.size - 1) + new * (how.end - how.start) * (how.size - 1) / (how.new - 1)
             if how.new > 1

@@ -69,9 +69,7 @@ def bilinear(image: Value, rows: Value, columns: Value) -> Value:
     for down in (0.0, 1.0):
         for right in (0.0, 1.0):
             row, column = torch.add(top, down), torch.add(left, right)
-            weight = torch.mul(
-                1.0 - torch.abs(torch.sub(rows, row)), 1.0 - torch.abs(torch.sub(columns, column))
-            )
+            weight = torch.mul(1.0 - torch.abs(torch.sub(rows, row)), 1.0 - torch.abs(torch.sub(columns, column)))
             inside = torch.logical_and(
                 torch.logical_and(torch.ge(row, 0), torch.le(row, height - 1)),
                 torch.logical_and(torch.ge(column, 0), torch.le(column, width - 1)),
@@ -137,9 +135,7 @@ def _roi_align(call: Call) -> Value:
         rows = _sample_places(top, tall, high, counts[0])
         columns = _sample_places(left, broad, wide, counts[1])
         inside = ((rows >= -1) & (rows <= height))[:, None] & ((columns >= -1) & (columns <= width))[None]
-        down, across = torch.broadcast_tensors(
-            rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)[None]
-        )
+        down, across = torch.broadcast_tensors(rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)[None])
         found.append(_pooled(value[owner], down, across, inside, (high, counts[0], wide, counts[1]), call))
     return torch.stack(found)
 
