@@ -167,7 +167,7 @@ class TFLiteBackend:
             precision=ctx.target.precision,
             inputs=model.inputs,
             outputs=tuple(item.model_copy(update={"step": steps.get(item.artifact_name)}) for item in model.outputs),
-            coverage=model.coverage,
+            coverage=(*model.lowering, *model.coverage),
         )
 
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:

@@ -219,6 +219,15 @@ def normalise(content: bytes) -> bytes:
     return pack(model)
 
 
+def rename_interface(content: bytes, names: Mapping[str, str]) -> bytes:
+    """`content` with the inputs and outputs of its signature called by `names` (old -> new)."""
+    model = unpack(content)
+    (signature,) = model.signatureDefs
+    for item in (*signature.inputs, *signature.outputs):
+        item.name = names[text(item.name)]
+    return pack(model)
+
+
 def _refuse_shared(signature: Any) -> None:
     owner: dict[int, str] = {}
     for item in (*signature.inputs, *signature.outputs):

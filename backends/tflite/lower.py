@@ -1,30 +1,53 @@
-"""From the float model to a float TFLite program that is proved to compute the same."""
+"""From the float model to a float TFLite program that is proved to compute the same.
+
+Two ways lead there: onnx2tf's direct converter, and TensorFlow's. The second, slower by far, is taken only where the
+first has no form of an op or computes something else.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from edgec.backend.protocol import TensorBinding
-from edgec.backends.tflite import convert
+from edgec.backends.tflite import by_tensorflow, direct, onnx_graph
+from edgec.backends.tflite.finish import finish
+from edgec.backends.tflite.flatbuffer import rename_interface
 from edgec.backends.tflite.layout import artifact_names, input_permutation, match_output, to_artifact
 from edgec.backends.tflite.model import LiteModel
-from edgec.backends.tflite.module_paths import Product
 from edgec.backends.tflite.quantizable import make_quantizable, name_layers
-from edgec.backends.tflite.quantize import Scheme, to_flatbuffer
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, FloatModel, TensorSpec
-from edgec.passes.contract import PassContext
+from edgec.passes.contract import Coverage, PassContext
 from edgec.target.spec import WEIGHT_ONLY
 
 MIN_SQNR_DB = 40.0
 """Float against float: rounding alone leaves more than 100 dB, a wrong axis or a wrong constant less than 20."""
 _SAMPLES = 2
+HINT = "replace the op in the model, or build this target with the onnxruntime backend"
+
+
+class Way(Protocol):
+    """A converter: a module with these."""
+
+    NAME: str
+
+    def convert(self, file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
+        """The float flatbuffer of a file that `onnx_graph.prepare` made.
+
+        Raises:
+            UnsupportedError: it cannot; the message names the op.
+        """
+        ...
+
+
+WAYS: tuple[Way, ...] = (direct, by_tensorflow)
+"""In the order they are tried."""
 
 
 def lower(model: FloatModel, ctx: PassContext) -> LiteModel:
@@ -42,6 +65,17 @@ def lower(model: FloatModel, ctx: PassContext) -> LiteModel:
     return lower_onnx(source, model.inputs, model.outputs, ctx, folder)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What every way is given: a prepared file, and what its program must answer to samples."""
+
+    file: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    samples: Sequence[dict[str, Array]]
+    reference: Sequence[Sequence[Array]]
+
+
 def lower_onnx(
     source: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], ctx: PassContext, folder: Path
 ) -> LiteModel:
@@ -52,59 +86,59 @@ def lower_onnx(
         inputs: the float model's inputs; one that the ONNX graph does not read is left out of the artifact.
         outputs: the float model's outputs, in the graph's order.
         ctx: for calibration samples and seed.
-        folder: scratch folder; the SavedModel stays in it.
+        folder: scratch folder.
     """
-    simple = folder / "simple.onnx"
-    prepared = convert.prepare(source, simple)
+    prepared = onnx_graph.prepare(source, folder / "simple.onnx")
     specs = {spec.name: spec for spec in inputs}
-    inputs = [specs[name] for name in prepared.inputs]
-    convert.refuse_unknown_ops(simple)
-    samples = _samples(inputs, ctx)
-    reference = convert.reference_outputs(source, samples)
-    problems: list[UnsupportedError] = []
-    # NHWC inputs spare the device a transposition; a graph that onnx2tf gets wrong so may come out right without.
-    for number, nhwc in enumerate((True, False)):
-        if number and not any(input_permutation(spec) for spec in inputs):
-            break
-        attempt = folder / f"attempt{number}"
-        attempt.mkdir()
-        try:
-            model = _attempt(simple, inputs, outputs, samples, reference, attempt, nhwc=nhwc)
-        except UnsupportedError as exc:
-            problems.append(exc)
-            continue
-        return _with_quantizable(model, prepared.products, ctx)
-    raise problems[0]
-
-
-def _with_quantizable(model: LiteModel, products: Sequence[Product], ctx: PassContext) -> LiteModel:
-    """With the program that quantization starts from, where layers are quantized one by one."""
-    if ctx.target.precision in WEIGHT_ONLY:
-        return replace(model, quantizable=name_layers(model.content, products))
+    read = tuple(specs[name] for name in prepared.inputs)
+    samples = _samples(read, ctx)
+    reference = onnx_graph.reference_outputs(source, samples)
+    task = _Task(folder / "simple.onnx", read, tuple(outputs), samples, reference)
+    model = _first_right(task, folder)
+    if ctx.target.precision in (*WEIGHT_ONLY, "int8-dynamic"):
+        return replace(model, quantizable=name_layers(model.content, prepared.products))
     if ctx.target.precision != "int8" or ctx.calibration is None or not len(ctx.calibration):
         return model
-    quantizable = make_quantizable(model.saved_model, model.inputs, ctx.calibration, products)
-    return replace(model, quantizable=quantizable)
+    return replace(model, quantizable=make_quantizable(model.content, model.inputs, ctx.calibration, prepared.products))
 
 
-def _attempt(
-    simple: Path,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    samples: Sequence[dict[str, Array]],
-    reference: Sequence[Sequence[Array]],
-    folder: Path,
-    *,
-    nhwc: bool,
-) -> LiteModel:
-    orders = [input_permutation(spec) if nhwc else None for spec in inputs]
-    names = artifact_names(spec.name for spec in (*inputs, *outputs))
-    input_names, output_names = names[: len(inputs)], names[len(inputs) :]
-    keep = [convert.input_name(k) for k, order in enumerate(orders) if order is None]
-    keras = convert.to_keras(simple, keep, folder)
-    saved_model = folder / "saved_model"
-    convert.save_program(keras, input_names, output_names, saved_model)
-    content = to_flatbuffer(saved_model, Scheme("none"))
+def _first_right(task: _Task, folder: Path) -> LiteModel:
+    """The program of the first way that computes the float model.
+
+    Raises:
+        UnsupportedError: none does; the message tells how each failed.
+    """
+    # NHWC inputs spare the device a transposition; a graph that comes out wrong so may come out right without.
+    layouts = (True, False) if any(input_permutation(spec) for spec in task.inputs) else (False,)
+    failures: list[str] = []
+    for way in WAYS:
+        for nhwc in layouts:
+            attempt = folder / f"attempt{len(failures)}"
+            attempt.mkdir()
+            try:
+                model = _attempt(way, task, attempt, nhwc=nhwc)
+            except UnsupportedError as exc:
+                print(f"tflite: {exc.what}")  # noqa: T201  # goes into the worker's log
+                failures.append(exc.what)
+                continue
+            return replace(model, lowering=_told(way, failures))
+    raise UnsupportedError("; ".join(dict.fromkeys(failures)), where="tflite", hint=HINT)
+
+
+def _told(way: Way, failures: Sequence[str]) -> tuple[Coverage, ...]:
+    if way is WAYS[0]:
+        return ()
+    return (Coverage(subject="conversion", state=f"by {way.NAME}", reason="; ".join(dict.fromkeys(failures))),)
+
+
+def _attempt(way: Way, task: _Task, folder: Path, *, nhwc: bool) -> LiteModel:
+    orders = [input_permutation(spec) if nhwc else None for spec in task.inputs]
+    names = artifact_names(spec.name for spec in (*task.inputs, *task.outputs))
+    input_names, output_names = names[: len(task.inputs)], names[len(task.inputs) :]
+    keep = [onnx_graph.input_name(k) for k, order in enumerate(orders) if order is None]
+    renamed = {onnx_graph.input_name(k): name for k, name in enumerate(input_names)}
+    renamed |= {onnx_graph.output_name(k): name for k, name in enumerate(output_names)}
+    content = finish(rename_interface(way.convert(task.file, keep, folder), renamed))
     bound = tuple(
         TensorBinding(
             name=spec.name,
@@ -113,18 +147,20 @@ def _attempt(
             dtype=spec.dtype,
             permutation=order,
         )
-        for spec, name, order in zip(inputs, input_names, orders, strict=True)
+        for spec, name, order in zip(task.inputs, input_names, orders, strict=True)
     )
-    results = _interpret(content, bound, output_names, samples)
+    try:
+        results = _interpret(content, bound, output_names, task.samples)
+    except UnsupportedError as exc:
+        raise UnsupportedError(f"{way.NAME}: {exc.what}", where="tflite") from exc
     matched = []
-    for spec, name, want, got in zip(outputs, output_names, reference, results, strict=True):
+    for spec, name, want, got in zip(task.outputs, output_names, task.reference, results, strict=True):
         order, error_db = match_output(want, got)
         if not error_db >= MIN_SQNR_DB:
             raise UnsupportedError(
-                f'onnx2tf changes the function: output "{spec.name}" is {error_db:.0f} dB from the float model '
+                f'{way.NAME} changes the function: output "{spec.name}" is {error_db:.0f} dB from the float model '
                 f"(at least {MIN_SQNR_DB:.0f} dB is expected), shape {got[0].shape} for {want[0].shape}",
                 where="tflite",
-                hint="build this target with the onnxruntime backend, or replace the op that onnx2tf gets wrong",
             )
         matched.append(
             TensorBinding(
@@ -135,7 +171,7 @@ def _attempt(
                 permutation=order,
             )
         )
-    return LiteModel(content, saved_model, bound, tuple(matched))
+    return LiteModel(content, bound, tuple(matched))
 
 
 def _samples(inputs: Sequence[TensorSpec], ctx: PassContext) -> list[dict[str, Array]]:
@@ -155,18 +191,25 @@ def _samples(inputs: Sequence[TensorSpec], ctx: PassContext) -> list[dict[str, A
 def _interpret(
     content: bytes, inputs: Sequence[TensorBinding], outputs: Sequence[str], samples: Sequence[dict[str, Array]]
 ) -> list[list[Array]]:
-    """What the float flatbuffer gives for each sample; outer list: outputs."""
+    """What the float flatbuffer gives for each sample; outer list: outputs.
+
+    Raises:
+        UnsupportedError: LiteRT refuses the program.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter: Any = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
-    into = {item["name"]: item for item in interpreter.get_input_details()}
-    out = {item["name"]: item for item in interpreter.get_output_details()}
     runs: list[list[Array]] = []
-    for sample in samples:
-        for item in inputs:
-            array = to_artifact(np.asarray(sample[item.name], into[item.artifact_name]["dtype"]), item.permutation)
-            interpreter.set_tensor(into[item.artifact_name]["index"], array)
-        interpreter.invoke()
-        runs.append([interpreter.get_tensor(out[name]["index"]) for name in outputs])
+    try:
+        interpreter: Any = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        into = {item["name"]: item for item in interpreter.get_input_details()}
+        out = {item["name"]: item for item in interpreter.get_output_details()}
+        for sample in samples:
+            for item in inputs:
+                array = np.asarray(sample[item.name], into[item.artifact_name]["dtype"])
+                interpreter.set_tensor(into[item.artifact_name]["index"], to_artifact(array, item.permutation))
+            interpreter.invoke()
+            runs.append([interpreter.get_tensor(out[name]["index"]) for name in outputs])
+    except (ValueError, RuntimeError) as exc:
+        raise UnsupportedError(f"LiteRT refuses the program: {' '.join(str(exc).split())}", where="tflite") from exc
     return [list(column) for column in zip(*runs, strict=True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,25 +22,25 @@ Arithmetic = Literal["float32", "float16-weights", "int8", "int16", "int8-dynami
 
 @dataclass(frozen=True)
 class LiteModel:
-    """One TFLite program. Quantization starts from `saved_model` again: a flatbuffer cannot be quantized twice.
+    """One TFLite program.
 
     Attributes:
         content: the flatbuffer, with tensor names normalised.
-        saved_model: folder of the float SavedModel (signature ``serving_default``), in the step's work folder.
         inputs: bindings in the order of the float model; `artifact_name` names both the tensor and the
             signature's key.
         outputs: likewise.
         arithmetic: how `content` computes.
+        lowering: what the conversion to TFLite has to tell, in every precision.
         coverage: what `content` does other than asked.
-        quantizable: what static int8 and quantization of weights start from; None for other precisions.
+        quantizable: what quantization by layers starts from; None for other precisions.
         statistics: of its activations, by the number of the tensor; None before calibration.
     """
 
     content: bytes
-    saved_model: Path
     inputs: tuple[TensorBinding, ...]
     outputs: tuple[TensorBinding, ...]
     arithmetic: Arithmetic = "float32"
+    lowering: tuple[Coverage, ...] = ()
     coverage: tuple[Coverage, ...] = ()
     quantizable: Quantizable | None = None
     statistics: Mapping[int, TensorStatistics] | None = None

@@ -1,4 +1,4 @@
-"""The passes that need no calibration: they convert the SavedModel anew, or (weight-only) edit the float program."""
+"""The passes that need no calibration: they edit the float program."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _DENSE_PER_TENSOR = Coverage(
     reason="tflite-runtime 2.14 refuses per-channel ones with float activations (FULLY_CONNECTED version 12), "
     "and this target must run in it",
 )
+_FP32 = "build an fp32 target"
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,16 @@ class StoreFloat16:
         return None
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
-        from edgec.backends.tflite.quantize import Scheme, to_flatbuffer
+        from edgec.backends.tflite.finish import finish
+        from edgec.backends.tflite.flatbuffer import pack, unpack
+        from edgec.backends.tflite.store_half import store_half
 
-        content = to_flatbuffer(model.saved_model, Scheme("half"))
-        coverage = (
+        edited = unpack(model.content)
+        stored, beyond = store_half(edited)
+        if not stored:
+            raise UnsupportedError("the model has no constants to store as float16", where=self.name, hint=_FP32)
+        content = finish(pack(edited))
+        coverage: tuple[Coverage, ...] = (
             Coverage(
                 subject="all arithmetic",
                 state="float32",
@@ -42,6 +49,8 @@ class StoreFloat16:
                 else "TFLite's CPU kernels unpack float16 weights and compute in float32 by default",
             ),
         )
+        reason = "it holds values beyond float16's 65504"
+        coverage += tuple(Coverage(subject=name, state="float32", reason=reason) for name in beyond)
         result = model.with_content(content, "float16-weights", coverage)
         return PassResult(result, f"{len(model.content)} -> {len(content)} bytes", coverage)
 
@@ -68,10 +77,13 @@ class QuantizeDynamic:
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of
-        from edgec.backends.tflite.quantize import Scheme, audit_content, to_flatbuffer
+        from edgec.backends.tflite.finish import audit_content, finish
+        from edgec.backends.tflite.flatbuffer import pack, unpack
+        from edgec.backends.tflite.store_dynamic import store_dynamic
 
-        scheme = Scheme("dynamic", self.per_channel, self.per_channel_dense)
-        content = to_flatbuffer(model.saved_model, scheme)
+        edited = unpack(model.quantizable.content if model.quantizable else model.content)
+        store_dynamic(edited, per_channel=self.per_channel, per_channel_dense=self.per_channel_dense)
+        content = finish(pack(edited))
         records = audit_content(content, "int8-dynamic")
         coverage = coverage_of(records)
         quantized = [item for item in records if item.dtype == "int8" and item.op in DYNAMIC_INT8]
@@ -88,7 +100,7 @@ class QuantizeDynamic:
         return PassResult(model.with_content(content, "int8-dynamic", coverage), summary, coverage)
 
     def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
-        from edgec.backends.tflite.quantize import audit_content
+        from edgec.backends.tflite.finish import audit_content
 
         records = audit_content(model.content, "int8-dynamic")
         found = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
@@ -114,8 +126,8 @@ class QuantizeWeights:
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backend.layer_names import select
         from edgec.backends.tflite.audit import coverage_of, kept_in_float
+        from edgec.backends.tflite.finish import audit_content, finish
         from edgec.backends.tflite.flatbuffer import pack, unpack
-        from edgec.backends.tflite.quantize import audit_content, finish
         from edgec.backends.tflite.store_weights import Storage, store_weights
 
         if model.quantizable is None:
@@ -125,7 +137,7 @@ class QuantizeWeights:
         places = {place for layer in chosen for place in layer.places}
         stored, blocks = store_weights(edited, Storage(self.bits, self.per_channel, self.block), places)
         if not stored:
-            raise UnsupportedError("the model has no weights to store in codes", where=self.name, hint="build for fp32")
+            raise UnsupportedError("the model has no weights to store in codes", where=self.name, hint=_FP32)
         content = finish(pack(edited))
         kept = tuple(map(kept_in_float, self.float_layers))
         coverage = (*kept, *coverage_of(audit_content(content, ctx.target.precision, kept)))

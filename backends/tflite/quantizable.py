@@ -1,15 +1,13 @@
 """The float program that static quantization starts from, with a place for every activation's range.
 
 TensorFlow's quantizer reads ranges from the quantization parameters of a float flatbuffer, where its own calibrator
-has written them. So the calibrator is run on a single sample, which marks what needs a range, and edgec writes its own
-ranges there.
+would have written them; edgec writes its own there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,23 +39,37 @@ class Quantizable:
 
 
 def make_quantizable(
-    saved_model: Path, inputs: Sequence[TensorBinding], calibration: Spool, products: Sequence[Product]
+    content: bytes, inputs: Sequence[TensorBinding], calibration: Spool, products: Sequence[Product]
 ) -> Quantizable:
-    """Convert a SavedModel to the float program that the quantizer takes.
+    """The float program that the quantizer takes, every activation marked as one that needs a range.
 
-    Raises:
-        UnsupportedError: TensorFlow's converter cannot express the model.
+    Args:
+        content: the float program.
+        inputs: how samples are fed.
+        calibration: for programs with loops or branches.
+        products: of the ONNX graph it was made from.
     """
-    from edgec.backends.tflite.quantize import Scheme, convert
-
-    scheme = Scheme("calibrate")
-    model = unpack(convert(saved_model, scheme, inputs, [calibration[0]]))
+    model = unpack(content)
     own_ranges = len(model.subgraphs) == 1
     if not own_ranges:
-        model = unpack(convert(saved_model, scheme, inputs, calibration))
+        from edgec.backends.tflite.by_calibrator import calibrate
+
+        model = unpack(calibrate(content, inputs, calibration))
     layers = find_layers(model, products)
     name_tensors(model, layers)
+    if own_ranges:
+        _mark(model)
     return Quantizable(pack(model), layers, own_ranges)
+
+
+def _mark(model: Any) -> None:
+    """Give every float activation a range of nothing yet."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for tensor in model.subgraphs[0].tensors:
+        if tensor.type == schema.TensorType.FLOAT32 and not is_constant(model, tensor) and not tensor.isVariable:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.min = tensor.quantization.max = np.zeros(1, np.float32)
 
 
 def name_layers(content: bytes, products: Sequence[Product]) -> Quantizable:

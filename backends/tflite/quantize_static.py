@@ -79,7 +79,7 @@ class QuantizeStatic:
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backend.layer_names import select
         from edgec.backends.tflite.audit import coverage_of, kept_in_float
-        from edgec.backends.tflite.quantize import audit_content, finish
+        from edgec.backends.tflite.finish import audit_content, finish
         from edgec.backends.tflite.static_int8 import quantize
 
         quantizable = _quantizable(model, self.name)
@@ -96,7 +96,7 @@ class QuantizeStatic:
         return PassResult(model.with_content(content, "int8", coverage), summary, coverage)
 
     def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
-        from edgec.backends.tflite.quantize import audit_content, finish
+        from edgec.backends.tflite.finish import audit_content, finish
         from edgec.backends.tflite.static_int8 import dtypes_of_layers, quantize
 
         quantizable = _quantizable(model, self.name)
@@ -138,14 +138,14 @@ class QuantizeInt16:
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of
+        from edgec.backends.tflite.by_calibrator import quantize_int16
+        from edgec.backends.tflite.finish import audit_content, finish
         from edgec.backends.tflite.layout import to_artifact
-        from edgec.backends.tflite.quantize import Scheme, audit_content, to_flatbuffer
         from edgec.backends.tflite.try_out import check_runs
 
         if ctx.calibration is None or not len(ctx.calibration):
             raise PassError("static quantization needs a calibration set", where=self.name, hint=_CALIBRATE)
-        scheme = Scheme("static-16", self.per_channel, self.per_channel)
-        content = to_flatbuffer(model.saved_model, scheme, model.inputs, ctx.calibration)
+        content = finish(quantize_int16(model.content, model.inputs, ctx.calibration, per_channel=self.per_channel))
         sample = ctx.calibration[0]
         fed = {item.artifact_name: to_artifact(sample[item.name], item.permutation) for item in model.inputs}
         check_runs(content, fed, self.runtimes, ctx.work)
@@ -156,7 +156,7 @@ class QuantizeInt16:
         return PassResult(model.with_content(content, "int16", coverage), summary, coverage)
 
     def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
-        from edgec.backends.tflite.quantize import audit_content
+        from edgec.backends.tflite.finish import audit_content
 
         records = [item for item in audit_content(model.content, "int8") if item.op not in NO_ARITHMETIC]
         return None if any(item.dtype == "int16" for item in records) else "no op computes in int16"

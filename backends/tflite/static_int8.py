@@ -8,11 +8,11 @@ from typing import Any
 
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_ARITHMETIC
+from edgec.backends.tflite.finish import audit
 from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
 from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
-from edgec.backends.tflite.quantize import audit
 from edgec.errors import UnsupportedError
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod

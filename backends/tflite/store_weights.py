@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, text
+from edgec.backends.tflite.schema_parts import add_constant, add_floats, codes_of, constant, operator, set_codes
 from edgec.model.spec import Array
 from edgec.quant.recipe import WeightGrid
 from edgec.quant.weights import mse_weight_scales, weight_scales
 
-_AXES = {"CONV_2D": 0, "CONV_3D": 4, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
+CHANNEL_AXES = {"CONV_2D": 0, "CONV_3D": 4, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0}
 """Op -> axis of its weight that counts output channels; the weight is its second input."""
 _VERSIONS = {8: 5, 4: 6}
 """Bits -> version of DEQUANTIZE that has such codes with a scale per channel."""
@@ -59,11 +60,11 @@ def store_weights(model: Any, storage: Storage, kept: Collection[int]) -> tuple[
     stored: dict[int, int] = {}
     ops: list[Any] = []
     blocks = 0
-    for place, operator in enumerate(list(graph.operators)):
-        axis = _AXES.get(kind_of(model, operator))
+    for place, step in enumerate(list(graph.operators)):
+        axis = CHANNEL_AXES.get(kind_of(model, step))
         if axis is None or place in kept:
             continue
-        index = int(operator.inputs[1])
+        index = int(step.inputs[1])
         if index not in stored:
             tensor = graph.tensors[index]
             if not is_constant(model, tensor) or names_of("TensorType")[tensor.type] != "FLOAT32":
@@ -71,7 +72,7 @@ def store_weights(model: Any, storage: Storage, kept: Collection[int]) -> tuple[
             stored[index], made = _store(model, index, axis, storage)
             ops += made
             blocks += len(made) > 1
-        operator.inputs = [*operator.inputs[:1], stored[index], *operator.inputs[2:]]
+        step.inputs = [*step.inputs[:1], stored[index], *step.inputs[2:]]
     graph.operators = [*ops, *graph.operators]
     return len(stored), blocks
 
@@ -80,7 +81,7 @@ def _store(model: Any, index: int, axis: int, storage: Storage) -> tuple[int, li
     """The tensor that stands for weight `index` from now on, and the ops that make it."""
     source = model.subgraphs[0].tensors[index]
     shape = tuple(indices(source.shape))
-    weight = np.frombuffer(bytes(model.buffers[source.buffer].data), np.float32).reshape(shape)
+    weight = constant(model, source)
     channel = prod(shape) // shape[axis]
     blocked = bool(storage.block) and storage.per_channel and axis == 0 and channel % (storage.block or 1) == 0
     name = text(source.name)
@@ -88,17 +89,17 @@ def _store(model: Any, index: int, axis: int, storage: Storage) -> tuple[int, li
         rows = weight.reshape(-1, storage.block or 1)
         scales = block_scales(weight, rows, storage)
         codes = _tensor(model, f"{name}/codes", rows, scales, 0, storage)
-        values = _float_tensor(model, f"{name}/blocks", rows.shape)
-        result = _float_tensor(model, f"{name}/stored", shape)
-        size = _constant(model, f"{name}/shape", np.array(shape, np.int32))
+        values = add_floats(model, f"{name}/blocks", rows.shape)
+        result = add_floats(model, f"{name}/stored", shape)
+        size = add_constant(model, f"{name}/shape", np.array(shape, np.int32))
         return result, [
-            _dequantize(model, codes, values, storage),
-            _operator(model, "RESHAPE", 1, [values, size], result),
+            operator(model, "DEQUANTIZE", _VERSIONS[storage.bits], [codes], [values]),
+            operator(model, "RESHAPE", 1, [values, size], [result]),
         ]
     fit = weight_scales if storage.bits == 8 else mse_weight_scales
     codes = _tensor(model, f"{name}/codes", weight, fit(weight, storage.grid, axis), axis, storage)
-    result = _float_tensor(model, f"{name}/stored", shape)
-    return result, [_dequantize(model, codes, result, storage)]
+    result = add_floats(model, f"{name}/stored", shape)
+    return result, [operator(model, "DEQUANTIZE", _VERSIONS[storage.bits], [codes], [result])]
 
 
 def block_scales(weight: Array, rows: Array, storage: Storage) -> Array:
@@ -117,18 +118,9 @@ def block_scales(weight: Array, rows: Array, storage: Storage) -> Array:
 
 def _tensor(model: Any, name: str, weight: Array, scales: Array, axis: int, storage: Storage) -> int:
     """A constant of codes."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    spread = scales.reshape([-1 if at == axis and len(scales) > 1 else 1 for at in range(weight.ndim)])
-    codes = np.clip(np.rint(weight / spread), -storage.grid.limit, storage.grid.limit).astype(np.int8)
-    index = _constant(model, name, codes if storage.bits == 8 else packed(codes))
-    tensor = model.subgraphs[0].tensors[index]
-    tensor.shape = np.array(weight.shape, np.int32)
-    tensor.type = schema.TensorType.INT8 if storage.bits == 8 else schema.TensorType.INT4
-    tensor.quantization = schema.QuantizationParametersT()
-    tensor.quantization.scale = scales
-    tensor.quantization.zeroPoint = np.zeros(len(scales), np.int64)
-    tensor.quantization.quantizedDimension = axis if len(scales) > 1 else 0
+    codes = codes_of(weight, scales, axis, storage.grid.limit)
+    index = add_constant(model, name, codes if storage.bits == 8 else packed(codes))
+    set_codes(model, index, weight.shape, f"INT{storage.bits}", scales, axis)
     return index
 
 
@@ -138,55 +130,3 @@ def packed(codes: Array) -> Array:
     flat = np.append(flat, np.zeros(flat.size % 2, np.int8))
     packed: Array = (flat[0::2] & 15 | (flat[1::2] & 15) << 4).astype(np.uint8)
     return packed
-
-
-def _constant(model: Any, name: str, array: Array) -> int:
-    from ai_edge_litert import schema_py_generated as schema
-
-    types = {"int32": schema.TensorType.INT32, "int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8}
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(array.tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    return _add(model, name, array.shape, types[array.dtype.name], len(model.buffers) - 1)
-
-
-def _float_tensor(model: Any, name: str, shape: tuple[int, ...]) -> int:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return _add(model, name, shape, schema.TensorType.FLOAT32, 0)
-
-
-def _add(model: Any, name: str, shape: tuple[int, ...], kind: int, buffer: int) -> int:
-    from ai_edge_litert import schema_py_generated as schema
-
-    tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type, tensor.buffer = name, np.array(shape, np.int32), kind, buffer
-    tensors = model.subgraphs[0].tensors
-    tensors.append(tensor)
-    return len(tensors) - 1
-
-
-def _dequantize(model: Any, codes: int, result: int, storage: Storage) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    operator = _operator(model, "DEQUANTIZE", _VERSIONS[storage.bits], [codes], result)
-    operator.builtinOptions = schema.DequantizeOptionsT()
-    operator.builtinOptionsType = schema.BuiltinOptions.DequantizeOptions
-    return operator
-
-
-def _operator(model: Any, kind: str, version: int, inputs: list[int], output: int) -> Any:
-    from ai_edge_litert import schema_py_generated as schema
-
-    builtin = getattr(schema.BuiltinOperator, kind)
-    known = [(max(code.builtinCode, code.deprecatedBuiltinCode), code.version) for code in model.operatorCodes]
-    if (builtin, version) not in known:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = builtin  # both ops are older than the wider code
-        code.version = version
-        model.operatorCodes.append(code)
-        known.append((builtin, version))
-    operator = schema.OperatorT()
-    operator.opcodeIndex = known.index((builtin, version))
-    operator.inputs, operator.outputs = inputs, [output]
-    return operator

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from edgec.backends.tflite.fuse_gelu import fuse_gelu
+from edgec.backends.tflite.rewrites.fuse_gelu import fuse_gelu
 
 Nodes = list[tuple[str, list[str], str]]
 ERF: Nodes = [("Div", ["x", "root"], "d"), ("Erf", ["d"], "e"), ("Add", ["e", "one"], "a")]

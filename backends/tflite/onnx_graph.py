@@ -1,0 +1,104 @@
+"""The float ONNX graph as both converters get it: constants folded, shapes known, a few ops rewritten, plain names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgec.backends.tflite.module_paths import Product, find_products
+from edgec.backends.tflite.rewrites import rewrite
+from edgec.model.spec import Array
+
+
+def input_name(index: int) -> str:
+    """Name of the `index`-th graph input in a file made by `prepare`."""
+    return f"input_{index}"
+
+
+def output_name(index: int) -> str:
+    """Name of the `index`-th graph output in a file made by `prepare`."""
+    return f"output_{index}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` found.
+
+    Attributes:
+        inputs: original names of the inputs that the graph has, in its order; the file calls them `input_name`.
+        products: its products with weights, by the user's names.
+    """
+
+    inputs: tuple[str, ...]
+    products: tuple[Product, ...]
+
+
+def prepare(source: Path, out: Path) -> Prepared:
+    """Write `source` as the converters need it: folded, rewritten, inputs and outputs named plainly.
+
+    The function computed is compared with the original's later on, so a wrong simplification cannot pass.
+
+    Args:
+        source: ONNX file with fixed input shapes.
+        out: where to.
+    """
+    import onnx
+
+    model = simplify(onnx.load(str(source)))
+    products = find_products(model)  # before a rewrite takes the name of a node
+    model = rewrite(model)
+    graph = model.graph
+    constants = {item.name for item in graph.initializer}
+    inputs = [item.name for item in graph.input if item.name not in constants]
+    renamed = {item.name: output_name(k) for k, item in enumerate(graph.output)}
+    renamed |= {name: input_name(k) for k, name in enumerate(inputs)}
+    _rename(graph, renamed)
+    for index, node in enumerate(graph.node):
+        node.name = f"{re.sub(r'[^0-9A-Za-z_.]+', '_', node.name).strip('_') or node.op_type}_{index}"
+    onnx.save(model, str(out))
+    return Prepared(tuple(inputs), products)
+
+
+def simplify(model: Any) -> Any:
+    """`model` with constants folded and shapes inferred from those of its inputs, which are fixed."""
+    import onnx
+    import onnxsim  # type: ignore[import-untyped]
+
+    held = {item.name for item in model.graph.initializer}
+    shapes = {
+        item.name: [dim.dim_value for dim in item.type.tensor_type.shape.dim]
+        for item in model.graph.input
+        if item.name not in held
+    }
+    try:
+        simple, _ = onnxsim.simplify(model, check_n=0, overwrite_input_shapes=shapes)
+    except Exception as exc:  # the simplifier is optional: without it constants stay unfolded
+        print(f"onnxsim: {exc}")  # noqa: T201  # goes into the worker's log
+        return onnx.shape_inference.infer_shapes(model)
+    return simple
+
+
+def _rename(graph: Any, renamed: Mapping[str, str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = renamed.get(value.name, value.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _rename(inner, renamed)
+
+
+def reference_outputs(file: Path, samples: Sequence[dict[str, Array]]) -> list[list[Array]]:
+    """What the ONNX model gives for each sample, by ONNX Runtime; outer list: outputs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    wanted = {item.name for item in session.get_inputs()}
+    runs = [session.run(None, {k: v for k, v in sample.items() if k in wanted}) for sample in samples]
+    return [list(column) for column in zip(*runs, strict=True)]

@@ -1,0 +1,58 @@
+"""Constants stored as float16, arithmetic in float32: an edit of the float program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgec.backends.tflite.flatbuffer import indices, is_constant, names_of, text
+from edgec.backends.tflite.schema_parts import add_constant, add_floats, constant, operator
+from edgec.model.spec import Array
+
+_VERSION = 3
+"""Of DEQUANTIZE, which has taken float16 since then."""
+_LEAST = 2
+"""Elements of a constant that is stored so. Single numbers stay: an epsilon of 1e-12 would become zero."""
+
+
+def store_half(model: Any) -> tuple[int, tuple[str, ...]]:
+    """Store the float constants of a program as float16, in place, each made float32 again when it is loaded.
+
+    Returns:
+        How many are stored so, and the names of those beyond float16's range, which stay.
+    """
+    graph = model.subgraphs[0]
+    floats = names_of("TensorType")
+    stored: dict[int, int] = {}
+    ops: list[Any] = []
+    beyond: dict[int, str] = {}
+    for step in list(graph.operators):
+        inputs = indices(step.inputs)
+        for place, index in enumerate(inputs):
+            if index < 0 or index in beyond:
+                continue
+            tensor = graph.tensors[index]
+            if index not in stored:
+                if not is_constant(model, tensor) or floats[tensor.type] != "FLOAT32":
+                    continue
+                values = constant(model, tensor)
+                if values.size < _LEAST:
+                    continue
+                if (half := _half(values)) is None:
+                    beyond[index] = text(tensor.name)
+                    continue
+                codes = add_constant(model, f"{text(tensor.name)}/half", half)
+                stored[index] = add_floats(model, f"{text(tensor.name)}/stored", values.shape)
+                ops.append(operator(model, "DEQUANTIZE", _VERSION, [codes], [stored[index]]))
+            inputs[place] = stored[index]
+        step.inputs = np.array(inputs, np.int32)
+    graph.operators = [*ops, *graph.operators]
+    return len(stored), tuple(beyond.values())
+
+
+def _half(values: Array) -> Array | None:
+    """`values` as float16; None: one of them is beyond its range."""
+    with np.errstate(over="ignore"):
+        half: Array = values.astype(np.float16)
+    return half if np.array_equal(np.isfinite(half), np.isfinite(values)) else None
