@@ -85,7 +85,7 @@ def analyze_target(
     """
     resolved = static_int8_target(name, root)
     plan = make_plan(resolved, _with_samples(project, samples))
-    require_any_toolchain(plan.emits)
+    require_any_toolchain(plan)
     out = (root / project.build.out).absolute()
     cache = Cache(cache_folder(out))
     with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,9 +144,9 @@ def _plan_emit(target: Target, index: int, ladder: tuple[Rung, ...]) -> PlannedE
     return PlannedEmit(index, emit, backend, ladder, passes, backend.artifact_file(emit), runtimes)
 
 
-def require_toolchain(item: PlannedEmit) -> None:
+def require_toolchain(plan: Plan, item: PlannedEmit) -> None:
     """Raise BackendUnavailableError unless `item` can be made here, and be run in a runtime that it is judged in."""
-    require_packages(item.backend)
+    require_packages(item.backend, plan.target.precision)
     judged = [runtime for runtime in item.runtimes if runtime.judged]
     missing = [runtime.missing for runtime in judged if runtime.missing]
     if missing and (len(missing) == len(judged) or item.emit.runtimes is not None):
@@ -158,15 +157,15 @@ def require_toolchain(item: PlannedEmit) -> None:
         )
 
 
-def require_any_toolchain(emits: Sequence[PlannedEmit]) -> None:
+def require_any_toolchain(plan: Plan) -> None:
     """Raise BackendUnavailableError when no artifact can be made here, for want of packages."""
     missing: list[BackendUnavailableError] = []
-    for item in emits:
+    for item in plan.emits:
         try:
-            require_toolchain(item)
+            require_toolchain(plan, item)
         except BackendUnavailableError as error:
             missing.append(error)
-    if len(missing) == len(emits):
+    if len(missing) == len(plan.emits):
         raise missing[0]
 
 

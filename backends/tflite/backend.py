@@ -54,7 +54,7 @@ class TFLiteBackend:
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="compile"),
         Package(distribution="onnx2tf", purpose="compile"),
-        Package(distribution="tensorflow", purpose="compile"),
+        Package(distribution="tensorflow", purpose="compile", precisions=("int8",)),
         Package(distribution=LITERT, purpose="run"),
         Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12)),
     )

@@ -14,7 +14,7 @@ from edgec.frozen import Frozen
 from edgec.model.spec import Array, FloatModel, Tensors
 from edgec.passes.contract import Coverage, Pass, PassContext
 from edgec.quant.recipe import Recipe, WeightGrid
-from edgec.target.spec import Emit, Precision, Target
+from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 M = TypeVar("M")
 Format = Literal["torchscript", "onnx", "tflite", "npz"]
@@ -27,6 +27,8 @@ class Package(Frozen):
     purpose: Literal["compile", "run"]
     python_below: tuple[int, int] | None = None
     """The first Python version that it has no wheels for; None: it has them for all that edgec runs on."""
+    precisions: tuple[Precision, ...] = PRECISIONS
+    """Those that it is needed for."""
 
     @property
     def no_wheel(self) -> str:

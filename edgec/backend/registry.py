@@ -10,6 +10,7 @@ from functools import cache
 
 from edgec.backend.protocol import AnyBackend
 from edgec.errors import BackendUnavailableError, TargetError
+from edgec.target.spec import Precision
 from edgec.toml_source import suggest
 
 BUILT_IN = {
@@ -68,12 +69,14 @@ def _entry_points_on(path: tuple[str, ...]) -> Mapping[str, importlib.metadata.E
     return found
 
 
-def missing_packages(backend: AnyBackend) -> tuple[str, ...]:
-    """Distributions that `backend` needs and that are not installed, but could be."""
+def missing_packages(backend: AnyBackend, precision: Precision) -> tuple[str, ...]:
+    """Distributions that `backend` needs for a precision and that are not installed, but could be."""
     return tuple(
         package.distribution
         for package in backend.packages
-        if not package.no_wheel and package_version(package.distribution) is None
+        if precision in package.precisions
+        and not package.no_wheel
+        and package_version(package.distribution) is None
     )
 
 
@@ -85,11 +88,11 @@ def package_version(distribution: str) -> str | None:
         return None
 
 
-def require_packages(backend: AnyBackend) -> None:
-    """Raise BackendUnavailableError unless all that `backend` needs is installed."""
-    if missing := missing_packages(backend):
+def require_packages(backend: AnyBackend, precision: Precision) -> None:
+    """Raise BackendUnavailableError unless all that `backend` needs for a precision is installed."""
+    if missing := missing_packages(backend, precision):
         raise BackendUnavailableError(
-            f"not installed: {', '.join(missing)}",
+            f"{precision} needs packages that are not installed: {', '.join(missing)}",
             where=f"backend {backend.name}",
             hint=f"pip install 'edgec[{backend.extra}]'" if backend.extra else f"pip install {' '.join(missing)}",
         )

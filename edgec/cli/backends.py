@@ -17,7 +17,8 @@ def command(as_json: bool) -> None:
     rows: list[dict[str, Any]] = []
     for name in backend_names():
         backend = get_backend(name)
-        missing = missing_packages(backend)
+        needed = {precision: missing_packages(backend, precision) for precision in backend.precisions}
+        missing = tuple(dict.fromkeys(name for names in needed.values() for name in names))
         rows.append(
             {
                 "name": name,
@@ -25,6 +26,7 @@ def command(as_json: bool) -> None:
                 "precisions": list(backend.precisions),
                 "packages": {item.distribution: package_version(item.distribution) for item in backend.packages},
                 "missing": list(missing),
+                "unavailable": [precision for precision, names in needed.items() if names],
                 "no_wheel": [item.no_wheel for item in backend.packages if item.no_wheel],
                 "install": f"pip install 'edgec[{backend.extra}]'" if missing and backend.extra else "",
                 "own_quantizer": backend.own_quantizer,
@@ -39,7 +41,10 @@ def command(as_json: bool) -> None:
     table = Table("backend", "format", "precisions", "packages", "state", box=None, pad_edge=False)
     for row in rows:
         packages = ", ".join(f"{name} {version or '-'}" for name, version in row["packages"].items())
-        state = f"missing: {', '.join(row['missing'])}; {row['install']}" if row["missing"] else "ready"
+        state = "ready"
+        if row["missing"]:
+            lost = "" if row["unavailable"] == row["precisions"] else f" (for {', '.join(row['unavailable'])})"
+            state = f"missing: {', '.join(row['missing'])}{lost}; {row['install']}"
         state = "; ".join([state, *row["no_wheel"]])
         table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, state)
     console = Console()

@@ -95,7 +95,7 @@ class _Maker:
     def make(self, item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
         """Climb the ladder for one artifact; why it cannot be made is returned, unless it concerns others too."""
         try:
-            require_toolchain(item)
+            require_toolchain(self._job.plan, item)
             return self._climb(item)
         except EdgecError as error:
             if isinstance(error, CONCERNS_ALL):

@@ -45,9 +45,9 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
             error of the tree.
     """
     plan = job.plan
-    require_any_toolchain(plan.emits)
+    require_any_toolchain(plan)
     for item in plan.emits if all_or_nothing else ():
-        require_toolchain(item)
+        require_toolchain(plan, item)
     code = code_digests(plan.project, job.root)
     prepared = prepare(job)
     data = prepared.data

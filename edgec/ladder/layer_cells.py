@@ -75,7 +75,7 @@ class LayerCells:
         )
         with self._trial:
             try:
-                require_packages(item.backend)
+                require_packages(item.backend, self._trial.target.precision)
                 return self._analysis(empty, recipe), None
             except (StorageError, ProjectError, TargetError):
                 raise

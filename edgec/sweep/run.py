@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgec.backend.registry import package_version, require_packages
+from edgec.backend.registry import package_version
 from edgec.bundle.write import storage_errors
 from edgec.cache import Cache
 from edgec.errors import EdgecError, GateError, TargetError, UsageError
 from edgec.execute.workspace import cache_folder
 from edgec.files import write_atomically
 from edgec.machine import host_machine
+from edgec.plan import require_toolchain
 from edgec.project.spec import Project
 from edgec.report.sweep import render_sweep
 from edgec.sweep.keys import Keys
@@ -157,7 +158,7 @@ def _cells(
         raise TargetError(f"no backend can make any cell of this sweep: {reasons}", where=", ".join(names))
     for cell in cells:
         for item in cell.plan.emits:
-            require_packages(item.backend)
+            require_toolchain(cell.plan, item)
     return tuple(cells), tuple(unmade)
 
 

@@ -132,12 +132,13 @@ def test_importance_from_gradients_needs_training_data(tmp_path: Path) -> None:
 
 
 def test_a_runtime_that_cannot_be_had_here_stops_what_is_judged_in_it_alone() -> None:
-    (item, *_) = make_plan(built_in("rpi4-int8"), COMPLETE).emits
+    plan = make_plan(built_in("rpi4-int8"), COMPLETE)
+    item = plan.emits[0]
     first, second = item.runtimes
     gone = second.model_copy(update={"missing": "tflite-runtime has no wheel for this Python (3.13)"})
-    require_toolchain(replace(item, runtimes=(first, gone)))
+    require_toolchain(plan, replace(item, runtimes=(first, gone)))
     with pytest.raises(BackendUnavailableError, match=r"no wheel for this Python .*, and model.tflite is to be judged"):
-        require_toolchain(replace(item, runtimes=(gone,)))
+        require_toolchain(plan, replace(item, runtimes=(gone,)))
     insisting = item.emit.model_copy(update={"runtimes": (first.name, gone.name)})
     with pytest.raises(BackendUnavailableError):
-        require_toolchain(replace(item, emit=insisting, runtimes=(first, gone)))
+        require_toolchain(plan, replace(item, emit=insisting, runtimes=(first, gone)))

@@ -71,18 +71,18 @@ def test_a_second_backend_of_one_name_is_refused(tmp_path: Path, monkeypatch: py
 
 def test_missing_packages_are_told_with_what_installs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = get_backend("onnxruntime")
-    require_packages(backend)
-    assert missing_packages(backend) == ()
+    require_packages(backend, "int8")
+    assert missing_packages(backend, "int8") == ()
     gone = Package(distribution="edgec-no-such-package", purpose="run")
     more = type(backend)(packages=(*backend.packages, gone))  # type: ignore[call-arg]
-    assert missing_packages(more) == ("edgec-no-such-package",)
+    assert missing_packages(more, "int8") == ("edgec-no-such-package",)
     with pytest.raises(BackendUnavailableError) as caught:
-        require_packages(more)
-    assert "not installed: edgec-no-such-package" in str(caught.value)
+        require_packages(more, "int8")
+    assert "int8 needs packages that are not installed: edgec-no-such-package" in str(caught.value)
     assert "pip install 'edgec[onnx]'" in caught.value.hint
     core = type(backend)(packages=(gone,), extra="")  # type: ignore[call-arg]
     with pytest.raises(BackendUnavailableError) as caught:
-        require_packages(core)
+        require_packages(core, "int8")
     assert caught.value.hint == "pip install edgec-no-such-package"
 
 
@@ -90,7 +90,14 @@ def test_a_package_without_wheels_for_this_python_is_not_missing(monkeypatch: py
     backend = get_backend("tflite")
     runtime = next(item for item in backend.packages if item.python_below)
     monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None)
-    assert runtime.distribution in missing_packages(backend)
+    assert runtime.distribution in missing_packages(backend, "fp32")
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     assert runtime.no_wheel == "tflite-runtime has no wheel for this Python (3.13)"
-    assert runtime.distribution not in missing_packages(backend)
+    assert runtime.distribution not in missing_packages(backend, "fp32")
+
+
+def test_a_package_may_be_needed_for_some_precisions_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None)
+    backend = get_backend("tflite")
+    assert "tensorflow" in missing_packages(backend, "int8")
+    assert "tensorflow" not in missing_packages(backend, "fp32")
