@@ -4,13 +4,15 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgec-setup
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTHONS ?= python3.12 python3.13
 
 EDGEC = $(BIN)/edgec
 PROJECT ?= examples/digits
 include edgec/edgec.mk
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint test-data test-zoo test-slow clean
+.PHONY: help setup demo test lint test-data test-zoo test-slow test-pythons clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -21,11 +23,12 @@ help:
 
 setup: $(STAMP)
 
-# onnx2torch asks for torchvision, whose PyPI wheel needs a CUDA build of torch; edgec uses nothing of it: hence --no-deps.
+# onnx2torch asks for torchvision, whose PyPI wheel needs a CUDA build of torch, and onnx2tf for a later Python and versions
+# that tflite-runtime cannot be used with; edgec uses nothing of these: hence --no-deps and --ignore-requires-python.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt onnx2torch
+	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt --no-deps --ignore-requires-python onnx2torch onnx2tf
 	$(BIN)/python -m compileall -q -j 2 -x py312 $(VENV)/lib  # where pip leaves that out, each process compiles torch anew
 	touch $@
 
@@ -55,6 +58,15 @@ test-zoo: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# The later Pythons that are found here build the digits; what has no wheel for them is told.
+test-pythons: examples/digits/model.pt
+	@for python in $(PYTHONS); do \
+	  $$python -c '' 2>/dev/null || { echo "$$python: not found, not tried"; continue; }; \
+	  venv=$(abspath build)/python-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  test -x $$venv/bin/edgec || { $$python -m venv $$venv && $$venv/bin/python -m pip install -q -e '.[all]'; } || exit 1; \
+	  (cd examples/digits && $$venv/bin/edgec build --target rpi4-int8 --out $$venv/dist) || exit 1; \
+	done
 
 clean:
 	rm -rf $(DIST) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -53,7 +53,12 @@ class TFLiteBackend:
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="compile"),
-        Package(distribution="onnx2tf", purpose="compile"),
+        Package(
+            distribution="onnx2tf",
+            purpose="compile",
+            # it runs on Python 3.11 too, but says that it does not, and pins what tflite-runtime cannot be used with
+            install="--no-deps --ignore-requires-python onnx2tf==2.6.9",
+        ),
         Package(distribution="tensorflow", purpose="compile", precisions=("int8",)),
         Package(distribution=LITERT, purpose="run"),
         Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12)),

@@ -29,6 +29,8 @@ class Package(Frozen):
     """The first Python version that it has no wheels for; None: it has them for all that edgec runs on."""
     precisions: tuple[Precision, ...] = PRECISIONS
     """Those that it is needed for."""
+    install: str = ""
+    """Arguments of pip that install it, where the backend's extra alone does not; empty: it does."""
 
     @property
     def no_wheel(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from edgec.backend.protocol import AnyBackend
@@ -94,5 +94,16 @@ def require_packages(backend: AnyBackend, precision: Precision) -> None:
         raise BackendUnavailableError(
             f"{precision} needs packages that are not installed: {', '.join(missing)}",
             where=f"backend {backend.name}",
-            hint=f"pip install 'edgec[{backend.extra}]'" if backend.extra else f"pip install {' '.join(missing)}",
+            hint=install_command(backend, missing),
         )
+
+
+def install_command(backend: AnyBackend, missing: Sequence[str]) -> str:
+    """What installs the distributions that `missing_packages` tells of."""
+    commands = [f"pip install 'edgec[{backend.extra}]'" if backend.extra else f"pip install {' '.join(missing)}"]
+    commands += [
+        f"pip install {package.install}"
+        for package in backend.packages
+        if package.install and package.distribution in missing
+    ]
+    return " && ".join(commands)

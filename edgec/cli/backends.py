@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from edgec.backend.registry import backend_names, get_backend, missing_packages, package_version
+from edgec.backend.registry import (
+    backend_names,
+    get_backend,
+    install_command,
+    missing_packages,
+    package_version,
+)
 
 
 @click.command()
@@ -28,7 +34,7 @@ def command(as_json: bool) -> None:
                 "missing": list(missing),
                 "unavailable": [precision for precision, names in needed.items() if names],
                 "no_wheel": [item.no_wheel for item in backend.packages if item.no_wheel],
-                "install": f"pip install 'edgec[{backend.extra}]'" if missing and backend.extra else "",
+                "install": install_command(backend, missing) if missing else "",
                 "own_quantizer": backend.own_quantizer,
             }
         )
