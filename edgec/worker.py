@@ -267,7 +267,7 @@ def _crash(code: int, place: str, log: Path) -> EdgecError:
 
 
 def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
-    classes = {cls.__name__: cls for cls in (*error_classes(), ToolchainError)}
+    classes: dict[str, type[EdgecError]] = {cls.__name__: cls for cls in (*error_classes(), ToolchainError)}
     cls = classes.get(error["class"])
     if cls is None:
         words = " ".join(f"{error['class']}: {error['what']}".rstrip(": ").split())
