@@ -118,7 +118,7 @@ def _reason(op: str, dtype: str, precision: Precision) -> str:
     if precision == "fp32" or (precision == "fp16" and dtype == "float16"):
         return ""
     if precision == "fp16":
-        return "ONNX Runtime's CPU kernels on this machine compute it in float32, through casts"
+        return "ONNX Runtime's CPU kernels on this machine compute it in float32"
     own = STATIC_REASONS if precision == "int8" else DYNAMIC_REASONS
     if reason := own.get(op) or FLOAT_REASONS.get(op):
         return reason

@@ -35,6 +35,7 @@ from edgec.backends.onnxruntime.quantize import QuantizeStatic
 from edgec.backends.onnxruntime.quantize_dynamic import QuantizeDynamic
 from edgec.backends.onnxruntime.quantize_weights import QuantizeWeights
 from edgec.backends.onnxruntime.runner import OnnxRunner
+from edgec.backends.onnxruntime.store_half import StoreHalfWeights
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
@@ -98,7 +99,7 @@ class OnnxRuntimeBackend:
         device, quantize = target.device, target.quantize
         last: dict[Precision, tuple[Pass[OnnxModel], ...]] = {
             "fp32": (),
-            "fp16": (ConvertToFloat16(),),
+            "fp16": (ConvertToFloat16() if device.has_fp16_arithmetic else StoreHalfWeights(),),
             "int8": (
                 GlobalizeAveragePool(),
                 CollectRanges(histogram=needs_histogram(recipe.calibration)),

@@ -39,34 +39,36 @@ def part_outputs(proto: onnx.ModelProto) -> None:
         taken.add(item.name)
 
 
-def flatten_gemm_biases(proto: onnx.ModelProto) -> None:
-    """Give constant biases of Gemm the shape [channels], in place; those that differ by row become an Add.
+def simplify_gemms(proto: onnx.ModelProto) -> None:
+    """Give constant biases of Gemm the shape [channels], and constants their factors alpha and beta, in place.
 
-    ONNX lets them have any shape that broadcasts. ONNX Runtime's quantizer takes them to be lists.
+    ONNX lets a bias have any shape that broadcasts; those that differ by row become an Add. ONNX Runtime's quantizer
+    takes biases to be lists, and loses beta.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     known, types = constants(proto), tensor_types(proto)
     nodes = []
     for node in proto.graph.node:
         nodes.append(node)
-        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] not in known or node.input[1] not in types:
+        if node.op_type != "Gemm":
             continue
-        shape, attributes = types[node.input[1]].shape, {item.name: item for item in node.attribute}
-        channels = 0 if shape is None or len(shape) != 2 else shape[0 if _flag(attributes, "transB") else 1]
-        bias = known[node.input[2]]
+        if node.input[1] in known:
+            _scale(proto, node, 1, "alpha", known)
+        if len(node.input) < 3 or node.input[2] not in known:
+            continue
+        bias = _scale(proto, node, 2, "beta", known)
+        kind = types.get(node.input[1])
+        transposed = any(item.name == "transB" and item.i for item in node.attribute)
+        channels = kind.shape[0 if transposed else 1] if kind and kind.shape else 0
         if not channels or bias.shape == (channels,):
             continue
         if bias.size in (1, channels) and bias.shape[-1:] in ((), (1,), (channels,)):
-            flat: Array = np.broadcast_to(bias.reshape(-1), (channels,)).copy()
-            name = f"{node.input[2]}_of_{node.output[0]}"
-            proto.graph.initializer.append(numpy_helper.from_array(flat, name))
-            node.input[2] = name
+            flat = np.broadcast_to(bias.reshape(-1), (channels,)).copy()
+            node.input[2] = _add_constant(proto, flat, f"{node.input[2]}_flat_of_{node.output[0]}")
             continue
-        scale = attributes["beta"].f if "beta" in attributes else 1.0
-        made, name = f"{node.output[0]}_product", f"{node.input[2]}_of_{node.output[0]}"
-        proto.graph.initializer.append(numpy_helper.from_array((bias * scale).astype(bias.dtype), name))
-        nodes.append(helper.make_node("Add", [made, name], node.output, name=f"{node.name or made}_bias"))
+        made = f"{node.output[0]}_product"
+        nodes.append(helper.make_node("Add", [made, node.input[2]], node.output, name=f"{node.name or made}_bias"))
         del node.input[2]
         node.output[0] = made
     if len(nodes) > len(proto.graph.node):
@@ -75,5 +77,22 @@ def flatten_gemm_biases(proto: onnx.ModelProto) -> None:
         proto.graph.node.extend(kept)
 
 
-def _flag(attributes: dict[str, onnx.AttributeProto], name: str) -> bool:
-    return name in attributes and bool(attributes[name].i)
+def _scale(proto: onnx.ModelProto, node: onnx.NodeProto, position: int, factor: str, known: dict[str, Array]) -> Array:
+    """Multiply the constant at input `position` by the attribute `factor`, which goes, in place; the constant then."""
+    value = known[node.input[position]]
+    attribute = next((item for item in node.attribute if item.name == factor), None)
+    if attribute is None:
+        return value
+    scaled = (value * attribute.f).astype(value.dtype)
+    node.attribute.remove(attribute)
+    if attribute.f != 1:
+        name = f"{node.input[position]}_scaled_of_{node.output[0]}"
+        node.input[position] = _add_constant(proto, scaled, name)
+    return scaled
+
+
+def _add_constant(proto: onnx.ModelProto, value: Array, name: str) -> str:
+    from onnx import numpy_helper
+
+    proto.graph.initializer.append(numpy_helper.from_array(value, name))
+    return name

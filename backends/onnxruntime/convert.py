@@ -42,14 +42,6 @@ class ConvertToFloat16:
         count = _half_constants(proto)
         if not count:
             raise UnsupportedError("no constant of the model can be fp16", where=f"pass {self.name}")
-        if not ctx.target.device.has_fp16_arithmetic:
-            coverage.append(
-                Coverage(
-                    subject="arithmetic",
-                    state="storage only",
-                    reason=f"{ctx.target.device.name} has no fp16 arithmetic: fp16 values are computed in float32",
-                )
-            )
         return PassResult(
             OnnxModel(model.name, proto, model.inputs, model.outputs), f"{count} constants to fp16", coverage
         )

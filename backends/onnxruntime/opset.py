@@ -20,6 +20,8 @@ RAISED = 17
 """What older ones become."""
 NEWEST = 21
 """The last one that ONNX Runtime's CPU has kernels of all ops of, those for quantization among them."""
+_IR_VERSION = 10
+"""What belongs to `NEWEST`: ONNX Runtime refuses files of a newer one."""
 _SAFE = 11
 """Since this opset an attribute that has become an input is the only difference to `OLDEST`."""
 
@@ -80,10 +82,10 @@ def convert(payload: dict[str, Any], progress: worker.Progress) -> dict[str, Any
 
 def _lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Newer opsets mostly add dtypes to ops and ops that are functions of older ones."""
-    import onnx.inliner
+    import onnx
 
     if functions := _newer_functions(proto):
-        proto = onnx.inliner.inline_selected_functions(proto, functions, inline_schema_functions=True)
+        proto = _inlined(proto, functions)
     current = opset(proto)
     for version in range(NEWEST, current):
         if all(_means_the_same(node, current, version) for node in all_nodes(proto)):
@@ -92,8 +94,25 @@ def _lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
             for item in lowered.opset_import:
                 if item.domain in STANDARD_DOMAINS:
                     item.version = version
+            lowered.ir_version = min(lowered.ir_version, _IR_VERSION)
             return lowered
     return proto
+
+
+def _inlined(proto: onnx.ModelProto, functions: list[tuple[str, str]]) -> onnx.ModelProto:
+    """With the bodies of `functions` in place of their calls; as it is where ONNX cannot tell what they are."""
+    import onnx.inliner
+    from onnx import helper
+
+    typed = onnx.ModelProto()
+    typed.CopyFrom(proto)
+    for item in proto.graph.initializer:  # the inliner looks for the types of weights here
+        typed.graph.value_info.append(helper.make_tensor_value_info(item.name, item.data_type, item.dims))
+    try:
+        typed = onnx.shape_inference.infer_shapes(typed, data_prop=True)
+        return onnx.inliner.inline_selected_functions(typed, functions, inline_schema_functions=True)
+    except Exception:  # RuntimeError, InferenceError and C++ exceptions alike; the runtime may have a kernel
+        return proto
 
 
 def _newer_functions(proto: onnx.ModelProto) -> list[tuple[str, str]]:
