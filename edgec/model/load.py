@@ -160,13 +160,5 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
         converted.check_against(original, specs, samples)
     traced = torch_graph(onnx_file.with_fixed_dims(path, specs), samples)
     return FloatModel(
-        original.stem,
-        source,
-        specs,
-        outputs,
-        traced.graph,
-        traced.untraceable,
-        module=traced.graph,
-        onnx=path,
-        notes=notes,
+        original.stem, source, specs, outputs, traced.graph, traced.untraceable, traced.graph, path, notes
     )

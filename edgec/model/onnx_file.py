@@ -107,14 +107,8 @@ _QUANTIZED_OPS = frozenset(
 
 def refuse_quantized(proto: Any, name: str) -> None:
     """Raises ModelError when the model holds quantized values: edgec quantizes float models itself."""
-    found = sorted(
-        {
-            node.op_type
-            for node in nodes_of(proto)
-            if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear")
-        }
-    )
-    if found:
+    ops = {node.op_type for node in nodes_of(proto)}
+    if found := sorted(op for op in ops if op in _QUANTIZED_OPS or op.startswith("QLinear")):
         raise ModelError(
             f"the model is already quantized ({', '.join(found)}): give the float model",
             where=name,

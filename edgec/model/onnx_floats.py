@@ -122,19 +122,12 @@ def other_floats(proto: Any) -> tuple[str, ...]:
     """
     found = {item.data_type for item in _held(proto.graph)}
     found |= {item.type.tensor_type.elem_type for item in (*proto.graph.input, *proto.graph.output)}
-    narrow = {
-        attribute.i
-        for node in onnx_file.nodes_of(proto)
-        for attribute in node.attribute
-        if attribute.name in _TYPE_ATTRIBUTES and attribute.i in (10, 16)
-    }
-    narrow |= {
-        tensor.data_type
-        for node in onnx_file.nodes_of(proto)
-        for tensor in _constants(node)
-        if tensor.data_type in (10, 16)
-    }
-    return tuple(sorted(_OTHERS[code] for code in found | narrow if code in _OTHERS))
+    named = set()
+    for node in onnx_file.nodes_of(proto):
+        named |= {item.i for item in node.attribute if item.name in _TYPE_ATTRIBUTES}
+        named |= {item.data_type for item in _constants(node)}
+    found |= named - {_FLOAT64}
+    return tuple(sorted(_OTHERS[code] for code in found if code in _OTHERS))
 
 
 def to_float32(proto: Any) -> None:

@@ -192,10 +192,9 @@ def _pad_by_index(value: Value, pads: Pads, mode: str) -> Value:
     spatial = pads[2:]
     modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     fits = all(max(pair) < size for pair, size in zip(spatial, value.shape[2:], strict=True))
-    last = next((index for index, pair in enumerate(spatial) if pair != (0, 0)), None)
-    if pads[:2] == [(0, 0)] * 2 and last is not None and value.ndim in (3, 4, 5) and fits and mode in modes:
-        if value.dtype.is_floating_point:
-            return functional.pad(value, torch_pads(spatial), modes[mode])
+    images = pads[:2] == [(0, 0)] * 2 and value.ndim in (3, 4, 5) and value.dtype.is_floating_point
+    if images and fits and mode in modes:
+        return functional.pad(value, torch_pads(spatial), modes[mode])
     for axis, (before, after) in enumerate(pads):
         if before or after:
             size = value.shape[axis]

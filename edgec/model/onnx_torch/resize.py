@@ -84,7 +84,7 @@ def _plan(
     if sizes is not None and policy != "stretch":
         choose = min if policy == "not_larger" else max
         factor = choose(new / shape[axis] for axis, new in zip(axes, sizes, strict=True))
-        sizes = [int(math.floor(factor * shape[axis] + 0.5)) for axis in axes]
+        sizes = [math.floor(factor * shape[axis] + 0.5) for axis in axes]
         scales = [factor] * len(axes)
     for index, axis in enumerate(axes):
         size = shape[axis]
@@ -95,7 +95,7 @@ def _plan(
         else:
             assert scales is not None
             scale = scales[index]
-            new = int(math.floor(size * scale * (end - start)))
+            new = math.floor(size * scale * (end - start))
         plan[axis] = _Axis(size, new, scale, start, end)
     return plan
 
@@ -117,10 +117,7 @@ def _native(call: Call, value: Value, changed: Mapping[int, _Axis], rule: _Rule)
     if not torch.allclose(layer(probe), _by_axis(probe, changed, rule), atol=1e-4):
         return None
     scales = [changed[axis].scale if axis in changed else 1.0 for axis in spatial]
-    if all(
-        scale == int(scale) and own * scale == new
-        for scale, own, new in zip(scales, value.shape[2:], size, strict=True)
-    ):
+    if all(scale == int(scale) for scale in scales):
         layer = nn.Upsample(scale_factor=tuple(scales), mode=mode, align_corners=corners)
     return call.layer(layer, value)
 

@@ -88,7 +88,7 @@ def _deform_conv(call: Call) -> Value:
     value, weight, offset, bias, mask = call[0], call[1], call[2], call[3], call[4]
     if value.ndim != 4:
         raise NoTorchFormError("deformable convolution is converted over two axes only")
-    batch, channels, height, width = value.shape
+    batch, channels = value.shape[:2]
     taps = list(weight.shape[2:])
     stride, dilation, pads = call.get("strides", [1, 1]), call.get("dilations", [1, 1]), call.get("pads", [0] * 4)
     groups, parts = call.get("group", 1), call.get("offset_group", 1)
