@@ -21,26 +21,13 @@ from edgec.backends.tflite.capability import CAPABILITIES
 from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
+from edgec.backends.tflite.runtimes import LITERT, RUNTIMES, TFLITE_RUNTIME, judged_runtimes
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel, Tensors
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.ranges import needs_histogram
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import PRECISIONS, Emit, Precision, Target
-
-LITERT = "ai-edge-litert"
-TFLITE_RUNTIME = "tflite-runtime"
-RUNTIMES = (LITERT, TFLITE_RUNTIME)
-"""In the order they are tried: the first is timed (tflite-runtime's x86 build has no fast int8 kernels)."""
-
-
-def judged_runtimes(target: Target, emit: Emit) -> tuple[str, ...]:
-    """The runtimes an artifact of this target must be right in."""
-    if emit.runtimes is not None:
-        return tuple(name for name in RUNTIMES if name in emit.runtimes)
-    if target.device.arch == "armv7":
-        return (TFLITE_RUNTIME,)  # the only one with wheels for 32-bit ARM
-    return RUNTIMES
 
 
 class TFLiteBackend:

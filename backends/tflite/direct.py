@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from edgec.backends.tflite.flatbuffer import pack, unpack
-from edgec.backends.tflite.program_edits import fuse_dense, reset_states, spare_last_transposes
+from edgec.backends.tflite.program_edits import (
+    fuse_activations,
+    fuse_dense,
+    reduce_before_transpose,
+    reset_states,
+    spare_last_transposes,
+)
 from edgec.errors import UnsupportedError
 
 NAME = "onnx2tf's direct converter"
@@ -50,8 +56,10 @@ def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
 def tidy(content: bytes) -> bytes:
     """What the converter wrote, with products as kernels like them and no state that would outlive a run."""
     model = unpack(content)
+    reduce_before_transpose(model)
     spare_last_transposes(model)
     fuse_dense(model)
+    fuse_activations(model)
     reset_states(model)
     return pack(model)
 

@@ -60,7 +60,7 @@ def unpack(content: bytes) -> Any:
 def pack(model: Any) -> bytes:
     """The file of a ``ModelT``; equal constants are stored once, and aligned as TensorFlow's own writer does.
 
-    Tensors that nothing reads or makes go.
+    Tensors that nothing reads or makes go, and operator codes that no operator has.
 
     Metadata (converter version, minimum runtime) is dropped: what the file needs is measured by loading it.
     """
@@ -74,6 +74,7 @@ def pack(model: Any) -> bytes:
     for index, graph in enumerate(model.subgraphs):
         _drop_unread(graph, [item for item in model.signatureDefs or () if item.subgraphIndex == index])
     _share_equal_buffers(model)
+    _drop_unused_codes(model)
     builder = AlignedBuilder(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -98,6 +99,16 @@ def _drop_unread(graph: Any, signatures: Sequence[Any]) -> None:
     for signature in signatures:
         for item in (*signature.inputs, *signature.outputs):
             item.tensorIndex = place[int(item.tensorIndex)]
+
+
+def _drop_unused_codes(model: Any) -> None:
+    """Drop operator codes that no operator has: TensorFlow's calibrator refuses them."""
+    used = sorted({item.opcodeIndex for graph in model.subgraphs for item in graph.operators})
+    place = {index: number for number, index in enumerate(used)}
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
+    for graph in model.subgraphs:
+        for item in graph.operators:
+            item.opcodeIndex = place[item.opcodeIndex]
 
 
 def _share_equal_buffers(model: Any) -> None:

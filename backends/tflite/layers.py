@@ -17,7 +17,7 @@ import numpy as np
 from edgec.backend.layer_names import plain_name
 from edgec.backends.tflite.capability import STATIC_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, text
-from edgec.backends.tflite.module_paths import Product, weight_key
+from edgec.backends.tflite.module_paths import Origin, Product, weight_key
 
 _FOLLOWS = frozenset(
     {"ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "EMBEDDING_LOOKUP", "EQUAL", "GREATER", "GREATER_EQUAL", "LESS"}
@@ -40,7 +40,7 @@ class PlacedLayer:
     """A layer and the operators it consists of.
 
     Attributes:
-        name: module path in the user's model, or the Keras layer that onnx2tf made; unique.
+        name: module path in the user's model, or its node's name, or the Keras layer that onnx2tf made; unique.
         op: as `edgec.backend.protocol.Capability.op`.
         places: numbers of its operators, in execution order; several where onnx2tf or the converter split it.
     """
@@ -50,25 +50,53 @@ class PlacedLayer:
     places: tuple[int, ...]
 
 
-def find_layers(model: Any, products: Sequence[Product]) -> tuple[PlacedLayer, ...]:
+def find_layers(model: Any, products: Sequence[Product], origins: Sequence[Origin] = ()) -> tuple[PlacedLayer, ...]:
     """All layers of a float flatbuffer (a ``ModelT``), in execution order.
 
     Args:
         model: main graph before quantization, with the tensor names that the converter gave.
         products: of the ONNX graph it was made from.
+        origins: the nodes of that graph.
     """
     graph = model.subgraphs[0]
+    known = _Origins(origins)
     places = [place for place, operator in enumerate(graph.operators or ()) if _is_layer(model, graph, operator)]
     names = _product_names(model, graph, places, products)
     names |= _bias_names(model, graph, places, names)
     taken = set(names.values())
     groups: dict[str, list[int]] = defaultdict(list)
+    norms: set[str] = set()
     for place in places:
-        name = names.get(place) or _keras_layer(graph, graph.operators[place], kind_of(model, graph.operators[place]))
+        operator = graph.operators[place]
+        origin = known.of(text(graph.tensors[indices(operator.outputs)[0]].name))
+        name = names.get(place) or (origin.name if origin else _keras_layer(graph, operator, kind_of(model, operator)))
+        norm = origin is not None and origin.op == "LayerNormalization"
         if place not in names and name in taken:
             name = f"{name}_op"  # a module of the user's is called like one of onnx2tf's layers
         groups[name].append(place)
-    return tuple(PlacedLayer(name, _op(model, graph, name, found), tuple(found)) for name, found in groups.items())
+        norms |= {name} if norm or name.startswith("layer_normalization") else set()
+    return tuple(
+        PlacedLayer(name, "layer-norm" if name in norms else _op(model, graph, found), tuple(found))
+        for name, found in groups.items()
+    )
+
+
+class _Origins:
+    """Which node of the ONNX graph a tensor of the direct converter's comes from."""
+
+    def __init__(self, origins: Sequence[Origin]) -> None:
+        self._made = {tensor: item for item in origins for tensor in item.tensors}
+        self._nodes = {item.node: item for item in origins}
+
+    def of(self, tensor: str) -> Origin | None:
+        """The node that makes `tensor`, or within which it lies (``<node>_<part>``)."""
+        if tensor in self._made:
+            return self._made[tensor]
+        parts = tensor.split("_")
+        for length in range(len(parts) - 1, 0, -1):
+            if found := self._nodes.get("_".join(parts[:length])):
+                return found
+        return None
 
 
 def name_tensors(model: Any, layers: Sequence[PlacedLayer]) -> None:
@@ -158,10 +186,8 @@ def _keras_layer(graph: Any, operator: Any, kind: str) -> str:
     return plain_name(parts[0][0]) if parts else kind.lower()
 
 
-def _op(model: Any, graph: Any, name: str, places: Sequence[int]) -> str:
+def _op(model: Any, graph: Any, places: Sequence[int]) -> str:
     kinds = [kind_of(model, graph.operators[place]) for place in places]
-    if name.startswith("layer_normalization"):
-        return "layer-norm"
     product = next((place for place, kind in zip(places, kinds, strict=True) if kind in WEIGHTED), None)
     if product is not None and kinds[places.index(product)] == "FULLY_CONNECTED":
         return "linear" if _weight(model, graph, graph.operators[product]) is not None else "matmul"

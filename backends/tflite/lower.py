@@ -95,11 +95,12 @@ def lower_onnx(
     reference = onnx_graph.reference_outputs(source, samples)
     task = _Task(folder / "simple.onnx", read, tuple(outputs), samples, reference)
     model = _first_right(task, folder)
+    prepared = prepared.called({onnx_graph.output_name(k): item.artifact_name for k, item in enumerate(model.outputs)})
     if ctx.target.precision in (*WEIGHT_ONLY, "int8-dynamic"):
-        return replace(model, quantizable=name_layers(model.content, prepared.products))
+        return replace(model, quantizable=name_layers(model.content, prepared))
     if ctx.target.precision != "int8" or ctx.calibration is None or not len(ctx.calibration):
         return model
-    return replace(model, quantizable=make_quantizable(model.content, model.inputs, ctx.calibration, prepared.products))
+    return replace(model, quantizable=make_quantizable(model.content, model.inputs, ctx.calibration, prepared))
 
 
 def _first_right(task: _Task, folder: Path) -> LiteModel:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backend.layer_names import layer_path, unique_names
+from edgec.backend.layer_names import layer_path, plain_name, unique_names
 from edgec.model.spec import Array
 
 if TYPE_CHECKING:
@@ -48,6 +48,23 @@ class Product:
     sizes: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """A node of the graph that is converted.
+
+    Attributes:
+        name: what the user calls it; unique.
+        op: as ONNX has it.
+        node: its own name, with which the direct converter begins the names of tensors within it.
+        tensors: names of what it makes.
+    """
+
+    name: str
+    op: str
+    node: str
+    tensors: tuple[str, ...]
+
+
 def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
     """All products with weights, in execution order."""
     from onnx import numpy_helper
@@ -78,6 +95,20 @@ def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
         Product(name, tuple(weight_key(piece) for piece in pieces), tuple(piece.size for piece in pieces))
         for name, (_, _, pieces) in zip(names, found, strict=True)
     )
+
+
+def find_origins(proto: onnx.ModelProto, products: Sequence[Product]) -> tuple[Origin, ...]:
+    """All nodes by the users' names, those of products as these are called."""
+    taken = {product.name for product in products}
+    found = []
+    for node in proto.graph.node:
+        name = plain_name(layer_path(node.name, "", node.op_type))
+        stem, number = name, 1
+        while name in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name)
+        found.append(Origin(name, node.op_type, node.name, tuple(node.output)))
+    return tuple(found)
 
 
 def weight_key(weight: Array) -> str:

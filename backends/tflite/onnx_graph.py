@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgec.backends.tflite.module_paths import Product, find_products
-from edgec.backends.tflite.rewrites import rewrite
+from edgec.backends.tflite.module_paths import Origin, Product, find_origins, find_products
+from edgec.backends.tflite.rewrites import FOLDS, FORMS, rewrite
 from edgec.model.spec import Array
 
 
@@ -30,10 +30,17 @@ class Prepared:
     Attributes:
         inputs: original names of the inputs that the graph has, in its order; the file calls them `input_name`.
         products: its products with weights, by the user's names.
+        origins: its nodes, likewise.
     """
 
     inputs: tuple[str, ...]
     products: tuple[Product, ...]
+    origins: tuple[Origin, ...]
+
+    def called(self, names: Mapping[str, str]) -> Prepared:
+        """The same with other names (old -> new) of tensors."""
+        origins = (replace(i, tensors=tuple(names.get(name, name) for name in i.tensors)) for i in self.origins)
+        return replace(self, origins=tuple(origins))
 
 
 def prepare(source: Path, out: Path) -> Prepared:
@@ -47,19 +54,21 @@ def prepare(source: Path, out: Path) -> Prepared:
     """
     import onnx
 
-    model = simplify(onnx.load(str(source)))
-    products = find_products(model)  # before a rewrite takes the name of a node
-    model = rewrite(model)
+    model = rewrite(simplify(onnx.load(str(source))), FOLDS)
+    products = find_products(model)
+    model = rewrite(model, FORMS)
     graph = model.graph
     constants = {item.name for item in graph.initializer}
     inputs = [item.name for item in graph.input if item.name not in constants]
     renamed = {item.name: output_name(k) for k, item in enumerate(graph.output)}
     renamed |= {name: input_name(k) for k, name in enumerate(inputs)}
     _rename(graph, renamed)
+    origins = find_origins(model, products)
     for index, node in enumerate(graph.node):
         node.name = f"{re.sub(r'[^0-9A-Za-z_.]+', '_', node.name).strip('_') or node.op_type}_{index}"
+    origins = tuple(replace(item, node=node.name) for item, node in zip(origins, graph.node, strict=True))
     onnx.save(model, str(out))
-    return Prepared(tuple(inputs), products)
+    return Prepared(tuple(inputs), products, origins)
 
 
 def simplify(model: Any) -> Any:

@@ -11,6 +11,12 @@ from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, name
 from edgec.backends.tflite.schema_parts import add_constant, constant, operator
 from edgec.model.spec import Array
 
+_CLAMPS = {"RELU": 1, "RELU6": 3}
+"""Op -> number of the fused activation that does the same."""
+_MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
+_REDUCTIONS = frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"})
+_FUSES = frozenset({"ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "SUB"})
+
 
 def reset_states(model: Any) -> int:
     """Make every run start from zero states; return how many states there are.
@@ -32,6 +38,41 @@ def reset_states(model: Any) -> int:
         first.setdefault(readers[0], []).append(operator(model, "ZEROS_LIKE", 1, [zeros], [index]))
     graph.operators = [step for place, item in enumerate(graph.operators) for step in (*first.get(place, ()), item)]
     return sum(map(len, first.values()))
+
+
+def reduce_before_transpose(model: Any) -> int:
+    """Let reductions read what a transposition before them read, where the order of the other axes is kept."""
+    graph = model.subgraphs[0]
+    made_by = {index: item for item in graph.operators for index in indices(item.outputs)}
+    count = 0
+    for item in graph.operators:
+        source = made_by.get(indices(item.inputs)[0]) if len(indices(item.inputs)) == 2 else None
+        if kind_of(model, item) not in _REDUCTIONS or source is None or kind_of(model, source) != "TRANSPOSE":
+            continue
+        tensor, order = indices(source.inputs)
+        axes = graph.tensors[indices(item.inputs)[1]]
+        if item.builtinOptions.keepDims or not all(is_constant(model, x) for x in (axes, graph.tensors[order])):
+            continue
+        moved = constant(model, graph.tensors[order]).tolist()
+        reduced = [axis % len(moved) for axis in constant(model, axes).reshape(-1).tolist()]
+        left = [moved[axis] for axis in range(len(moved)) if axis not in reduced]
+        if left != sorted(left):
+            continue
+        numbers = np.array(sorted(moved[axis] for axis in reduced), np.int32)
+        item.inputs = np.array([tensor, add_constant(model, f"{text(axes.name)}/moved", numbers)], np.int32)
+        count += 1
+    _drop_dead(graph)
+    return count
+
+
+def _drop_dead(graph: Any) -> None:
+    """Drop operators that nothing needs."""
+    while True:
+        needed = {index for item in graph.operators for index in indices(item.inputs)} | set(indices(graph.outputs))
+        alive = [item for item in graph.operators if needed & set(indices(item.outputs))]
+        if len(alive) == len(graph.operators):
+            return
+        graph.operators = alive
 
 
 def spare_last_transposes(model: Any) -> int:
@@ -59,6 +100,35 @@ def spare_last_transposes(model: Any) -> int:
     for told in signature.outputs:
         told.tensorIndex = moved.get(int(told.tensorIndex), told.tensorIndex)
     return len(moved)
+
+
+def fuse_activations(model: Any) -> int:
+    """Let products and sums end in the ReLU that follows them, across moves of data; return how many ReLUs go."""
+    graph = model.subgraphs[0]
+    kept = set(indices(graph.outputs))
+    readers = Counter(index for item in graph.operators for index in indices(item.inputs))
+    made_by = {index: item for item in graph.operators for index in indices(item.outputs)}
+    count = 0
+    for item in list(graph.operators):
+        kind = kind_of(model, item)
+        if kind not in _CLAMPS:
+            continue
+        source = indices(item.inputs)[0]
+        maker = last = made_by.get(source)
+        between = source
+        while maker is not None and readers[between] == 1 and between not in kept and kind_of(model, maker) in _MOVES:
+            between = indices(maker.inputs)[0]
+            maker = made_by.get(between)
+        if maker is None or readers[between] != 1 or between in kept or kind_of(model, maker) not in _FUSES:
+            continue
+        if maker.builtinOptions.fusedActivationFunction:
+            continue
+        maker.builtinOptions.fusedActivationFunction = _CLAMPS[kind]
+        last.outputs = item.outputs
+        made_by[indices(item.outputs)[0]] = last
+        graph.operators = [step for step in graph.operators if step is not item]
+        count += 1
+    return count
 
 
 def fuse_dense(model: Any) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from edgec.backend.protocol import TensorBinding
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, pack, text, unpack
 from edgec.backends.tflite.layers import PlacedLayer, find_layers, name_tensors
-from edgec.backends.tflite.module_paths import Product
+from edgec.backends.tflite.onnx_graph import Prepared
 from edgec.dataset.spool import Spool
 
 _SAME_VALUES = frozenset({"EXPAND_DIMS", "PAD", "RESHAPE", "REVERSE_V2", "SQUEEZE", "TRANSPOSE"})
@@ -39,7 +39,7 @@ class Quantizable:
 
 
 def make_quantizable(
-    content: bytes, inputs: Sequence[TensorBinding], calibration: Spool, products: Sequence[Product]
+    content: bytes, inputs: Sequence[TensorBinding], calibration: Spool, prepared: Prepared
 ) -> Quantizable:
     """The float program that the quantizer takes, every activation marked as one that needs a range.
 
@@ -47,7 +47,7 @@ def make_quantizable(
         content: the float program.
         inputs: how samples are fed.
         calibration: for programs with loops or branches.
-        products: of the ONNX graph it was made from.
+        prepared: the ONNX graph it was made from.
     """
     model = unpack(content)
     own_ranges = len(model.subgraphs) == 1
@@ -55,7 +55,7 @@ def make_quantizable(
         from edgec.backends.tflite.by_calibrator import calibrate
 
         model = unpack(calibrate(content, inputs, calibration))
-    layers = find_layers(model, products)
+    layers = find_layers(model, prepared.products, prepared.origins)
     name_tensors(model, layers)
     if own_ranges:
         _mark(model)
@@ -72,10 +72,10 @@ def _mark(model: Any) -> None:
             tensor.quantization.min = tensor.quantization.max = np.zeros(1, np.float32)
 
 
-def name_layers(content: bytes, products: Sequence[Product]) -> Quantizable:
+def name_layers(content: bytes, prepared: Prepared) -> Quantizable:
     """A float program as it is, its tensors named by layer: for quantization of weights only, which needs no ranges."""
     model = unpack(content)
-    layers = find_layers(model, products)
+    layers = find_layers(model, prepared.products, prepared.origins)
     name_tensors(model, layers)
     return Quantizable(pack(model), layers, own_ranges=False)
 

@@ -10,10 +10,11 @@ from edgec.backends.tflite.model import LiteModel
 from edgec.errors import PassError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.quant.recipe import RangeMethod
+from edgec.target.spec import Emit
 
 if TYPE_CHECKING:
+    from edgec.backends.tflite.kept_float import Ranges
     from edgec.backends.tflite.quantizable import Quantizable
-    from edgec.backends.tflite.static_int8 import Ranges
 
 _FOREIGN_RANGES = Coverage(
     subject="activation ranges",
@@ -85,10 +86,11 @@ class QuantizeStatic:
         quantizable = _quantizable(model, self.name)
         chosen = select(quantizable.layers, self.float_layers, self.name)
         ranges = self._ranges(model, quantizable)
-        content = finish(quantize(quantizable, ranges, chosen, per_channel=self.per_channel))
+        made = quantize(quantizable, ranges, chosen, per_channel=self.per_channel, runtimes=_judged(ctx))
+        content = finish(made.content)
         kept = tuple(map(kept_in_float, self.float_layers))
         records = audit_content(content, "int8", kept)
-        coverage = (*kept, *coverage_of(records), *_unranged(quantizable, ranges))
+        coverage = (*kept, *coverage_of(records), *made.coverage)
         quantized = sum(item.dtype == "int8" for item in records)
         summary = f"{quantized} of {len(records)} ops int8, {self.method} ranges"
         if chosen:
@@ -106,8 +108,8 @@ class QuantizeStatic:
         others = {name for name, dtype in found.items() if dtype != "int8"} - set(self.float_layers)
         if self.float_layers and others:  # these must be the ones that no recipe quantizes
             ranges = self._ranges(model, quantizable)
-            full = finish(quantize(quantizable, ranges, (), per_channel=self.per_channel))
-            free = dtypes_of_layers(quantizable, full)
+            full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_judged(ctx))
+            free = dtypes_of_layers(quantizable, finish(full.content))
             if lost := sorted(name for name in others if free.get(name) != found[name]):
                 return f"{', '.join(lost)} stays in float, though only {', '.join(self.float_layers)} shall"
         integer = any(i.dtype == "int8" for i in audit_content(model.content, "int8") if i.op not in NO_ARITHMETIC)
@@ -171,21 +173,7 @@ def _quantizable(model: LiteModel, where: str) -> Quantizable:
     return model.quantizable
 
 
-def _unranged(quantizable: Quantizable, ranges: Ranges) -> tuple[Coverage, ...]:
-    from edgec.backends.tflite.audit import base_name
-    from edgec.backends.tflite.flatbuffer import indices, kind_of, text, unpack
-    from edgec.backends.tflite.static_int8 import MASKED, MISCOPIED, masked_softmaxes
+def _judged(ctx: PassContext) -> tuple[str, ...]:
+    from edgec.backends.tflite.runtimes import judged_runtimes
 
-    model = unpack(quantizable.content)
-    tensors = model.subgraphs[0].tensors
-    names = dict.fromkeys(base_name(text(tensors[index].name)) for index, found in ranges.items() if found is None)
-    reason = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
-    kinds = sorted(MISCOPIED & {kind_of(model, operator) for operator in model.subgraphs[0].operators or ()})
-    copied = "TensorFlow's quantizer gives its two sides different scales, while the kernel copies codes"
-    masked = [model.subgraphs[0].operators[place] for place in sorted(masked_softmaxes(model, ranges))]
-    scores = dict.fromkeys(base_name(text(tensors[indices(item.outputs)[0]].name)) for item in masked)
-    return (
-        *(Coverage(subject=name, state="float32", reason=reason) for name in names),
-        *(Coverage(subject=name, state="float32", reason=f"kept in float: {MASKED}") for name in scores),
-        *(Coverage(subject=kind, state="float32", reason=copied) for kind in kinds),
-    )
+    return judged_runtimes(ctx.target, ctx.emit or Emit(backend="tflite"))

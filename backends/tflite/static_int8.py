@@ -4,32 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgec.backends.tflite.audit import base_name
+from edgec.backends.tflite.bisect_ops import Candidate, leave_out
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.finish import audit
 from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
+from edgec.backends.tflite.kept_float import Ranges, coverage_of_kept, kept_float
 from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
+from edgec.backends.tflite.try_out import check_kernels
 from edgec.errors import UnsupportedError
+from edgec.passes.contract import Coverage
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.statistics import TensorStatistics
 
-Ranges = Mapping[int, tuple[float, float] | None]
-"""Tensor of the quantizable program -> its range; None: it has none that 8 bits could hold."""
-MISCOPIED = frozenset({"REVERSE_V2"})
-"""Ops that stay float: the kernel copies codes, and yet TensorFlow's quantizer gives its two sides different scales.
-
-With them in int8 the two directions of a recurrent layer would not fit together (9 dB instead of 36).
-"""
-_BETWEEN = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"})
-_MASKING = frozenset({"ADD", "SELECT", "SELECT_V2", "SUB"})
-WIDEST = 255.0
-"""Range of softmax's argument at which a step is a factor of e."""
-MASKED = "it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 LIMIT = 1e30
 """Beyond this magnitude a step overflows all else; masks are often made of the largest float."""
 
@@ -57,78 +50,90 @@ def choose_ranges(
     return found | fixed
 
 
-def quantize(quantizable: Quantizable, ranges: Ranges, chosen: Sequence[PlacedLayer], *, per_channel: bool) -> bytes:
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized program, and what of it had to stay in float beside the chosen layers."""
+
+    content: bytes
+    coverage: tuple[Coverage, ...]
+
+
+def quantize(
+    quantizable: Quantizable,
+    ranges: Ranges,
+    chosen: Sequence[PlacedLayer],
+    *,
+    per_channel: bool,
+    runtimes: Sequence[str] = (),
+) -> Quantized:
     """The quantized program, with float inputs and outputs, as the quantizer leaves it.
+
+    An operator that the quantizer fails at, or whose int8 form a runtime has not, stays in float.
 
     Args:
         quantizable: the float program.
         ranges: of its activations.
         chosen: layers that stay in float.
         per_channel: granularity of weights.
+        runtimes: those that have to load it.
 
     Raises:
-        UnsupportedError: the quantizer fails.
+        UnsupportedError: the quantizer fails even at the program without operators to quantize.
     """
-    from tensorflow.lite.python.convert import mlir_quantize
-
     model = unpack(quantizable.content)
     set_ranges(model, ranges)
+    marked = pack(model)
+    graph = model.subgraphs[0]
+    names = {
+        place: text(graph.tensors[indices(item.outputs)[0]].name)
+        for place, item in enumerate(graph.operators or ())
+        if len(indices(item.outputs))
+    }
+    kept = kept_float(model, ranges)
+    places = {place for layer in chosen for place in layer.places} | set(kept)
+    denied = [names[place] for place in sorted(places) if place in names]
+    candidates = [Candidate(name, _signature(model, place)) for place, name in names.items() if place not in places]
+
+    def attempt(refused: Sequence[str]) -> bytes:
+        content = _by_tensorflow(marked, [*denied, *refused], per_channel=per_channel)
+        check_kernels(content, runtimes)
+        return content
+
     try:
-        return bytes(
-            mlir_quantize(
-                pack(model),
-                disable_per_channel=not per_channel,
-                disable_per_channel_for_dense_layers=not per_channel,
-                denylisted_nodes=_denied(model, ranges, chosen),
-            )
-        )
+        content, left = leave_out(attempt, candidates)
     except Exception as exc:
         told = " ".join(str(exc).split())[:300]
         raise UnsupportedError(f"TensorFlow's quantizer fails: {told}", where="tflite") from exc
+    place_of = {name: place for place, name in names.items()}
+    refused = {place_of[item.candidate.name]: f"left in float: {_first_line(item.reason)}" for item in left}
+    return Quantized(content, (*coverage_of_kept(model, kept), *coverage_of_kept(model, refused)))
 
 
-def _denied(model: Any, ranges: Ranges, chosen: Sequence[PlacedLayer]) -> list[str]:
-    """Names of the ops that may not be quantized, as the quantizer knows them: by the tensor they make."""
+def _by_tensorflow(content: bytes, denied: Sequence[str], *, per_channel: bool) -> bytes:
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    return bytes(
+        mlir_quantize(
+            content,
+            disable_per_channel=not per_channel,
+            disable_per_channel_for_dense_layers=not per_channel,
+            denylisted_nodes=list(denied),
+        )
+    )
+
+
+def _signature(model: Any, place: int) -> tuple[Any, ...]:
+    """What the quantizer's verdict on an operator depends on: kind and options, ranks and dtypes of operands."""
     graph = model.subgraphs[0]
-    places = {place for layer in chosen for place in layer.places}
-    unusable = {index for index, found in ranges.items() if found is None}
-    masked = masked_softmaxes(model, ranges)
-    names = []
-    for place, operator in enumerate(graph.operators or ()):
-        outputs = indices(operator.outputs)
-        refused = place in places or place in masked or kind_of(model, operator) in MISCOPIED
-        if outputs and (refused or unusable & {*indices(operator.inputs), *outputs}):
-            names.append(text(graph.tensors[outputs[0]].name))
-    return names
+    operator = graph.operators[place]
+    operands = [graph.tensors[index] for index in (*indices(operator.inputs), *indices(operator.outputs)) if index >= 0]
+    options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
+    told = tuple(sorted((name, repr(value)) for name, value in options.items()))
+    return kind_of(model, operator), told, tuple((item.type, len(indices(item.shape))) for item in operands)
 
 
-def masked_softmaxes(model: Any, ranges: Ranges) -> set[int]:
-    """Places of softmaxes whose argument may hold a mask, and of the ops between it and the product before them.
-
-    A softmax whose argument is only scaled stays with the quantizer, unless 256 steps would be of more than 1 each:
-    onnx2tf may add a mask to a product's bias.
-    """
-    operators = model.subgraphs[0].operators or ()
-    made_by = {index: place for place, item in enumerate(operators) for index in indices(item.outputs)}
-    found: set[int] = set()
-    for place, operator in enumerate(operators):
-        if kind_of(model, operator) not in ("SOFTMAX", "LOG_SOFTMAX"):
-            continue
-        chain: set[int] = set()
-        pending = indices(operator.inputs)[:1]
-        while pending:
-            source = made_by.get(pending.pop())
-            if source is None or source in chain or kind_of(model, operators[source]) not in _BETWEEN:
-                continue
-            chain.add(source)
-            pending.extend(indices(operators[source].inputs))
-        if any(kind_of(model, operators[item]) in _MASKING for item in chain):
-            found |= {place, *chain}
-        argument = indices(operator.inputs)[0]
-        span = ranges.get(argument)
-        if span is not None and span[1] - span[0] > WIDEST:
-            found |= {place, *chain, *({made_by[argument]} if argument in made_by else ())}
-    return found
+def _first_line(reason: str) -> str:
+    return next((line.strip() for line in reason.splitlines() if line.strip()), "the quantizer fails at it")[:200]
 
 
 def dtypes_of_layers(quantizable: Quantizable, content: bytes) -> dict[str, str]:

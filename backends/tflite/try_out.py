@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.backends.tflite.runner import load
+from edgec.backends.tflite.runner import INTERPRETERS, load
 from edgec.errors import PassError, UnsupportedError, WorkerError
 from edgec.model.spec import Array
 from edgec.worker import Progress, call
+
+
+def check_kernels(content: bytes, runtimes: Sequence[str]) -> None:
+    """Load a file in each runtime, as far as finding its kernels, which is safe in this process.
+
+    Raises:
+        UnsupportedError: a runtime has no kernel of an op in the version that the file has.
+    """
+    for runtime in runtimes:
+        module = importlib.import_module(INTERPRETERS[runtime])
+        try:
+            module.Interpreter(model_content=content, num_threads=1)
+        except (ValueError, RuntimeError) as exc:
+            told = next((line for line in str(exc).splitlines() if "builtin opcode" in line), "")
+            if told:
+                raise UnsupportedError(f"{runtime}: {told}", where="tflite") from exc
 
 
 def check_runs(content: bytes, inputs: dict[str, Array], runtimes: Sequence[str], work: Path) -> None:

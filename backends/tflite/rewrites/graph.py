@@ -73,9 +73,14 @@ class Graph:
         from onnx import numpy_helper
 
         name = self.fresh(stem)
-        self.proto.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        self._constants[name] = self.proto.initializer[-1]
+        # not ``ascontiguousarray``, which gives a scalar an axis
+        self.hold(numpy_helper.from_array(np.asarray(values, order="C"), name))
         return name
+
+    def hold(self, tensor: Any) -> None:
+        """Add a constant that is a tensor of ONNX already."""
+        self.proto.initializer.append(tensor)
+        self._constants[tensor.name] = self.proto.initializer[-1]
 
     def shared_constant(self, stem: str, values: Array) -> str:
         """Add a constant, or find the one with these values that was added before."""
@@ -105,7 +110,10 @@ class Graph:
         if self.opset < 10:
             kept = {"starts": list(starts), "ends": list(ends), "axes": axes}
             return onnx.helper.make_node("Slice", [source], [made], name=made, **kept)
-        told = [self.add_constant(f"{made}_{k}", np.array(v, np.int64)) for k, v in zip("sea", (starts, ends, axes), strict=True)]
+        told = [
+            self.add_constant(f"{made}_{k}", np.array(v, np.int64))
+            for k, v in zip("sea", (starts, ends, axes), strict=True)
+        ]
         return onnx.helper.make_node("Slice", [source, *told], [made], name=made)
 
     def reshape(self, source: str, shape: Sequence[int], made: str) -> Any:
