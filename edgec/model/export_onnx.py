@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 17
-"""What the legacy exporter writes well, and onnx2tf, onnx2torch and ONNX Runtime all read."""
+"""What the legacy exporter writes well, and onnx2tf and ONNX Runtime both read."""
 
 
 NEWER_OPSET = 18

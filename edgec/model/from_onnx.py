@@ -46,7 +46,10 @@ def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Ar
 
 @contextmanager
 def _torchvision() -> Iterator[None]:
-    """A stand-in for torchvision while onnx2torch is imported: only its detection ops use it, and they then fail."""
+    """A stand-in for torchvision while onnx2torch is imported, to compare its conversion with edgec's.
+
+    Only its detection ops use torchvision, and they then fail.
+    """
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError, OSError):

@@ -12,7 +12,7 @@ from edgec.model.onnx_torch.call import Call, NoTorchFormError, as_dtype
 from edgec.model.onnx_torch.fuse import fuse_biases
 from edgec.model.onnx_torch.names import layer_name
 from edgec.model.onnx_torch.recorder import Recorder, Value
-from edgec.model.onnx_torch.table import CONVERTERS
+from edgec.model.onnx_torch.table import CONVERTERS, REFUSED
 
 _STANDARD = ("", "ai.onnx")
 
@@ -43,6 +43,7 @@ class _Run:
     def __init__(self, proto: Any) -> None:
         self.recorder = Recorder()
         self._opsets = {item.domain: item.version for item in proto.opset_import}
+        self._constants: dict[tuple[int, str], tuple[Any, torch.Tensor]] = {}
         self._functions = {(item.domain, item.name): item for item in proto.functions}
 
     def main(self, graph: Any, example: Sequence[torch.Tensor]) -> list[Value]:
@@ -56,16 +57,16 @@ class _Run:
         self, graph: Any, inputs: Mapping[str, Value], outer: Mapping[str, Value], opsets: Mapping[str, int]
     ) -> list[Value]:
         """The values of a graph's outputs, given those of its inputs and of the graph around it."""
-        values: dict[str, Value] = {**outer, **inputs}
         tensors = {item.name: item for item in graph.initializer}
+        values: dict[str, Value] = {name: value for name, value in outer.items() if name not in tensors} | {**inputs}
         outputs = [item if isinstance(item, str) else item.name for item in graph.output]
         last = _last_reads(graph.node, outputs)
 
         def value_of(name: str) -> Value:
             if not name:
                 return None
-            if name in tensors and name not in inputs:
-                values[name] = self._constant(tensors.pop(name))
+            if name in tensors and name not in values:
+                values[name] = self._constant(tensors[name], graph)
             if name not in values:
                 raise NoTorchFormError(f'nothing gives the value "{name}"')
             return values[name]
@@ -91,7 +92,7 @@ class _Run:
         converter = CONVERTERS.get(node.op_type) if node.domain in _STANDARD else None
         if converter is None:
             domain = f" of the domain {node.domain}" if node.domain not in _STANDARD else ""
-            raise NoTorchFormError(f"edgec has no torch form of this op{domain}", where)
+            raise NoTorchFormError(REFUSED.get(node.op_type, f"edgec has no torch form of this op{domain}"), where)
         call = Call(
             op=node.op_type,
             name=layer_name(node),
@@ -122,10 +123,14 @@ class _Run:
         opsets = {item.domain: item.version for item in function.opset_import}
         return self.body(_FunctionBody(function), inputs, {}, opsets)
 
-    def _constant(self, tensor: Any) -> torch.Tensor:
-        found = to_tensor(tensor)
-        self.recorder.name_constant(found, tensor.name)
-        return found
+    def _constant(self, tensor: Any, graph: Any) -> torch.Tensor:
+        """The tensor of an initializer of `graph`: one, however often a loop runs the graph."""
+        key = id(graph), tensor.name
+        if key not in self._constants:
+            found = to_tensor(tensor)
+            self.recorder.name_constant(found, tensor.name)
+            self._constants[key] = graph, found  # while the graph is kept, no other one gets its id
+        return self._constants[key][1]
 
 
 class _FunctionBody:

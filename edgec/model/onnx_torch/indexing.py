@@ -10,6 +10,7 @@ from torch import nn
 
 from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, axis_of, is_constant, scalar
 from edgec.model.onnx_torch.recorder import Value
+from edgec.model.onnx_torch.shape import part
 
 
 def not_negative(indices: Value, size: int) -> Value:
@@ -178,27 +179,21 @@ def _unique(call: Call) -> Any:
     return found, first, inverse, counts
 
 
-def _cumulative(function: Any) -> Converter:
-    def convert(call: Call) -> Value:
-        value = call[0]
-        axis = axis_of(int(scalar(call.constant(1, "axis"))), value.ndim)
-        if call.get("reverse", 0):
-            value = torch.flip(value, [axis])
-        total = function(value, axis)
-        if call.get("exclusive", 0):
-            neutral = 1 if function is torch.cumprod else 0
-            size = value.shape[axis]
-            first = torch.full([*value.shape[:axis], 1, *value.shape[axis + 1 :]], neutral, dtype=value.dtype)
-            total = torch.cat([first, total[tuple([slice(None)] * axis + [slice(0, size - 1)])]], axis)
-        return torch.flip(total, [axis]) if call.get("reverse", 0) else total
-
-    return convert
+def _cumulative_sum(call: Call) -> Value:
+    value = call[0]
+    axis = axis_of(int(scalar(call.constant(1, "axis"))), value.ndim)
+    if call.get("reverse", 0):
+        value = torch.flip(value, [axis])
+    total = torch.cumsum(value, axis, dtype=value.dtype)
+    if call.get("exclusive", 0):
+        first = torch.zeros([*value.shape[:axis], 1, *value.shape[axis + 1 :]], dtype=value.dtype)
+        total = torch.cat([first, part(total, axis, 0, value.shape[axis] - 1)], axis)
+    return torch.flip(total, [axis]) if call.get("reverse", 0) else total
 
 
 CONVERTERS: Mapping[str, Converter] = {
     "Compress": _compress,
-    "CumProd": _cumulative(torch.cumprod),
-    "CumSum": _cumulative(torch.cumsum),
+    "CumSum": _cumulative_sum,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,

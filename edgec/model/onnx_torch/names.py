@@ -7,10 +7,11 @@ from typing import Any
 
 def layer_name(node: Any) -> str:
     """A dotted path for a node: from its weight ``a.b.weight``, its name ``/a/b/Conv`` (-> ``a.b``), or its op."""
-    for name in list(node.input)[1:2]:
+    for name in map(str, node.input[1:2]):
         if name.endswith(".weight"):
             return name.removesuffix(".weight")
-    return module_path(node.name) or node.name.strip("/").rpartition("/")[2] or node.op_type.lower()
+    name = str(node.name)
+    return module_path(name) or name.strip("/").rpartition("/")[2] or str(node.op_type).lower()
 
 
 def module_path(node: str) -> str:
