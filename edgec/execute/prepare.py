@@ -20,6 +20,7 @@ from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.runner import run_passes
 from edgec.project.spec import DataSpec
 from edgec.verify.metrics import Metric, choose_metric
+from edgec.verify.reference import with_right_graph
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def prepare(job: Job) -> Prepared:
     with captured(job.log), model_step("load", str(project.model.path)):
         model = load_model(project.model, job.root)
     calibration, evaluation = _spool_data(job, model)
+    with captured(job.log), model_step("run", str(project.model.path)):
+        model = with_right_graph(model, [evaluation[index] for index in range(min(2, len(evaluation)))], job.threads)
     assert project.evaluation is not None  # make_plan refuses a project without
     wanted, seed = project.evaluation.metric, project.build.seed
     group = evaluation.info.group

@@ -32,8 +32,16 @@ def sample_tensors(specs: Sequence[TensorSpec], seed: int) -> tuple[torch.Tensor
     return tuple(torch.from_numpy(array) for array in sample_arrays(specs, seed))
 
 
-def close(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], *, tolerance: float = 1e-4) -> bool:
+def close(
+    actual: Sequence[torch.Tensor],
+    expected: Sequence[torch.Tensor],
+    *,
+    tolerance: float = 1e-4,
+    smallest: float = 1e-7,
+) -> bool:
     """Whether two lists of outputs agree: same shapes, and differences within `tolerance` of an output's largest.
+
+    Differences up to `smallest` are none.
 
     Positions where both are NaN, or the same infinity, agree: a made-up sample may leave the model's domain.
     """
@@ -50,6 +58,6 @@ def close(actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], *, t
             continue
         finite = theirs[torch.isfinite(theirs)]
         largest = float(finite.abs().max()) if finite.numel() else 0.0
-        if not torch.allclose(ours, theirs, rtol=tolerance, atol=max(tolerance * largest, 1e-7), equal_nan=True):
+        if not torch.allclose(ours, theirs, rtol=tolerance, atol=max(tolerance * largest, smallest), equal_nan=True):
             return False
     return True

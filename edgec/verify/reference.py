@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +13,24 @@ import numpy as np
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, Tensors
+from edgec.verify.fidelity import compare
 from edgec.verify.outputs import OutputWriter, open_outputs
 
 if TYPE_CHECKING:
     import torch
 
 Forward = Callable[[Tensors], dict[str, Array]]
+EQUAL = 1e-6
+"""Largest error of outputs that count as equal: all may be 0."""
+MIN_GRAPH_DB = 40.0
+"""Between two forms of one float model: rounding leaves more, a wrong axis or constant less than 20."""
 
 
 def float_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, threads: int) -> dict[str, Array]:
     """The float model's outputs, one sample at a time as artifacts run, memory-mapped from folder `out`.
 
     Args:
-        model: run as its torch graph or module, or in ONNX Runtime when only ONNX is known.
+        model: run in ONNX Runtime when it came as ONNX, else as its torch graph or module.
         samples: what to run it on.
         out: folder for the outputs, one .npy of shape (samples, *output shape) each.
         threads: CPU threads.
@@ -40,8 +46,7 @@ def float_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, thre
 def _write_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, threads: int) -> dict[str, str]:
     writer = OutputWriter(out, len(samples))
     with ExitStack() as stack:
-        module = model.graph if model.graph is not None else model.module
-        forward = stack.enter_context(_torch(model, module, threads)) if module is not None else _onnx(model, threads)
+        forward = stack.enter_context(_forward(model, threads))
         for index, sample in enumerate(samples):
             try:
                 outputs = forward(sample)
@@ -56,6 +61,40 @@ def _write_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, thr
                     raise ModelError(f'output "{name}" of the float model is NaN on sample {index}', where=model.name)
             writer.put(index, outputs)
     return writer.close()
+
+
+def with_right_graph(model: FloatModel, samples: Sequence[Tensors], threads: int) -> FloatModel:
+    """`model`, without the torch graph of its ONNX file where that computes something else on `samples`.
+
+    The graph was compared when it was made, on random samples, which real ones may differ from in kind.
+
+    Args:
+        model: as loaded.
+        samples: a few real ones.
+        threads: CPU threads.
+    """
+    if model.onnx is None or model.graph is None:
+        return model
+    original = _onnx(model, threads)
+    with _torch(model, model.graph, threads) as converted:
+        for sample in samples:
+            wanted, found = original(sample), converted(sample)
+            fidelity = [compare(name, wanted[name], found[name]) for name in wanted]
+            far = [item for item in fidelity if item.max_abs_error > EQUAL]
+            if (worst := min((item.sqnr_db for item in far), default=MIN_GRAPH_DB)) < MIN_GRAPH_DB:
+                reason = f"its torch graph is {worst:.0f} dB from it on a real sample"
+                return replace(model, graph=None, module=None, untraceable=f"the model is known as ONNX only: {reason}")
+    return model
+
+
+@contextmanager
+def _forward(model: FloatModel, threads: int) -> Iterator[Forward]:
+    module = model.graph if model.graph is not None else model.module
+    if model.onnx is not None or module is None:
+        yield _onnx(model, threads)
+    else:
+        with _torch(model, module, threads) as forward:
+            yield forward
 
 
 @contextmanager
