@@ -62,7 +62,7 @@ class FailedArtifact:
     @property
     def gap(self) -> Coverage:
         """For the manifest: the same each time and wherever it is built, so without what was timed, and where."""
-        place = self.error.where.removeprefix(self.file).removeprefix(": ")
+        place = self.error.where.removeprefix(self.file).lstrip(": ")
         told = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
         reason = "; ".join(map(_told, self.missed)) or told
         return Coverage(subject=self.file, state=self.state, reason=reason)

@@ -163,8 +163,10 @@ class Climb:
         for variations in rung.stages:
             scores = [self._score(recipe) for recipe in candidates(variations, best)]
             told |= {item.recipe: item for item in scores}
-            if usable := [item for item in scores if item.sqnr_db is not None]:
-                best = _nearest(usable).recipe
+            usable = [item for item in scores if item.sqnr_db is not None]
+            if not usable:
+                break  # what keeps all of them from being made is in what they share: the attempt tells it
+            best = _nearest(usable).recipe
         records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in told.values())
         if any(item.recipe == best for item in self._attempts):
             self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", records)

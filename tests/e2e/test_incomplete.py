@@ -46,7 +46,7 @@ data = "calibration.npz"
 data = "evaluation.npz"
 metric = "sqnr"
 [build]
-seed = 1
+effort = "fast"
 """
 BACKENDS = ("two-runtimes", "speechless", "not-installed")
 INSISTS = 'runtimes = ["acme-new", "acme-old"]'
@@ -138,7 +138,7 @@ def test_what_cannot_be_lowered_fails_before_samples_are_looked_at(project: Path
     target(project, "alone", "example", precision="int8")
     steps: list[str] = []
     with pytest.raises(UnsupportedError, match="Sigmoid") as caught:
-        edgec.build(target="alone", project=project, progress=steps.append)
+        edgec.build(target="alone", project=project, settings={"build.effort": "balanced"}, progress=steps.append)
     assert caught.value.where == "model.npz: 1"
     assert caught.value.log
     assert [step for step in steps if step.startswith("model.npz: ")] == [
