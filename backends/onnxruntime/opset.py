@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgec import worker
 from edgec.backends.onnxruntime.graph import STANDARD_DOMAINS, all_nodes, opset
-from edgec.backends.onnxruntime.session import first_line
+from edgec.backends.onnxruntime.session import first_line, open_session, run
 from edgec.errors import EdgecError, UnsupportedError
 
 if TYPE_CHECKING:
     import onnx
     import onnx.defs
+
+    from edgec.model.spec import Array
 
 OLDEST = 13
 """The first opset whose QuantizeLinear knows channels."""
@@ -23,7 +28,7 @@ NEWEST = 21
 _IR_VERSION = 10
 """What belongs to `NEWEST`: ONNX Runtime refuses files of a newer one."""
 _SAFE = 11
-"""Since this opset an attribute that has become an input is the only difference to `OLDEST`."""
+"""The first whose Resize states its coordinates, and the oldest that ONNX Runtime's quantizer leaves as it is."""
 
 
 def settle_opset(proto: onnx.ModelProto, work: Path, where: str, *, quantized: bool) -> onnx.ModelProto:
@@ -67,17 +72,59 @@ def convert(payload: dict[str, Any], progress: worker.Progress) -> dict[str, Any
     """Raise the opset of file ``source`` to `RAISED` and write file ``result`` (an `edgec.worker` task).
 
     Raises:
-        UnsupportedError: the converter has no way.
+        UnsupportedError: the converter has no way, or gives another function.
     """
     import onnx
     from onnx import version_converter
 
+    before = onnx.load(payload["source"])
     try:
-        converted = version_converter.convert_version(onnx.load(payload["source"]), RAISED)
+        after = version_converter.convert_version(before, RAISED)
     except Exception as exc:  # RuntimeError and C++ exceptions alike
         raise UnsupportedError(first_line(exc, Path(payload["source"]))) from exc
-    onnx.save(converted, payload["result"])
+    if opset(before) < _SAFE:
+        _keep_sampling(after)
+    if not _agree(before, after):
+        raise UnsupportedError("ONNX's converter makes another function of it")
+    onnx.save(after, payload["result"])
     return {}
+
+
+def _keep_sampling(proto: onnx.ModelProto) -> None:
+    """Give each Resize the coordinates that Upsample and the first Resize had, in place: the converter does not."""
+    from onnx import helper
+
+    modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for node in all_nodes(proto):
+        if node.op_type == "Resize":
+            kept = [item for item in node.attribute if item.name not in modes]
+            del node.attribute[:]
+            node.attribute.extend([*kept, *(helper.make_attribute(name, mode) for name, mode in modes.items())])
+
+
+def _agree(before: onnx.ModelProto, after: onnx.ModelProto) -> bool:
+    """Whether two graphs give the same on random inputs."""
+    from onnx import helper
+
+    random = np.random.default_rng(0)
+    constant = {item.name for item in before.graph.initializer}
+    feeds = {}
+    for item in before.graph.input:
+        if item.name not in constant:
+            kind = item.type.tensor_type
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            values = random.normal(size=[dim.dim_value for dim in kind.shape.dim])
+            feeds[item.name] = np.asarray(values if dtype.kind == "f" else np.abs(values), dtype)
+    first, second = (_answers(proto, feeds) for proto in (before, after))
+    return all(np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True) for a, b in zip(first, second, strict=True))
+
+
+def _answers(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        file.write_bytes(proto.SerializeToString())
+        session = open_session(file, threads=1, level="basic")
+    return run(session, [item.name for item in session.get_outputs()], feeds, "opset conversion")
 
 
 def _lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
