@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.backends.torch_quant.audit import FLOAT
 from edgec.passes.graph_edit import constant, module_of
 from edgec.passes.node_values import Value, values_of
+from edgec.passes.replace_in_place import written
 
 if TYPE_CHECKING:
     from torch import fx
@@ -26,6 +27,7 @@ WEIGHTS = f"{FLOAT}: its weights are computed when the model runs"
 NORM = f"{FLOAT}: torch's quantizer cannot convert this norm without weights of its own"
 DIVISION = f"{FLOAT}: torch has no int8 kernel of a division that rounds"
 FIXED_OUTPUT = f"{FLOAT}: it makes an output, and torch's int8 kernel of it has a fixed step (of 1/256 or 1/128)"
+IN_PLACE = f"{FLOAT}: its tensor is changed in place, where quantization would work on copies"
 _PADDINGS = ("zeros", "reflect")
 """Padding modes of convolutions that torch's int8 kernels have."""
 _AXES = {"InstanceNorm1d": 3, "InstanceNorm2d": 4, "InstanceNorm3d": 5, "BatchNorm2d": 4, "BatchNorm3d": 5}
@@ -60,6 +62,7 @@ Rule = Callable[[Call], str]
 def unsupported_nodes(model: TorchModel) -> dict[str, str]:
     """Nodes of a float graph that must stay out of the quantizer's sight; name of the node -> reason."""
     values = values_of(model.graph, model.example)
+    in_place = written(model.graph)
     found = {}
     for node in quantizable_nodes(model.graph):
         if values[node].kind == "plain":
@@ -67,7 +70,9 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
         call = Call(node, module_of(node, model.graph), model.graph, values, model.engine)
         kind = type(call.module) if call.module is not None else node.target
         rule = _rules().get(kind, lambda _: "")
-        if reason := _by_dtype(call) or _fixed_output(call) or rule(call):
+        if node in in_place:
+            found[node.name] = IN_PLACE
+        elif reason := _by_dtype(call) or _fixed_output(call) or rule(call):
             found[node.name] = reason
     return found
 

@@ -102,6 +102,11 @@ class Pass(Protocol[M]):
         ...
 
 
+def is_optional(step: Pass[Any]) -> bool:
+    """Whether a model is as right without the pass, by its attribute ``optional``: then it can fail no build."""
+    return bool(getattr(step, "optional", False))
+
+
 class PassRecord(Frozen):
     """What one pass did, for manifest and report."""
 

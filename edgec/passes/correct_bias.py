@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel, TensorSpec
@@ -40,6 +40,8 @@ class CorrectBias:
     rounds the weights later, on the same grid. For a model whose weights `RoundAdaptively` has placed this does
     nothing: that pass corrects the biases itself.
     """
+
+    optional: ClassVar[bool] = True
 
     grid: WeightGrid
     float_layers: tuple[str, ...] = ()

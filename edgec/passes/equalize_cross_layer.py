@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.dataset.spool import Spool
 from edgec.errors import PassError
@@ -52,6 +52,8 @@ class EqualizeCrossLayer:
     ReLU6 becomes ReLU where none of all calibration samples comes near its limit; where one does, or where the factors
     are 1, the clamp stays and the pair is left alone.
     """
+
+    optional: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
@@ -29,6 +29,8 @@ class FoldBatchNorm:
 
     Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
     """
+
+    optional: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext, PassResult
@@ -21,6 +21,8 @@ class FoldConstantPadding:
     Asymmetric padding ("SAME" at stride 2) stays, as no framework's convolution layer has it; see
     `edgec.passes.embed_padding` for what the torch backends do about it.
     """
+
+    optional: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -6,13 +6,14 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass
 from edgec.passes.fold_batch_norm import FoldBatchNorm
 from edgec.passes.fold_constant_padding import FoldConstantPadding
+from edgec.passes.replace_in_place import ReplaceInPlaceOps
 from edgec.passes.rewrite_as_modules import RewriteAsModules
 from edgec.passes.strip_inference_no_ops import StripInferenceNoOps
 
 
 def before_pruning() -> tuple[Pass[FloatModel], ...]:
     """What makes plain modules of the float model, whose channels can be removed and whose BatchNorm can learn."""
-    return (RewriteAsModules(), StripInferenceNoOps())
+    return (ReplaceInPlaceOps(), RewriteAsModules(), StripInferenceNoOps())
 
 
 def after_pruning() -> tuple[Pass[FloatModel], ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.passes.graph_edit import (
     add_module,
     checked,
@@ -35,6 +35,8 @@ Build = Callable[[dict[str, Any], int], "nn.Module | None"]
 class RewriteAsModules:
     """Rewrite conv, linear, batch_norm, activations, clamps and zero pads to modules, and named paddings to numbers."""
 
+    optional: ClassVar[bool] = True
+
     @property
     def name(self) -> str:
         """Stable identifier."""
@@ -49,7 +51,7 @@ class RewriteAsModules:
         graph = own_graph(model)
         builders = _builders()
         values = values_of(graph, sample_tensors(model.inputs, seed=0))
-        replaced = 0
+        replaced, coverage = 0, []
         for node in list(graph.graph.nodes):
             if node.op == "call_module":
                 replaced += _number_padding(node, graph)
@@ -58,10 +60,15 @@ class RewriteAsModules:
             if key is None or key not in builders:
                 continue
             parameters, build = builders[key]
-            source, arguments = _arguments(node, parameters, graph)
-            if source is None or arguments is None or values[source].dtype != "float32":
+            try:
+                source, arguments = _arguments(node, parameters, graph)
+                if source is None or arguments is None or values[source].dtype != "float32":
+                    continue
+                module = build(arguments, len(values[source].shape))
+            except Exception as exc:  # of torch, for arguments that no module can have
+                reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+                coverage.append(Coverage(subject=node.name, state="no module", reason=f"{key}: {reason}"))
                 continue
-            module = build(arguments, len(values[source].shape))
             if module is None:
                 continue
             name = add_module(graph, _stem(node, key), module)
@@ -72,7 +79,8 @@ class RewriteAsModules:
             graph.graph.erase_node(node)
             replaced += 1
             _number_padding(call, graph)
-        return PassResult(checked(self.name, model, finish(graph)), f"rewrote {replaced} calls to plain modules")
+        told = f"rewrote {replaced} calls to plain modules"
+        return PassResult(checked(self.name, model, finish(graph)), told, tuple(coverage))
 
     def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
         """Nothing further: `run` has compared the outputs."""

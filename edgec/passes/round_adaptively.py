@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext, PassResult
@@ -49,6 +49,8 @@ class RoundAdaptively:
 
     What remains of a mean error goes into the biases (see `CorrectBias`, which is not to be run too).
     """
+
+    optional: ClassVar[bool] = True
 
     grid: WeightGrid
     steps: int = 120

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from edgec.errors import EdgecError, PassError
-from edgec.passes.contract import Coverage, M, Pass, PassContext, PassRecord, PassResult, options_of
+from edgec.passes.contract import Coverage, M, Pass, PassContext, PassRecord, PassResult, is_optional, options_of
 
 
 def run_passes(
@@ -17,6 +17,9 @@ def run_passes(
     on_progress: Callable[[str], None] = lambda name: None,
 ) -> tuple[M, tuple[PassRecord, ...]]:
     """Run `passes` in order, each on the result of the one before.
+
+    A pass that `is_optional` never fails the build: what it cannot do is recorded, as for one
+    that does not apply, and the model stays as it is.
 
     Args:
         passes: the pipeline.
@@ -37,11 +40,18 @@ def run_passes(
         if reason := step.requires(model, ctx):
             records.append(_skipped(step, reason, digest, time.perf_counter() - began))
             continue
-        result = _run(step, model, ctx)
+        result, failure = None, ""
+        try:
+            result = _run(step, model, ctx)
+        except PassError as error:
+            if not is_optional(step):
+                raise
+            failure = error.what
         if fingerprint(model) != digest:
             raise PassError("the pass changed its input model", where=step.name, hint="this is a defect of the pass")
-        if broken := step.ensures(result.model, ctx):
-            raise PassError(f"the pass did not keep its promise: {broken}", where=step.name)
+        if result is None:
+            records.append(_skipped(step, failure, digest, time.perf_counter() - began))
+            continue
         after = fingerprint(result.model)
         records.append(
             PassRecord(
@@ -61,12 +71,16 @@ def run_passes(
 
 def _run(step: Pass[M], model: M, ctx: PassContext) -> PassResult[M]:
     try:
-        return step.run(model, ctx)
+        result = step.run(model, ctx)
+        broken = step.ensures(result.model, ctx)
     except EdgecError:
         raise
     except Exception as exc:
         reason = (str(exc).strip().splitlines() or ["no message"])[0]
         raise PassError(f"it failed: {type(exc).__name__}: {reason}", where=step.name) from exc
+    if broken:
+        raise PassError(f"the pass did not keep its promise: {broken}", where=step.name)
+    return result
 
 
 def _skipped(step: Pass[M], reason: str, digest: str, seconds: float) -> PassRecord:

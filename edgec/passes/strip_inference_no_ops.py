@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
@@ -18,6 +18,8 @@ _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", 
 @dataclass(frozen=True)
 class StripInferenceNoOps:
     """Remove Dropout and Identity."""
+
+    optional: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

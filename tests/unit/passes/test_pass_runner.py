@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -75,6 +75,34 @@ def test_faults(step: Append, error: type[Exception], text: str, ctx: PassContex
     with pytest.raises(error) as caught:
         _run(ctx, step)
     assert text in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Improve(Append):
+    """What a model is as right without."""
+
+    optional: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (Improve(2, "crashes"), "it failed: ZeroDivisionError: by zero"),
+        (Improve(13), "the pass did not keep its promise: 13 is there"),
+    ],
+)
+def test_an_optional_pass_fails_no_build(step: Improve, reason: str, ctx: PassContext) -> None:
+    model, records = _run(ctx, step, Append(3))
+    assert model == [1, 3]
+    assert [item.state for item in records] == ["skipped", "changed"]
+    assert records[0].coverage == (Coverage(subject=step.name, state="skipped", reason=reason),)
+
+
+def test_an_optional_pass_may_not_change_its_input_nor_hide_what_the_user_did_wrong(ctx: PassContext) -> None:
+    with pytest.raises(PassError, match="changed its input model"):
+        _run(ctx, Improve(2, "mutates"))
+    with pytest.raises(UnsupportedError):
+        _run(ctx, Improve(2, "refuses"))
 
 
 def test_passes_are_values() -> None:
