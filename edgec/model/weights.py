@@ -135,7 +135,9 @@ def _matches(own: State, key: str, state: State) -> Iterator[_Match]:
         yield _match(own, key, prefix, inside, note)
     bare = {_without_parts(name): item for name, item in state.items()}
     if len(bare) == len(state) and bare.keys() != state.keys():
-        yield _match(own, key, "", bare, ("parts of names that wrappers add were taken off the weights' names",))
+        found = sorted({part for name in state for part in name.split(".") if part in _TRAINING_PARTS})
+        told = ", ".join(f'"{part}."' for part in found)
+        yield _match(own, key, "", bare, (f"{told} taken off the weights' names",))
         names = {_without_parts(name): name for name in own}
         if names.keys() != own.keys():
             renamed = {names.get(name, name): item for name, item in bare.items()}
