@@ -58,7 +58,7 @@ def _positions(count: int, align_corners: bool) -> torch.Tensor:
 def _bilinear(
     input1: torch.Tensor, input2: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    found = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    found = (torch.einsum("...i,oij->...oj", input1, weight) * input2.unsqueeze(-2)).sum(-1)
     return found if bias is None else found + bias
 
 
