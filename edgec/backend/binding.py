@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ def artifact_inputs(artifact: Artifact, inputs: Tensors) -> list[Array]:
         value = np.asarray(inputs[binding.name], dtype=binding.dtype)
         if binding.permutation is not None and value.ndim == len(binding.permutation):
             value = np.transpose(value, binding.permutation)
-        if value.shape != binding.shape:
+        if value.shape != binding.shape and (value.ndim or math.prod(binding.shape) != 1):  # a scalar may be [1] there
             raise InputSpecError(
                 f'input "{binding.name}" has shape {value.shape}, the artifact takes {binding.shape}',
                 where=artifact.file,

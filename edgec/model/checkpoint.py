@@ -54,13 +54,15 @@ def unsafe_globals(file: Any) -> list[str]:
     import torch
 
     try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
+        with torch.serialization.safe_globals(_inert()):
+            return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
     except Exception as exc:
         # not a zip archive: the scanner knows only those, the restricted unpickler knows both
         if hasattr(file, "seek"):
             file.seek(0)
         try:
-            torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_inert()):
+                torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as refused:
             found = [line.strip() for line in str(refused).splitlines() if "GLOBAL" in line or "global" in line]
             return found[:1] or ["a class that is not a plain tensor"]
@@ -89,9 +91,22 @@ def read_weights(path: Path) -> Any:
             hint="save only the state_dict: torch.save(model.state_dict(), path)",
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_inert()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:
         raise ModelError(f"not readable: {str(exc).splitlines()[0]}", where=path.name) from exc
+
+
+def _inert() -> list[Any]:
+    """What checkpoints hold beside tensors that is data only: NumPy numbers, and the options of a command line."""
+    import argparse
+
+    import numpy as np
+
+    scalar = np.core.multiarray.scalar  # type: ignore[attr-defined]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    kinds = {type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")}
+    return [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

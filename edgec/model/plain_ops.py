@@ -5,6 +5,7 @@ Shapes are fixed where models are exported, so they are numbers here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,8 +58,25 @@ def _positions(count: int, align_corners: bool) -> torch.Tensor:
 def _bilinear(
     input1: torch.Tensor, input2: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    found = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    found = (torch.einsum("...i,oij->...oj", input1, weight) * input2.unsqueeze(-2)).sum(-1)
     return found if bias is None else found + bias
+
+
+def _channel_shuffle(input: torch.Tensor, groups: int) -> torch.Tensor:
+    return input.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def _diff(
+    input: torch.Tensor, n: int = 1, dim: int = -1, prepend: torch.Tensor | None = None, append: Any = None
+) -> Any:
+    if n != 1 or prepend is not None or append is not None:
+        return NotImplemented
+    size = int(input.shape[dim])
+    return input.narrow(dim, 1, size - 1) - input.narrow(dim, 0, size - 1)
+
+
+def _logaddexp(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    return torch.maximum(input, other) + torch.log1p(torch.exp(-torch.abs(input - other)))
 
 
 def _adaptive_pool(reduce: Callable[[torch.Tensor, int], torch.Tensor], rank: int) -> Callable[..., Any]:
@@ -89,9 +107,77 @@ def _amax(window: torch.Tensor, axis: int) -> torch.Tensor:
     return window.amax(axis, keepdim=True)
 
 
+def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *rest: Any,
+                 **options: Any) -> Any:  # fmt: skip
+    rank = input.dim() - 2
+    if mode not in ("area", "nearest-exact") or rest or options.get("recompute_scale_factor"):
+        return NotImplemented
+    sides = [int(side) for side in input.shape[2:]]
+    given = size if size is not None else scale_factor
+    each = tuple(given) if isinstance(given, (tuple, list)) else (given,) * rank
+    wanted = [int(item if size is not None else side * item) for item, side in zip(each, sides, strict=True)]
+    if mode == "area":
+        pooled = _adaptive_pool(_mean, rank)(input, wanted)
+        kinds = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)
+        return kinds[rank - 1](input, wanted) if pooled is NotImplemented else pooled
+    if size is None and any(side * item != int(side * item) for item, side in zip(each, sides, strict=True)):
+        return NotImplemented  # the scale itself then decides, not the sizes
+    for axis, (side, count) in enumerate(zip(sides, wanted, strict=True), start=2):
+        nearest = [min(int((at + 0.5) * side / count), side - 1) for at in range(count)]
+        input = input.index_select(axis, torch.tensor(nearest))
+    return input
+
+
+def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> Any:
+    same = dim is not None and input.dim() == indices.dim()
+    others = [axis for axis in range(input.dim()) if axis != (dim or 0) % max(input.dim(), 1)]
+    if not same or any(input.shape[axis] != indices.shape[axis] for axis in others):
+        return NotImplemented
+    return input.gather(dim, indices)  # type: ignore[arg-type]
+
+
+def _count_nonzero(input: torch.Tensor, dim: Any = None) -> torch.Tensor:
+    found = (input != 0).to(torch.int64)
+    return found.sum() if dim is None else found.sum(dim)
+
+
+def _of_each(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+    """`function`, for calls with the tensor alone."""
+    return lambda input, *rest, **options: NotImplemented if rest or options else function(input)
+
+
+_ELEMENTWISE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "trunc": lambda x: x.sign() * x.abs().floor(),
+    "frac": lambda x: x - x.sign() * x.abs().floor(),
+    "exp2": lambda x: torch.exp(x * math.log(2)),
+    "sinh": lambda x: (x.exp() - (-x).exp()) / 2,
+    "cosh": lambda x: (x.exp() + (-x).exp()) / 2,
+    "erfc": lambda x: 1 - x.erf(),
+    "expm1": lambda x: x.exp() - 1,
+    "sgn": lambda x: x.sign(),
+    "asinh": lambda x: x.sign() * torch.log(x.abs() + torch.sqrt(x * x + 1)),
+    "acosh": lambda x: torch.log(x + torch.sqrt(x * x - 1)),
+    "atanh": lambda x: 0.5 * torch.log((1 + x) / (1 - x)),
+}
+"""Functions of one tensor that are both in `torch` and methods."""
+
 _PLAIN: dict[Any, Callable[..., Any]] = {
+    **{getattr(torch, name): _of_each(function) for name, function in _ELEMENTWISE.items()},
+    **{getattr(torch.Tensor, name): _of_each(function) for name, function in _ELEMENTWISE.items()},
+    torch.Tensor.mT.__get__: lambda input, *owner: input.transpose(-2, -1),  # type: ignore[attr-defined]
+    torch.hypot: lambda input, other: torch.sqrt(input * input + other * other),
+    torch.take_along_dim: _take_along_dim,
+    torch.Tensor.take_along_dim: _take_along_dim,
+    torch.count_nonzero: _count_nonzero,
+    torch.Tensor.count_nonzero: _count_nonzero,
+    functional.interpolate: _interpolate,
     functional.rms_norm: _rms_norm,
     functional.bilinear: _bilinear,
+    torch.channel_shuffle: _channel_shuffle,
+    torch.diff: _diff,
+    torch.Tensor.diff: _diff,
+    torch.logaddexp: _logaddexp,
+    torch.Tensor.logaddexp: _logaddexp,
     functional.threshold: _threshold,
     functional.affine_grid: _affine_grid,
     functional.adaptive_avg_pool1d: _adaptive_pool(_mean, 1),

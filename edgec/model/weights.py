@@ -80,11 +80,12 @@ def load_weights(module: torch.nn.Module, path: Path, entry: str) -> tuple[str, 
         match = _best(module, states, path, entry)
     if not match.problems:
         try:
-            missing = module.load_state_dict(match.state, strict=False).missing_keys
+            module.load_state_dict(match.state, strict=False)
         except RuntimeError as exc:
             match = _Match(match.state, tuple(str(exc).splitlines()[1:]), match.matched, match.key, match.prefix)
         else:
-            return removed + _notes(match, path, [name for name in missing if name.endswith(_COUNTER)])
+            counters = [name for name in module.state_dict() if name.endswith(_COUNTER) and name not in match.state]
+            return removed + _notes(match, path, counters)
     raise _misfit(module, match, path, entry)
 
 
@@ -135,7 +136,9 @@ def _matches(own: State, key: str, state: State) -> Iterator[_Match]:
         yield _match(own, key, prefix, inside, note)
     bare = {_without_parts(name): item for name, item in state.items()}
     if len(bare) == len(state) and bare.keys() != state.keys():
-        yield _match(own, key, "", bare, ("parts of names that wrappers add were taken off the weights' names",))
+        found = sorted({part for name in state for part in name.split(".") if part in _TRAINING_PARTS})
+        told = ", ".join(f'"{part}."' for part in found)
+        yield _match(own, key, "", bare, (f"{told} taken off the weights' names",))
         names = {_without_parts(name): name for name in own}
         if names.keys() != own.keys():
             renamed = {names.get(name, name): item for name, item in bare.items()}
@@ -216,7 +219,7 @@ def _notes(match: _Match, path: Path, counters: list[str]) -> tuple[str, ...]:
     if match.prefix:
         notes.append(f'prefix "{match.prefix}" taken off the weights\' names')
     if counters:
-        notes.append(f"{len(counters)} {_COUNTER} are not in {path.name}: inference does not read them")
+        notes.append(f"{path.name} lacks {len(counters)} {_COUNTER}: inference does not read them")
     return (*notes, *match.notes)
 
 
