@@ -147,21 +147,17 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
     sizes = _named_sizes(inputs, given)
     specs = []
     for item in inputs:
-        kind = item.type.tensor_type
-        if kind.elem_type not in _DTYPES:
+        code = item.type.tensor_type.elem_type
+        if code not in _DTYPES:
             raise InputSpecError(
-                f'input "{item.name}" has a dtype edgec does not feed (ONNX type {kind.elem_type})',
+                f'input "{item.name}" has a dtype edgec does not feed (ONNX type {code})',
                 where=name,
                 hint="export the model with float32 inputs",
             )
-        dtype = _DTYPES[kind.elem_type]
-        if not kind.HasField("shape"):
-            specs.append(_without_shape(item.name, dtype, given.get(item.name), name))
-            continue
         dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in dims_of(item)]
         if dims and isinstance(dims[0], str) and item.name not in given:
             dims[0] = 1
-        specs.append(merge(item.name, dims, dtype, given.get(item.name), name))
+        specs.append(merge(item.name, dims, _DTYPES[code], given.get(item.name), name))
     return tuple(specs)
 
 
@@ -183,21 +179,6 @@ def _named_sizes(inputs: Sequence[Any], given: Mapping[str, TensorSpec]) -> dict
             if isinstance(dim, str) and dim.lower() in _BATCH_NAMES:
                 sizes.setdefault(dim, 1)
     return sizes
-
-
-def _without_shape(name: str, dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
-    """The spec of an input whose rank the file leaves open.
-
-    Raises:
-        InputSpecError: it is not stated, or with another dtype.
-    """
-    if stated is None:
-        raise InputSpecError(
-            f'input "{name}" is {dtype} of an unknown shape',
-            where=where,
-            hint=f'state it: [[model.inputs]] name = "{name}", shape = [1, ...], or --input {name}:1x...',
-        )
-    return merge(name, stated.shape, dtype, stated, where)
 
 
 def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
@@ -233,12 +214,7 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     shapes = {spec.name: spec.shape for spec in specs}
     changed = False
     for item in graph_inputs(proto):
-        shape = item.type.tensor_type.shape
-        if not item.type.tensor_type.HasField("shape"):
-            shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shapes[item.name])
-            shape.SetInParent()
-            changed = True
-        for dim, size in zip(shape.dim, shapes[item.name], strict=True):
+        for dim, size in zip(item.type.tensor_type.shape.dim, shapes[item.name], strict=True):
             if dim.dim_value != size:
                 dim.dim_value, changed = size, True
     if changed:

@@ -140,11 +140,12 @@ def _average_pool(call: Call) -> Value:
     axes = len(windows.kernel)
     if axes not in _AVERAGE_POOLS or set(windows.dilation) != {1}:
         return _window_mean(call, value, windows)
-    counted = bool(call.get("count_include_pad", 0))
-    same = all(before == after for before, after in windows.pads)
-    if counted and not same:
-        value = pad_by(call, value, windows.pads)
-        layer = _AVERAGE_POOLS[axes](windows.kernel, windows.stride, 0, bool(call.get("ceil_mode", 0)))
+    counted, ceil_mode = bool(call.get("count_include_pad", 0)), bool(call.get("ceil_mode", 0))
+    # before opset 19 what a last window has outside of the padding counts too: that is how ONNX Runtime reads it
+    whole = ceil_mode and call.opset < 19
+    if counted and (whole or any(before != after for before, after in windows.pads)):
+        value = pad_by(call, value, windows.covering() if whole else windows.pads)
+        layer = _AVERAGE_POOLS[axes](windows.kernel, windows.stride, 0, ceil_mode and not whole)
         return windows.cut(call.layer(layer, value))
     ceil = windows.fitting()
     if ceil is None:
