@@ -86,7 +86,7 @@ def analyze_target(
     resolved = static_int8_target(name, root)
     plan = make_plan(resolved, _with_samples(project, samples))
     for item in plan.emits:
-        require_packages(item.backend)
+        require_packages(item.backend, plan.target.precision)
     out = (root / project.build.out).absolute()
     cache = Cache(cache_folder(out))
     with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):

@@ -30,7 +30,7 @@ from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 
 class TFLiteBackend:
-    """onnx2tf, then TensorFlow's converter, to a ``.tflite`` of builtin ops only."""
+    """onnx2tf's direct converter, or TensorFlow's where that is wrong, to a ``.tflite`` of builtin ops only."""
 
     name = "tflite"
     format: Format = "tflite"
@@ -40,7 +40,7 @@ class TFLiteBackend:
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="compile"),
         Package(distribution="onnx2tf", purpose="compile"),
-        Package(distribution="tensorflow", purpose="compile"),
+        Package(distribution="tensorflow", purpose="compile", precisions=("int8",)),
         Package(distribution=LITERT, purpose="run"),
         Package(distribution=TFLITE_RUNTIME, purpose="run"),
     )

@@ -24,6 +24,8 @@ class Package(Frozen):
 
     distribution: str
     purpose: Literal["compile", "run"]
+    precisions: tuple[Precision, ...] = ()
+    """Only artifacts of these precisions need it; empty: all do."""
 
 
 class Capability(Frozen):

@@ -10,6 +10,7 @@ from functools import cache
 
 from edgec.backend.protocol import AnyBackend
 from edgec.errors import BackendUnavailableError, TargetError
+from edgec.target.spec import Precision
 from edgec.toml_source import suggest
 
 BUILT_IN = {
@@ -68,9 +69,10 @@ def _entry_points_on(path: tuple[str, ...]) -> Mapping[str, importlib.metadata.E
     return found
 
 
-def missing_packages(backend: AnyBackend) -> tuple[str, ...]:
-    """Distributions that `backend` needs and that are not installed."""
-    return tuple(package.distribution for package in backend.packages if package_version(package.distribution) is None)
+def missing_packages(backend: AnyBackend, precision: Precision | None = None) -> tuple[str, ...]:
+    """Distributions that `backend` needs, for `precision` or (None) for all it can, and that are not installed."""
+    needed = [item for item in backend.packages if precision is None or precision in (item.precisions or [precision])]
+    return tuple(item.distribution for item in needed if package_version(item.distribution) is None)
 
 
 def package_version(distribution: str) -> str | None:
@@ -81,9 +83,9 @@ def package_version(distribution: str) -> str | None:
         return None
 
 
-def require_packages(backend: AnyBackend) -> None:
-    """Raise BackendUnavailableError unless all that `backend` needs is installed."""
-    if missing := missing_packages(backend):
+def require_packages(backend: AnyBackend, precision: Precision | None = None) -> None:
+    """Raise BackendUnavailableError unless all that `backend` needs, for `precision` or at all, is installed."""
+    if missing := missing_packages(backend, precision):
         raise BackendUnavailableError(
             f"not installed: {', '.join(missing)}",
             where=f"backend {backend.name}",

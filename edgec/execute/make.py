@@ -107,7 +107,7 @@ class _Maker:
 
     def make(self, item: PlannedEmit) -> BuiltArtifact:
         """Climb the ladder for one artifact."""
-        require_packages(item.backend)
+        require_packages(item.backend, self._job.plan.target.precision)
         job, plan = self._job, self._job.plan
         # times are taken at the end, when nothing else runs: no rung can be judged by them
         budget = plan.target.budget.model_copy(update={"latency_ms": None, "min_speedup": None})

@@ -45,7 +45,7 @@ def run_plan(job: Job, *, keep_going: bool) -> BuildResult:
     plan = job.plan
     if not keep_going:
         for item in plan.emits:
-            require_packages(item.backend)
+            require_packages(item.backend, plan.target.precision)
     code = code_digests(plan.project, job.root)
     prepared = prepare(job)
     data = prepared.data

@@ -157,7 +157,7 @@ def _cells(
         raise TargetError(f"no backend can make any cell of this sweep: {reasons}", where=", ".join(names))
     for cell in cells:
         for item in cell.plan.emits:
-            require_packages(item.backend)
+            require_packages(item.backend, cell.plan.target.precision)
     return tuple(cells), tuple(unmade)
 
 
