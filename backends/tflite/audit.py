@@ -110,7 +110,7 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
     if op not in DYNAMIC_INT8:
         return f"TFLite has no kernel of {op} for int8 weights with float activations"
     if max((prod(item.shape) for item in inputs if item.constant), default=0) < MIN_DYNAMIC_ELEMENTS:
-        return f"the converter leaves weights of fewer than {MIN_DYNAMIC_ELEMENTS} elements in float"
+        return f"weights of fewer than {MIN_DYNAMIC_ELEMENTS} elements stay float"
     return "its weights are not constants of this op"
 
 

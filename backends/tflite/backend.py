@@ -31,7 +31,7 @@ from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 
 class TFLiteBackend:
-    """onnx2tf, then TensorFlow's converter, to a ``.tflite`` of builtin ops only."""
+    """onnx2tf's direct converter, or TensorFlow's where that is wrong, to a ``.tflite`` of builtin ops only."""
 
     name = "tflite"
     format: Format = "tflite"

@@ -19,6 +19,8 @@ from typing import Any, TextIO
 from edgec.errors import UnsupportedError
 
 NAME = "onnx2tf by way of TensorFlow"
+_NO_BUILTIN = frozenset({"Bernoulli", "Det", "Inverse", "Multinomial", "StringNormalizer"})
+"""Ops that onnx2tf writes as TensorFlow's, of which TFLite has no builtin form: refused before TensorFlow is loaded."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -77,11 +79,43 @@ def refuse_unknown_ops(file: Path) -> None:
 
     found: dict[str, list[str]] = {}
     for node in onnx.load(str(file), load_external_data=False).graph.node:
-        if importlib.util.find_spec(f"onnx2tf.ops.{node.op_type}") is None:
+        if node.op_type in _NO_BUILTIN or importlib.util.find_spec(f"onnx2tf.ops.{node.op_type}") is None:
             found.setdefault(node.op_type, []).append(node.name)
     if found:
         told = ", ".join(f"{kind} (node {', '.join(names[:3])})" for kind, names in sorted(found.items()))
         raise UnsupportedError(f"{NAME} has no form of {told}", where="tflite")
+
+
+def check_node(file: Path, name: str, work: Path) -> None:
+    """Convert one node of a file alone: what has no form at all is found so in seconds, in a large model too.
+
+    A node whose operands have no known shapes is not tried.
+
+    Raises:
+        UnsupportedError: it cannot be converted.
+    """
+    import onnx
+
+    model = onnx.load(str(file))
+    graph = model.graph
+    node = next(item for item in graph.node if item.name == name)
+    held = {item.name: item for item in graph.initializer}
+    values = {item.name: item for item in (*graph.input, *graph.value_info, *graph.output)}
+    fed = [item for item in dict.fromkeys(node.input) if item and item not in held]
+    made = [item for item in node.output if item]
+    if not fed or not all(item in values for item in (*fed, *made)):
+        return
+    constants = [held[item] for item in node.input if item in held]
+    alone = onnx.helper.make_graph([node], "node", [values[k] for k in fed], [values[k] for k in made], constants)
+    (work / "node.onnx").write_bytes(
+        onnx.helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version).SerializeToString()
+    )
+    try:
+        convert(work / "node.onnx", fed, work)
+    except UnsupportedError as exc:
+        raise UnsupportedError(
+            f"{NAME} has no form of {node.op_type} (node {name}): {exc.what}", where="tflite"
+        ) from exc
 
 
 def to_keras(file: Path, keep_layout: Sequence[str], work: Path) -> Any:

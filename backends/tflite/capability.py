@@ -112,7 +112,7 @@ NO_ARITHMETIC = frozenset(
 """Data movement and changes of dtype: their dtype says nothing about precision."""
 
 MIN_DYNAMIC_ELEMENTS = 1024
-"""TensorFlow's converter leaves smaller weights in float when it quantizes dynamically."""
+"""Smaller weights stay float in dynamic quantization: quantizing activations would cost more than it saves."""
 
 _BOTH: tuple[Literal["per-channel", "per-tensor"], ...] = ("per-channel", "per-tensor")
 _TENSOR: tuple[Literal["per-channel", "per-tensor"], ...] = ("per-tensor",)
@@ -134,10 +134,11 @@ CAPABILITIES = (
     Capability(op="matmul", static_int8=True, dynamic_int8=False, weights=_TENSOR),
     Capability(
         op="lstm",
-        static_int8=True,
+        static_int8=False,
         dynamic_int8=True,
         weights=_TENSOR,
-        note="unrolled over time by onnx2tf: matrix products and gates become separate ops, weight-only as linear",
+        note="a fused op that starts each run from zero, float32 in static int8; a GRU, and an LSTM whose states are "
+        "given or asked for, are written out step by step",
     ),
     Capability(op="attention", static_int8=True, dynamic_int8=True, weights=_BOTH, note="as its linear and matmul ops"),
     Capability(op="layer-norm", static_int8=True, dynamic_int8=False, note="as elementwise ops, each rounded to int8"),

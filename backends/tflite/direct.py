@@ -12,6 +12,7 @@ from typing import Any
 
 from edgec.backends.tflite.flatbuffer import pack, unpack
 from edgec.backends.tflite.program_edits import (
+    absorb_pads,
     fuse_activations,
     fuse_dense,
     reduce_before_transpose,
@@ -21,7 +22,15 @@ from edgec.backends.tflite.program_edits import (
 from edgec.errors import UnsupportedError
 
 NAME = "onnx2tf's direct converter"
-_NAME_IN_TEXT = re.compile(r"\b(?:op|node)=(\S+)")
+_VALIDATION = re.compile(r"validation failed: op=(\S+) node=(\S+) reason_code=\S+ message=(.*)")
+_NAMED = re.compile(r"\b(?:op|node)=(\S+)")
+
+
+class NodeRefusedError(UnsupportedError):
+    """The converter gave up at a node."""
+
+    node = ""
+    """Its name in the file; empty: it cannot be told."""
 
 
 def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
@@ -33,7 +42,7 @@ def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
         work: empty folder that the converter may litter.
 
     Raises:
-        UnsupportedError: the converter gave up; the message names the op and the node.
+        NodeRefusedError: the converter gave up; the message names the op and the node.
     """
     import onnx
     from onnx2tf.tflite_builder import export_tflite_model_flatbuffer_direct
@@ -49,7 +58,7 @@ def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
                 flatbuffer_direct_show_progress=False,
             )
     except (Exception, SystemExit) as exc:
-        raise UnsupportedError(_explain(exc, graph), where="tflite") from exc
+        raise _refusal(exc, graph) from exc
     return tidy((work / "model_float32.tflite").read_bytes())
 
 
@@ -58,20 +67,26 @@ def tidy(content: bytes) -> bytes:
     model = unpack(content)
     reduce_before_transpose(model)
     spare_last_transposes(model)
+    absorb_pads(model)
     fuse_dense(model)
     fuse_activations(model)
     reset_states(model)
     return pack(model)
 
 
-def _explain(exc: BaseException, graph: Any) -> str:
+def _refusal(exc: BaseException, graph: Any) -> NodeRefusedError:
     told = " ".join(str(exc).split())
     kind, name = _culprit(exc)
-    if not name and (found := _NAME_IN_TEXT.search(told)):
+    if found := _VALIDATION.search(told):
+        kind, name, told = found.groups()
+    kinds = {node.name: node.op_type for node in graph.graph.node}
+    if name not in kinds and (found := _NAMED.search(told)):
         name = found[1]
-        kind = next((node.op_type for node in graph.graph.node if node.name == name), "")
-    place = f" {kind} (node {name})" if kind else f" this model{f' (node {name})' if name else ''}"
-    return f"{NAME} has no form of{place}: {type(exc).__name__}: {told[:300]}"
+    kind = kinds.get(name, kind)
+    place = f"{kind} (node {name})" if name in kinds else kind or "this model"
+    error = NodeRefusedError(f"{NAME} has no form of {place}: {told[:300] or type(exc).__name__}", where="tflite")
+    error.node = name if name in kinds else ""
+    return error
 
 
 def _culprit(exc: BaseException) -> tuple[str, str]:

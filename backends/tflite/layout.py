@@ -1,7 +1,7 @@
 """Tensor names and axis orders between the float model and a TFLite file.
 
-TFLite convention: rank-4 float inputs are NHWC; every other input keeps the float model's layout. onnx2tf decides
-the layout of outputs, so that is *measured*: the axis order under which the outputs equal the float model's.
+TFLite convention: rank-4 float inputs are NHWC; every other input keeps the float model's layout. The converter
+decides the layout of outputs, so that is *measured*: the axis order under which the outputs equal the float model's.
 """
 
 from __future__ import annotations

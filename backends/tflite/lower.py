@@ -95,6 +95,7 @@ def lower_onnx(
     reference = onnx_graph.reference_outputs(source, samples)
     task = _Task(folder / "simple.onnx", read, tuple(outputs), samples, reference)
     model = _first_right(task, folder)
+    model = replace(model, lowering=(*prepared.coverage, *model.lowering))
     prepared = prepared.called({onnx_graph.output_name(k): item.artifact_name for k, item in enumerate(model.outputs)})
     if ctx.target.precision in (*WEIGHT_ONLY, "int8-dynamic"):
         return replace(model, quantizable=name_layers(model.content, prepared))
@@ -112,7 +113,11 @@ def _first_right(task: _Task, folder: Path) -> LiteModel:
     # NHWC inputs spare the device a transposition; a graph that comes out wrong so may come out right without.
     layouts = (True, False) if any(input_permutation(spec) for spec in task.inputs) else (False,)
     failures: list[str] = []
+    refused = ""
     for way in WAYS:
+        if refused and way is by_tensorflow and (told := _hopeless(task.file, refused, folder)):
+            failures.append(told)
+            break
         for nhwc in layouts:
             attempt = folder / f"attempt{len(failures)}"
             attempt.mkdir()
@@ -121,9 +126,24 @@ def _first_right(task: _Task, folder: Path) -> LiteModel:
             except UnsupportedError as exc:
                 print(f"tflite: {exc.what}")  # noqa: T201  # goes into the worker's log
                 failures.append(exc.what)
+                if isinstance(exc, direct.NodeRefusedError):
+                    refused = exc.node
+                    break  # another layout has the same ops
                 continue
             return replace(model, lowering=_told(way, failures))
     raise UnsupportedError("; ".join(dict.fromkeys(failures)), where="tflite", hint=HINT)
+
+
+def _hopeless(file: Path, node: str, folder: Path) -> str:
+    """Why TensorFlow's way has no form of a node either; empty: it may have one."""
+    alone = folder / "node"
+    alone.mkdir()
+    try:
+        by_tensorflow.check_node(file, node, alone)
+    except UnsupportedError as exc:
+        print(f"tflite: {exc.what}")  # noqa: T201  # goes into the worker's log
+        return exc.what
+    return ""
 
 
 def _told(way: Way, failures: Sequence[str]) -> tuple[Coverage, ...]:

@@ -1,6 +1,6 @@
 """What the user calls the weighted products of an exported ONNX graph, and how to know them again by their weights.
 
-onnx2tf and TensorFlow's converter rename, fuse and repeat ops, but keep the values of weights: sorted, these do not
+The converters rename, fuse and repeat ops, but keep the values of weights: sorted, these do not
 depend on the axis order either.
 """
 

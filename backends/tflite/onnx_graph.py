@@ -10,7 +10,9 @@ from typing import Any
 
 from edgec.backends.tflite.module_paths import Origin, Product, find_origins, find_products
 from edgec.backends.tflite.rewrites import FOLDS, FORMS, rewrite
+from edgec.backends.tflite.rewrites.recurrent_steps import written_out
 from edgec.model.spec import Array
+from edgec.passes.contract import Coverage
 
 
 def input_name(index: int) -> str:
@@ -31,11 +33,13 @@ class Prepared:
         inputs: original names of the inputs that the graph has, in its order; the file calls them `input_name`.
         products: its products with weights, by the user's names.
         origins: its nodes, likewise.
+        coverage: what was written out at length.
     """
 
     inputs: tuple[str, ...]
     products: tuple[Product, ...]
     origins: tuple[Origin, ...]
+    coverage: tuple[Coverage, ...] = ()
 
     def called(self, names: Mapping[str, str]) -> Prepared:
         """The same with other names (old -> new) of tensors."""
@@ -64,11 +68,12 @@ def prepare(source: Path, out: Path) -> Prepared:
     renamed |= {name: input_name(k) for k, name in enumerate(inputs)}
     _rename(graph, renamed)
     origins = find_origins(model, products)
+    coverage = written_out(model)
     for index, node in enumerate(graph.node):
         node.name = f"{re.sub(r'[^0-9A-Za-z_.]+', '_', node.name).strip('_') or node.op_type}_{index}"
     origins = tuple(replace(item, node=node.name) for item, node in zip(origins, graph.node, strict=True))
     onnx.save(model, str(out))
-    return Prepared(tuple(inputs), products, origins)
+    return Prepared(tuple(inputs), products, origins, coverage)
 
 
 def simplify(model: Any) -> Any:

@@ -14,6 +14,8 @@ from edgec.model.spec import Array
 _CLAMPS = {"RELU": 1, "RELU6": 3}
 """Op -> number of the fused activation that does the same."""
 _MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
+_SAME, _VALID = 0, 1
+"""Kinds of padding, as the schema numbers them."""
 _REDUCTIONS = frozenset({"MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"})
 _FUSES = frozenset({"ADD", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "MUL", "SUB"})
 
@@ -100,6 +102,37 @@ def spare_last_transposes(model: Any) -> int:
     for told in signature.outputs:
         told.tensorIndex = moved.get(int(told.tensorIndex), told.tensorIndex)
     return len(moved)
+
+
+def absorb_pads(model: Any) -> int:
+    """Let convolutions pad by themselves where a PAD with zeros before them does what SAME does; return how many."""
+    graph = model.subgraphs[0]
+    made_by = {index: item for item in graph.operators for index in indices(item.outputs)}
+    count = 0
+    for item in graph.operators:
+        kind = kind_of(model, item)
+        pad = made_by.get(indices(item.inputs)[0]) if kind in ("CONV_2D", "DEPTHWISE_CONV_2D") else None
+        if pad is None or kind_of(model, pad) != "PAD" or item.builtinOptions.padding != _VALID:
+            continue
+        source, told = indices(pad.inputs)
+        if not is_constant(model, graph.tensors[told]):
+            continue
+        size = indices(graph.tensors[source].shape)
+        kernel = indices(graph.tensors[indices(item.inputs)[1]].shape)
+        options = item.builtinOptions
+        steps = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+        same = [_same_pads(*parts) for parts in zip(size[1:3], kernel[1:3], *steps, strict=True)]
+        if constant(model, graph.tensors[told]).tolist() == [[0, 0], *same, [0, 0]]:
+            options.padding = _SAME
+            item.inputs = np.array([source, *indices(item.inputs)[1:]], np.int32)
+            count += 1
+    _drop_dead(graph)
+    return count
+
+
+def _same_pads(size: int, kernel: int, stride: int, dilation: int) -> list[int]:
+    total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return [total // 2, total - total // 2]
 
 
 def fuse_activations(model: Any) -> int:

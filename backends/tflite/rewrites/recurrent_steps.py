@@ -7,13 +7,16 @@ gates.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from edgec.backend.layer_names import layer_path, plain_name
 from edgec.backends.tflite.rewrites.graph import Graph, attribute
 from edgec.model.spec import Array
+from edgec.passes.contract import Coverage
 
 _GATES = {"GRU": 3, "LSTM": 4}
 MARK = "unrolled_step"
@@ -33,6 +36,13 @@ def recurrent_steps(model: Any) -> int:
         graph.replace(node, cell.write())
         count += 1
     return count
+
+
+def written_out(model: Any) -> tuple[Coverage, ...]:
+    """What `recurrent_steps` wrote out, each op with the number of ops that it has become."""
+    sizes = Counter(node.name.split("/")[1] for node in model.graph.node if node.name.startswith(f"{MARK}/"))
+    reason = "TFLite has no fused op that computes it (a GRU, or an LSTM whose states are given or asked for)"
+    return tuple(Coverage(subject=name, state=f"unrolled to {size} ops", reason=reason) for name, size in sizes.items())
 
 
 def _states_matter(graph: Graph, node: Any) -> bool:
@@ -189,7 +199,7 @@ class _Cell:
         return made
 
     def _name(self, stem: str) -> str:
-        return f"{MARK}/{self.node.name or self.node.op_type}/{stem}"
+        return f"{MARK}/{plain_name(layer_path(self.node.name, '', self.node.op_type))}/{stem}"
 
 
 def _default(kind: str, told: list[Any]) -> bool:

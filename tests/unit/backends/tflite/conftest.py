@@ -124,6 +124,33 @@ class Masked(nn.Module):
         return self.head((scores + self.mask).softmax(-1) * x)
 
 
+class Sequence(nn.Module):
+    """Recurrent layers of both directions, the last hidden state, a normalisation, and a GRU in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.LSTM(6, 8, batch_first=True, bidirectional=True)
+        self.gates = nn.GRU(16, 8, batch_first=True)
+        self.last = nn.LSTM(8, 36, batch_first=True)
+        self.out = nn.Linear(36, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _, (hidden, _) = self.last(self.gates(self.both(x)[0])[0])
+        return self.out(hidden[-1])
+
+
+class Mish(nn.Module):
+    """An activation that takes a logarithm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(nn.functional.mish(self.conv(x)).mean((2, 3)))
+
+
 class Determinant(nn.Module):
     """An op that ONNX has and TFLite has not."""
 
@@ -139,6 +166,8 @@ MODULES = {
     "masked": Masked,
     "mildly masked": lambda: Masked(-1e4),
     "masked product": lambda: Masked(-100.0, product=True),
+    "mish": Mish,
+    "sequence": Sequence,
     "vision": Vision,
 }
 
@@ -165,8 +194,10 @@ def make_case(name: str) -> Case:
             "token.ids": random.integers(0, 20, (1, 7)),
         },
         "attention": lambda: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
-        "determinant": lambda: {"x": random.standard_normal((1, 3, 3)).astype(np.float32)},
+        "determinant": lambda: {"x": random.standard_normal((1, 6, 6)).astype(np.float32)},
         "chain": lambda: {"x": random.standard_normal((1, 3, 8, 6)).astype(np.float32)},
+        "mish": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
+        "sequence": lambda: {"x": random.standard_normal((1, 5, 6)).astype(np.float32)},
         "corners": lambda: {"ids": random.integers(0, 20, (1, 6))},
         "masked product": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
         "mildly masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},

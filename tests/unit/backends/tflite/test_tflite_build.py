@@ -23,7 +23,17 @@ Get = Callable[[str, Precision], Compiled]
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("vision", "fp16"), ("vision", "int8-dynamic"), ("vision", "int8"), ("attention", "int8")],
+    [
+        ("vision", "fp16"),
+        ("vision", "int8-dynamic"),
+        ("vision", "int8"),
+        ("attention", "int8"),
+        ("mish", "int8"),
+        ("sequence", "fp32"),
+        ("sequence", "fp16"),
+        ("sequence", "int8-dynamic"),
+        ("sequence", "int8"),
+    ],
 )
 def test_artifact_computes_the_float_model(compiled: Get, name: str, precision: Precision, runtime: str) -> None:
     made = compiled(name, precision)
@@ -83,8 +93,25 @@ def test_equal_input_gives_equal_bytes(compiled: Get, toolchain: Toolchain, tmp_
     assert str(tmp_path.parent).encode() not in again.read_bytes()
 
 
+def test_what_has_no_int8_form_stays_float_and_is_told(compiled: Get) -> None:
+    told = {item.subject: item.reason for item in compiled("mish", "int8").artifact.coverage}
+    assert "no int8 kernel" in told["LOG"]
+    assert "logarithm's argument" in told["EXP"]
+
+
+def test_recurrent_ops_are_fused_or_told(compiled: Get) -> None:
+    made = compiled("sequence", "int8")
+    found = [op.op for op in read_ops(made.file.read_bytes())]
+    assert found.count("UNIDIRECTIONAL_SEQUENCE_LSTM") == 3
+    told = {item.subject: item for item in made.artifact.coverage}
+    assert told["gates"].state.startswith("unrolled to ")
+    assert "no int8 form" in told["last (UNIDIRECTIONAL_SEQUENCE_LSTM)"].reason
+
+
 def test_op_without_tflite_form_is_named(toolchain: Toolchain) -> None:
-    with pytest.raises(UnsupportedError, match="Det") as caught:
+    with pytest.raises(
+        UnsupportedError, match=r"direct converter has no form of Det \(node .*; .* way of TensorFlow"
+    ) as caught:
         toolchain.compile("determinant", "fp32")
     assert caught.value.hint
 
