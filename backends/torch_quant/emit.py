@@ -128,13 +128,16 @@ def _stable_bytes(scripted: Any) -> bytes:
         torch.jit.save(scripted, str(source))
         reader = torch._C.PyTorchFileReader(str(source))
         made_by_writer = ("version", "byteorder", ".data/version", ".data/serialization_id")
+        names = reader.get_all_records()
         records = {
             name: reader.get_record(name)
-            for name in reader.get_all_records()
+            for name in names
             if not name.endswith(".debug_pkl") and name not in made_by_writer
         }
         buffer = io.BytesIO()
         writer = torch._C.PyTorchFileWriter(buffer)
+        # of an older one torch would rewrite ops when it loads them: a division by a number became a branch
+        writer.set_min_version(int(reader.get_record("version" if "version" in names else ".data/version")))
         for name, record in sorted(_renumbered(records).items()):
             writer.write_record(name, record, len(record))
         writer.write_end_of_file()

@@ -18,7 +18,6 @@ from benchmarks.peers.onnx_export import export
 from benchmarks.peers.subject import Subject, load_subject
 
 FILE = "model.tflite"
-_SAMPLE_IMAGES = (20, 128, 128, 3)
 
 
 def build(subject: Subject, out: Path) -> None:
@@ -32,10 +31,13 @@ def build(subject: Subject, out: Path) -> None:
 def _to_saved_model(source: str, folder: str) -> None:
     import onnx2tf
 
-    # it would download images to compare its result on
-    module: Any = sys.modules["onnx2tf.onnx2tf"]
-    module.download_test_image_data = lambda: np.zeros(_SAMPLE_IMAGES, np.float32)
-    onnx2tf.convert(input_onnx_file_path=source, output_folder_path=folder, output_signaturedefs=True, non_verbose=True)
+    onnx2tf.convert(
+        input_onnx_file_path=source,
+        output_folder_path=folder,
+        tflite_backend="tf_converter",
+        output_signaturedefs=True,
+        non_verbose=True,
+    )
 
 
 def _quantize(folder: str, subject: Subject) -> Any:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from edgec.errors import PassError
+from edgec.model.onnx_torch.names import exported_path, weight_path
 from edgec.toml_source import suggest
 
-_EXPORTED = "inner"
-"""edgec exports a module from within a wrapper, whose name for it leads all names that the exporter writes."""
 _FUSED = re.compile(r"^fused |(/\w+Fusion/?)+\Z")
 """What ONNX Runtime adds to the name of a node that it makes of several."""
 _SEPARATORS = re.compile(r"[;@]")
@@ -37,23 +36,12 @@ def layer_path(node: str, weight: str, op: str) -> str:
         weight: name of its weight, if nothing else reads that; else "".
         op: what the node does.
     """
-    by_weight = weight.removesuffix(".weight").removeprefix(f"{_EXPORTED}.") if weight.endswith(".weight") else ""
-    return by_weight or module_path(node) or _FUSED.sub("", node).strip("/").rpartition("/")[2] or op.lower()
+    return weight_path(weight) or module_path(node) or _FUSED.sub("", node).strip("/").rpartition("/")[2] or op.lower()
 
 
 def module_path(node: str) -> str:
-    """The module in a node name of torch's exporter: ``/blocks/blocks.0/conv/Conv`` -> ``blocks.0.conv``; else "".
-
-    Each part between slashes is a module's name in its parent; a part of a container repeats the container's name.
-    """
-    path: list[str] = []
-    for part in _FUSED.sub("", node).strip("/").split("/")[:-1]:
-        if path and part.startswith(f"{path[-1]}."):
-            path[-1] = part
-        else:
-            path.append(part)
-    joined = ".".join(path)
-    return "" if joined == _EXPORTED else joined.removeprefix(f"{_EXPORTED}.")
+    """The module in a node name of torch's exporter, whatever ONNX Runtime has made of the name; else ""."""
+    return exported_path(_FUSED.sub("", node))
 
 
 def unique_names(names: Iterable[str]) -> list[str]:

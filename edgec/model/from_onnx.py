@@ -23,7 +23,7 @@ from edgec.model.trace import Traced
 
 
 def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Traced:
-    """Convert a ModelProto with fixed dims to an FX graph of plain ``torch.nn`` modules.
+    """Convert a ModelProto to an FX graph of plain ``torch.nn`` modules, for the shapes of the samples.
 
     Args:
         proto: with all tensor data inside.

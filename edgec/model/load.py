@@ -147,9 +147,11 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     original, notes = path, ()  # type: tuple[Path, tuple[str, ...]]
     converted = in_float32(path, proto, name)
     if converted is not None:
-        path, proto, notes = converted.path, converted.proto, (converted.note,)
+        path, notes = converted.path, (converted.note,)
+        proto = onnx_file.read_whole(path)
         stated = tuple(converted.restated(item) for item in stated)
     specs = onnx_file.input_specs(proto, stated, name)
+    del proto  # a large model's weights are not to be held twice
     inputs = [sample_arrays(specs, seed=0), sample_arrays(specs, seed=1)]
     results = [onnx_file.run_model(path, specs, sample, name) for sample in inputs]
     outputs = tuple(
@@ -158,7 +160,7 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     samples = [(sample, [item for _, item in result]) for sample, result in zip(inputs, results, strict=True)]
     if converted is not None:
         converted.check_against(original, specs, samples)
-    traced = torch_graph(onnx_file.with_fixed_dims(path, specs), samples)
+    traced = torch_graph(onnx_file.read_whole(path), samples)
     return FloatModel(
         original.stem, source, specs, outputs, traced.graph, traced.untraceable, traced.graph, path, notes
     )

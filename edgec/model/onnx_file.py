@@ -206,6 +206,13 @@ def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec
     return stated
 
 
+def read_whole(path: Path) -> Any:
+    """The ModelProto in `path`, all tensor data inside."""
+    import onnx
+
+    return onnx.load(path)
+
+
 def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     """The model with its inputs at `specs`, all tensor data inside, and shapes inferred anew."""
     import onnx

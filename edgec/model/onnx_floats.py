@@ -31,12 +31,10 @@ class InFloat32:
 
     Attributes:
         path: its file, which lasts as long as this process.
-        proto: its content.
         floats: the types that its values had.
     """
 
     path: Path
-    proto: Any
     floats: tuple[str, ...]
 
     @property
@@ -112,7 +110,7 @@ def in_float32(path: Path, proto: Any, name: str) -> InFloat32 | None:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     file = folder / path.name
     file.write_bytes(whole.SerializeToString(deterministic=True))
-    return InFloat32(file, whole, floats)
+    return InFloat32(file, floats)
 
 
 def other_floats(proto: Any) -> tuple[str, ...]:

@@ -89,13 +89,14 @@ def test_a_plan_as_data(tmp_path: Path) -> None:
     assert told["calibration_samples"] == 256
     names = [step["name"] for step in told["portable"]]
     assert names == [
+        "replace-in-place-ops",
         "rewrite-as-modules",
         "strip-inference-no-ops",
         "prune",
         "fold-batch-norm",
         "fold-constant-padding",
     ]
-    options = told["portable"][2]["options"]
+    options = told["portable"][3]["options"]
     assert (options["amount"], options["round_to"], options["goal"]) == (0.25, 4, "channels")
     assert "sparsity" not in options
     (artifact,) = told["artifacts"]

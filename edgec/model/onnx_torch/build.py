@@ -32,7 +32,7 @@ def build_graph(proto: Any, example: Sequence[torch.Tensor]) -> fx.GraphModule:
     """
     run = _Run(proto)
     with torch.no_grad():
-        graph = run.recorder.finished(run.main(proto.graph, example))
+        graph = run.recorder.finished(run.main(example))
     fuse_biases(graph)
     return graph
 
@@ -42,12 +42,14 @@ class _Run:
 
     def __init__(self, proto: Any) -> None:
         self.recorder = Recorder()
+        self._main = proto.graph
         self._opsets = {item.domain: item.version for item in proto.opset_import}
         self._constants: dict[tuple[int, str], tuple[Any, torch.Tensor]] = {}
         self._functions = {(item.domain, item.name): item for item in proto.functions}
 
-    def main(self, graph: Any, example: Sequence[torch.Tensor]) -> list[Value]:
-        """The values of the graph's outputs."""
+    def main(self, example: Sequence[torch.Tensor]) -> list[Value]:
+        """The values of the model's outputs."""
+        graph = self._main
         held = {item.name for item in graph.initializer}
         fed = [item.name for item in graph.input if item.name not in held]
         recorded = {name: self.recorder.placeholder(name, tensor) for name, tensor in zip(fed, example, strict=True)}
@@ -125,12 +127,17 @@ class _Run:
 
     def _constant(self, tensor: Any, graph: Any) -> torch.Tensor:
         """The tensor of an initializer of `graph`: one, however often a loop runs the graph."""
+        if graph is self._main:
+            return self._named(tensor)  # not kept: layers have their own copies
         key = id(graph), tensor.name
         if key not in self._constants:
-            found = to_tensor(tensor)
-            self.recorder.name_constant(found, tensor.name)
-            self._constants[key] = graph, found  # while the graph is kept, no other one gets its id
+            self._constants[key] = graph, self._named(tensor)  # while the graph is kept, no other one gets its id
         return self._constants[key][1]
+
+    def _named(self, tensor: Any) -> torch.Tensor:
+        found = to_tensor(tensor)
+        self.recorder.name_constant(found, tensor.name)
+        return found
 
 
 class _FunctionBody:

@@ -113,7 +113,7 @@ class Call:
             return float(self.attributes[name])
         if self[index] is None:
             return default
-        return scalar(self.constant(index, name))
+        return float(scalar(self.constant(index, name)))
 
     def layer(self, module: nn.Module, *arguments: Value) -> Value:
         """`module` as a layer of the graph, called on `arguments`."""

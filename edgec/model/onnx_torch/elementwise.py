@@ -154,7 +154,8 @@ def clamp(call: Call, value: Value, low: float | None, high: float | None) -> Va
     from torch import nn
 
     if not value.dtype.is_floating_point:
-        whole = [None if bound is None else int(bound) for bound in (low, high)]
+        limits = torch.iinfo(value.dtype)
+        whole = [None if bound is None or not limits.min < bound < limits.max else int(bound) for bound in (low, high)]
         return value if whole == [None, None] else torch.clamp(value, min=whole[0], max=whole[1])
     smallest, largest = torch.finfo(value.dtype).min, torch.finfo(value.dtype).max
     low = None if low is None or low <= smallest else low

@@ -1,20 +1,27 @@
-"""What to call the layers of the torch graph: the module's path in the user's model, where the exporter kept it."""
+"""What to call the layers of an ONNX graph: the module's path in the user's model, where the exporter kept it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+_WRAPPER = "inner"
+"""edgec exports a module from within a wrapper, whose name for it leads all names that the exporter writes."""
+
 
 def layer_name(node: Any) -> str:
-    """A dotted path for a node: from its weight ``a.b.weight``, its name ``/a/b/Conv`` (-> ``a.b``), or its op."""
-    for name in map(str, node.input[1:2]):
-        if name.endswith(".weight"):
-            return name.removesuffix(".weight")
+    """A dotted path for a node: by its weight ``a.b.weight``, by its own name ``/a/b/Conv``, or by its op."""
     name = str(node.name)
-    return module_path(name) or name.strip("/").rpartition("/")[2] or str(node.op_type).lower()
+    weight = str(node.input[1]) if len(node.input) > 1 else ""
+    plain = name.strip("/").rpartition("/")[2]
+    return weight_path(weight) or exported_path(name) or plain or str(node.op_type).lower()
 
 
-def module_path(node: str) -> str:
+def weight_path(weight: str) -> str:
+    """The module of a weight that kept its name in the user's model: ``a.b.weight`` -> ``a.b``; else ""."""
+    return weight.removesuffix(".weight").removeprefix(f"{_WRAPPER}.") if weight.endswith(".weight") else ""
+
+
+def exported_path(node: str) -> str:
     """The module in a node name of torch's exporter: ``/blocks/blocks.0/conv/Conv`` -> ``blocks.0.conv``; else "".
 
     Each part between slashes is a module's name in its parent; a part of a container repeats the container's name.
@@ -25,4 +32,5 @@ def module_path(node: str) -> str:
             path[-1] = part
         else:
             path.append(part)
-    return ".".join(path)
+    joined = ".".join(path)
+    return "" if joined == _WRAPPER else joined.removeprefix(f"{_WRAPPER}.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class Recorded(fx.Proxy):
@@ -47,7 +48,7 @@ class Recorder(fx.Tracer):
         self.root = nn.Module()
         self.graph = fx.Graph()
         self._constants: dict[int, tuple[torch.Tensor, fx.Node]] = {}
-        self._names: dict[int, tuple[torch.Tensor, str]] = {}
+        self._names = WeakTensorKeyDictionary()
         self._layers: dict[int, tuple[nn.Module, str]] = {}
         self._storages: set[int] = set()
 
@@ -59,7 +60,7 @@ class Recorder(fx.Tracer):
 
     def name_constant(self, tensor: torch.Tensor, name: str) -> None:
         """Call `tensor` so, should the graph come to hold it."""
-        self._names[id(tensor)] = (tensor, name)
+        self._names[tensor] = name
 
     def layer(self, name: str, module: nn.Module, *arguments: Value) -> Value:
         """Call `module`, as a layer of the graph named like `name` unless all arguments are constants."""
@@ -120,8 +121,7 @@ class Recorder(fx.Tracer):
 
     def _constant(self, tensor: torch.Tensor) -> fx.Node:
         if id(tensor) not in self._constants:
-            _, name = self._names.get(id(tensor), (tensor, "constant"))
-            name = self._free_name(identifier(name))
+            name = self._free_name(identifier(self._names.get(tensor, "constant")))
             self.root.register_buffer(name, tensor)
             # the tensor is kept, so that no other one gets its id
             self._constants[id(tensor)] = tensor, self.graph.get_attr(name)
