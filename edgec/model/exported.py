@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from edgec.errors import InputSpecError, ModelError
 from edgec.model.onnx_file import merge
 from edgec.model.spec import DType, TensorSpec
+from edgec.model.trace import Call
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,18 @@ def exported_inputs(program: Any, stated: tuple[TensorSpec, ...], where: str) ->
             dims[0] = 1
         specs.append(merge(given.name if given else name, dims, dtype, given, where))
     return tuple(specs)
+
+
+def call_of(program: Any, where: str) -> Call:
+    """How an ExportedProgram is called: it keeps which of its example inputs were passed by name.
+
+    Raises:
+        ModelError: it takes containers of tensors.
+    """
+    args, kwargs = program.call_spec.in_spec.children()
+    if any(not child.is_leaf() for part in (args, kwargs) for child in part.children()):
+        raise ModelError("an input is a container of tensors", where=where, hint="export it with tensors as inputs")
+    return Call(tuple(kwargs.context or ()))
 
 
 def dtype_of(dtype: Any, name: str, where: str) -> DType:

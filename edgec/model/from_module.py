@@ -54,7 +54,7 @@ def from_python(
         raise ModelError(f"it cannot be made ready for inference: {explain(exc)}", where=where) from exc
 
     def graph_of(model: FloatModel, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> Traced:
-        traced = trace(module, first, second, call.names)
+        traced = trace(module, first, second, call)
         if traced.graph is not None or traced.untraceable in NO_FUNCTION:
             return traced
         exported = through_onnx(model, first, second, only_exact=True)
@@ -88,7 +88,7 @@ def from_module(
     _run(module, call, second, specs, where)
     outputs, renamed = _output_specs(result, specs, where)
     notes = (*notes, *renamed, *numbers_left_out(result))
-    flat = module if is_flat(result) and call.names is None else FlatOutputs(module, call).eval()
+    flat = module if is_flat(result) and not call.names else FlatOutputs(module, call).eval()
     model = FloatModel(title, source, specs, outputs, module=flat, notes=notes)
     traced = graph_of(model, first, second)
     return replace(model, graph=traced.graph, untraceable=traced.untraceable, module=traced.graph or flat)

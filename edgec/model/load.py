@@ -8,7 +8,7 @@ from edgec.errors import InputSpecError, ModelError
 from edgec.files import sha256_of
 from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
-from edgec.model.exported import dtype_of, exported_inputs, refuse_other_floats
+from edgec.model.exported import call_of, dtype_of, exported_inputs, refuse_other_floats
 from edgec.model.from_module import from_module, from_python, through_onnx
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
@@ -131,7 +131,8 @@ def _pt2(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
     module = program.module()
     refuse_other_floats(module, name)
     source = ModelSource(format="pt2", path=name, sha256=sha256_of(path))
-    return from_module(path.stem, source, module, specs, (), graph_of=through_onnx, where=name)
+    call = call_of(program, name)
+    return from_module(path.stem, source, module, specs, (), graph_of=through_onnx, where=name, call=call)
 
 
 def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:

@@ -42,7 +42,7 @@ def trace(
     module: torch.nn.Module,
     example: Sequence[torch.Tensor],
     second: Sequence[torch.Tensor] | None = None,
-    names: Sequence[str] | None = None,
+    call: Call | None = None,
 ) -> Traced:
     """Capture `module` as a graph whose leaves are plain ``torch.nn`` modules; `module` itself is left untouched.
 
@@ -50,7 +50,7 @@ def trace(
         module: in eval mode.
         example: one sample, in call order; the graph is valid for its shapes.
         second: another sample of the same shapes, on which graph and module must agree too.
-        names: parameters of ``forward`` that the inputs are passed as; None: they are passed by position.
+        call: how the inputs are passed; None: by position.
 
     Returns:
         The graph (it returns one tensor or a flat tuple), checked against `module`; or the reason there is none,
@@ -58,7 +58,7 @@ def trace(
     """
     from edgec.model.static_tracer import COMPOSITES
 
-    call = Call(tuple(names) if names else None)
+    call = call or Call()
     if any(type(part) in COMPOSITES for part in module.modules()):
         # the parts can be quantized, where a composite stays whole; but masks may take a path that has no graph
         opened = _trace(module, example, second, call, whole_composites=False)
@@ -69,22 +69,24 @@ def trace(
 
 @dataclass(frozen=True)
 class Call:
-    """How a module is called: by position, or by the names of its parameters."""
+    """How a module is called: the last inputs by name, those before them by position."""
 
-    names: tuple[str, ...] | None = None
+    names: tuple[str, ...] = ()
 
     def __call__(self, module: Any, inputs: Sequence[Any]) -> Any:
         """What `module` returns for `inputs`."""
-        return module(**dict(zip(self.names, inputs, strict=True))) if self.names else module(*inputs)
+        first = len(inputs) - len(self.names)
+        return module(*inputs[:first], **dict(zip(self.names, inputs[first:], strict=True)))
 
     def parameters(self, module: torch.nn.Module, count: int) -> list[str]:
-        """Names of the parameters that the first `count` inputs are passed as, made up where there is none."""
-        given = self.names or [
+        """Names of the parameters that `count` inputs are passed as, made up where there is none."""
+        given = [
             item.name
             for item in inspect.signature(module.forward).parameters.values()
             if item.kind in (item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)
         ]
-        return [given[index] if index < len(given) else f"input_{index}" for index in range(count)]
+        first = count - len(self.names)
+        return [given[at] if at < len(given) else f"input_{at}" for at in range(first)] + list(self.names)
 
 
 def _trace(

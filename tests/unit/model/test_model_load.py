@@ -93,12 +93,37 @@ def test_exported_program(project: Path) -> None:
     _answer(model, module)
 
 
-def test_exported_at_batch_two_is_explained(project: Path) -> None:
+def test_exported_at_batch_two_keeps_it(project: Path) -> None:
     torch.export.save(torch.export.export(_sequential(), (torch.randn(2, 3, 8, 8),)), project / "m.pt2")
-    with pytest.raises(InputSpecError, match="exported at batch 2"):
-        load_model(ModelSpec(path="m.pt2"), project)
+    model = load_model(ModelSpec(path="m.pt2"), project)
+    assert model.inputs[0].shape == (2, 3, 8, 8)
+    assert model.graph is not None, model.untraceable
     with pytest.raises(InputSpecError, match=r"stated float32\[1, 3, 8, 8\], the model expects float32\[2, 3, 8, 8\]"):
         load_model(ModelSpec(path="m.pt2", inputs=IMAGE), project)
+
+
+class _Gated(torch.nn.Module):
+    """One input by position, one by name; a dict out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor, *, gate: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"y": self.layer(x) * gate.sigmoid()}
+
+
+def test_exported_with_names_and_a_dynamic_batch(project: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=8)
+    inputs = torch.randn(2, 4), torch.randn(2, 4)
+    program = torch.export.export(
+        _Gated(), inputs[:1], {"gate": inputs[1]}, dynamic_shapes={"x": {0: batch}, "gate": {0: batch}}
+    )
+    torch.export.save(program, project / "m.pt2")
+    model = load_model(ModelSpec(path="m.pt2"), project)
+    assert [(item.name, item.shape) for item in model.inputs] == [("x", (1, 4)), ("gate", (1, 4))]
+    assert model.outputs[0].name == "y"
+    assert model.graph is not None, model.untraceable
 
 
 def test_torchscript(project: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgec.errors import LabelsError, ProjectError
+from edgec.errors import DatasetError, LabelsError, ProjectError
 from edgec.model.spec import TensorSpec
 from edgec.verify.metrics import choose_metric, predictions
 
@@ -48,6 +48,16 @@ def test_labels_that_do_not_fit(tmp_path, outputs, labels, message):
 def test_labels_are_never_left_out_unsaid(tmp_path, labels):
     with pytest.raises(LabelsError, match="one class number"):
         choose_metric("auto", SCORES, labels, tmp_path)
+
+
+def test_outputs_of_a_fixed_batch_are_split(tmp_path):
+    batch = (TensorSpec(name="logits", shape=(2, 3)),)
+    pairs = [{name: array.reshape(2, 2, 3) for name, array in item.items()} for item in (REFERENCE, OTHER)]
+    metric = choose_metric("auto", batch, LABELS, tmp_path, group=2)
+    assert metric.name == "top1"
+    assert metric.compare(*pairs) == choose_metric("auto", SCORES, LABELS, tmp_path).compare(REFERENCE, OTHER)
+    with pytest.raises(DatasetError, match="not one for each of the 2 samples"):
+        choose_metric("auto", (*batch, TensorSpec(name="mean", shape=(3,))), LABELS, tmp_path, group=2)
 
 
 def test_unknown_metrics(tmp_path):
