@@ -54,7 +54,7 @@ test-data: setup
 	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families
 
 test-zoo: setup
-	$(BIN)/pytest -m zoo tests/zoo $(if $(MODELS),-k '$(MODELS)')
+	$(BIN)/pytest -m zoo -n 2 tests/zoo $(if $(MODELS),-k '$(MODELS)')
 
 test-slow: setup
 	$(BIN)/pytest -m slow
