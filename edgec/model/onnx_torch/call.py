@@ -158,3 +158,10 @@ def as_dtype(code: int) -> torch.dtype:
 def axis_of(axis: int, rank: int) -> int:
     """`axis` counted from the front."""
     return axis + rank if axis < 0 else axis
+
+
+def broadcast_shape(*shapes: Sequence[int]) -> list[int]:
+    """The shape that values of these shapes are broadcast to."""
+    rank = max(map(len, shapes))
+    padded = [[1] * (rank - len(shape)) + list(shape) for shape in shapes]
+    return [next((size for size in sizes if size != 1), 1) for sizes in zip(*padded, strict=True)]

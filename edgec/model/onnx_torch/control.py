@@ -38,7 +38,7 @@ def _loop(call: Call) -> Any:
     trips = None if call[0] is None else int(scalar(call.constant(0, "trip count")))
     going = call[1]
     states = list(call.inputs[2:])
-    body, scanned = call.get("body"), []  # type: ignore[var-annotated]
+    body, scanned = call.get("body"), []
     count = 0
     while trips is None or count < trips:
         if going is not None and not is_constant(going):

@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 
-from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, as_dtype, is_constant, scalar
+from edgec.model.onnx_torch.call import (
+    Call,
+    Converter,
+    NoTorchFormError,
+    as_dtype,
+    broadcast_shape,
+    is_constant,
+    scalar,
+)
 from edgec.model.onnx_torch.recorder import Value
 
 
@@ -137,8 +145,8 @@ def _where(call: Call) -> Value:
     if is_constant(condition) and condition.numel() and bool((condition == condition.reshape(-1)[0]).all()):
         # masks of ones, as attention without a mask writes them
         chosen = call[1] if bool(condition.reshape(-1)[0]) else call[2]
-        shape = torch.broadcast_shapes(condition.shape, call[1].shape, call[2].shape)
-        return chosen if tuple(chosen.shape) == tuple(shape) else chosen.expand(shape)
+        shape = broadcast_shape(condition.shape, call[1].shape, call[2].shape)
+        return chosen if list(chosen.shape) == shape else chosen.expand(shape)
     return torch.where(condition, call[1], call[2])
 
 
@@ -155,7 +163,10 @@ def clamp(call: Call, value: Value, low: float | None, high: float | None) -> Va
 
     if not value.dtype.is_floating_point:
         limits = torch.iinfo(value.dtype)
-        whole = [None if bound is None or not limits.min < bound < limits.max else int(bound) for bound in (low, high)]
+        whole = [
+            None if low is None or low <= limits.min else int(low),
+            None if high is None or high >= limits.max else int(high),
+        ]
         return value if whole == [None, None] else torch.clamp(value, min=whole[0], max=whole[1])
     smallest, largest = torch.finfo(value.dtype).min, torch.finfo(value.dtype).max
     low = None if low is None or low <= smallest else low

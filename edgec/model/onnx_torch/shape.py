@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, as_dtype, axis_of, scalar
+from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, as_dtype, axis_of, broadcast_shape, scalar
 from edgec.model.onnx_torch.recorder import Value
 
 
@@ -83,8 +83,8 @@ def _transpose(call: Call) -> Value:
 
 
 def _expand(call: Call) -> Value:
-    wanted = torch.broadcast_shapes(tuple(call[0].shape), call.integers(1, "shape") or [])
-    return call[0] if tuple(wanted) == tuple(call[0].shape) else call[0].expand(list(wanted))
+    wanted = broadcast_shape(call[0].shape, call.integers(1, "shape") or [])
+    return call[0] if wanted == list(call[0].shape) else call[0].expand(wanted)
 
 
 def _tile(call: Call) -> Value:

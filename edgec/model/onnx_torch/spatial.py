@@ -35,7 +35,7 @@ def _col2im(call: Call) -> Value:
     pads = call.get("pads", [0] * 2 * axes)
     stride, dilation = call.get("strides", [1] * axes), call.get("dilations", [1] * axes)
     if axes == 2 and pads[:2] == pads[2:]:
-        return functional.fold(value, image, block, dilation, pads[:2], stride)
+        return functional.fold(value, tuple(image), tuple(block), tuple(dilation), tuple(pads[:2]), tuple(stride))
     wide = [size + pads[axis] + pads[axis + axes] for axis, size in enumerate(image)]
     # for each tap of the block and each place of it, the element of the padded image
     flat = torch.zeros([1] * 2 * axes, dtype=torch.int64)
@@ -135,7 +135,8 @@ def _roi_align(call: Call) -> Value:
         rows = _sample_places(top, tall, high, counts[0])
         columns = _sample_places(left, broad, wide, counts[1])
         inside = ((rows >= -1) & (rows <= height))[:, None] & ((columns >= -1) & (columns <= width))[None]
-        down, across = torch.broadcast_tensors(rows.clamp(0, height - 1)[:, None], columns.clamp(0, width - 1)[None])
+        down = rows.clamp(0, height - 1)[:, None].expand(rows.numel(), columns.numel())
+        across = columns.clamp(0, width - 1)[None].expand(rows.numel(), columns.numel())
         found.append(_pooled(value[owner], down, across, inside, (high, counts[0], wide, counts[1]), call))
     return torch.stack(found)
 
@@ -150,7 +151,7 @@ def _pooled(
     height, width = image.shape[1], image.shape[2]
     flat = torch.reshape(image, [image.shape[0], height * width])
     top, left = down.floor(), across.floor()
-    largest = None
+    largest: Value = None
     for low in (0, 1):
         for right in (0, 1):
             weight = (1 - (down - top - low).abs()) * (1 - (across - left - right).abs()) * inside
