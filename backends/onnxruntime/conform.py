@@ -53,12 +53,12 @@ def simplify_gemms(proto: onnx.ModelProto) -> None:
         nodes.append(node)
         if node.op_type != "Gemm":
             continue
+        kind = types.get(node.input[1])
         if node.input[1] in known:
             _scale(proto, node, 1, "alpha", known)
         if len(node.input) < 3 or node.input[2] not in known:
             continue
         bias = _scale(proto, node, 2, "beta", known)
-        kind = types.get(node.input[1])
         transposed = any(item.name == "transB" and item.i for item in node.attribute)
         channels = kind.shape[0 if transposed else 1] if kind and kind.shape else 0
         if not channels or bias.shape == (channels,):

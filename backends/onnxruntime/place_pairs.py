@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,7 @@ def place_pairs(proto: onnx.ModelProto, how: Placement, refused: Collection[str]
     name_nodes(placed)
     _keep_float(placed)
     _keep_transposed_float(placed)
+    _part_from_pairs(placed, [node for node in placed.graph.node if node.name in refused])
     return placed
 
 
@@ -115,22 +116,30 @@ def _keep_float(proto: onnx.ModelProto) -> None:
 
 
 def _keep_transposed_float(proto: onnx.ModelProto) -> None:
-    """The same for ConvTranspose, which has no fused form (and no integer kernel either), in place.
+    """The same for ConvTranspose, which has no fused form (and no integer kernel either), in place."""
+    known = constants(proto)
+    found = [node for node in proto.graph.node if node.op_type == "ConvTranspose" and node.input[1] in known]
+    _part_from_pairs(proto, found)
 
-    An identity that the optimizer does not see through parts it from the QuantizeLinear behind it.
+
+def _part_from_pairs(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Make `nodes` between a DequantizeLinear and a QuantizeLinear stay in float, in place.
+
+    An identity that the optimizer does not see through parts them from the QuantizeLinear: it makes one integer op of
+    all three else, also where the node was left out of quantization and the pairs are its neighbours'.
     """
     from onnx import helper
 
-    known, made_by, readers = constants(proto), producers(proto), consumers(proto)
-    nodes = list(proto.graph.node)
-    for node in nodes:
-        if node.op_type != "ConvTranspose" or node.input[1] not in known or node.input[0] not in made_by:
+    made_by, readers = producers(proto), consumers(proto)
+    for node in list(nodes):
+        if not any(tensor in made_by and made_by[tensor].op_type == "DequantizeLinear" for tensor in node.input):
             continue
-        made = node.output[0]
-        rounded = any(reader.op_type == "QuantizeLinear" for reader in readers.get(made, ()))
-        if made_by[node.input[0]].op_type == "DequantizeLinear" and rounded:
-            node.output[0] = f"{made}_unrounded"
-            identity = helper.make_node("LeakyRelu", [node.output[0]], [made], name=f"{node.name}_identity", alpha=1.0)
+        for position, made in enumerate(list(node.output)):
+            if not any(reader.op_type == "QuantizeLinear" for reader in readers.get(made, ())):
+                continue
+            node.output[position] = f"{made}_unrounded"
+            name = f"{node.name}_identity" + (f"_{position}" if position else "")
+            identity = helper.make_node("LeakyRelu", [node.output[position]], [made], name=name, alpha=1.0)
             proto.graph.node.insert(list(proto.graph.node).index(node) + 1, identity)
 
 

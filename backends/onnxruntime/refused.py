@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from edgec.backends.onnxruntime.capability import STATIC_OPS
 from edgec.backends.onnxruntime.graph import OnnxModel, TensorType, canonical_bytes, constants, tensor_types
 from edgec.backends.onnxruntime.place_pairs import Placement, place_pairs
 from edgec.backends.onnxruntime.trial import check_runs
-from edgec.errors import EdgecError
+from edgec.errors import EdgecError, StorageError
 from edgec.passes.contract import PassContext
 
 if TYPE_CHECKING:
@@ -53,29 +53,32 @@ def place_what_runs(
 
     try:
         return attempt(frozenset()), {}
+    except StorageError:
+        raise
     except EdgecError:
-        signatures = _signatures(model.proto)
+        known_as = signatures(model.proto, STATIC_OPS)
 
     def search() -> dict[str, str]:
         placement = plainest()
-        names = [name for name in signatures if name not in placement.excluded]
+        names = [name for name in known_as if name not in placement.excluded]
         return smallest_excluded(
-            names, lambda refused: attempt(refused, placement), signature=signatures.__getitem__
+            names, lambda refused: attempt(refused, placement), signature=known_as.__getitem__
         ).reasons
 
     known = _remembered(ctx.work / REMEMBERED, _digest(model, how), search)
-    names = [name for name in signatures if name not in known and name not in how.excluded]
-    found = smallest_excluded(names, lambda more: attempt(more | {*known}), signature=signatures.__getitem__)
-    reasons = {name: _reason(why) for name, why in (known | found.reasons).items() if name not in how.excluded}
+    names = [name for name in known_as if name not in known and name not in how.excluded]
+    found = smallest_excluded(names, lambda more: attempt(more | {*known}), signature=known_as.__getitem__)
+    reasons = {name: refusal(why) for name, why in (known | found.reasons).items() if name not in how.excluded}
     return found.result, reasons
 
 
-def _reason(why: str) -> str:
+def refusal(why: str) -> str:
+    """How coverage tells of an op that had to be left out."""
     return f"kept in float: ONNX Runtime cannot take it in int8: {why}"
 
 
-def _signatures(proto: onnx.ModelProto) -> dict[str, Hashable]:
-    """Node that may be quantized -> what it has in common with others that fail or work alike."""
+def signatures(proto: onnx.ModelProto, ops: Collection[str]) -> dict[str, Hashable]:
+    """Node of one of `ops` -> what it has in common with others that fail or work alike."""
     types, known = tensor_types(proto), constants(proto)
 
     def tensor(name: str) -> Hashable:
@@ -92,7 +95,7 @@ def _signatures(proto: onnx.ModelProto) -> dict[str, Hashable]:
             *map(tensor, (*node.input, *node.output)),
         )
         for node in proto.graph.node
-        if node.op_type in STATIC_OPS
+        if node.op_type in ops
     }
 
 

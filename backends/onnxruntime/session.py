@@ -21,6 +21,7 @@ _PLAIN = (
         r'\1 (node "\2") fails: ',
     ),
     (re.compile(r"Exception during initialization: "), ""),
+    (re.compile(r'This is an invalid model\. In Node, \("(.*?)", (\w+), .*Error '), r'\2 (node "\1"): '),
     (re.compile(r"/onnxruntime_src/\S+?:\d+ .*?\)(?: const)? (?:\[[^\]]*\] )?"), ""),
     (re.compile(r"\(?/onnxruntime_src/\S+\s?"), ""),
 )

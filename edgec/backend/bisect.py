@@ -6,14 +6,16 @@ model all the same once that op is left out, so the op is found by trying: with 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from edgec.errors import EdgecError
+from edgec.errors import EdgecError, StorageError
 
 T = TypeVar("T")
 
+_WORD = re.compile(r"[^\s\"'(),:;]+")
 MAX_TRIES = 64
 """Attempts of one search. One op takes ``log2(candidates)`` of them, whatever else is alike goes with it."""
 
@@ -45,8 +47,9 @@ def smallest_excluded(
     No excluded name (without its likes) can be taken back, if leaving out more never makes an attempt fail that
     succeeded with less. If it does, the result is still one that succeeded. Equal arguments give equal results.
 
-    Names of one signature (op, attributes, ranks) are expected to fail alike: they are left out with the first one
-    that fails, unless one of them has been seen to work; when all else works, they are taken back if that works too.
+    A name that the error names is tried first. Names of one signature (op, attributes, ranks) are expected to fail
+    alike: they are left out with the first one that fails, unless one of them has been seen to work; when all else
+    works, they are taken back if that works too.
 
     Args:
         names: candidates, in the order they are taken in (that of the graph).
@@ -56,6 +59,7 @@ def smallest_excluded(
 
     Raises:
         EdgecError: the attempt fails even without all names.
+        StorageError: it cannot write; nothing is searched then.
     """
     rest = list(dict.fromkeys(names))
     search = _Search(attempt, max_tries)
@@ -66,9 +70,25 @@ def smallest_excluded(
         raise search.failure from reason
 
     reasons: dict[str, str] = {}
-    likes: list[list[str]] = []
+    doubtful: list[list[str]] = []
     working: set[Hashable] = set()
-    while rest:  # it works without `reasons` and all of `rest`, and fails with all of `rest`
+
+    def with_likes(names: list[str], after: list[str]) -> list[str]:
+        kinds = {signature(name) for name in names} - working
+        return [*names, *(name for name in after if signature(name) in kinds and name not in names)]
+
+    while rest:  # it works without `reasons` and all of `rest`, and fails with all of `rest` for `reason`
+        if (named := _named(rest, reason.what)) and not search.exhausted:
+            group = with_likes(named, rest)
+            works = search.works((*reasons, *group))
+            if works or not _named(named, search.failure.what):
+                doubtful += [group[len(named) :], named]
+                reasons |= dict.fromkeys(group, reason.what)
+                rest = [name for name in rest if name not in reasons]
+                if works:
+                    break
+                reason = search.failure
+                continue
         low, high = 0, len(rest)
         while high - low > 1 and not search.exhausted:
             middle = (low + high) // 2
@@ -81,20 +101,25 @@ def smallest_excluded(
             reasons |= dict.fromkeys(rest[low:], given_up)
             break
         working.update(signature(name) for name in rest[:low])
-        found = rest[low]
-        alike = [] if signature(found) in working else [n for n in rest[high:] if signature(n) == signature(found)]
-        likes.append(alike)
-        reasons |= dict.fromkeys((found, *alike), reason.what)
+        group = with_likes([rest[low]], rest[high:])
+        doubtful.append(group[1:])
+        reasons |= dict.fromkeys(group, reason.what)
         rest = [name for name in rest[high:] if name not in reasons]
         if rest and not search.exhausted:
             if search.works(reasons):
                 break
             reason = search.failure
-    for alike in likes:
-        fewer = {name: why for name, why in reasons.items() if name not in alike}
-        if alike and not search.exhausted and search.works(fewer):
+    for names in doubtful:
+        fewer = {name: why for name, why in reasons.items() if name not in names}
+        if names and not search.exhausted and search.works(fewer):
             reasons = fewer
     return Exclusion(search.result, reasons, search.tries)
+
+
+def _named(names: Iterable[str], text: str) -> list[str]:
+    """Those of `names` that a message names."""
+    words = {*_WORD.findall(text)}
+    return [name for name in names if name in words]
 
 
 class _Search(Generic[T]):
@@ -115,6 +140,8 @@ class _Search(Generic[T]):
         self.tries += 1
         try:
             self.result = self._attempt(frozenset(excluded))
+        except StorageError:  # a full disk is no fault of any op
+            raise
         except EdgecError as error:
             self.failure = error
             return False

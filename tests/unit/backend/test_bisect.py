@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import pytest
 
 from edgec.backend.bisect import MAX_TRIES, smallest_excluded
-from edgec.errors import EdgecError, PassError
+from edgec.errors import EdgecError, PassError, StorageError
 
 NAMES = [f"{op}_{number}" for number in range(50) for op in ("conv", "add", "concat", "pool")]
 
@@ -73,6 +73,20 @@ def test_a_signature_that_works_elsewhere_is_no_reason_against_it() -> None:
     assert not any("concat_11" in asked and "pool_11" not in asked for asked in toolchain.asked)
 
 
+def test_names_in_the_error_are_tried_first() -> None:
+    def attempt(excluded: frozenset[str]) -> frozenset[str]:
+        for name in ("pool_3", "pool_40", "add_7"):
+            if name not in excluded:
+                raise PassError(f'no kernel for node "{name}", read by conv_1')
+        return excluded
+
+    found = smallest_excluded(NAMES, attempt)
+    assert found.reasons == {
+        name: f'no kernel for node "{name}", read by conv_1' for name in ("pool_3", "pool_40", "add_7")
+    }
+    assert found.tries < 16
+
+
 def test_the_search_is_bounded_and_its_result_still_works() -> None:
     toolchain = Toolchain({*NAMES[::2]})
     found = smallest_excluded(NAMES, toolchain, max_tries=20)
@@ -96,6 +110,18 @@ def test_names_that_fail_only_together_lose_one() -> None:
 def test_what_fails_without_all_names_fails(names: list[str]) -> None:
     with pytest.raises(EdgecError, match="no such file"):
         smallest_excluded(names, Toolchain((), hopeless=True))
+
+
+def test_a_full_disk_is_no_fault_of_an_op() -> None:
+    asked = []
+
+    def attempt(excluded: frozenset[str]) -> None:
+        asked.append(excluded)
+        raise StorageError("no space left on device")
+
+    with pytest.raises(StorageError):
+        smallest_excluded(NAMES, attempt)
+    assert len(asked) == 1
 
 
 def test_other_errors_are_not_taken_for_a_refusal() -> None:
