@@ -69,7 +69,7 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
             continue  # arithmetic of sizes, which torch's quantizer tells from that of tensors
         call = Call(node, module_of(node, model.graph), model.graph, values, model.engine)
         kind = type(call.module) if call.module is not None else node.target
-        rule = _rules().get(kind, lambda _: "")
+        rule: Rule = _rules().get(kind, _no_reason)
         if node in in_place:
             found[node.name] = IN_PLACE
         elif reason := _by_dtype(call) or _fixed_output(call) or rule(call):
@@ -91,8 +91,8 @@ def quantizable_nodes(graph: fx.GraphModule) -> list[fx.Node]:
 @cache
 def _quantizable() -> frozenset[Any]:
     """Functions, names of methods, and classes of modules that begin or make up a pattern of static int8."""
-    import torch
-    from torch.ao.quantization.fx.prepare import get_native_backend_config  # with what it needs already imported
+    import torch.ao.quantization.backend_config.utils  # the table needs it, and does not import it
+    from torch.ao.quantization.backend_config import get_native_backend_config
 
     kinds: set[Any] = set()
     for config in get_native_backend_config().configs:
@@ -105,6 +105,10 @@ def _quantizable() -> frozenset[Any]:
         kinds.add(pattern)
     # questions about a tensor, whose answers are numbers
     return frozenset(kinds - {None, "size", "shape"})
+
+
+def _no_reason(call: Call) -> str:
+    return ""
 
 
 def _by_dtype(call: Call) -> str:
