@@ -73,13 +73,16 @@ def export_with_notes(model: FloatModel, out: Path) -> ExportedOnnx:
             with attention_in_parts():
                 _export(module, example, model, out)
         except Exception as exc:
-            if not _export_by_program(module, example, model, out):
+            if _export_folded(module, example, model, out):
+                pass
+            elif _export_by_program(module, example, model, out):
+                notes = (f"written at ONNX opset {NEWER_OPSET}, since opset {OPSET} lacks an op: {_reason(exc)}",)
+            else:
                 raise UnsupportedError(
                     f"the model cannot be written as ONNX: {_reason(exc)}",
                     where=model.name,
                     hint="replace the op by ones that ONNX has, or give the model as .onnx",
                 ) from exc
-            notes = (f"written at ONNX opset {NEWER_OPSET}, since opset {OPSET} lacks an op: {_reason(exc)}",)
     proto = onnx.load(out)
     _drop_debug_text(proto)
     out.write_bytes(proto.SerializeToString(deterministic=True))
@@ -105,6 +108,19 @@ def _export(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, o
             input_names=[item.name for item in model.inputs],
             output_names=[item.name for item in model.outputs],
         )
+
+
+def _export_folded(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, out: Path) -> bool:
+    """Export a TorchScript module with what follows from its weights alone computed before; False when it fails."""
+    import torch
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        return False
+    try:
+        _export(torch.jit.freeze(module, optimize_numerics=False), example, model, out)  # type: ignore[no-untyped-call]
+    except Exception:
+        return False  # told is what the module as it is lacks
+    return True
 
 
 def _export_by_program(module: Any, example: tuple[torch.Tensor, ...], model: FloatModel, out: Path) -> bool:
@@ -150,4 +166,5 @@ def _reason(exc: BaseException) -> str:
     text = str(exc)
     if found := re.search(r"operator '?([\w:.]+)'?", text):
         return f"operator {found[1]} is not supported"
-    return (text.strip().splitlines() or [type(exc).__name__])[0]
+    first = (text.strip().splitlines() or [type(exc).__name__])[0]
+    return first.partition("  [Caused by")[0]

@@ -88,7 +88,7 @@ def from_module(
     _run(module, call, second, specs, where)
     outputs, renamed = _output_specs(result, specs, where)
     notes = (*notes, *renamed, *numbers_left_out(result))
-    flat = module if is_flat(result) and not call.names else FlatOutputs(module, call).eval()
+    flat = module if is_flat(result) and not call.names else FlatOutputs(module, call)
     model = FloatModel(title, source, specs, outputs, module=flat, notes=notes)
     traced = graph_of(model, first, second)
     return replace(model, graph=traced.graph, untraceable=traced.untraceable, module=traced.graph or flat)

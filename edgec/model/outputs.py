@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from edgec.errors import ModelError
@@ -87,13 +88,11 @@ def _leaves(value: Any, parts: Any, name: str = "") -> Iterator[tuple[str, Any, 
 def _items(value: Any) -> list[tuple[str | int, Any, Callable[[Any], Any]]] | None:
     """Key, item, and how to pick it out of a container of the same form; None when `value` is no container."""
     if isinstance(value, Mapping):
-        return [(str(key), item, lambda part, key=key: part[key]) for key, item in value.items()]
+        return [(str(key), item, itemgetter(key)) for key, item in value.items()]
     if isinstance(value, (tuple, list)):
         names: Any = getattr(value, "_fields", range(len(value)))
-        return [
-            (key, item, lambda part, at=at: part[at]) for at, (key, item) in enumerate(zip(names, value, strict=True))
-        ]
+        return [(key, item, itemgetter(at)) for at, (key, item) in enumerate(zip(names, value, strict=True))]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [item.name for item in dataclasses.fields(value)]
-        return [(key, getattr(value, key), lambda part, key=key: getattr(part, key)) for key in fields]
+        return [(key, getattr(value, key), attrgetter(key)) for key in fields]
     return None

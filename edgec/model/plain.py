@@ -63,7 +63,7 @@ def remove_parametrizations(module: nn.Module) -> tuple[str, ...]:
     for path, part in list(module.named_modules()):
         prefix = f"{path}." if path else ""
         if parametrize.is_parametrized(part):
-            for name, steps in list(part.parametrizations.items()):  # type: ignore[union-attr, operator]
+            for name, steps in list(part.parametrizations.items()):
                 kinds = "+".join(type(step).__name__.strip("_") for step in steps)
                 parametrize.remove_parametrizations(part, name, leave_parametrized=True)
                 removed.append(f"{prefix}{name} ({kinds})")

@@ -63,7 +63,9 @@ def _bilinear(
 
 
 def _channel_shuffle(input: torch.Tensor, groups: int) -> torch.Tensor:
-    return input.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    first, channels, *rest = input.shape
+    split = input.reshape(first, groups, channels // groups, *rest)
+    return split.transpose(1, 2).reshape(first, channels, *rest)
 
 
 def _diff(
@@ -118,7 +120,7 @@ def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None
     wanted = [int(item if size is not None else side * item) for item, side in zip(each, sides, strict=True)]
     if mode == "area":
         pooled = _adaptive_pool(_mean, rank)(input, wanted)
-        kinds = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)
+        kinds: Any = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)
         return kinds[rank - 1](input, wanted) if pooled is NotImplemented else pooled
     if size is None and any(side * item != int(side * item) for item, side in zip(each, sides, strict=True)):
         return NotImplemented  # the scale itself then decides, not the sizes

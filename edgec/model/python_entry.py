@@ -52,12 +52,12 @@ def plain_python() -> Iterator[None]:
     import torch
 
     compile_before, jit_before = torch.compile, torch.jit._state._enabled.enabled
-    torch.compile = _given  # type: ignore[assignment]
+    torch.compile = _given
     torch.jit._state._enabled.enabled = False
     try:
         yield
     finally:
-        torch.compile = compile_before  # type: ignore[assignment]
+        torch.compile = compile_before
         torch.jit._state._enabled.enabled = jit_before
 
 

@@ -74,7 +74,8 @@ def load_weights(module: torch.nn.Module, path: Path, entry: str) -> tuple[str, 
             where=path.name,
             hint="save them: torch.save(model.state_dict(), path)",
         )
-    match, removed = _best(module, states, path, entry), ()
+    match = _best(module, states, path, entry)
+    removed: tuple[str, ...] = ()
     if match.problems and is_parametrized(module):  # saved after they were removed
         removed = remove_parametrizations(module.eval())
         match = _best(module, states, path, entry)

@@ -10,20 +10,6 @@ from edgec.model.outputs import tensors_of
 from edgec.model.trace import Call
 
 
-class FlatOutputs(torch.nn.Module):
-    """Calls `inner`, by `call`, and returns its one tensor, or the tuple of its tensors."""
-
-    def __init__(self, inner: torch.nn.Module, call: Call) -> None:
-        super().__init__()
-        self.inner = inner
-        self._call = call
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """The flat outputs of `inner` for `inputs`."""
-        tensors = tensors_of(self._call(self.inner, inputs))
-        return tensors[0] if len(tensors) == 1 else tuple(tensors)
-
-
 class AlwaysEval(torch.nn.Module):
     """`inner`, in eval mode whatever is asked: the modules of torch.export raise when they are told a mode."""
 
@@ -39,3 +25,16 @@ class AlwaysEval(torch.nn.Module):
     def forward(self, *inputs: torch.Tensor) -> Any:
         """What `inner` returns."""
         return self.inner(*inputs)
+
+
+class FlatOutputs(AlwaysEval):
+    """Calls `inner`, by `call`, and returns its one tensor, or the tuple of its tensors."""
+
+    def __init__(self, inner: torch.nn.Module, call: Call) -> None:
+        super().__init__(inner)
+        self._call = call
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """The flat outputs of `inner` for `inputs`."""
+        tensors = tensors_of(self._call(self.inner, inputs))
+        return tensors[0] if len(tensors) == 1 else tuple(tensors)

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from edgec.errors import EdgecError, InputSpecError, ModelError, UntrustedModelError
+from edgec.model import onnx_file
+from edgec.model.export_onnx import export_onnx
 from edgec.model.load import load_model
 from edgec.model.onnx_file import run
 from edgec.model.spec import DType, FloatModel
@@ -142,6 +144,19 @@ def _onnx(module: torch.nn.Module, path: Path, **options: object) -> None:
         module, (torch.randn(1, 3, 8, 8),), str(path), dynamo=False, input_names=["image"], output_names=["scores"],
         **{"opset_version": 17, **options},  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def test_torchscript_with_computed_weights(project: Path) -> None:
+    parametrizations = torch.nn.utils.parametrizations
+    module = torch.nn.Sequential(
+        parametrizations.weight_norm(torch.nn.Conv2d(3, 4, 3)), parametrizations.spectral_norm(torch.nn.Conv2d(4, 2, 1))
+    ).eval()
+    torch.jit.save(torch.jit.trace(module, torch.randn(1, 3, 8, 8)), project / "m.pt")  # type: ignore[no-untyped-call]
+    model = load_model(ModelSpec(path="m.pt", inputs=IMAGE), project)
+    written = export_onnx(model, project / "m.onnx")
+    sample = torch.randn(1, 3, 8, 8)
+    found = onnx_file.run(written, model.inputs, [sample.numpy()])[0][1]
+    assert torch.allclose(torch.from_numpy(found), module(sample), atol=1e-5)
 
 
 def test_onnx_with_symbolic_batch(project: Path) -> None:
