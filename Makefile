@@ -20,7 +20,8 @@ help:
 
 setup: $(STAMP)
 
-# onnx2torch asks for torchvision, whose PyPI wheel needs a CUDA build of torch; edgec uses nothing of it: hence --no-deps.
+# onnx2torch is there to compare edgec's own conversion with. It asks for torchvision, whose PyPI wheel needs a CUDA build
+# of torch, and which nothing here uses: hence --no-deps.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
