@@ -23,8 +23,9 @@ help:
 
 setup: $(STAMP)
 
-# onnx2torch asks for torchvision, whose PyPI wheel needs a CUDA build of torch, and onnx2tf for a later Python and versions
-# that tflite-runtime cannot be used with; edgec uses nothing of these: hence --no-deps and --ignore-requires-python.
+# onnx2torch is there to compare edgec's own conversion with. It asks for torchvision, whose PyPI wheel needs a CUDA build of
+# torch, and onnx2tf for a later Python and versions that tflite-runtime cannot be used with; nothing here uses these: hence
+# --no-deps and --ignore-requires-python.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt -e '.[dev]'

@@ -38,7 +38,7 @@ def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Ar
     except NoTorchFormError as exc:
         return Traced(None, f"the model is known as ONNX only: {exc}")
     for inputs, (_, outputs) in zip(tensors, samples, strict=True):
-        if not _agrees(graph, inputs, [torch.from_numpy(array) for array in outputs]):
+        if not _agrees(graph, inputs, [torch.from_numpy(array.copy()) for array in outputs]):
             return Traced(None, "the model is known as ONNX only: its conversion to torch computes something else")
     return Traced(graph)
 

@@ -48,7 +48,7 @@ class Recorder(fx.Tracer):
         self.root = nn.Module()
         self.graph = fx.Graph()
         self._constants: dict[int, tuple[torch.Tensor, fx.Node]] = {}
-        self._names = WeakTensorKeyDictionary()
+        self._names: Any = WeakTensorKeyDictionary()
         self._layers: dict[int, tuple[nn.Module, str]] = {}
         self._storages: set[int] = set()
 

@@ -105,6 +105,11 @@ def test_structured_flags() -> None:
     ]
     assert by_name["--argument"].parse(["batch_norm=true", "name=a=b"]) == {"batch_norm": True, "name": "a=b"}
     assert by_name["--mean"].parse("0.1,0.2") == [0.1, 0.2]
+    # TensorFlow's names hold colons
+    assert by_name["--input"].parse(["input:0:1x4", "in:1:1x7:int64"]) == [
+        {"name": "input:0", "shape": [1, 4]},
+        {"name": "in:1", "shape": [1, 7], "dtype": "int64"},
+    ]
     for flag, bad in (("--input", ["x"]), ("--input", ["x:1xq"]), ("--argument", ["x"])):
         with pytest.raises(UsageError, match=flag):
             by_name[flag].parse(bad)
