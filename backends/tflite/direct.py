@@ -65,11 +65,11 @@ def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
 def tidy(content: bytes) -> bytes:
     """What the converter wrote, with products as kernels like them and no state that would outlive a run."""
     model = unpack(content)
+    fuse_dense(model)
+    fuse_activations(model)
     reduce_before_transpose(model)
     spare_last_transposes(model)
     absorb_pads(model)
-    fuse_dense(model)
-    fuse_activations(model)
     reset_states(model)
     return pack(model)
 
