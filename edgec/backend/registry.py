@@ -74,9 +74,7 @@ def missing_packages(backend: AnyBackend, precision: Precision) -> tuple[str, ..
     return tuple(
         package.distribution
         for package in backend.packages
-        if precision in package.precisions
-        and not package.no_wheel
-        and package_version(package.distribution) is None
+        if precision in package.precisions and not package.no_wheel and package_version(package.distribution) is None
     )
 
 
