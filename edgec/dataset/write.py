@@ -211,6 +211,8 @@ def _assumptions(row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preproces
         same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)
         if not same and is_channels_last(array.shape, item.shape):
             yield f'input "{item.name}": channels moved first ({list(array.shape)} -> {list(item.shape)})'
+        if (item.dtype == "bool") != (array.dtype.kind == "b"):
+            yield f'input "{item.name}": {array.dtype} samples of 0 and 1 are taken as {item.dtype}'
         if item.dtype.startswith("float") and stated(preprocess) and source.ready and array.dtype.kind == "f":
             yield f'input "{item.name}": [preprocess] is not applied to floats of a Python entry'
 

@@ -117,7 +117,7 @@ def _export_folded(module: Any, example: tuple[torch.Tensor, ...], model: FloatM
     if not isinstance(module, torch.jit.ScriptModule):
         return False
     try:
-        _export(torch.jit.freeze(module, optimize_numerics=False), example, model, out)  # type: ignore[no-untyped-call]
+        _export(torch.jit.freeze(module, optimize_numerics=False), example, model, out)
     except Exception:
         return False  # told is what the module as it is lacks
     return True

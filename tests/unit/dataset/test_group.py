@@ -10,6 +10,7 @@ from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.errors import DataLeakError, DatasetError
 from edgec.model.spec import TensorSpec
+from edgec.project.flags import _input
 from edgec.project.spec import DataSpec, Preprocess
 
 FOUR = (TensorSpec(name="x", shape=(4, 3, 2)),)
@@ -64,6 +65,7 @@ def test_scalars(tmp_path):
     made = spool(tmp_path, (TensorSpec(name="t", shape=()),), t=np.arange(5, dtype=np.float32))
     assert [sample["t"].shape for sample in made] == [()] * 5
     assert made[3]["t"] == 3
+    assert _input("t::float32") == {"name": "t", "shape": [], "dtype": "float32"}
 
 
 def test_too_few_samples_for_a_run(tmp_path, x):

@@ -236,6 +236,16 @@ def test_integer_inputs_are_not_rounded(tmp_path, dtype, values, message):
         spool(tmp_path, "d.npz", (TensorSpec(name="v", shape=(1, 5), dtype=dtype),))
 
 
+@pytest.mark.parametrize(("stored", "fed"), [(np.int64, "bool"), (np.bool_, "float32"), (np.bool_, "int64")])
+def test_masks_are_taken_as_what_the_model_wants(tmp_path, stored, fed):
+    mask = np.array([[1, 0, 1, 1, 0], [0, 0, 1, 0, 1]], stored)
+    np.savez(tmp_path / "d.npz", x=mask)
+    made = spool(tmp_path, "d.npz", (TensorSpec(name="v", shape=(1, 5), dtype=fed),))
+    assert made[1]["v"].dtype == np.dtype(fed)
+    assert made[1]["v"].tolist() == [mask[1].tolist()]
+    assert f"samples of 0 and 1 are taken as {fed}" in "; ".join(made.info.notes)
+
+
 def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "train.npz").write_bytes(b"PK\x03\x04 not really")
     (tmp_path / "d.csv").write_text("1,2")
