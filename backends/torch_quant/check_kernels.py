@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from edgec.backends.torch_quant.audit import FLOAT
+from edgec.backends.torch_quant.trial import first_line
 from edgec.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def wrong_kernels(graph: fx.GraphModule, reference: fx.GraphModule, sample: Sequ
                 result = super().run_node(n)
             except Exception as exc:
                 name = _called(n, graph)
-                raise UnsupportedError(f"{FLOAT}: torch's int8 {name} fails: {_first_line(exc)}", where=n.name) from exc
+                raise UnsupportedError(f"{FLOAT}: torch's int8 {name} fails: {first_line(exc)}", where=n.name) from exc
             if quantized and isinstance(result, torch.Tensor) and result.is_quantized:
                 form = _float_form(n, reference)
                 if form is not None and (told := _difference(form(*args, **kwargs), result)):
@@ -63,11 +64,6 @@ def wrong_kernels(graph: fx.GraphModule, reference: fx.GraphModule, sample: Sequ
     with torch.no_grad():
         _Checker(graph).run(*[item.clone() for item in sample])
     return wrong
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _called(node: fx.Node, graph: fx.GraphModule) -> str:
