@@ -22,7 +22,7 @@ NOT_DETERMINISTIC = "the model is not deterministic: the same input gives anothe
 KEEPS_STATE = "the model keeps state: a run changes its parameters or buffers"
 NO_FUNCTION = (NOT_DETERMINISTIC, KEEPS_STATE)
 """Reasons for which no other way to a graph is right either."""
-_IMPORTABLE = frozenset({"torch", "_operator", "operator", "builtins", "math", "edgec", "onnx2torch"})
+_IMPORTABLE = frozenset({"torch", "_operator", "operator", "builtins", "math", "edgec"})
 """Packages that a worker process has, where a graph is run; those of the user's code it has not."""
 _WRITING = frozenset(
     {"setitem", "setattr", *(f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "pow"))}
