@@ -70,12 +70,8 @@ class Recorder(fx.Tracer):
         return self.create_proxy("call_module", self._add_module(name, module), arguments, {})
 
     def parameter(self, tensor: torch.Tensor) -> nn.Parameter:
-        """A parameter of this value: layers do not share memory, as passes change their weights."""
-        tensor = tensor.detach().contiguous()
-        if tensor.data_ptr() in self._storages:
-            tensor = tensor.clone()
-        self._storages.add(tensor.data_ptr())
-        return nn.Parameter(tensor)
+        """A parameter of this value."""
+        return nn.Parameter(self._own(tensor.detach().contiguous()))
 
     def finished(self, outputs: list[Value]) -> fx.GraphModule:
         """The graph that returns `outputs`: one tensor, or a tuple."""
@@ -122,10 +118,19 @@ class Recorder(fx.Tracer):
     def _constant(self, tensor: torch.Tensor) -> fx.Node:
         if id(tensor) not in self._constants:
             name = self._free_name(identifier(self._names.get(tensor, "constant")))
-            self.root.register_buffer(name, tensor)
+            self.root.register_buffer(name, self._own(tensor))
             # the tensor is kept, so that no other one gets its id
             self._constants[id(tensor)] = tensor, self.graph.get_attr(name)
         return self._constants[id(tensor)][1]
+
+    def _own(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` in memory that nothing else of the graph has: passes change weights in place."""
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in self._storages or storage.nbytes() > tensor.numel() * tensor.element_size():
+            tensor = tensor.clone()
+            storage = tensor.untyped_storage()
+        self._storages.add(storage.data_ptr())
+        return tensor
 
     def _add_module(self, name: str, module: nn.Module) -> str:
         """The path of `module` in `root`: near `name`, or where it is already."""

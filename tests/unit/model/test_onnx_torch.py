@@ -217,6 +217,13 @@ def test_layers_do_not_share_memory() -> None:
     assert linears[0].weight.data_ptr() != linears[1].weight.data_ptr()
 
 
+def test_constants_take_no_more_room_than_they_need() -> None:
+    held = {"c": np.arange(400.0).reshape(100, 4), "s": np.array([0]), "e": np.array([1])}
+    graph = _graph(_model([N("Slice", ["c", "s", "e"], ["1"]), N("Add", ["x", "1"], ["y"])], [1, 4], held))
+    [buffer] = graph.buffers()
+    assert buffer.untyped_storage().nbytes() == 16
+
+
 def test_what_follows_from_shapes_is_constant() -> None:
     nodes = [
         N("Shape", ["x"], ["s"]),
