@@ -92,7 +92,7 @@ def _refusal(exc: BaseException, graph: Any) -> NodeRefusedError:
 def _culprit(exc: BaseException) -> tuple[str, str]:
     """Kind and name of the node that was being translated when `exc` was raised; empty: it cannot be told."""
     for frame, _ in reversed(list(traceback.walk_tb(exc.__traceback__))):
-        node = frame.f_locals.get("node")
+        node: Any = frame.f_locals.get("node")
         if isinstance(getattr(node, "op", None), str) and getattr(node, "name", None):
             return str(node.op), str(node.name)
     return "", ""

@@ -23,6 +23,8 @@ REVERSE_V2 in int8 would let the two directions of a recurrent layer not fit tog
 _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 _ARGUMENT = "kept in float: it makes a logarithm's argument, which spans more than 256 steps hold"
+_MOVED = "kept in float: it only moves values to ops that stay float"
+_MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
 _BETWEEN = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"})
 _MASKING = frozenset({"ADD", "SELECT", "SELECT_V2", "SUB"})
 _BEFORE_LOG = _BETWEEN | {"ABS", "EXP", "MAXIMUM", "MINIMUM", "NEG", "RELU", "SQRT", "SQUARE"}
@@ -43,7 +45,7 @@ def kept_float(model: Any, ranges: Ranges) -> dict[int, str]:
             found[place] = reason
         if unusable & {*indices(item.inputs), *indices(item.outputs)}:
             found[place] = _UNUSABLE
-    return found
+    return found | dict.fromkeys(_moves_before(model, found), _MOVED)
 
 
 def coverage_of_kept(model: Any, kept: Mapping[int, str]) -> tuple[Coverage, ...]:
@@ -61,6 +63,24 @@ def _subject(model: Any, tensors: Any, place: int) -> str:
     operator = model.subgraphs[0].operators[place]
     kind, name = kind_of(model, operator), base_name(text(tensors[indices(operator.outputs)[0]].name))
     return kind if name == f"op/{kind.lower()}" else f"{name} ({kind})"
+
+
+def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:
+    """Places of the moves of data that only operators in float read: 8 bits there would lose and gain nothing."""
+    graph = model.subgraphs[0]
+    ends = set(indices(graph.outputs))
+    readers: dict[int, set[int]] = {}
+    for place, item in enumerate(graph.operators or ()):
+        for index in indices(item.inputs):
+            readers.setdefault(index, set()).add(place)
+    found: list[int] = []
+    for place in reversed(range(len(graph.operators or ()))):
+        made = indices(graph.operators[place].outputs)
+        reading = set().union(*(readers.get(index, set()) for index in made))
+        moves = kind_of(model, graph.operators[place]) in _MOVES and place not in kept and not ends & set(made)
+        if moves and reading and reading <= {*kept, *found}:
+            found.append(place)
+    return found
 
 
 def _log_arguments(model: Any) -> set[int]:

@@ -46,6 +46,10 @@ def observe(
     _make_outputs(model, watched)
     interpreter: Any = Interpreter(model_content=pack(model), num_threads=threads)
     interpreter.allocate_tensors()
+    for item in inputs:  # tensors whose shapes are computed have no place before the first run
+        told = next(found for found in interpreter.get_input_details() if found["index"] == fed[item.artifact_name])
+        interpreter.set_tensor(told["index"], np.zeros(told["shape"], told["dtype"]))
+    interpreter.invoke()
     empty = {index: TensorStatistics(histogram) for index in watched if not interpreter.tensor(index)().size}
     watched = tuple(index for index in watched if index not in empty)
     views = [interpreter.tensor(index) for index in watched]

@@ -49,7 +49,7 @@ class StoreFloat16:
                 else "TFLite's CPU kernels unpack float16 weights and compute in float32 by default",
             ),
         )
-        reason = "it holds values beyond float16's 65504"
+        reason = "float16 does not hold its values: beyond 65504, or too small"
         coverage += tuple(Coverage(subject=name, state="float32", reason=reason) for name in beyond)
         result = model.with_content(content, "float16-weights", coverage)
         return PassResult(result, f"{len(model.content)} -> {len(content)} bytes", coverage)

@@ -147,7 +147,8 @@ def fuse_activations(model: Any) -> int:
         if kind not in _CLAMPS:
             continue
         source = indices(item.inputs)[0]
-        maker = last = made_by.get(source)
+        last: Any = made_by.get(source)
+        maker = last
         between = source
         while maker is not None and readers[between] == 1 and between not in kept and kind_of(model, maker) in _MOVES:
             between = indices(maker.inputs)[0]

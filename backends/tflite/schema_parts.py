@@ -84,7 +84,7 @@ def opcode(model: Any, kind: str, version: int) -> int:
     return known.index((builtin, version))
 
 
-def codes_of(weight: Array, scales: Array, axis: int, limit: int) -> Array:
+def codes_of(weight: Array, scales: Array, axis: int, limit: float) -> Array:
     """`weight` in symmetric codes from -`limit` to `limit`, with one scale or one for each place of `axis`."""
     spread = scales.reshape([-1 if at == axis and len(scales) > 1 else 1 for at in range(weight.ndim)])
     codes: Array = np.clip(np.rint(weight / spread), -limit, limit).astype(np.int8)

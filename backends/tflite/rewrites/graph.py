@@ -108,7 +108,7 @@ class Graph:
 
         axes = list(range(len(starts)))
         if self.opset < 10:
-            kept = {"starts": list(starts), "ends": list(ends), "axes": axes}
+            kept: dict[str, Any] = {"starts": list(starts), "ends": list(ends), "axes": axes}
             return onnx.helper.make_node("Slice", [source], [made], name=made, **kept)
         told = [
             self.add_constant(f"{made}_{k}", np.array(v, np.int64))
@@ -126,7 +126,7 @@ class Graph:
     @property
     def opset(self) -> int:
         """Version of the standard operators."""
-        return next(item.version for item in self.model.opset_import if item.domain in ("", "ai.onnx"))
+        return int(next(item.version for item in self.model.opset_import if item.domain in ("", "ai.onnx")))
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:
