@@ -36,7 +36,9 @@ def dilated_pools(count: int) -> onnx.ModelProto:
             ),
         ]
         tensor = f"p{number}"
-    nodes.append(NODE("AveragePool", [tensor], ["y"], name="plain", kernel_shape=[2, 2], strides=[2, 2]))
+    constants["last"] = floats(4, 4, 1, 1)
+    nodes.append(NODE("Conv", [tensor, "last"], ["c"], name="last"))
+    nodes.append(NODE("AveragePool", ["c"], ["y"], name="plain", kernel_shape=[2, 2], strides=[2, 2]))
     return graph_model(nodes, constants, {"x": (1, 4, 8, 8)}, ["y"], opset=19)
 
 
@@ -45,7 +47,7 @@ def test_ops_without_a_kernel_stay_float_and_are_told(tmp_path: Path) -> None:
     assert set(made.refused()) == {"dilated_0", "dilated_1", "dilated_2"}
     assert all("dilations" in reason and "onnxruntime_src" not in reason for reason in made.refused().values())
     kinds = [op.op for op in made.ops()]
-    assert kinds.count("QLinearConv") == 3
+    assert kinds.count("QLinearConv") == 4
     assert kinds.count("QLinearAveragePool") == 1
     assert made.worst_db > 25
     again = build(dilated_pools(3), "int8", tmp_path / "two")
