@@ -10,6 +10,7 @@ import numpy as np
 from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.quant.half import WHY_SPARED, spared, to_half
 
 if TYPE_CHECKING:
     import onnx
@@ -67,22 +68,44 @@ def store_half(model: OnnxModel) -> tuple[onnx.ModelProto, int, list[Coverage]]:
     from onnx import TensorProto, helper, numpy_helper
 
     proto = copy(model)
+    floats = [item for item in proto.graph.initializer if item.data_type == TensorProto.FLOAT]
+    weights = [item for item in floats if len(item.dims) > 1 or np.prod(item.dims) >= WEIGHT_ELEMENTS]
+    small = spared({item.name: int(np.prod(item.dims)) for item in weights})
+    channels = _channel_axes(proto.graph)
     casts, left = [], []
-    for item in proto.graph.initializer:
-        if item.data_type != TensorProto.FLOAT or (len(item.dims) < 2 and np.prod(item.dims) < WEIGHT_ELEMENTS):
+    if small:
+        left.append(Coverage(subject=f"{len(small)} weights", state="float32", reason=WHY_SPARED))
+    for item in weights:
+        if item.name in small:
             continue
         value = numpy_helper.to_array(item)
         if reason := _why_not(value):
             left.append(Coverage(subject=item.name, state="float32", reason=reason))
             continue
         name = item.name
-        item.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}_half"))
+        item.CopyFrom(numpy_helper.from_array(to_half(value, channels.get(name)), f"{name}_half"))
         casts.append(helper.make_node("Cast", [item.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
     nodes = [*casts, *(type(node).FromString(node.SerializeToString()) for node in proto.graph.node)]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     name_nodes(proto)
     return proto, len(casts), left
+
+
+def _channel_axes(graph: onnx.GraphProto) -> dict[str, int]:
+    """Weight -> its axis of output channels."""
+    found = {}
+    for node in graph.node:
+        if len(node.input) < 2:
+            continue
+        if node.op_type == "Conv":
+            found[node.input[1]] = 0
+        elif node.op_type == "MatMul":
+            found[node.input[1]] = -1
+        elif node.op_type == "Gemm":
+            transposed = any(item.name == "transB" and item.i for item in node.attribute)
+            found[node.input[1]] = 0 if transposed else 1
+    return found
 
 
 def _why_not(value: Array) -> str:

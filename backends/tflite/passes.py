@@ -9,6 +9,7 @@ from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS
 from edgec.backends.tflite.model import Arithmetic, LiteModel
 from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.quant.half import WHY_SPARED
 
 _DENSE_PER_TENSOR = Coverage(
     subject="FULLY_CONNECTED weights",
@@ -36,7 +37,7 @@ class StoreFloat16:
         from edgec.backends.tflite.store_half import store_half
 
         edited = unpack(model.content)
-        stored, beyond = store_half(edited)
+        stored, beyond, small = store_half(edited)
         if not stored:
             raise UnsupportedError("the model has no constants to store as float16", where=self.name, hint=_FP32)
         content = finish(pack(edited))
@@ -51,6 +52,8 @@ class StoreFloat16:
         )
         reason = "float16 does not hold its values: beyond 65504, or too small"
         coverage += tuple(Coverage(subject=name, state="float32", reason=reason) for name in beyond)
+        if small:
+            coverage += (Coverage(subject=f"{small} constants", state="float32", reason=WHY_SPARED),)
         result = model.with_content(content, "float16-weights", coverage)
         return PassResult(result, f"{len(model.content)} -> {len(content)} bytes", coverage)
 

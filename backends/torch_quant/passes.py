@@ -12,6 +12,7 @@ from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Width, weight_observer
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.quant.half import WHY_SPARED
 
 if TYPE_CHECKING:
     from torch import fx
@@ -49,16 +50,10 @@ class StoreFloat16:
         return None
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
-        import torch
+        from edgec.backends.torch_quant.half import round_weights
 
         graph = copy.deepcopy(model.graph)
-        limit = torch.finfo(torch.float16).max
-        clipped = 0
-        with torch.no_grad():
-            for value in (*graph.parameters(), *graph.buffers()):
-                if value.dtype == torch.float32:
-                    clipped += int((value.abs() > limit).sum())
-                    value.copy_(value.clamp(-limit, limit).half().float())
+        beyond, small = round_weights(graph)
         coverage = [
             Coverage(
                 subject="weights",
@@ -66,8 +61,10 @@ class StoreFloat16:
                 reason="stored in float16 and widened on use: torch has no fast float16 kernels for CPUs",
             )
         ]
-        if clipped:
-            coverage.append(Coverage(subject="weights", state="clipped", reason=f"{clipped} are beyond float16"))
+        reason = "a value is beyond float16's range"
+        coverage += [Coverage(subject=name, state="float32", reason=reason) for name in beyond]
+        if small:
+            coverage.append(Coverage(subject=f"{small} weights", state="float32", reason=WHY_SPARED))
         return PassResult(replace(model, graph=graph, half=True), "rounded weights to float16", coverage)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:

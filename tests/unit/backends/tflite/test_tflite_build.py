@@ -84,7 +84,9 @@ def test_small_weights_that_stay_float_are_told(compiled: Get) -> None:
 
 def test_fp16_says_that_it_is_storage_only(compiled: Get) -> None:
     made = compiled("vision", "fp16")
-    assert [item.state for item in made.artifact.coverage] == ["float32"]
+    arithmetic, small = made.artifact.coverage
+    assert (arithmetic.subject, arithmetic.state) == ("all arithmetic", "float32")
+    assert "the smallest tensors" in small.reason
 
 
 def test_equal_input_gives_equal_bytes(compiled: Get, toolchain: Toolchain, tmp_path: Path) -> None:

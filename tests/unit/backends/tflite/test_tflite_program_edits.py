@@ -96,8 +96,8 @@ def test_numbers_beyond_float16_and_single_ones_stay(tmp_path: Path) -> None:
     constants = {"large": np.array([1.0, 1e6], np.float32), "small": np.array(1e-12, np.float32)}
     nodes = [helper.make_node("Mul", ["x", "large"], ["m"]), helper.make_node("Add", ["m", "small"], ["y"])]
     model = unpack(convert(write(nodes, [1, 2], constants, tmp_path)))
-    stored, beyond = store_half(model)
-    assert (stored, len(beyond)) == (0, 1)
+    stored, beyond, small = store_half(model)
+    assert (stored, len(beyond), small) == (0, 1, 0)
 
 
 def test_products_on_three_axes_are_dense_with_their_bias_and_relu(tmp_path: Path) -> None:
