@@ -191,9 +191,9 @@ def _run(
     try:
         with torch.no_grad():
             return call(module, [item.clone() for item in sample])
+    except (EdgecError, KeyboardInterrupt):
+        raise
     except BaseException as exc:  # also SystemExit: whatever the user's code does
-        if isinstance(exc, KeyboardInterrupt):
-            raise
         given = ", ".join(f"{item.name} {item.dtype}{list(item.shape)}" for item in specs)
         raise InputSpecError(
             f"the model does not accept {given}: {explain(exc)}",

@@ -145,7 +145,5 @@ def _called(entry: Any, file: Path, function: str, arguments: Mapping[str, Any])
         return entry(**arguments)
     except EdgecError:
         raise
-    except BaseException as exc:  # also SystemExit
-        if isinstance(exc, KeyboardInterrupt):
-            raise
+    except Exception as exc:
         raise ModelError(f"it fails when called: {type(exc).__name__}: {explain(exc)}", where=place) from exc
