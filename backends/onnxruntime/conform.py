@@ -83,7 +83,7 @@ def _scale(proto: onnx.ModelProto, node: onnx.NodeProto, position: int, factor: 
     attribute = next((item for item in node.attribute if item.name == factor), None)
     if attribute is None:
         return value
-    scaled = (value * attribute.f).astype(value.dtype)
+    scaled: Array = (value * attribute.f).astype(value.dtype)
     node.attribute.remove(attribute)
     if attribute.f != 1:
         name = f"{node.input[position]}_scaled_of_{node.output[0]}"

@@ -54,7 +54,7 @@ class QuantizeStatic:
         placement = self._placement(model, [layer.node for layer in layers], kept)
         check_names(model.proto, placement.excluded, where)
         proto, refused = place_what_runs(model, placement, lambda: self._placement(model, [], {}), ctx)
-        excluded = placement.excluded | refused
+        excluded = {**placement.excluded, **refused}
         count, total = _static_count(proto)
         if not count:
             raise _nothing_quantized(model.proto, where, len(kept), len(layers), refused)

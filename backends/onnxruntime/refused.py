@@ -68,7 +68,7 @@ def place_what_runs(
     known = _remembered(ctx.work / REMEMBERED, _digest(model, how), search)
     names = [name for name in known_as if name not in known and name not in how.excluded]
     found = smallest_excluded(names, lambda more: attempt(more | {*known}), signature=known_as.__getitem__)
-    reasons = {name: refusal(why) for name, why in (known | found.reasons).items() if name not in how.excluded}
+    reasons = {name: refusal(why) for name, why in {**known, **found.reasons}.items() if name not in how.excluded}
     return found.result, reasons
 
 

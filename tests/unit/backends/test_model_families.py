@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from host_target import HOST
 
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.backend.registry import get_backend
@@ -35,7 +36,7 @@ assert _SPEC is not None
 assert _SPEC.loader is not None
 FAMILIES = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(FAMILIES)
-TARGETS = {"onnxruntime": "x86-64-vnni", "fbgemm": "x86-64-vnni", "qnnpack": "rpi4", "tflite": "rpi4"}
+TARGETS = {"onnxruntime": HOST, "fbgemm": HOST, "qnnpack": "rpi4", "tflite": "rpi4"}
 LEAST_DB = {"fp32": 100.0, "int8": 20.0}
 """SQNR that the worst output must have."""
 FLOAT_PRODUCTS: dict[tuple[str, str], set[str]] = {

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from host_target import HOST
 from onnx import numpy_helper
 from torch import nn
 
@@ -33,7 +34,7 @@ def simulate(job: Any, graph: Any, grid: WeightGrid) -> TrainableModel:
 
 def artifact_of(job: Any, model: Any, tmp_path: Path, name: str) -> tuple[Any, Path]:
     """The int8 artifact of a float model in a backend's first runtime, and its file."""
-    target = load_target("x86-64-vnni-int8", tmp_path).target
+    target = load_target(f"{HOST}-int8", tmp_path).target
     (emit,) = [item for item in target.emit if item.backend == name]
     backend = get_backend(name)
     folder = tmp_path / f"artifact-{name}"
@@ -52,7 +53,7 @@ def test_the_artifact_computes_what_was_trained(
     make_job: Callable[..., Any], digits_net: nn.Module, tmp_path: Path, name: str
 ) -> None:
     job = make_job(digits_net)
-    backend, target = get_backend(name), load_target("x86-64-vnni-int8", tmp_path).target
+    backend, target = get_backend(name), load_target(f"{HOST}-int8", tmp_path).target
     grid = backend.weight_grid(target, next(item for item in target.emit if item.backend == name))
     trained, _ = job.train(grid=grid, epochs=2)
     simulated = simulate(job, trained.graph, grid)
