@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from math import prod
 
 from edgec.backend.protocol import OpRecord
-from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS, NO_ARITHMETIC, STATIC_INT8, WEIGHTED
+from edgec.backends.tflite.capability import (
+    DYNAMIC_INT8,
+    MIN_DYNAMIC_ELEMENTS,
+    NO_ARITHMETIC,
+    NO_INT8,
+    STATIC_INT8,
+    WEIGHTED,
+)
 from edgec.passes.contract import Coverage
 from edgec.target.spec import Precision
 
@@ -102,6 +109,8 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
     if precision == "fp16":
         return "float16 is storage only: TFLite's CPU kernels compute in float32"
     if precision == "int8":
+        if op in NO_INT8:
+            return NO_INT8[op]
         if op in STATIC_INT8:
             return "left in float: it stands among ops without an int8 kernel, or its values fit no 8-bit scale"
         return f"TFLite's converter has no int8 form of {op}"

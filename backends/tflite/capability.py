@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from edgec.backend.protocol import Capability
@@ -85,6 +86,7 @@ NO_ARITHMETIC = frozenset(
         "FILL",
         "GATHER",
         "GATHER_ND",
+        "ZEROS_LIKE",
         "MIRROR_PAD",
         "PACK",
         "PAD",
@@ -144,3 +146,15 @@ CAPABILITIES = (
     Capability(op="layer-norm", static_int8=True, dynamic_int8=False, note="as elementwise ops, each rounded to int8"),
     Capability(op="erf-gelu", static_int8=False, dynamic_int8=False, note="stays float32 unless fused into GELU"),
 )
+
+NO_INT8: Mapping[str, str] = {
+    "BIDIRECTIONAL_SEQUENCE_LSTM": "TensorFlow's quantizer has no int8 form of this fused op",
+    "LOG": "tflite-runtime has no int8 kernel of it (version 2), and 256 steps are too few for its argument",
+    "REVERSE_V2": "TensorFlow's quantizer gives its two sides different scales, while the kernel copies codes",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "TensorFlow's quantizer has no int8 form of this fused op",
+    "WHILE": "the tensors of a loop cannot be observed, so they have no ranges",
+}
+"""Op that stays float in an int8 program -> why.
+
+REVERSE_V2 in int8 would let the two directions of a recurrent layer not fit together (9 dB instead of 36).
+"""

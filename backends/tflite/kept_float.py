@@ -6,20 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgec.backends.tflite.audit import base_name
+from edgec.backends.tflite.capability import NO_INT8
 from edgec.backends.tflite.flatbuffer import indices, kind_of, text
 from edgec.passes.contract import Coverage
 
-_NO_INT8: Mapping[str, str] = {
-    "BIDIRECTIONAL_SEQUENCE_LSTM": "TensorFlow's quantizer has no int8 form of this fused op",
-    "LOG": "tflite-runtime has no int8 kernel of it (version 2), and 256 steps are too few for its argument",
-    "REVERSE_V2": "TensorFlow's quantizer gives its two sides different scales, while the kernel copies codes",
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": "TensorFlow's quantizer has no int8 form of this fused op",
-    "WHILE": "the tensors of a loop cannot be observed, so they have no ranges",
-}
-"""Op -> why.
-
-REVERSE_V2 in int8 would let the two directions of a recurrent layer not fit together (9 dB instead of 36).
-"""
 _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 _ARGUMENT = "kept in float: it makes a logarithm's argument, which spans more than 256 steps hold"
@@ -41,7 +31,7 @@ def kept_float(model: Any, ranges: Ranges) -> dict[int, str]:
     unusable = {index for index, found in ranges.items() if found is None}
     found = dict.fromkeys(_log_arguments(model), _ARGUMENT) | dict.fromkeys(_masked_softmaxes(model, ranges), _MASKED)
     for place, item in enumerate(operators):
-        if reason := _NO_INT8.get(kind_of(model, item)):
+        if reason := NO_INT8.get(kind_of(model, item)):
             found[place] = reason
         if unusable & {*indices(item.inputs), *indices(item.outputs)}:
             found[place] = _UNUSABLE

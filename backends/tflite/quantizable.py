@@ -14,6 +14,7 @@ import numpy as np
 
 from edgec.backend.protocol import TensorBinding
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, pack, text, unpack
+from edgec.backends.tflite.int8_forms import write_int8_forms
 from edgec.backends.tflite.layers import PlacedLayer, find_layers, name_tensors
 from edgec.backends.tflite.onnx_graph import Prepared
 from edgec.dataset.spool import Spool
@@ -55,6 +56,7 @@ def make_quantizable(
         from edgec.backends.tflite.by_calibrator import calibrate
 
         model = unpack(calibrate(content, inputs, calibration))
+    write_int8_forms(model)
     layers = find_layers(model, prepared.products, prepared.origins)
     name_tensors(model, layers)
     if own_ranges:

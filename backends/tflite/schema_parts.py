@@ -14,10 +14,14 @@ _OPTIONS = {
     "CAST": "CastOptions",
     "DEQUANTIZE": "DequantizeOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
+    "MUL": "MulOptions",
+    "PACK": "PackOptions",
     "RESHAPE": "ReshapeOptions",
+    "TRANSPOSE": "TransposeOptions",
+    "UNPACK": "UnpackOptions",
     "ZEROS_LIKE": "ZerosLikeOptions",
 }
-"""Op -> its options in the schema, for the ops that edgec writes."""
+"""Op -> its options in the schema, for the ops that edgec writes; RSQRT has none."""
 
 
 def constant(model: Any, tensor: Any) -> Array:
@@ -62,8 +66,9 @@ def operator(model: Any, kind: str, version: int, inputs: Sequence[int], outputs
     made = schema.OperatorT()
     made.opcodeIndex = opcode(model, kind, version)
     made.inputs, made.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
-    made.builtinOptions = getattr(schema, f"{_OPTIONS[kind]}T")()
-    made.builtinOptionsType = getattr(schema.BuiltinOptions, _OPTIONS[kind])
+    if kind in _OPTIONS:
+        made.builtinOptions = getattr(schema, f"{_OPTIONS[kind]}T")()
+        made.builtinOptionsType = getattr(schema.BuiltinOptions, _OPTIONS[kind])
     for name, value in options.items():
         setattr(made.builtinOptions, name, value)
     return made
