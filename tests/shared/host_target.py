@@ -9,5 +9,8 @@ from __future__ import annotations
 from edgec.machine import host_machine
 
 _VNNI = frozenset({"avx512-vnni", "avx-vnni"})
-HOST = "x86-64-vnni" if _VNNI & {*host_machine().features} else "x86-64"
+HAS_VNNI = bool(_VNNI & {*host_machine().features})
+HOST = "x86-64-vnni" if HAS_VNNI else "x86-64"
 """Without the precision: ``f"{HOST}-int8"``."""
+HOST_ISA = frozenset({"avx2", "avx512-vnni"}) if HAS_VNNI else frozenset({"avx2"})
+"""What a device must have for this machine to compute as it does."""

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from host_target import HOST_ISA
 from onnx import numpy_helper
 from torch import nn
 
@@ -88,7 +89,7 @@ def build(
     *,
     net: nn.Module | None = None,
     precision: Precision = "int8",
-    isa: frozenset[str] = frozenset({"avx2", "avx512-vnni"}),
+    isa: frozenset[str] = HOST_ISA,
     quantize: QuantSpec | None = None,
 ) -> Built:
     torch.manual_seed(3)
@@ -134,7 +135,7 @@ def test_scales_of_the_artifact_are_the_chosen_ranges(method: RangeMethod, tmp_p
 
 
 def test_recipes_share_their_statistics() -> None:
-    aim = make_target("int8", frozenset({"avx2", "avx512-vnni"}), QuantSpec())
+    aim = make_target("int8", HOST_ISA, QuantSpec())
 
     def before_last(recipe: Recipe) -> object:
         return BACKEND.passes(aim, aim.emit[0], recipe)[:-1]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from host_target import HOST_ISA
 from torch import nn
 
 from edgec.backend.registry import get_backend
@@ -81,7 +82,10 @@ def scales_in_file(folder: Path, artifact: Any) -> list[tuple[float, int]]:
 def test_scales_of_the_file_are_those_of_the_chosen_ranges(
     ready: Lowered, make_target: MakeTarget, tmp_path: Path, backend: str, method: RangeMethod
 ) -> None:
-    target, recipe = make_target(backend, isa=VNNI if backend == "fbgemm" else ()), Recipe(calibration=method)
+    target, recipe = (
+        make_target(backend, isa=tuple(HOST_ISA) if backend == "fbgemm" else ()),
+        Recipe(calibration=method),
+    )
     model = ready("vision", target)
     statistics = collected(model, target, recipe).statistics
     artifact, _ = emitted(quantized(model, target, recipe), model, target, tmp_path)
@@ -147,7 +151,7 @@ def test_exactly_the_named_layers_stay_in_float(
     ready: Lowered, make_target: MakeTarget, tmp_path: Path, backend: str, name: str
 ) -> None:
     target = make_target(
-        backend, isa=VNNI if backend == "fbgemm" else (), engine="x86" if backend == "fbgemm" else None
+        backend, isa=tuple(HOST_ISA) if backend == "fbgemm" else (), engine="x86" if backend == "fbgemm" else None
     )
     model = ready(name, target)
     everything = set(VISION if name == "vision" else TANGLE)
@@ -217,7 +221,7 @@ def test_weights_on_the_grid_come_out_as_their_codes(
 
 @pytest.mark.parametrize("backend", ["fbgemm", "qnnpack"])
 def test_the_error_of_each_layer_is_told(ready: Lowered, make_target: MakeTarget, backend: str) -> None:
-    target = make_target(backend, isa=VNNI if backend == "fbgemm" else ())
+    target = make_target(backend, isa=tuple(HOST_ISA) if backend == "fbgemm" else ())
     model = ready("tangle", target)
     fully = quantized(model, target, Recipe())
     compare = get_backend(backend).compare_layers
