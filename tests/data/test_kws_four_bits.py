@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from host_target import HOST
 
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
@@ -59,7 +60,7 @@ def kws(data_folder: Path, tmp_path: Path) -> KeywordSpotting:
         shutil.copyfile(source / name, tmp_path / name)
     inputs = (InputSpec(name="mfcc", shape=(1, 1, 49, 10)),)
     model = load_model(ModelSpec(path="ds_cnn.py:DSCNN", weights="kws_dscnn.pt", inputs=inputs), tmp_path)
-    target = load_target("x86-64-vnni-int8", tmp_path).target
+    target = load_target(f"{HOST}-int8", tmp_path).target
     model, _ = run_passes(portable_passes(), model, PassContext(target, tmp_path), store.fingerprint)
     store.save(model, tmp_path / "model")
 

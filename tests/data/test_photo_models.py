@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from host_target import HOST
 
 import edgec
 
@@ -46,7 +47,7 @@ def test_photos_are_the_same_each_time_and_held_out(photos: tuple[Path, Path], t
     assert set(PHOTOS.CALIBRATION_PHOTOS).isdisjoint(PHOTOS.HELD_OUT_PHOTOS)
 
 
-@pytest.mark.parametrize("target", ["x86-64-vnni-int8", "qnnpack-int8"])
+@pytest.mark.parametrize("target", [f"{HOST}-int8", "qnnpack-int8"])
 def test_int8_names_what_float_names(
     target: str, photos: tuple[Path, Path], project: Path, tell: Callable[..., None]
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from host_target import HOST
 
 import edgec
 from edgec.backend.registry import BUILT_IN
@@ -20,9 +21,9 @@ from edgec.target.load import load_target
 
 pytestmark = pytest.mark.data
 
-TARGETS = {"x86-64-vnni-int8": "x86-64-vnni-fp32", "qnnpack-int8": "qnnpack-fp32"}
+TARGETS = {f"{HOST}-int8": f"{HOST}-fp32", "qnnpack-int8": "qnnpack-fp32"}
 """int8 target -> the same device's float32 target; together they use every backend."""
-SIZED = {("small_cnn", "qnnpack-int8"), ("small_cnn_bn", "x86-64-vnni-int8")}
+SIZED = {("small_cnn", "qnnpack-int8"), ("small_cnn_bn", f"{HOST}-int8")}
 """Builds of large models that are held against the float32 ones; together they use every backend too."""
 BACKENDS = set(BUILT_IN) - {"example"}
 """All but the template for new ones, which no target of ours uses."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from host_target import HOST
 
 import edgec
 from edgec.bundle.check import check_digests
@@ -23,10 +24,10 @@ from .command import edgec as command
 from .command import start, workers
 
 TARGETS = {
-    "host": 'extends = "x86-64-vnni-int8"\n[[emit]]\nbackend = "onnxruntime"\n',
+    "host": f'extends = "{HOST}-int8"\n[[emit]]\nbackend = "onnxruntime"\n',
     "falls-back": 'extends = "host"\n[quantize]\nfallback = "fp16"\n',
     "four-bits": 'extends = "host"\nprecision = "int4-weight-only"\n',
-    "two": 'extends = "x86-64-vnni-int8"\n[[emit]]\nbackend = "onnxruntime"\n[[emit]]\nbackend = "fbgemm"\n',
+    "two": f'extends = "{HOST}-int8"\n[[emit]]\nbackend = "onnxruntime"\n[[emit]]\nbackend = "fbgemm"\n',
 }
 TOML = """
 [model]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from host_target import HOST
 
 import edgec
 
@@ -25,7 +26,7 @@ SPEC.loader.exec_module(FAMILIES)
 LEAST = {"fp16": 50.0, "int8": 20.0, "int8-dynamic": 25.0}
 """SQNR in dB that the worst output must have."""
 CASES = [(name, "rpi4-int8") for name in FAMILIES.INPUTS]
-CASES += [("Transformer", "x86-64-vnni-int8"), ("Segmenter", "x86-64-int8"), ("Mobile", "x86-64-int8")]
+CASES += [("Transformer", f"{HOST}-int8"), ("Segmenter", "x86-64-int8"), ("Mobile", "x86-64-int8")]
 CASES += [("Transformer", "rpi4-fp16"), ("Recurrent", "rpi4-int8-dynamic"), ("Text", "x86-64-int8-dynamic")]
 
 

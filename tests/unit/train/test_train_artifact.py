@@ -32,9 +32,9 @@ def simulate(job: Any, graph: Any, grid: WeightGrid) -> TrainableModel:
     return simulated
 
 
-def artifact_of(job: Any, model: Any, tmp_path: Path, name: str) -> tuple[Any, Path]:
+def artifact_of(job: Any, model: Any, tmp_path: Path, name: str, target_name: str) -> tuple[Any, Path]:
     """The int8 artifact of a float model in a backend's first runtime, and its file."""
-    target = load_target(f"{HOST}-int8", tmp_path).target
+    target = load_target(target_name, tmp_path).target
     (emit,) = [item for item in target.emit if item.backend == name]
     backend = get_backend(name)
     folder = tmp_path / f"artifact-{name}"
@@ -57,7 +57,7 @@ def test_the_artifact_computes_what_was_trained(
     grid = backend.weight_grid(target, next(item for item in target.emit if item.backend == name))
     trained, _ = job.train(grid=grid, epochs=2)
     simulated = simulate(job, trained.graph, grid)
-    run, _ = artifact_of(job, trained, tmp_path, name)
+    run, _ = artifact_of(job, trained, tmp_path, name, f"{HOST}-int8")
     meter, same = SqnrMeter(), 0
     with torch.no_grad():
         for sample in job.evaluation:
@@ -72,7 +72,7 @@ def test_the_artifact_computes_what_was_trained(
 def test_the_artifact_holds_the_very_codes(make_job: Callable[..., Any], digits_net: nn.Module, tmp_path: Path) -> None:
     job = make_job(digits_net, samples=64)
     trained, _ = job.train(grid=WeightGrid(), epochs=1)
-    _, file = artifact_of(job, trained, tmp_path, "onnxruntime")
+    _, file = artifact_of(job, trained, tmp_path, "onnxruntime", "x86-64-vnni-int8")
     stored = [numpy_helper.to_array(item) for item in onnx.load(file).graph.initializer]
     held = {tuple(np.sort(np.abs(item.astype(np.int32)).ravel())) for item in stored if item.dtype == np.int8}
     for layer in weight_layers(trained.graph)[0]:
