@@ -26,8 +26,8 @@ SPEC.loader.exec_module(FAMILIES)
 LEAST = {"fp16": 50.0, "int8": 20.0 if HAS_VNNI else 12.0, "int8-dynamic": 25.0 if HAS_VNNI else 15.0}
 """SQNR in dB that the worst output must have.
 
-Without VNNI this machine adds up products in 16 bits, which the weights of ARM targets overflow in ONNX Runtime; their own
-devices do not.
+Without VNNI this machine adds up products in 16 bits, which the weights of ARM targets overflow in ONNX Runtime, though
+not on their own devices.
 """
 CASES = [(name, "rpi4-int8") for name in FAMILIES.INPUTS]
 CASES += [("Transformer", f"{HOST}-int8"), ("Segmenter", "x86-64-int8"), ("Mobile", "x86-64-int8")]
