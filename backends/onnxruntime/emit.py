@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
 from edgec.backends.onnxruntime.audit import executed_ops
-from edgec.backends.onnxruntime.capability import INTEGER_PRODUCTS
+from edgec.backends.onnxruntime.capability import INTEGER_PRODUCTS, saturates
 from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, constants, input_names, output_names, producers
 from edgec.backends.onnxruntime.layers import find_layers
 from edgec.errors import StorageError, UnsupportedError
@@ -52,6 +52,7 @@ def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
         precision=precision,
         inputs=tuple(_binding(spec, fed[spec.name], None) for spec in model.inputs if spec.name in fed),
         outputs=tuple(_binding(spec, made[spec.name], steps[made[spec.name]]) for spec in model.outputs),
+        widens=not saturates(ctx.target.device),
         coverage=tuple(
             Coverage(subject=op.name or op.op, state=op.dtype, reason=f"{op.op}: {op.reason}")
             for op in ops

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.backend.protocol import LayerFidelity
+from edgec.backends.onnxruntime.capability import saturates
 from edgec.backends.onnxruntime.graph import OnnxModel, consumers, copy, input_names, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, find_layers
 from edgec.backends.onnxruntime.session import open_session, run
@@ -40,7 +41,7 @@ def compare_layers(model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> 
     fed = input_names(model)
     with tempfile.TemporaryDirectory(dir=ctx.work, prefix="compare-") as folder:
         sessions = [
-            _session(item, wanted, Path(folder, f"{index}.onnx"), ctx.threads)
+            _session(item, wanted, Path(folder, f"{index}.onnx"), ctx)
             for index, (item, wanted) in enumerate(zip((model, quantized), names, strict=True))
         ]
     meters = {layer.name: SqnrMeter() for layer, _, _ in pairs}
@@ -86,7 +87,7 @@ def _pairs(before: onnx.ModelProto, after: onnx.ModelProto) -> list[tuple[Placed
     return found
 
 
-def _session(model: OnnxModel, outputs: Sequence[str], file: Path, threads: int) -> Any:
+def _session(model: OnnxModel, outputs: Sequence[str], file: Path, ctx: PassContext) -> Any:
     import onnx
     from onnx import TensorProto, helper
 
@@ -94,4 +95,4 @@ def _session(model: OnnxModel, outputs: Sequence[str], file: Path, threads: int)
     del proto.graph.output[:]
     proto.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
     onnx.save(proto, str(file))
-    return open_session(file, threads=threads)
+    return open_session(file, threads=ctx.threads, widens=not saturates(ctx.target.device))

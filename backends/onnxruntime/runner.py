@@ -30,7 +30,7 @@ class OnnxRunner:
         self._file = file
         self._artifact = artifact
         self._threads = threads
-        self._session = open_session(file, threads=threads)
+        self._session = open_session(file, threads=threads, widens=artifact.widens)
         there = {item.name for item in (*self._session.get_inputs(), *self._session.get_outputs())}
         stated = {item.artifact_name for item in (*artifact.inputs, *artifact.outputs)}
         if missing := sorted(stated - there):

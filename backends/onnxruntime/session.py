@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from edgec.backends.onnxruntime.widen import widen
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array
 
@@ -31,7 +32,13 @@ Level = Literal["basic", "all"]
 
 
 def open_session(
-    file: Path, *, threads: int, level: Level = "all", optimized: Path | None = None, profile: Path | None = None
+    file: Path,
+    *,
+    threads: int,
+    level: Level = "all",
+    widens: bool = False,
+    optimized: Path | None = None,
+    profile: Path | None = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU.
 
@@ -39,6 +46,7 @@ def open_session(
         file: the ONNX file.
         threads: threads within an op; ops run one after the other.
         level: how far the runtime may rewrite the graph; ``all`` is what artifacts run with.
+        widens: add int8 products in 32 bits also on an x86 CPU without VNNI, as the device does; slower there.
         optimized: write the graph as the runtime executes it to this file.
         profile: record the time of each op; the file is named after this, and by ``end_profiling()``.
 
@@ -62,7 +70,8 @@ def open_session(
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        opened = widen(file, options) if widens else str(file)
+        return onnxruntime.InferenceSession(opened, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # its exception classes have no common base but Exception
         raise UnsupportedError(
             f"ONNX Runtime {onnxruntime.__version__} refuses the model: {first_line(exc, file)}", where=file.name

@@ -14,6 +14,7 @@ from edgec.backends.torch_quant.audit import FLOAT, executed_ops, is_integer_pro
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.errors import StorageError, UnsupportedError
+from edgec.machine import host_machine, saturates
 from edgec.model.attention import attention_in_parts
 from edgec.model.spec import TensorSpec
 from edgec.passes.contract import Coverage, PassContext
@@ -65,8 +66,22 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
             )
             for op in ops
             if op.reason and not model.half  # of half weights the pass has told once
-        ),
+        )
+        + _this_machine(model, ctx, file),
     )
+
+
+def _this_machine(model: TorchModel, ctx: PassContext, file: str) -> tuple[Coverage, ...]:
+    """What is to be known of figures measured here."""
+    if ctx.target.precision != "int8" or model.engine == "qnnpack" or not ctx.target.device.has_int8_dot_product:
+        return ()
+    if not saturates(host_machine()):
+        return ()
+    reason = (
+        "this machine's CPU has no VNNI: its kernels add int8 products in 16 bits, which can overflow, the device's in "
+        "32; the accuracy measured here may be lower than the device's"
+    )
+    return (Coverage(subject=file, state="measured with other kernels", reason=reason),)
 
 
 def script(model: TorchModel) -> Any:

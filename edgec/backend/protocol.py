@@ -84,6 +84,9 @@ class Artifact(Frozen):
     outputs: tuple[TensorBinding, ...]
     engine: str | None = None
     """Process-global kernel library the artifact must run with (TorchScript)."""
+    widens: bool = False
+    """The device's kernels add int8 products in 32 bits: where the build machine's add them in 16, which overflows, its
+    runtime is told to widen too."""
     coverage: tuple[Coverage, ...] = ()
 
 

@@ -108,13 +108,11 @@ def _imported(file: Path, function: str) -> Any:
     sys.modules[name] = module  # dataclasses and pickles look their module up while it runs
     try:
         spec.loader.exec_module(module)
-    except EdgecError:
+    except (EdgecError, KeyboardInterrupt):
         raise
     except SyntaxError as exc:
         raise ModelError(f"line {exc.lineno}: {exc.msg}", where=file.name) from exc
-    except BaseException as exc:
-        if isinstance(exc, KeyboardInterrupt):
-            raise
+    except BaseException as exc:  # also SystemExit
         raise ModelError(f"it fails when imported: {type(exc).__name__}: {explain(exc)}", where=file.name) from exc
     finally:
         if hidden is not None:
@@ -143,7 +141,7 @@ def _called(entry: Any, file: Path, function: str, arguments: Mapping[str, Any])
         pass  # a builtin without signature
     try:
         return entry(**arguments)
-    except EdgecError:
+    except (EdgecError, KeyboardInterrupt):
         raise
-    except Exception as exc:
+    except BaseException as exc:  # also SystemExit: whatever the user's code does
         raise ModelError(f"it fails when called: {type(exc).__name__}: {explain(exc)}", where=place) from exc

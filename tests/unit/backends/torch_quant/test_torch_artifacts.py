@@ -17,6 +17,7 @@ import torch
 from edgec.backend.registry import get_backend
 from edgec.backends.torch_quant.engines import running
 from edgec.errors import InputSpecError, UnsupportedError
+from edgec.quant.half import SPARED
 from edgec.target.spec import Target
 
 Compile = Callable[[str, Target], Any]
@@ -75,7 +76,9 @@ def test_fp16_halves_the_file_and_says_how_it_computes(
     made = compiled(model, make_target(backend, "fp16"))
     assert made.sqnr_db() > 55
     stored = torch.jit.load(str(made.file)).state_dict()  # type: ignore[no-untyped-call]
-    assert {value.dtype for value in stored.values()} == {torch.float16}
+    whole = sum(value.numel() for value in stored.values())
+    half = sum(value.numel() for value in stored.values() if value.dtype == torch.float16)
+    assert half >= (1 - SPARED) * whole
     assert any("widened on use" in item.reason for record in made.records for item in record.coverage)
 
 
