@@ -160,7 +160,7 @@ def describe(uname: str, cpuinfo: str, cores: int) -> Machine:
 
 
 def saturates(machine: Machine) -> bool:
-    """Whether the machine is an x86 whose kernels add pairs of int8 products in 16 bits, which full weights overflow."""
+    """Whether the machine is an x86 whose kernels add pairs of int8 products in 16 bits, which can overflow."""
     return machine.arch == "x86_64" and not _INT8_DOT & set(machine.features)
 
 
