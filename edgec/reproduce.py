@@ -17,7 +17,7 @@ from edgec.errors import EdgecError, ReproducibilityError, StorageError, WorkerE
 from edgec.execute.follow_lock import LockUse
 from edgec.ladder.lock import LOCK
 from edgec.project.spec import Project
-from edgec.worker import Progress, call
+from edgec.worker import WITH_TORCH, Progress, call
 
 _ZONES = ("EDGEC-13:30", "EDGEC+11")
 """Time zones in POSIX's form (TZ of IEEE Std 1003.1), which need no database."""
@@ -117,7 +117,7 @@ class SecondBuild:
         try:
             call(
                 "edgec.reproduce:build_again", payload, log=log, what="second build", environment=environment,
-                on_progress=lambda step: self._progress(f"second build: {step}"),
+                imports=WITH_TORCH, on_progress=lambda step: self._progress(f"second build: {step}"),
             )  # fmt: skip
         except (StorageError, WorkerError):
             raise

@@ -1,10 +1,10 @@
 """Functions in a process of their own: their memory, noise and crashes do not reach the compiler.
 
-`call` runs ``package.module:function`` in a fresh interpreter with a JSON payload and gets JSON back; big things
-travel as files named in the payload. A `Worker` keeps such a process for several calls, and an object in it. All
-output of the child goes to a log file. The child (`edgec.worker_process`) reports its current step through a pipe,
-so that a crash or an out-of-memory kill is explained with the step's name. It dies with its parent, also when that
-is killed.
+`call` runs ``package.module:function`` in a process with a JSON payload and gets JSON back; big things travel as files
+named in the payload. The process is forked by one that has imported what it needs (`edgec.forked`). A `Worker` keeps
+such a process for several calls, and an object in it. All output of the child goes to a log file. The child
+(`edgec.worker_process`) reports its current step through a pipe, so that a crash or an out-of-memory kill is explained
+with the step's name. It dies with its parent, also when that is killed.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from edgec.errors import EdgecError, StorageError, ToolchainError, WorkerError, error_classes
+from edgec.forked import fork, prepare
 
 Progress = Callable[[str], None]
 """Told the name of the step that begins."""
@@ -33,6 +32,10 @@ Task = Callable[[dict[str, Any], Progress], dict[str, Any]]
 
 ANSWERED = "\x06"
 """What the child writes instead of a step when an answer is complete."""
+LIGHT = ("numpy", "edgec.verify.run")
+"""Imported beforehand for functions that run a runtime: these count the memory it takes."""
+WITH_TORCH = ("torch", "edgec.ladder.compiler")
+"""Imported beforehand for functions that use torch in any case."""
 NO_ANSWER = 74
 """Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
 _LONGEST = 400
@@ -58,6 +61,7 @@ def call(
     threads: int = 1,
     on_progress: Progress | None = None,
     environment: Mapping[str, str] | None = None,
+    imports: Sequence[str] = LIGHT,
 ) -> WorkerResult:
     """Run `task` in its own process and wait for it.
 
@@ -69,6 +73,7 @@ def call(
         threads: OMP/BLAS threads of the process.
         on_progress: told each step the function begins.
         environment: of the process; None: this one's, with what keeps toolchains quiet, reproducible and in `threads`.
+        imports: modules that are imported before the process begins.
 
     Raises:
         EdgecError: whatever the function raised, with `log` attached.
@@ -76,9 +81,27 @@ def call(
         WorkerError: the process crashed, was killed or ended without an answer.
     """
     began = time.perf_counter()
-    with Worker(log=log, what=what, threads=threads, on_progress=on_progress, environment=environment) as worker:
+    with Worker(
+        log=log, what=what, threads=threads, on_progress=on_progress, environment=environment, imports=imports
+    ) as worker:
         result = worker.call(task, payload)
     return WorkerResult(result.value, time.perf_counter() - began, result.peak_rss_mb)
+
+
+def import_ahead(log: Path, threads: int) -> None:
+    """Let what workers need be imported while this process loads the model.
+
+    Args:
+        log: gets what is printed meanwhile.
+        threads: of the workers to come.
+
+    Raises:
+        WorkerError: no process can be started.
+    """
+    try:
+        prepare(WITH_TORCH, _environment(threads, ""), log)
+    except OSError as exc:
+        raise WorkerError(f"cannot start a process: {exc}", where="import what workers need") from exc
 
 
 class Worker:
@@ -90,6 +113,7 @@ class Worker:
         threads: OMP/BLAS threads of the process.
         on_progress: told each step that a function begins.
         environment: as of `call`.
+        imports: as of `call`.
 
     Raises:
         WorkerError: the process cannot be started.
@@ -103,6 +127,7 @@ class Worker:
         threads: int = 1,
         on_progress: Progress | None = None,
         environment: Mapping[str, str] | None = None,
+        imports: Sequence[str] = LIGHT,
     ) -> None:
         self._log, self._what = log, what
         self._on_progress = on_progress
@@ -113,47 +138,29 @@ class Worker:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
         try:
-            self._start(_environment(threads, self._private.name) if environment is None else environment)
+            self._start(_environment(threads, self._private.name) if environment is None else environment, imports)
         except BaseException:
             self._private.cleanup()
             raise
 
-    def _start(self, environment: Mapping[str, str]) -> None:
+    def _start(self, environment: Mapping[str, str], imports: Sequence[str]) -> None:
         status, report = os.pipe()
         orders, self._orders = os.pipe()
-        command = [
-            sys.executable,
-            "-P",  # a file onnx.py in the current folder is not the package
-            "-X",
-            "faulthandler",
-            "-m",
-            "edgec.worker_process",
-            self._private.name,
-            str(orders),
-            str(report),
-            str(os.getpid()),
-        ]
         try:
             with self._log.open("ab") as sink:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=sink,
-                    stderr=sink,
-                    pass_fds=(orders, report),
-                    env=environment,
-                    start_new_session=True,
-                )
+                files = (orders, report, sink.fileno())
+                self._process = fork(imports, environment, Path(self._private.name), files, self._log)
         except OSError as exc:
             os.close(status)
             os.close(self._orders)
-            raise WorkerError(f"cannot start a process: {exc}", where=self._what) from exc
+            raise WorkerError(f"cannot start a process: {exc}", where=self._what, log=str(self._log)) from exc
         finally:
             os.close(orders)
             os.close(report)
         self._listener = threading.Thread(target=self._listen, args=(status,), daemon=True)
         self._listener.start()
-        threading.Thread(target=self._wait, daemon=True).start()
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
+        self._waiter.start()
 
     def _listen(self, status: int) -> None:
         with os.fdopen(status, encoding="utf-8") as lines:
@@ -204,8 +211,9 @@ class Worker:
         try:
             answer = json.loads(response.read_text())
         except (OSError, ValueError):
-            code = self._process.wait() if self._ended is None else self._ended
-            raise _crash(code, place, self._log) from None
+            if self._ended is None:  # it said that there is an answer
+                self._ended = self._events.get()
+            raise _crash(self._ended or 0, place, self._log) from None
         if "error" in answer:
             raise _revive(answer["error"], place, self._log)
         return WorkerResult(answer["value"], time.perf_counter() - began, answer["peak_rss_mb"])
@@ -223,7 +231,7 @@ class Worker:
     ) -> None:
         os.close(self._orders)
         self.kill()
-        self._process.wait()
+        self._waiter.join()
         self._private.cleanup()
 
 

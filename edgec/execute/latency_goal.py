@@ -29,7 +29,7 @@ from edgec.passes.runner import run_passes
 from edgec.prune.goals import NEAR, search_share
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
 from edgec.verify.records import Speed
-from edgec.worker import Worker
+from edgec.worker import WITH_TORCH, Worker
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,16 @@ class _Probes:
         with contextlib.ExitStack() as workers:
             threads = self._job.threads
             self._pruner, self._compiler, self._timer = (
-                workers.enter_context(Worker(log=self._job.log, what="latency probes", threads=count))
+                workers.enter_context(self._worker(count))
                 for count in (threads, threads, self._job.plan.target.bench.threads)
             )
             self._compiler.create(COMPILER, payload)
             self._twin = self._compiled(self._model, "unpruned")
             self._workers = workers.pop_all()
         return self
+
+    def _worker(self, threads: int) -> Worker:
+        return Worker(log=self._job.log, what="latency probes", threads=threads, imports=WITH_TORCH)
 
     def __exit__(self, *_: object) -> None:
         self._workers.close()

@@ -28,6 +28,7 @@ from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.records import Measurement
 from edgec.verify.reference import float_outputs
+from edgec.verify.run import imports_of
 from edgec.worker import WorkerResult
 
 SCORED_SAMPLES = 64
@@ -176,6 +177,7 @@ class _Maker:
                 },
                 what=f"{artifact.file} in {runtime.name}",
                 threads=threads,
+                imports=imports_of(artifact),
                 on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
             )
 
@@ -206,6 +208,7 @@ class _Maker:
                 },
                 what=f"{artifact.file} in {wrong}",
                 threads=threads,
+                imports=imports_of(artifact),
                 on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
             ).value["op"]
         except EdgecError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgec.errors import WorkerError
 from edgec.ladder.trial import Trial, TrialStoppedError
-from edgec.worker import Progress, Worker, WorkerResult
+from edgec.worker import LIGHT, Progress, Worker, WorkerResult
 
 
 class Processes:
@@ -26,7 +27,14 @@ class Processes:
         self._trials: list[Trial] = []
 
     def call(
-        self, task: str, payload: dict[str, Any], *, what: str, threads: int, on_progress: Progress
+        self,
+        task: str,
+        payload: dict[str, Any],
+        *,
+        what: str,
+        threads: int,
+        on_progress: Progress,
+        imports: Sequence[str] = LIGHT,
     ) -> WorkerResult:
         """`edgec.worker.call`, which `stop` can end.
 
@@ -34,7 +42,7 @@ class Processes:
             EdgecError: as of `edgec.worker.call`.
             TrialStoppedError: `stop` was called.
         """
-        with Worker(log=self._log, what=what, threads=threads, on_progress=on_progress) as worker:
+        with Worker(log=self._log, what=what, threads=threads, on_progress=on_progress, imports=imports) as worker:
             with self._lock:
                 if self._stopped:
                     raise TrialStoppedError

@@ -31,7 +31,7 @@ from edgec.plan import prune_options
 from edgec.prune.task import refuse_without_graph
 from edgec.target.spec import PruneSpec
 from edgec.train.task import loss_sources
-from edgec.worker import call
+from edgec.worker import WITH_TORCH, call
 
 _RESULT = "pruned.json"
 """What the task returned, with the fingerprint of its model, sealed (`edgec.execute.sealed`)."""
@@ -155,6 +155,7 @@ def _make(
         log=job.log,
         what="pruning",
         threads=job.threads,
+        imports=WITH_TORCH,
         on_progress=lambda step: job.progress(f"prune: {step}"),
     ).value
     pruned = store.load(made)

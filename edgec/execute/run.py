@@ -18,6 +18,7 @@ from edgec.project.record import code_digests
 from edgec.verify.gates import judge
 from edgec.verify.records import GateResult
 from edgec.verify.reference import float_outputs
+from edgec.worker import import_ahead
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
     require_any_toolchain(plan)
     for item in plan.emits if all_or_nothing else ():
         require_toolchain(plan, item)
+    import_ahead(job.log, job.threads)
     code = code_digests(plan.project, job.root)
     prepared = prepare(job)
     data = prepared.data

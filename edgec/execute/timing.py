@@ -11,6 +11,7 @@ from edgec.execute.job import Job
 from edgec.execute.processes import Processes
 from edgec.passes.contract import Coverage
 from edgec.verify.records import Latency, Measurement, Speed
+from edgec.verify.run import imports_of
 
 
 def timed(built: BuiltArtifact, job: Job, evaluation: Spool, processes: Processes) -> BuiltArtifact:
@@ -49,6 +50,7 @@ def _timed(
         },
         what=f"{built.artifact.file} in {measured.runtime}",
         threads=bench.threads,
+        imports=imports_of(built.artifact),
         on_progress=lambda step: job.progress(f"{built.artifact.file}: {step}"),
     ).value
     latency, speed = result["latency"], result["speed"]

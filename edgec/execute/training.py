@@ -15,6 +15,7 @@ from edgec.passes.contract import Coverage
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.target.spec import WEIGHT_ONLY
+from edgec.worker import WITH_TORCH
 
 
 class Training:
@@ -80,5 +81,6 @@ class Training:
             },
             what="quantization-aware training",
             threads=job.threads,
+            imports=WITH_TORCH,
             on_progress=lambda step: job.progress(f"train: {step}"),
         ).value

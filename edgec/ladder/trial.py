@@ -24,7 +24,7 @@ from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import agreeing, class_count
 from edgec.verify.outputs import Outputs, first_output, open_outputs
 from edgec.verify.records import CandidateScore, GateResult, Measurement
-from edgec.worker import Worker
+from edgec.worker import WITH_TORCH, Worker
 
 COMPILER = "edgec.ladder.compiler:ArtifactCompiler"
 
@@ -323,6 +323,7 @@ class Trial:
                 what=f"{self.item.file} ({self.item.backend.name})",
                 threads=self.threads,
                 on_progress=self.progress,
+                imports=WITH_TORCH,
             )
             worker = self._worker
         work = self.scratch / "work"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgec.errors import EdgecError
 from edgec.sweep.cell import TASK, CellRequest
-from edgec.worker import Progress, Worker
+from edgec.worker import WITH_TORCH, Progress, Worker
 
 
 def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: Progress) -> EdgecError | None:
@@ -21,7 +21,9 @@ def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: 
         WorkerError: the process was killed, which says nothing about the cell.
     """
     threads = int(request.payload["threads"])
-    with Worker(log=request.log, what=request.label, threads=threads, on_progress=on_progress) as worker:
+    with Worker(
+        log=request.log, what=request.label, threads=threads, on_progress=on_progress, imports=WITH_TORCH
+    ) as worker:
         began(worker)
         try:
             worker.call(TASK, request.payload)

@@ -28,8 +28,9 @@ from edgec.machine import host_machine
 from edgec.sweep.store import SAMPLE, CellArtifact
 from edgec.target.spec import BenchSpec
 from edgec.verify.records import Latency, Speed
+from edgec.verify.run import imports_of
 from edgec.verify.speed import time_artifacts
-from edgec.worker import Progress, call
+from edgec.worker import Progress, WorkerResult, call
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,14 @@ class Timer:
             "cores": _cores(bench.threads),
         }
         what = f"{one.made.artifact.file} in {runtime}"
-        times = call(
-            f"{__name__}:time_pinned", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress
-        ).value
-        memory = call(
-            f"{__name__}:run_once", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress
-        ).peak_rss_mb
+
+        def run(task: str) -> WorkerResult:
+            return call(
+                f"{__name__}:{task}", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress,
+                imports=imports_of(one.made.artifact),
+            )  # fmt: skip
+
+        times, memory = run("time_pinned").value, run("run_once").peak_rss_mb
         return {**times, "memory_mb": round(memory, 1)}
 
 

@@ -14,7 +14,7 @@ from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, UnsupportedError
 from edgec.model.spec import Tensors
 from edgec.verify.outputs import OutputWriter
-from edgec.worker import Progress
+from edgec.worker import LIGHT, WITH_TORCH, Progress
 
 COMPARED_SAMPLES = 4
 """Samples that two runtimes are compared on op by op."""
@@ -56,6 +56,11 @@ def run_artifact(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
         "ops": ops,
         "failure": "",
     }
+
+
+def imports_of(artifact: Artifact) -> Sequence[str]:
+    """What the process of a task that runs an artifact has imported beforehand: nothing that other runtimes lack."""
+    return WITH_TORCH if artifact.format == "torchscript" else LIGHT
 
 
 def first_difference(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:

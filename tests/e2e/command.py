@@ -48,10 +48,21 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 def workers(parent: int) -> list[int]:
-    """Process ids of the workers that build `parent` has started."""
+    """Process ids of the workers that build `parent` has started: the children of its fork servers."""
+    servers = [number for number in _children(parent) if b"edgec.fork_server" in _read(number, "cmdline")]
+    return [number for server in servers for number in _children(server)]
+
+
+def _children(parent: int) -> list[int]:
     return [
         int(child)
         for task in Path(f"/proc/{parent}/task").iterdir()
         for child in (task / "children").read_text().split()
-        if "edgec.worker_process" in Path(f"/proc/{child}/cmdline").read_text()
     ]
+
+
+def _read(process: int, file: str) -> bytes:
+    try:
+        return Path(f"/proc/{process}/{file}").read_bytes()
+    except OSError:  # it has ended
+        return b""
