@@ -35,7 +35,7 @@ class TFLiteBackend:
 
     name = "tflite"
     format: Format = "tflite"
-    extra = "tflite"
+    extra = "tflite-direct"
     precisions: tuple[Precision, ...] = PRECISIONS
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
@@ -45,8 +45,9 @@ class TFLiteBackend:
             purpose="compile",
             # it runs on Python 3.11 too, but says that it does not, and pins what tflite-runtime cannot be used with
             install="--no-deps --ignore-requires-python onnx2tf==2.6.9",
+            extra_from=(3, 12),
         ),
-        Package(distribution="tensorflow", purpose="compile", precisions=("int8",)),
+        Package(distribution="tensorflow", purpose="compile", precisions=("int8",), extra="tflite"),
         Package(distribution=LITERT, purpose="run"),
         Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12)),
     )

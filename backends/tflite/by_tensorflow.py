@@ -57,8 +57,10 @@ def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
         UnsupportedError: TensorFlow is not installed, or one of the converters gave up.
     """
     refuse_unknown_ops(file)
-    if importlib.util.find_spec("tensorflow") is None:
-        raise UnsupportedError(f"{NAME} was not tried: TensorFlow is not installed", where="tflite")
+    if not _installed():
+        raise UnsupportedError(
+            f"{NAME} was not tried, since TensorFlow is not installed (pip install 'edgec[tflite]')", where="tflite"
+        )
     import onnx
 
     graph = onnx.load(str(file), load_external_data=False).graph
@@ -71,6 +73,10 @@ def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
         saved_model,
     )
     return to_flatbuffer(saved_model)
+
+
+def _installed() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("tensorflow", "tf_keras"))
 
 
 def refuse_unknown_ops(file: Path) -> None:
@@ -89,11 +95,13 @@ def refuse_unknown_ops(file: Path) -> None:
 def check_node(file: Path, name: str, work: Path) -> None:
     """Convert one node of a file alone: what has no form at all is found so in seconds, in a large model too.
 
-    A node whose operands have no known shapes is not tried.
+    A node whose operands have no known shapes is not tried, nor is any without TensorFlow.
 
     Raises:
         UnsupportedError: it cannot be converted.
     """
+    if not _installed():
+        return  # `convert` says so
     import onnx
 
     model = onnx.load(str(file))

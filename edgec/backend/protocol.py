@@ -29,8 +29,12 @@ class Package(Frozen):
     """The first Python version that it has no wheels for; None: it has them for all that edgec runs on."""
     precisions: tuple[Precision, ...] = PRECISIONS
     """Those that it is needed for."""
+    extra: str = ""
+    """The pip extra of edgec that brings it, and all that its backend's does; empty: the backend's does."""
     install: str = ""
-    """Arguments of pip that install it, where the backend's extra alone does not; empty: it does."""
+    """Arguments of pip that install it, where no extra does; empty: one does."""
+    extra_from: tuple[int, int] | None = None
+    """The first Python version that its extra brings it for, `install` notwithstanding; None: for none."""
 
     @property
     def no_wheel(self) -> str:
@@ -39,6 +43,11 @@ class Package(Frozen):
             return ""
         here = ".".join(map(str, sys.version_info[:2]))
         return f"{self.distribution} has no wheel for this Python ({here})"
+
+    @property
+    def install_here(self) -> str:
+        """`install`, where it is needed."""
+        return "" if self.extra_from is not None and sys.version_info[:2] >= self.extra_from else self.install
 
 
 class Capability(Frozen):

@@ -98,10 +98,9 @@ def require_packages(backend: AnyBackend, precision: Precision) -> None:
 
 def install_command(backend: AnyBackend, missing: Sequence[str]) -> str:
     """What installs the distributions that `missing_packages` tells of."""
-    commands = [f"pip install 'edgec[{backend.extra}]'" if backend.extra else f"pip install {' '.join(missing)}"]
-    commands += [
-        f"pip install {package.install}"
-        for package in backend.packages
-        if package.install and package.distribution in missing
-    ]
-    return " && ".join(commands)
+    packages = [package for package in backend.packages if package.distribution in missing]
+    by_extra = [package for package in packages if not package.install_here]
+    extra = next((package.extra for package in by_extra if package.extra), backend.extra)
+    told = [f"'edgec[{extra}]'"] if extra else [package.distribution for package in by_extra]
+    commands = [" ".join(told)] if by_extra else []
+    return " && ".join(f"pip install {what}" for what in (*commands, *filter(None, (p.install_here for p in packages))))

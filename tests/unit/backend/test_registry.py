@@ -12,6 +12,7 @@ from edgec.backend.registry import (
     BUILT_IN,
     backend_names,
     get_backend,
+    install_command,
     missing_packages,
     package_version,
     require_packages,
@@ -101,3 +102,25 @@ def test_a_package_may_be_needed_for_some_precisions_only(monkeypatch: pytest.Mo
     backend = get_backend("tflite")
     assert "tensorflow" in missing_packages(backend, "int8")
     assert "tensorflow" not in missing_packages(backend, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("missing", "python", "command"),
+    [
+        (("onnx2tf",), (3, 11), "pip install --no-deps --ignore-requires-python onnx2tf==2.6.9"),
+        (("onnx2tf",), (3, 12), "pip install 'edgec[tflite-direct]'"),
+        (("tensorflow",), (3, 11), "pip install 'edgec[tflite]'"),
+        (("onnx", "ai-edge-litert"), (3, 11), "pip install 'edgec[tflite-direct]'"),
+        (
+            ("onnx", "onnx2tf", "tensorflow"),
+            (3, 11),
+            "pip install 'edgec[tflite]' && pip install --no-deps --ignore-requires-python onnx2tf==2.6.9",
+        ),
+        (("onnx", "onnx2tf", "tensorflow"), (3, 13), "pip install 'edgec[tflite]'"),
+    ],
+)
+def test_no_more_is_installed_than_what_is_missing(
+    missing: tuple[str, ...], python: tuple[int, int], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (*python, 0))
+    assert install_command(get_backend("tflite"), missing) == command

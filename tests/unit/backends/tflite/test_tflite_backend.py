@@ -122,4 +122,4 @@ def test_possible_target_is_not_refused() -> None:
 
 def test_it_is_a_backend() -> None:
     backend: Backend[object] = BACKEND  # type: ignore[assignment]
-    assert (backend.name, backend.format, backend.extra) == ("tflite", "tflite", "tflite")
+    assert (backend.name, backend.format, backend.extra) == ("tflite", "tflite", "tflite-direct")
