@@ -21,7 +21,7 @@ from edgec.backends.tflite.capability import CAPABILITIES
 from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
-from edgec.backends.tflite.runtimes import LITERT, RUNTIMES, TFLITE_RUNTIME, judged_runtimes
+from edgec.backends.tflite.runtimes import LITERT, PACKAGES, RUNTIMES, TFLITE_RUNTIME, judged_runtimes, tried_runtimes
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel, Tensors
 from edgec.passes.contract import Pass, PassContext
@@ -48,8 +48,7 @@ class TFLiteBackend:
             extra_from=(3, 12),
         ),
         Package(distribution="tensorflow", purpose="compile", precisions=("int8",), extra="tflite"),
-        Package(distribution=LITERT, purpose="run"),
-        Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12)),
+        *PACKAGES,
     )
     own_quantizer = (
         "TensorFlow's quantizer rounds weights and biases, fuses ops, gives pools and concatenations their neighbour's "
@@ -128,7 +127,7 @@ class TFLiteBackend:
             "int4-weight-only": (QuantizeWeights(4, per_channel, target.quantize.block_size, recipe.float_layers),),
         }
         if target.precision == "int8" and recipe.activations == "int16":
-            return (QuantizeInt16(per_channel, judged_runtimes(target, emit)),)
+            return (QuantizeInt16(per_channel, tried_runtimes(target, emit)),)
         return passes[target.precision]
 
     def artifact_file(self, emit: Emit) -> str:
@@ -166,7 +165,7 @@ class TFLiteBackend:
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
         """LiteRT first (timed), then tflite-runtime; one that the target does not allow is only reported."""
         judged = judged_runtimes(target, emit)
-        missing = {package.distribution: package.no_wheel for package in self.packages}
+        missing = {package.distribution: package.no_wheel for package in PACKAGES}
         return tuple(
             RuntimeSpec(name=name, distribution=name, judged=name in judged, missing=missing[name]) for name in RUNTIMES
         )

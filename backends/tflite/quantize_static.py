@@ -86,7 +86,7 @@ class QuantizeStatic:
         quantizable = _quantizable(model, self.name)
         chosen = select(quantizable.layers, self.float_layers, self.name)
         ranges = self._ranges(model, quantizable)
-        made = quantize(quantizable, ranges, chosen, per_channel=self.per_channel, runtimes=_judged(ctx))
+        made = quantize(quantizable, ranges, chosen, per_channel=self.per_channel, runtimes=_tried(ctx))
         content = finish(made.content)
         kept = tuple(map(kept_in_float, self.float_layers))
         records = audit_content(content, "int8", kept)
@@ -108,7 +108,7 @@ class QuantizeStatic:
         others = {name for name, dtype in found.items() if dtype != "int8"} - set(self.float_layers)
         if self.float_layers and others:  # these must be the ones that no recipe quantizes
             ranges = self._ranges(model, quantizable)
-            full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_judged(ctx))
+            full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_tried(ctx))
             free = dtypes_of_layers(quantizable, finish(full.content))
             if lost := sorted(name for name in others if free.get(name) != found[name]):
                 return f"{', '.join(lost)} stays in float, though only {', '.join(self.float_layers)} shall"
@@ -173,7 +173,7 @@ def _quantizable(model: LiteModel, where: str) -> Quantizable:
     return model.quantizable
 
 
-def _judged(ctx: PassContext) -> tuple[str, ...]:
-    from edgec.backends.tflite.runtimes import judged_runtimes
+def _tried(ctx: PassContext) -> tuple[str, ...]:
+    from edgec.backends.tflite.runtimes import tried_runtimes
 
-    return judged_runtimes(ctx.target, ctx.emit or Emit(backend="tflite"))
+    return tried_runtimes(ctx.target, ctx.emit or Emit(backend="tflite"))

@@ -11,6 +11,7 @@ from edgec.backend.protocol import Backend
 from edgec.backends.tflite.backend import BACKEND
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
+from edgec.backends.tflite.runtimes import judged_runtimes, tried_runtimes
 from edgec.passes.contract import Pass
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Arch, Precision, QuantSpec
@@ -118,6 +119,21 @@ def test_four_bits_where_litert_alone_is_judged() -> None:
 def test_possible_target_is_not_refused() -> None:
     target = make_target("int8")
     assert list(BACKEND.reasons_against(target, target.emit[0])) == []
+
+
+def test_a_runtime_without_a_wheel_for_this_python_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = make_target("int8")
+    emit = target.emit[0]
+    assert tried_runtimes(target, emit) == judged_runtimes(target, emit) == ("ai-edge-litert", "tflite-runtime")
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    assert tried_runtimes(target, emit) == ("ai-edge-litert",)
+    assert judged_runtimes(target, emit) == ("ai-edge-litert", "tflite-runtime")
+    (int16,) = BACKEND.passes(target, emit, Recipe(activations="int16"))
+    assert int16 == QuantizeInt16(per_channel=True, runtimes=("ai-edge-litert",))
+    assert [item.missing for item in BACKEND.runtimes(target, emit)] == [
+        "",
+        "tflite-runtime has no wheel for this Python (3.13)",
+    ]
 
 
 def test_it_is_a_backend() -> None:
