@@ -159,14 +159,20 @@ def require_toolchain(plan: Plan, item: PlannedEmit) -> None:
 
 def require_any_toolchain(plan: Plan) -> None:
     """Raise BackendUnavailableError when no artifact can be made here, for want of packages."""
-    missing: list[BackendUnavailableError] = []
+    missing = without_toolchain(plan)
+    if len(missing) == len(plan.emits):
+        raise next(iter(missing.values()))
+
+
+def without_toolchain(plan: Plan) -> dict[str, BackendUnavailableError]:
+    """Artifact file -> why it cannot be made here, for want of packages."""
+    missing: dict[str, BackendUnavailableError] = {}
     for item in plan.emits:
         try:
             require_toolchain(plan, item)
         except BackendUnavailableError as error:
-            missing.append(error)
-    if len(missing) == len(plan.emits):
-        raise missing[0]
+            missing[item.file] = error
+    return missing
 
 
 def record(plan: Plan) -> PlanRecord:

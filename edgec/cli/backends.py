@@ -42,6 +42,7 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("backend", "format", "precisions", "packages", "state", box=None, pad_edge=False)
@@ -52,7 +53,7 @@ def command(as_json: bool) -> None:
             lost = "" if row["unavailable"] == row["precisions"] else f" (for {', '.join(row['unavailable'])})"
             state = f"missing: {', '.join(row['missing'])}{lost}; {row['install']}"
         state = "; ".join([state, *row["no_wheel"]])
-        table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, state)
+        table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, escape(state))
     console = Console()
     console.print(table)
     for row in rows:

@@ -125,14 +125,28 @@ def _rule(bundle: Bundle, project: Project, root: Path) -> tuple[Path, tuple[Pat
     return folder / "manifest.json", needed
 
 
+def _tell_missing(plan: Plan, console: Console) -> None:
+    """Say before the work begins which artifacts cannot be made, unless it is all: then the build says so at once."""
+    from edgec.plan import without_toolchain
+
+    missing = without_toolchain(plan)
+    for file, error in missing.items() if len(missing) < len(plan.emits) else ():
+        told = f"{plan.target.name}: {file} WILL BE MISSING: {error}"
+        console.print(told, style="bold red", highlight=False, markup=False, soft_wrap=True)
+
+
 def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
     from rich.markup import escape
 
     from edgec.assemble import build_target
     from edgec.cli.show_result import show_result
     from edgec.execute.follow_lock import LockUse
+    from edgec.plan import make_plan
+    from edgec.target.load import load_target
 
     began = time.monotonic()
+    if not how.all_or_nothing:
+        _tell_missing(make_plan(load_target(name, how.root), project), console)
 
     def show(plan: Plan, result: BuildResult) -> None:
         show_result(plan, result, console, all_or_nothing=how.all_or_nothing)

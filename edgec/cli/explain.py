@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgec.cli.options import project_of, project_options, targets_of
-from edgec.plan import Plan, make_plan, record
+from edgec.plan import Plan, make_plan, record, without_toolchain
 from edgec.target.load import load_target
 
 
@@ -38,8 +38,11 @@ def _lines(plan: Plan) -> list[str]:
         lines.append(f"  evaluation   {plan.project.evaluation.data}, metric {plan.project.evaluation.metric}")
     lines.append("  portable passes")
     lines += [f"    {_step(step)}" for step in data.portable]
+    missing = without_toolchain(plan)
     for artifact in data.artifacts:
         lines.append(f"  {artifact['file']} ({artifact['backend']})")
+        if error := missing.get(artifact["file"]):
+            lines.append(f"    cannot be made here: {error.what}; {error.hint}")
         if len(artifact["ladder"]) > 1:
             lines.append(f"    until the gates are met: {', '.join(artifact['ladder'])}")
         lines += [f"    {_step(step)}" for step in artifact["passes"]]

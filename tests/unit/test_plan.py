@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import BackendUnavailableError, ProjectError, TargetError
-from edgec.plan import make_plan, record, require_toolchain
+from edgec.plan import make_plan, record, require_any_toolchain, require_toolchain, without_toolchain
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project, TrainSpec
 from edgec.target.load import ResolvedTarget, load_target
 
@@ -143,3 +143,20 @@ def test_a_runtime_that_cannot_be_had_here_stops_what_is_judged_in_it_alone() ->
     insisting = item.emit.model_copy(update={"runtimes": (first.name, gone.name)})
     with pytest.raises(BackendUnavailableError):
         require_toolchain(plan, replace(item, emit=insisting, runtimes=(first, gone)))
+
+
+def test_what_cannot_be_made_here_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(built_in("rpi4-int8"), COMPLETE)
+    assert without_toolchain(plan) == {}
+    have = {"onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "tflite-runtime", "torch"}
+    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: "1.0" if name in have else None)
+    ((file, error),) = without_toolchain(plan).items()
+    assert (file, error.what, error.hint) == (
+        "model.tflite",
+        "int8 needs packages that are not installed: tensorflow",
+        "pip install 'edgec[tflite]'",
+    )
+    require_any_toolchain(plan)
+    have.clear()
+    with pytest.raises(BackendUnavailableError, match="int8 needs packages that are not installed: onnx, "):
+        require_any_toolchain(plan)
