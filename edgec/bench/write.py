@@ -94,6 +94,7 @@ def _describe(item: HarnessArtifact) -> dict[str, Any]:
         "file": artifact.file,
         "format": artifact.format,
         "engine": artifact.engine,
+        "widens": artifact.widens,
         "runtimes": list(item.runtimes),
         "expected": expected_file(artifact.file),
         "inputs": [binding.model_dump(mode="json") for binding in artifact.inputs],

@@ -92,6 +92,7 @@ def test_the_configuration(plain_artifact: Artifact, tmp_path: Path) -> None:
     assert (config["target"], config["threads"], config["runs"]) == ("rpi4-int8", 1, 100)
     (entry,) = config["artifacts"]
     assert (entry["file"], entry["runtimes"]) == ("model.onnx", ["onnxruntime"])
+    assert entry["widens"] is False
     assert entry["outputs"][0]["artifact_name"] == "y_q"
     assert entry["outputs"][0]["atol"] == pytest.approx(3 * 0.125)
 
