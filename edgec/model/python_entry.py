@@ -141,7 +141,7 @@ def _called(entry: Any, file: Path, function: str, arguments: Mapping[str, Any])
         pass  # a builtin without signature
     try:
         return entry(**arguments)
-    except (EdgecError, KeyboardInterrupt):
+    except EdgecError:
         raise
-    except BaseException as exc:  # also SystemExit: whatever the user's code does
+    except Exception as exc:  # of SystemExit the caller tells, with its line
         raise ModelError(f"it fails when called: {type(exc).__name__}: {explain(exc)}", where=place) from exc

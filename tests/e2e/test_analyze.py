@@ -51,6 +51,7 @@ def counts(errors: str) -> tuple[int, int]:
     return int(found[0]), int(found[1])
 
 
+@pytest.mark.slow
 def test_killed_resumed_and_from_the_cache(host_project: Path) -> None:
     process = start(*ANALYZE, cwd=host_project)
     assert process.stderr is not None

@@ -58,6 +58,7 @@ def repository(project: Path) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_github(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = DebianRegistry(tmp_path / "registry", htpasswd=True)
     try:
@@ -191,6 +192,7 @@ def provenance(bundle: Path) -> str:
     return "\n".join(base64.b64decode(json.loads(line)["payload"]).decode() for line in lines)
 
 
+@pytest.mark.slow
 def test_make(repository: Path, tmp_path: Path) -> None:
     assert edgec("init", "--ci", "make", "--target", "small-fp32", cwd=repository).code == 0
 

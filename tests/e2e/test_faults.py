@@ -88,6 +88,7 @@ def test_ctrl_c(project: Path, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS[:2])
+@pytest.mark.slow
 def test_kill_then_build_again(project: Path, step: str) -> None:
     process = start(project)
     wait_for(process, step)
@@ -103,6 +104,7 @@ def test_kill_then_build_again(project: Path, step: str) -> None:
     assert scratch_folders(project) == []
 
 
+@pytest.mark.slow
 def test_an_older_bundle_outlives_a_killed_build(project: Path) -> None:
     assert edgec(*BUILD, cwd=project).code == 0
     before = (project / "dist" / TARGET / "manifest.json").read_bytes()
@@ -114,6 +116,7 @@ def test_an_older_bundle_outlives_a_killed_build(project: Path) -> None:
     check_digests(project / "dist" / TARGET)
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_target(project: Path) -> None:
     both = [start(project), start(project)]
     for process in both:
@@ -124,6 +127,7 @@ def test_two_builds_of_one_target(project: Path) -> None:
     assert scratch_folders(project) == []
 
 
+@pytest.mark.slow
 def test_same_inputs_give_the_same_bytes(project: Path, tmp_path: Path) -> None:
     for out in ("one", "two"):
         run = edgec(*BUILD, "--out", str(tmp_path / out), cwd=project)

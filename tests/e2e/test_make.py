@@ -76,6 +76,7 @@ def test_parallel_then_nothing_then_what_depends(cross: Path) -> None:
     assert built(make(cross, "dist")) == {"pi-fp32"}
 
 
+@pytest.mark.slow
 def test_a_failed_target_is_built_again(cross: Path) -> None:
     text = (cross / "edgec.toml").read_text()
     (cross / "edgec.toml").write_text(text.replace("max_drop = 1.0", "min_sqnr_db = 1000.0"))
@@ -93,6 +94,7 @@ def test_what_the_model_imports_is_a_dependency(cross: Path) -> None:
     assert built(make(cross, "dist", "-n", "-W", "blocks.py", "TARGETS=pi-fp32")) == {"pi-fp32"}
 
 
+@pytest.mark.slow
 def test_an_incomplete_bundle_is_built_again(cross: Path) -> None:
     text = (cross / "targets" / "pi-fp32.toml").read_text()
     (cross / "targets" / "pi-fp32.toml").write_text(text + '[[emit]]\nbackend = "example"\n')  # refuses ReLU6

@@ -57,6 +57,7 @@ def pruned_models(project: Path) -> list[str]:
     return sorted(item.parent.name for item in (project / "dist" / ".work" / "pruned").glob("*/pruned.json"))
 
 
+@pytest.mark.slow
 def test_a_pruned_model_is_made_once_for_what_it_follows_from(pruning: Path) -> None:
     first = edgec(*BUILD, cwd=pruning)
     assert first.code == 0, first.errors
@@ -95,6 +96,7 @@ class Evil:
         return os.mkdir, (str(self.folder),)
 
 
+@pytest.mark.slow
 def test_a_pruned_model_of_somebody_else_is_never_unpickled(pruning: Path, tmp_path: Path) -> None:
     first = edgec(*BUILD, cwd=pruning)
     assert first.code == 0, first.errors
@@ -108,6 +110,7 @@ def test_a_pruned_model_of_somebody_else_is_never_unpickled(pruning: Path, tmp_p
     assert model_of(pruning) == made
 
 
+@pytest.mark.slow
 def test_killed_while_it_trains_and_built_again(pruning: Path) -> None:
     process = start(*BUILD, cwd=pruning)
     assert process.stderr is not None
@@ -170,6 +173,7 @@ def test_a_model_without_a_graph_is_refused_before_anything_is_made(pruning: Pat
     assert pruned_models(pruning) == []
 
 
+@pytest.mark.slow
 def test_a_latency_goal_is_measured_once(project: Path) -> None:
     (project / "wide.py").write_text(
         "import torch\nfrom torch import nn\n\n\n"

@@ -135,6 +135,7 @@ def test_what_is_reproducible_and_locked_is_built_without_a_search(small: Path) 
     assert "run in onnxruntime" not in run.errors
 
 
+@pytest.mark.slow
 def test_a_model_that_is_another_in_each_process_is_found_out(small: Path) -> None:
     assert build(small).code == 0
     lock = (small / "edgec.lock").read_bytes()
@@ -167,6 +168,7 @@ def test_nothing_is_in_place_before_the_second_build_has_shown_it_right(small: P
     assert not (small / "edgec.lock").exists()
 
 
+@pytest.mark.slow
 def test_locked_builds_are_held_to_the_lock(small: Path) -> None:
     refused(build(small, "--locked"), "there is no edgec.lock")
     assert build(small).code == 0
@@ -225,6 +227,7 @@ def test_locked_builds_are_held_to_the_lock(small: Path) -> None:
     assert bundle.manifest.plain() == same
 
 
+@pytest.mark.slow
 def test_what_a_metric_imports_and_reads_is_locked_and_compared(small: Path) -> None:
     (small / "metric.py").write_text(
         "from importlib import import_module\nfrom pathlib import Path\n\n\ndef score(outputs, labels):\n"

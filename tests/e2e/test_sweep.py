@@ -18,6 +18,7 @@ from .command import edgec, start, workers
 from .sweeping import CELLS, SWEEP, cells, counts, eventually, finished, processes_of, wait_for
 
 
+@pytest.mark.slow
 def test_stopped_resumed_twice_at_once_and_killed(undisturbed: Path, swept_project: Path) -> None:
     process = start(*SWEEP, "--workers", "2", cwd=swept_project)
     wait_for(process, "model.onnx: emit")
@@ -38,6 +39,7 @@ def test_stopped_resumed_twice_at_once_and_killed(undisturbed: Path, swept_proje
     assert not list((swept_project / "dist" / ".work" / "sweep" / "hosts").glob("*/*/[0-9]*-*"))
 
 
+@pytest.mark.slow
 def test_from_the_store_extended_picked_and_built(undisturbed: Path, tmp_path: Path) -> None:
     project = shutil.copytree(undisturbed, tmp_path / "project")
     began = time.monotonic()

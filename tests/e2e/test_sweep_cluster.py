@@ -71,6 +71,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     found.stop()
 
 
+@pytest.mark.slow
 def test_a_cluster_loses_a_worker_and_its_scheduler(undisturbed: Path, swept_project: Path, cluster: Cluster) -> None:
     scheduler = cluster.scheduler()
     first, second = cluster.worker(), cluster.worker()
@@ -94,6 +95,7 @@ def test_a_cluster_loses_a_worker_and_its_scheduler(undisturbed: Path, swept_pro
     assert not list((swept_project / "dist" / ".work" / "sweep" / "leases").iterdir())
 
 
+@pytest.mark.slow
 def test_a_cluster_without_workers_is_given_up(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,10 +110,17 @@ class Onnx:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        self.entry = entry
+        providers = ["CPUExecutionProvider"]
         if entry.get("widens"):  # as the device does; an x86 CPU without VNNI adds int8 products in 16 bits otherwise
             options.add_session_config_entry("session.x64quantprecision", "1")
-        self.entry = entry
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception:  # ONNX Runtime 1.23 cannot do so where two nodes read one weight
+            if not entry.get("widens"):
+                raise
+            options.add_session_config_entry("session.x64quantprecision", "0")
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         self.outputs = [item["artifact_name"] for item in entry["outputs"]]
 
     def prepare(self, arrays: Arrays) -> Any:
