@@ -38,8 +38,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         try:
             scripted = script(model)
         except (RuntimeError, TypeError, ValueError) as exc:
-            reason = str(exc).strip().splitlines()[0]
-            raise UnsupportedError(f"torch cannot trace the model: {reason}", where=model.name) from exc
+            raise UnsupportedError(f"torch cannot trace the model: {_reason(exc)}", where=model.name) from exc
         steps = _steps(model)
         data = _stable_bytes(scripted)
         ops = executed_ops(scripted, precision, model.kept)
@@ -82,6 +81,12 @@ def _this_machine(model: TorchModel, ctx: PassContext, file: str) -> tuple[Cover
         "32; the accuracy measured here may be lower than the device's"
     )
     return (Coverage(subject=file, state="measured with other kernels", reason=reason),)
+
+
+def _reason(exc: Exception) -> str:
+    """What an error says first; of one within TorchScript its last line, where the error itself stands."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines and "TorchScript interpreter" in lines[0] else (lines or [type(exc).__name__])[0]
 
 
 def script(model: TorchModel) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgec.backends.torch_quant.engines import running
 from edgec.frozen import canonical_json
 from edgec.model.spec import TensorSpec
 
@@ -70,10 +72,14 @@ def fingerprint(model: TorchModel) -> str:
         ).encode()
     )
     digest.update(model.graph.code.encode())
-    for name, module in model.graph.named_modules():
+    with running(model.engine, 1) if model.engine else contextlib.nullcontext():
+        # another engine takes a dimension away from the packed weights of a Conv1d, in place
+        modules = [(name, module, module.extra_repr()) for name, module in model.graph.named_modules()]
+        state = sorted(model.graph.state_dict().items())
+    for name, module, words in modules:
         if module is not model.graph:
-            digest.update(f"{name} {type(module).__qualname__} {module.extra_repr()}\n".encode())
-    for name, value in sorted(model.graph.state_dict().items()):
+            digest.update(f"{name} {type(module).__qualname__} {words}\n".encode())
+    for name, value in state:
         digest.update(f"{name}\n".encode())
         _update(value, digest.update)
     for name, statistics in (model.statistics or {}).items():

@@ -69,6 +69,18 @@ class Dense(nn.Module):
         return answer
 
 
+class Signal(nn.Module):
+    """One-dimensional convolutions, one of them pointwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.wide = nn.Conv1d(4, 8, 1), nn.Conv1d(8, 6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.wide(torch.relu(self.narrow(x)))
+        return found
+
+
 class Attention(nn.Module):
     """Nothing that multiplies is a layer with weights."""
 
@@ -185,6 +197,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "cross": Cross,
     "read weights": ReadWeights,
     "clamps": Clamps,
+    "signal": Signal,
 }
 DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
     "cross": lambda random: {"x": random.standard_normal((5, 2, 16)).astype(np.float32)},
@@ -196,6 +209,7 @@ DRAW: dict[str, Callable[[np.random.Generator], dict[str, Array]]] = {
         "ids": random.integers(0, 20, (1, 7)),
         "gain": random.uniform(0.5, 2, (1, 1, 1)).astype(np.float32),
     },
+    "signal": lambda random: {"x": random.standard_normal((1, 4, 10)).astype(np.float32)},
     "dense": lambda random: {"x": random.standard_normal((1, 64)).astype(np.float32)},
     "encoder": lambda random: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
     "upscale": lambda random: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},

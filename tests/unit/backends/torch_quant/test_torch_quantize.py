@@ -30,8 +30,11 @@ def largest_pair(weights: torch.Tensor) -> int:
 
 
 @pytest.mark.parametrize("backend", ["fbgemm", "qnnpack"])
-def test_static_int8_is_close_to_float(compiled: Compile, make_target: MakeTarget, backend: str) -> None:
-    assert compiled("vision", make_target(backend)).sqnr_db() > 35
+@pytest.mark.parametrize("model", ["vision", "signal"])
+def test_static_int8_is_close_to_float(compiled: Compile, make_target: MakeTarget, backend: str, model: str) -> None:
+    made = compiled(model, make_target(backend))
+    assert made.sqnr_db() > 35
+    assert made.quantized_weights()
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [("fbgemm", "float32"), ("qnnpack", "int8")])
