@@ -24,11 +24,7 @@ assert SPEC.loader is not None
 FAMILIES = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(FAMILIES)
 LEAST = {"fp16": 50.0, "int8": 20.0, "int8-dynamic": 25.0}
-"""SQNR in dB that the worst output must have.
-
-Without VNNI this machine adds up products in 16 bits, which the weights of ARM targets overflow in ONNX Runtime, though
-not on their own devices.
-"""
+"""SQNR in dB that the worst output must have."""
 CASES = [(name, "rpi4-int8") for name in FAMILIES.INPUTS]
 CASES += [("Transformer", f"{HOST}-int8"), ("Segmenter", "x86-64-int8"), ("Mobile", "x86-64-int8")]
 CASES += [("Transformer", "rpi4-fp16"), ("Recurrent", "rpi4-int8-dynamic"), ("Text", "x86-64-int8-dynamic")]

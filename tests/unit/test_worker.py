@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edgec.errors import DatasetError, ToolchainError, WorkerError
+from edgec.forked import SERVERS
 from edgec.worker import Progress, Worker, WorkerResult, call
 
 HERE = str(Path(__file__).parent)
@@ -171,3 +172,59 @@ def test_memory_is_the_workers_own(tmp_path: Path) -> None:
     ballast = bytearray(os.urandom(1 << 20) * 300)
     assert run("echo", tmp_path / "log").peak_rss_mb < 200, "what the parent held when it forked is not counted"
     assert len(ballast) == 300 << 20
+
+
+def surroundings(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    return {
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "imported": [name for name in ("json", "wave") if name in sys.modules],
+        "server": os.getppid(),
+    }
+
+
+def test_a_worker_has_the_folder_environment_and_modules_that_it_was_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run("surroundings", tmp_path / "log", imports=("wave",)).value
+    monkeypatch.chdir(tmp_path)
+    second = run("surroundings", tmp_path / "log", imports=("wave",)).value
+    assert second["server"] == first["server"], "what is the same is imported once"
+    assert (first["folder"] != second["folder"], second["folder"]) == (True, str(tmp_path))
+    assert first["imported"] == ["json", "wave"]
+    assert first["environment"]["TMPDIR"] != second["environment"]["TMPDIR"]
+    environment = {"PYTHONPATH": HERE, "PATH": os.environ["PATH"]}
+    bare = run("surroundings", tmp_path / "log", environment=environment).value
+    assert environment.items() <= bare["environment"].items()
+    assert "PYTHONHASHSEED" not in bare["environment"]
+    assert bare["server"] != first["server"]
+    assert bare["imported"] == ["json"]
+
+
+def test_a_server_that_is_killed_is_started_again(tmp_path: Path) -> None:
+    with Worker(log=tmp_path / "log", what="unit test") as worker:
+        server = worker.call("test_worker:surroundings", {}).value["server"]
+        os.kill(server, signal.SIGKILL)
+        with pytest.raises(WorkerError, match="SIGKILL"):
+            worker.call("test_worker:sleep", {"pid_file": str(tmp_path / "pid")})
+    assert run("surroundings", tmp_path / "log").value["server"] != server
+
+
+def test_a_server_that_is_left_over_ends_after_its_last_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(log=tmp_path / "log", what="unit test") as worker:
+        server = worker.call("test_worker:surroundings", {}).value["server"]
+        for number in range(SERVERS):
+            monkeypatch.setenv("EDGEC_UNIT_TEST", str(number))
+            run("surroundings", tmp_path / "log")
+        assert worker.call("test_worker:surroundings", {}).value["server"] == server
+    deadline = time.monotonic() + 30
+    while Path("/proc", str(server)).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_server_that_dies_while_it_imports_is_told(tmp_path: Path) -> None:
+    (tmp_path / "fatal.py").write_text("import os; os._exit(7)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with pytest.raises(WorkerError, match=r"exit code 7 while it imported fatal"):
+        run("echo", tmp_path / "log", environment=environment, imports=("fatal",))
