@@ -195,6 +195,14 @@ def output_names(content: bytes) -> tuple[str, ...]:
     return tuple(text(graph.tensors[index].name) for index in indices(graph.outputs))
 
 
+def input_shapes(content: bytes) -> dict[str, tuple[int, ...]]:
+    """Name of each input -> its shape."""
+    model = unpack(content)
+    graph = model.subgraphs[0]
+    tensors = [graph.tensors[index] for index in indices(graph.inputs)]
+    return {text(item.name): tuple(indices(item.shape)) for item in tensors}
+
+
 def output_steps(content: bytes) -> dict[str, float]:
     """Quantization step of each main-graph output that is dequantized from integers at the end."""
     model = unpack(content)

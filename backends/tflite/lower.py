@@ -17,7 +17,7 @@ import numpy as np
 from edgec.backend.protocol import TensorBinding
 from edgec.backends.tflite import by_tensorflow, direct, onnx_graph
 from edgec.backends.tflite.finish import finish
-from edgec.backends.tflite.flatbuffer import rename_interface
+from edgec.backends.tflite.flatbuffer import input_shapes, rename_interface
 from edgec.backends.tflite.layout import artifact_names, input_permutation, match_output, to_artifact
 from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.quantizable import make_quantizable, name_layers
@@ -160,11 +160,15 @@ def _attempt(way: Way, task: _Task, folder: Path, *, nhwc: bool) -> LiteModel:
     renamed = {onnx_graph.input_name(k): name for k, name in enumerate(input_names)}
     renamed |= {onnx_graph.output_name(k): name for k, name in enumerate(output_names)}
     content = finish(rename_interface(way.convert(task.file, keep, folder), renamed))
+    shapes = input_shapes(content)
     bound = tuple(
         TensorBinding(
             name=spec.name,
             artifact_name=name,
-            shape=spec.shape if order is None else tuple(spec.shape[axis] for axis in order),
+            # a scalar may have become a list of one
+            shape=shapes[name]
+            if not spec.shape
+            else tuple(spec.shape[axis] for axis in order or range(len(spec.shape))),
             dtype=spec.dtype,
             permutation=order,
         )

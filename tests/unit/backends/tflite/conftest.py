@@ -139,6 +139,18 @@ class Sequence(nn.Module):
         return self.out(hidden[-1])
 
 
+class Scalars(nn.Module):
+    """An input and an output without a dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor, gain: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        scores = self.last(torch.relu(self.first(x)) * gain)
+        return scores, scores.sum()
+
+
 class Mish(nn.Module):
     """An activation that takes a logarithm."""
 
@@ -167,6 +179,7 @@ MODULES = {
     "mildly masked": lambda: Masked(-1e4),
     "masked product": lambda: Masked(-100.0, product=True),
     "mish": Mish,
+    "scalars": Scalars,
     "sequence": Sequence,
     "vision": Vision,
 }
@@ -196,6 +209,10 @@ def make_case(name: str) -> Case:
         "attention": lambda: {"x": random.standard_normal((1, 6, 16)).astype(np.float32)},
         "determinant": lambda: {"x": random.standard_normal((1, 6, 6)).astype(np.float32)},
         "chain": lambda: {"x": random.standard_normal((1, 3, 8, 6)).astype(np.float32)},
+        "scalars": lambda: {
+            "x": random.standard_normal((1, 8)).astype(np.float32),
+            "gain": np.asarray(random.uniform(0.5, 2), np.float32),
+        },
         "mish": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
         "sequence": lambda: {"x": random.standard_normal((1, 5, 6)).astype(np.float32)},
         "corners": lambda: {"ids": random.integers(0, 20, (1, 6))},
@@ -203,7 +220,7 @@ def make_case(name: str) -> Case:
         "mildly masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
         "masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
     }
-    outputs = {"vision": ("features", "logits"), "corners": ("out", "dead")}.get(name, ("out",))
+    outputs = {"vision": ("features", "logits"), "corners": ("out", "dead"), "scalars": ("out", "sum")}.get(name, ("out",))
     samples = tuple(draw[name]() for _ in range(SAMPLES))
     expected = []
     with torch.no_grad():

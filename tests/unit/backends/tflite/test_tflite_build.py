@@ -29,6 +29,8 @@ Get = Callable[[str, Precision], Compiled]
         ("vision", "int8"),
         ("attention", "int8"),
         ("mish", "int8"),
+        ("scalars", "fp32"),
+        ("scalars", "int8"),
         ("sequence", "fp32"),
         ("sequence", "fp16"),
         ("sequence", "int8-dynamic"),
