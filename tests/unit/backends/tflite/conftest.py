@@ -220,7 +220,8 @@ def make_case(name: str) -> Case:
         "mildly masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
         "masked": lambda: {"x": random.standard_normal((1, 16)).astype(np.float32)},
     }
-    outputs = {"vision": ("features", "logits"), "corners": ("out", "dead"), "scalars": ("out", "sum")}.get(name, ("out",))
+    named = {"vision": ("features", "logits"), "corners": ("out", "dead"), "scalars": ("out", "sum")}
+    outputs = named.get(name, ("out",))
     samples = tuple(draw[name]() for _ in range(SAMPLES))
     expected = []
     with torch.no_grad():
