@@ -17,7 +17,9 @@ _MOVED = "kept in float: it only moves values to ops that stay float"
 _MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
 _BETWEEN = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"})
 _MASKING = frozenset({"ADD", "SELECT", "SELECT_V2", "SUB"})
-_BEFORE_LOG = _BETWEEN | {"ABS", "EXP", "MAXIMUM", "MINIMUM", "NEG", "RELU", "SQRT", "SQUARE"}
+_BEFORE_LOG = _BETWEEN | {
+    *("ABS", "EXP", "LOGISTIC", "MAXIMUM", "MINIMUM", "NEG", "RELU", "SOFTMAX", "SQRT", "SQUARE"),
+}
 _WIDEST = 255.0
 """Range of softmax's argument at which a step is a factor of e."""
 
