@@ -27,6 +27,7 @@ WEIGHTS = f"{FLOAT}: its weights are computed when the model runs"
 NORM = f"{FLOAT}: torch's quantizer cannot convert this norm without weights of its own"
 DIVISION = f"{FLOAT}: torch has no int8 kernel of a division that rounds"
 FIXED_OUTPUT = f"{FLOAT}: it makes an output, and torch's int8 kernel of it has a fixed step (of 1/256 or 1/128)"
+LOGARITHM = f"{FLOAT}: a logarithm takes it, and torch's int8 kernel of it has a fixed step (of 1/256 or 1/128)"
 IN_PLACE = f"{FLOAT}: its tensor is changed in place, where quantization would work on copies"
 _PADDINGS = ("zeros", "reflect")
 """Padding modes of convolutions that torch's int8 kernels have."""
@@ -122,7 +123,7 @@ def _by_dtype(call: Call) -> str:
 
 
 def _fixed_output(call: Call) -> str:
-    """Sigmoid and the like whose result is only moved on its way to an output."""
+    """Sigmoid and the like whose result is only moved on its way to an output or a logarithm."""
     if not _is_fixed(call):
         return ""
     pending, seen = [call.node], set()
@@ -131,6 +132,8 @@ def _fixed_output(call: Call) -> str:
         for user in node.users:
             if user.op == "output":
                 return FIXED_OUTPUT
+            if _name(user) in ("log", "log2", "log10"):
+                return LOGARITHM
             if user not in seen and user.all_input_nodes[:1] == [node] and _moves(user, call.graph):
                 seen.add(user)
                 pending.append(user)
@@ -151,9 +154,13 @@ def _is_fixed(call: Call) -> bool:
 def _moves(node: fx.Node, graph: fx.GraphModule) -> bool:
     from torch import nn
 
-    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     moving = {"reshape", "view", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "getitem"}
-    return name in moving or isinstance(module_of(node, graph), (nn.Flatten, nn.Unflatten, nn.Identity))
+    return _name(node) in moving or isinstance(module_of(node, graph), (nn.Flatten, nn.Unflatten, nn.Identity))
+
+
+def _name(node: fx.Node) -> str:
+    """Of the function or method that a node calls."""
+    return str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
 
 
 def _convolution(call: Call) -> str:

@@ -36,6 +36,12 @@ NETS: dict[str, Net] = {
         first=lambda: nn.Linear(16, 16),
         last=lambda: nn.Linear(16, 4),
     ),
+    "log of sigmoid": plain(
+        lambda net, x: torch.log(torch.sigmoid(4 * net.last(net.first(x)))),
+        ((1, 16), F32),
+        first=lambda: nn.Linear(16, 16),
+        last=lambda: nn.Linear(16, 4),
+    ),
     "clamp both": image(lambda net, x: torch.clamp(x, -0.5, 0.5)),
     "clamp low": image(lambda net, x: x.clamp(min=-0.1)),
     "clamp high": image(lambda net, x: torch.clamp(x, max=0.2)),

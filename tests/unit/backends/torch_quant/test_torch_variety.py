@@ -113,7 +113,7 @@ def test_only_float32_tensors_are_quantized(make_target: MakeTarget, tmp_path: P
     assert reason in {item.reason for item in artifact.coverage}
 
 
-@pytest.mark.parametrize("name", ["softmax output", "sigmoid output"])
+@pytest.mark.parametrize("name", ["softmax output", "sigmoid output", "log of sigmoid"])
 def test_an_output_has_no_fixed_step(name: str, make_target: MakeTarget, tmp_path: Path) -> None:
     artifact, _ = _check(name, make_target("qnnpack"), tmp_path)
     assert artifact.outputs[0].step is None
