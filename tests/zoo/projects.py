@@ -159,7 +159,7 @@ def _aecmos_gru(wheels: Wheels, random: np.random.Generator) -> Project:
 
 def _crepe_tiny(wheels: Wheels, random: np.random.Generator) -> Project:
     """A pitch network in PyTorch: kernels of 512 and 64, asymmetric padding, 360 ordinal outputs."""
-    code = wheels.read("torchcrepe", "torchcrepe/model.py").decode()
+    code = wheels.read("torchcrepe", "torchcrepe/model.py").decode().replace("\r\n", "\n")
     code = code.replace("import torchcrepe\n", "PITCH_BINS = 360\n").replace("torchcrepe.PITCH_BINS", "PITCH_BINS")
     audio = np.stack([speech(random, 0.2)[600:1624] for _ in range(256)])
     audio = (audio - audio.mean(1, keepdims=True)) / audio.std(1, keepdims=True)
