@@ -1,8 +1,8 @@
 """A process that has imported what workers need and forks them: each begins at once instead of importing it anew.
 
 It runs no thread and computes nothing, so that a fork of it is as good as a fresh interpreter. Its parent asks for a
-worker by the name of the worker's folder, with the worker's files, and is told the worker's process id, later its exit
-code. When the parent is gone it kills all workers and ends.
+worker by the worker's folders and files, and is told the worker's process id, later its exit code. The worker has the
+server's environment. When the parent is gone the server kills all workers and ends.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 import warnings
-from pathlib import Path
 
 from edgec import worker_process
-from edgec.forked import LONGEST, REQUEST
+from edgec.forked import LONGEST
 
 FILES = 4
 """Sent with a request: the worker's orders, its report, its log, and where its exit code is written."""
@@ -71,7 +69,7 @@ class ForkServer:
         number = os.fork()
         if not number:
             self._running[0] = exit_code
-            self._become_worker(Path(message.decode()), orders, report, log, server)
+            self._become_worker(json.loads(message), orders, report, log, server)
         with contextlib.suppress(PermissionError):  # it has ended already
             os.setpgid(number, number)  # the worker does so too: whichever comes first
         for file in (orders, report, log):
@@ -80,7 +78,7 @@ class ForkServer:
         self._parent.send(str(number).encode())
         return True
 
-    def _become_worker(self, folder: Path, orders: int, report: int, log: int, server: int) -> None:
+    def _become_worker(self, request: dict[str, str], orders: int, report: int, log: int, server: int) -> None:
         try:
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
@@ -92,13 +90,11 @@ class ForkServer:
             for stream in (1, 2):
                 os.dup2(log, stream)
             os.close(log)
-            request = json.loads((folder / REQUEST).read_text())
             os.chdir(request["folder"])
-            os.environ.clear()
-            os.environ.update(request["environment"])
-            time.tzset()
+            if request["temporary"]:
+                os.environ["TMPDIR"] = request["temporary"]
             tempfile.tempdir = None
-            worker_process.main(str(folder), str(orders), str(report), str(server))
+            worker_process.main(request["private"], str(orders), str(report), str(server))
         finally:
             os._exit(1)
 

@@ -16,8 +16,6 @@ from pathlib import Path
 
 LONGEST = 1 << 13
 """Bytes of a message between a server and its parent."""
-REQUEST = "start.json"
-"""In a worker's folder: the current folder and the environment that it starts with."""
 SERVERS = 3
 """Kept by a process: one that is left over ends when its last worker has."""
 _Key = tuple[tuple[str, ...], frozenset[tuple[str, str]]]
@@ -63,12 +61,12 @@ class _Server:
             raise
         self._lock = threading.Lock()
 
-    def fork(self, private: Path, files: Sequence[int]) -> Forked | None:
+    def fork(self, request: Mapping[str, str], files: Sequence[int]) -> Forked | None:
         """A worker; None when the server is gone."""
         status, told = os.pipe()
         try:
             with self._lock:
-                socket.send_fds(self._parent, [str(private).encode()], [*files, told])
+                socket.send_fds(self._parent, [json.dumps(request).encode()], [*files, told])
                 answer = self._parent.recv(LONGEST)
         except OSError:
             answer = b""
@@ -127,11 +125,10 @@ def fork(
     Raises:
         OSError: no process can be started, or the server ends while it imports.
     """
-    request = {"folder": os.getcwd(), "environment": dict(environment)}
-    (private / REQUEST).write_text(json.dumps(request))
+    request = {"private": str(private), "folder": os.getcwd(), "temporary": environment.get("TMPDIR", "")}
     for _ in range(2):
         key, server = _server(modules, environment, log)
-        if process := server.fork(private, files):
+        if process := server.fork(request, files):
             return process
         with _lock:
             if _servers.get(key) is server:

@@ -52,7 +52,7 @@ def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
         precision=precision,
         inputs=tuple(_binding(spec, fed[spec.name], None) for spec in model.inputs if spec.name in fed),
         outputs=tuple(_binding(spec, made[spec.name], steps[made[spec.name]]) for spec in model.outputs),
-        widens=not saturates(ctx.target.device),
+        widens=precision in ("int8", "int8-dynamic") and not saturates(ctx.target.device),
         coverage=tuple(
             Coverage(subject=op.name or op.op, state=op.dtype, reason=f"{op.op}: {op.reason}")
             for op in ops
