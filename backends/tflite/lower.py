@@ -165,10 +165,7 @@ def _attempt(way: Way, task: _Task, folder: Path, *, nhwc: bool) -> LiteModel:
         TensorBinding(
             name=spec.name,
             artifact_name=name,
-            # a scalar may have become a list of one
-            shape=shapes[name]
-            if not spec.shape
-            else tuple(spec.shape[axis] for axis in order or range(len(spec.shape))),
+            shape=shapes[name],  # of a scalar it may be [1]
             dtype=spec.dtype,
             permutation=order,
         )
