@@ -12,7 +12,7 @@ from edgec.backends.tflite.bisect_ops import Candidate, leave_out
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.finish import audit
 from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
-from edgec.backends.tflite.kept_float import Ranges, coverage_of_kept, kept_float
+from edgec.backends.tflite.kept_float import Ranges, coverage_of_kept, kept_float, tensors_between
 from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
@@ -81,8 +81,6 @@ def quantize(
         UnsupportedError: the quantizer fails even at the program without operators to quantize.
     """
     model = unpack(quantizable.content)
-    set_ranges(model, ranges)
-    marked = pack(model)
     graph = model.subgraphs[0]
     names = {
         place: text(graph.tensors[indices(item.outputs)[0]].name)
@@ -91,6 +89,8 @@ def quantize(
     }
     kept = kept_float(model, ranges)
     places = {place for layer in chosen for place in layer.places} | set(kept)
+    set_ranges(model, {**ranges, **dict.fromkeys(tensors_between(model, places))})
+    marked = pack(model)
     denied = [names[place] for place in sorted(places) if place in names]
     candidates = [Candidate(name, _signature(model, place)) for place, name in names.items() if place not in places]
 

@@ -163,6 +163,20 @@ class Mish(nn.Module):
         return self.out(nn.functional.mish(self.conv(x)).mean((2, 3)))
 
 
+class Detector(nn.Module):
+    """Boxes in pixels beside small probabilities, in one output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.boxes, self.scores = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.conv(x))
+        scores = torch.sigmoid(2 * self.scores(features) - 6)
+        return torch.cat([100 * self.boxes(features), scores], 1).flatten(2)
+
+
 class Determinant(nn.Module):
     """An op that ONNX has and TFLite has not."""
 
@@ -174,6 +188,7 @@ MODULES = {
     "attention": Attention,
     "chain": Chain,
     "corners": Corners,
+    "detector": Detector,
     "determinant": Determinant,
     "masked": Masked,
     "mildly masked": lambda: Masked(-1e4),
@@ -213,6 +228,7 @@ def make_case(name: str) -> Case:
             "x": random.standard_normal((1, 8)).astype(np.float32),
             "gain": np.asarray(random.uniform(0.5, 2), np.float32),
         },
+        "detector": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
         "mish": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
         "sequence": lambda: {"x": random.standard_normal((1, 5, 6)).astype(np.float32)},
         "corners": lambda: {"ids": random.integers(0, 20, (1, 6))},

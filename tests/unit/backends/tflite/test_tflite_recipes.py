@@ -176,6 +176,18 @@ def test_masks_that_8_bits_hold_at_the_scores_expense_stay_float(toolchain: Tool
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_probabilities_that_are_an_output_stay_float(toolchain: Toolchain, runtime: str) -> None:
+    made = toolchain.compile("detector", "int8")
+    told = {item.subject for item in made.artifact.coverage if "fixed step" in item.reason}
+    assert any("LOGISTIC" in item for item in told)
+    assert any("CONCATENATION" in item for item in told)
+    case = make_case("detector")
+    run = BACKEND.runner(made.artifact, made.file, runtime, 1)
+    found = [run(sample)["out"][:, 4:] for sample in case.samples]
+    assert sqnr_db([item["out"][:, 4:] for item in case.expected], found) > 25  # of scores of 0.002, in steps of 1/256
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_8_bit_weights_with_float_arithmetic(toolchain: Toolchain, runtime: str) -> None:
     made = toolchain.compile("chain", "int8-weight-only")
     ops = BACKEND.runner(made.artifact, made.file, runtime, 1).ops()
