@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backends.onnxruntime.capability import STATIC_OPS
+from edgec.backend.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
+from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_OPS, VALUE_PRESERVING
 from edgec.backends.onnxruntime.graph import constants, consumers, producers
+from edgec.backends.onnxruntime.layers import channel_axis
 from edgec.backends.onnxruntime.observe import excludes_zero
 
 if TYPE_CHECKING:
@@ -18,6 +20,14 @@ SOFTMAX_REASON = "kept in float: it makes softmax's argument, where a mask's mag
 RANGE_REASON = "kept in float: its values are not finite or beyond 1e30 on the calibration samples"
 CLIP_REASON = "kept in float: its bounds exclude zero, so saturation cannot do the clamping"
 RECIPE_REASON = "kept in float by the recipe (sensitive)"
+_ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
+    ("product", FLOAT_PRODUCTS | {"Attention"}),
+    ("activation", frozenset({"Clip", "Relu"})),
+    ("softmax", frozenset({"Softmax"})),
+    ("move", VALUE_PRESERVING),
+    ("join", frozenset({"Concat"})),
+    ("sampling", frozenset({"AveragePool", "MaxPool", "Resize", "Upsample"})),
+)
 FOLLOWS_REASON = "computed in float, like the layers beside it that the recipe keeps so"
 
 
@@ -51,10 +61,39 @@ def nodes_to_exclude(
             found.setdefault(node.name, CLIP_REASON)
     for name in _softmax_arguments(proto):
         found.setdefault(name, SOFTMAX_REASON)
+    quantizable = {node.name for node in proto.graph.node if node.op_type in STATIC_OPS}
+    for name in _post_processing(proto):
+        if name in quantizable:
+            found.setdefault(name, POST_PROCESSING)
     if kept:
         for name in _followers(proto, layers, kept):
             found.setdefault(name, FOLLOWS_REASON)
     return found
+
+
+def _post_processing(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Nodes after the last layers with weights."""
+    known = constants(proto)
+
+    def op(node: onnx.NodeProto) -> Op:
+        read = tuple(name for name in node.input if name and name not in known)
+        role: Role = role_of(node.op_type, _ROLES)
+        if node.op_type == "Gather" and node.input[0] in known and known[node.input[0]].ndim >= 2:
+            role = "product"  # an embedding
+        elif node.op_type == "Add" and len(read) == 1:
+            role = "activation"  # a bias
+        elif role == "product" and len(node.input) > 1 and node.input[1] in known:
+            role = "mean" if known[node.input[1]].shape[_channels(node)] == 1 else "product"
+        return Op(node.name, role, read, tuple(filter(None, node.output)))
+
+    return post_processing([op(node) for node in proto.graph.node], {item.name for item in proto.graph.output})
+
+
+def _channels(node: onnx.NodeProto) -> int:
+    """The axis of a product's weight that counts what it makes of one place."""
+    if node.op_type.endswith("Gemm"):
+        return channel_axis(node)
+    return 0 if node.op_type.endswith("Conv") else -1
 
 
 def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[str]) -> list[str]:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from edgec.backend.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
 from edgec.backends.tflite.audit import base_name
-from edgec.backends.tflite.capability import NO_INT8
-from edgec.backends.tflite.flatbuffer import indices, kind_of, text
+from edgec.backends.tflite.capability import NO_INT8, WEIGHTED
+from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, text
 from edgec.passes.contract import Coverage
 
 _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 _ARGUMENT = "kept in float: it makes a logarithm's argument, which spans more than 256 steps hold"
-_FIXED = "kept in float: it makes an output, and its int8 kernel has a fixed step (of 1/256 or 1/128)"
 _MOVED = "kept in float: it only moves values to ops that stay float"
 _MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
-_FIXED_STEP = frozenset({"L2_NORMALIZATION", "LOGISTIC", "SOFTMAX", "TANH"})
-_JOINS = _MOVES | {"CONCATENATION", "SLICE", "STRIDED_SLICE"}
+_ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
+    ("product", WEIGHTED | {"BATCH_MATMUL", "GATHER"}),
+    ("activation", frozenset({"RELU", "RELU6", "RELU_N1_TO_1"})),
+    ("softmax", frozenset({"SOFTMAX"})),
+    ("move", _MOVES),
+    ("join", frozenset({"CONCATENATION"})),
+    ("sampling", frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})),
+)
 _BETWEEN = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"})
 _MASKING = frozenset({"ADD", "SELECT", "SELECT_V2", "SUB"})
 _BEFORE_LOG = _BETWEEN | {
@@ -35,7 +41,7 @@ def kept_float(model: Any, ranges: Ranges) -> dict[int, str]:
     operators = model.subgraphs[0].operators or ()
     unusable = {index for index, found in ranges.items() if found is None}
     found = {
-        **dict.fromkeys(_fixed_outputs(model), _FIXED),
+        **dict.fromkeys(_post_processing(model), POST_PROCESSING),
         **dict.fromkeys(_log_arguments(model), _ARGUMENT),
         **dict.fromkeys(_masked_softmaxes(model, ranges), _MASKED),
     }
@@ -91,19 +97,23 @@ def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:
     return found
 
 
-def _fixed_outputs(model: Any) -> set[int]:
-    """Places of the ops with a fixed step whose result is an output, and of the moves of data between."""
+def _post_processing(model: Any) -> list[int]:
+    """Places of the ops after the last layers with weights."""
     graph = model.subgraphs[0]
-    operators = graph.operators or ()
-    before = _before(model, indices(graph.outputs), _JOINS | _FIXED_STEP, stop=_FIXED_STEP)
-    fixed = {place for place in before if kind_of(model, operators[place]) in _FIXED_STEP}
-    made = {index for place in fixed for index in indices(operators[place].outputs)}
-    found = set(fixed)
-    for place in sorted(before - fixed):  # in the order of work
-        if made & {*indices(operators[place].inputs)}:
-            found.add(place)
-            made.update(indices(operators[place].outputs))
-    return found
+
+    def op(place: int, operator: Any) -> Op:
+        made = indices(operator.outputs)
+        read = [
+            index for index in indices(operator.inputs) if index >= 0 and not is_constant(model, graph.tensors[index])
+        ]
+        role = role_of(kind_of(model, operator), _ROLES)
+        if kind_of(model, operator) in ("CONV_2D", "FULLY_CONNECTED"):
+            weights = graph.tensors[indices(operator.inputs)[1]]
+            role = "mean" if indices(weights.shape)[0] == 1 else "product"
+        return Op(str(place), role, tuple(map(str, read)), tuple(map(str, made)))
+
+    ops = [op(place, operator) for place, operator in enumerate(graph.operators or ())]
+    return [int(name) for name in post_processing(ops, {str(index) for index in indices(graph.outputs)})]
 
 
 def _log_arguments(model: Any) -> set[int]:
@@ -135,10 +145,8 @@ def _masked_softmaxes(model: Any, ranges: Ranges) -> set[int]:
     return found
 
 
-def _before(
-    model: Any, tensors: Iterable[int], kinds: frozenset[str], *, stop: frozenset[str] = frozenset()
-) -> set[int]:
-    """Places of the ops that make these tensors, as far back as they are of the given kinds, or to one of `stop`."""
+def _before(model: Any, tensors: Iterable[int], kinds: frozenset[str]) -> set[int]:
+    """Places of the ops that make these tensors, as far back as they are of the given kinds."""
     operators = model.subgraphs[0].operators or ()
     made_by = {index: place for place, item in enumerate(operators) for index in indices(item.outputs)}
     chain: set[int] = set()
@@ -148,6 +156,5 @@ def _before(
         if source is None or source in chain or kind_of(model, operators[source]) not in kinds:
             continue
         chain.add(source)
-        if kind_of(model, operators[source]) not in stop:
-            pending.extend(indices(operators[source].inputs))
+        pending.extend(indices(operators[source].inputs))
     return chain

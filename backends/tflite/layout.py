@@ -40,6 +40,10 @@ def artifact_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(taken)
 
 
+PROBABILITY_STEP = 1e-6
+"""Some steps of float32 near 1."""
+
+
 def sqnr_db(reference: Sequence[Array], value: Sequence[Array]) -> float:
     """Signal to quantization-noise ratio of `value` in dB over all samples; inf when equal.
 
@@ -58,12 +62,16 @@ def sqnr_db(reference: Sequence[Array], value: Sequence[Array]) -> float:
     return 10 * float(np.log10(signal / noise)) if signal else float("-inf")
 
 
-def match_output(reference: Sequence[Array], outputs: Sequence[Array]) -> tuple[tuple[int, ...] | None, float]:
+def match_output(
+    reference: Sequence[Array], outputs: Sequence[Array], *, probabilities: bool = False
+) -> tuple[tuple[int, ...] | None, float]:
     """The axis order that turns the artifact's `outputs` into the float model's `reference`, by smallest error.
 
     Args:
         reference: the float model's output, one array a sample.
         outputs: the artifact's output for the same samples.
+        probabilities: what differs by less than `PROBABILITY_STEP` is equal: of samples that show nothing all
+            probabilities are near 0, where kernels of sigmoid and softmax have few right digits.
 
     Returns:
         The permutation (None: the same layout, preferred unless another is clearly nearer) and its SQNR in dB;
@@ -79,7 +87,10 @@ def match_output(reference: Sequence[Array], outputs: Sequence[Array]) -> tuple[
     for order in orders:
         if tuple(outputs[0].shape[axis] for axis in order) != reference[0].shape:
             continue
-        error_db = sqnr_db(reference, [np.transpose(item, order) for item in outputs])
+        moved = [np.transpose(item, order) for item in outputs]
+        if probabilities:
+            moved = [np.where(np.abs(a - b) < PROBABILITY_STEP, b, a) for a, b in zip(moved, reference, strict=True)]
+        error_db = sqnr_db(reference, moved)
         if error_db > best_db + 6.0 or (best_db == float("-inf") and error_db > best_db):
             best, best_db = (None if order == identity else order), error_db
     return best, best_db

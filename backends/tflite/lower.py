@@ -7,7 +7,7 @@ first has no form of an op or computes something else.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,6 +74,8 @@ class _Task:
     outputs: tuple[TensorSpec, ...]
     samples: Sequence[dict[str, Array]]
     reference: Sequence[Sequence[Array]]
+    bounded: Mapping[str, bool]
+    """Output -> whether it is probabilities."""
 
 
 def lower_onnx(
@@ -93,7 +95,8 @@ def lower_onnx(
     read = tuple(specs[name] for name in prepared.inputs)
     samples = _samples(read, ctx)
     reference = onnx_graph.reference_outputs(source, samples)
-    task = _Task(folder / "simple.onnx", read, tuple(outputs), samples, reference)
+    bounded = dict(zip((item.name for item in outputs), onnx_graph.are_probabilities(source), strict=True))
+    task = _Task(folder / "simple.onnx", read, tuple(outputs), samples, reference, bounded)
     model = _first_right(task, folder)
     model = replace(model, lowering=(*prepared.coverage, *model.lowering))
     prepared = prepared.called({onnx_graph.output_name(k): item.artifact_name for k, item in enumerate(model.outputs)})
@@ -177,7 +180,7 @@ def _attempt(way: Way, task: _Task, folder: Path, *, nhwc: bool) -> LiteModel:
         raise UnsupportedError(f"{way.NAME}: {exc.what}", where="tflite") from exc
     matched = []
     for spec, name, want, got in zip(task.outputs, output_names, task.reference, results, strict=True):
-        order, error_db = match_output(want, got)
+        order, error_db = match_output(want, got, probabilities=task.bounded[spec.name])
         if not error_db >= MIN_SQNR_DB:
             raise UnsupportedError(
                 f'{way.NAME} changes the function: output "{spec.name}" is {error_db:.0f} dB from the float model '

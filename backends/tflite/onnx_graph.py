@@ -14,6 +14,8 @@ from edgec.backends.tflite.rewrites.recurrent_steps import written_out
 from edgec.model.spec import Array
 from edgec.passes.contract import Coverage
 
+_MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
 
 def input_name(index: int) -> str:
     """Name of the `index`-th graph input in a file made by `prepare`."""
@@ -116,3 +118,19 @@ def reference_outputs(file: Path, samples: Sequence[dict[str, Array]]) -> list[l
     wanted = {item.name for item in session.get_inputs()}
     runs = [session.run(None, {k: v for k, v in sample.items() if k in wanted}) for sample in samples]
     return [list(column) for column in zip(*runs, strict=True)]
+
+
+def are_probabilities(file: Path) -> tuple[bool, ...]:
+    """For each output of an ONNX file, whether a sigmoid or softmax makes it."""
+    import onnx
+
+    graph = onnx.load(str(file), load_external_data=False).graph
+    made_by = {name: node for node in graph.node for name in node.output}
+
+    def bounded(name: str) -> bool:
+        node = made_by.get(name)
+        while node is not None and node.op_type in _MOVES:
+            node = made_by.get(node.input[0])
+        return node is not None and node.op_type in ("HardSigmoid", "Sigmoid", "Softmax")
+
+    return tuple(bounded(item.name) for item in graph.output)

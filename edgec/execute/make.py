@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -76,8 +75,7 @@ class _Maker:
         self._measuring = threading.Lock()
         """The user's metric is one at a time: its module and its random numbers are those of the process."""
         self._training = Training(job, judged.data, processes)
-        budget = job.plan.project.build.time_budget
-        self._deadline = math.inf if budget is None else time.monotonic() + budget
+        self._deadline = time.monotonic() + job.plan.project.build.time_budget
         self._scoring = self._scored_samples()
 
     def _scored_samples(self) -> Scoring | None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgec.errors import EdgecError, LockError, StorageError, UnsupportedError, outside_the_model
+from edgec.ladder.float_layers import Ranking, most_trials, rank_layers
 from edgec.ladder.lock import LockedArtifact
 from edgec.ladder.rungs import FALLBACK, LOCKED, Rung, candidates
-from edgec.ladder.sensitivity import most_sensitive_first
+from edgec.ladder.steps import Steps
 from edgec.ladder.trial import Attempt, Trial
 from edgec.quant.recipe import Recipe
 from edgec.verify.gates import gate_line
@@ -26,7 +27,7 @@ points, and calibration samples may be none that the model is sure of.
 DOUBTFUL_DB = 10.0
 """Below this SQNR an attempt is so far off that float32 may be wrong as well, which no recipe mends."""
 
-_TIME_UP = "the time budget is used up"
+_TIME_UP = "the time budget is used up: --time-budget SECONDS gives more (inf: no limit)"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Climbed:
     attempt: Attempt
     rungs: tuple[RungRecord, ...]
     hurried: bool = False
-    """Whether rungs were left out for want of time: another run may find better."""
+    """Whether rungs or candidates were left out for want of time: another run may find better."""
 
 
 class Climb:
@@ -55,6 +56,7 @@ class Climb:
         self._attempts: list[Attempt] = []
         self._records: list[RungRecord] = []
         self._scores: dict[Recipe, CandidateScore] = {}
+        self._hurried = False
 
     def run(self, ladder: Sequence[Rung], first: Recipe, locked: LockedArtifact | None = None) -> Climbed:
         """Climb until an attempt meets its gates; else the best attempt is returned, with the gates it missed.
@@ -107,8 +109,8 @@ class Climb:
         best = first
         stopped, hopeless = "", False
         for rung in ladder:
-            if self._attempts and time.monotonic() > self._deadline:
-                stopped = stopped or _TIME_UP
+            if self._attempts and self._late():
+                stopped, self._hurried = stopped or _TIME_UP, True
             if stopped:
                 self._skip(rung.name, stopped)
                 continue
@@ -161,7 +163,7 @@ class Climb:
             self._skip(rung.name, "; ".join(reasons))
             return None
         for variations in rung.stages:
-            scores = [self._score(recipe) for recipe in candidates(variations, best)]
+            scores = self._scores_of(candidates(variations, best))
             told |= {item.recipe: item for item in scores}
             usable = [item for item in scores if item.sqnr_db is not None]
             if not usable:
@@ -173,29 +175,49 @@ class Climb:
             return None
         return self._attempt(rung.name, best, records)
 
+    def _scores_of(self, recipes: Sequence[Recipe]) -> list[CandidateScore]:
+        """Scores of the recipes, up to the one at which the time is up."""
+        scores: list[CandidateScore] = []
+        for recipe in recipes:
+            if scores and self._late():
+                self._hurried = True
+                break
+            scores.append(self._score(recipe))
+        return scores
+
+    def _late(self) -> bool:
+        return time.monotonic() > self._deadline
+
     def _score(self, recipe: Recipe) -> CandidateScore:
         if recipe not in self._scores:
             self._scores[recipe] = self._trial.score(recipe)
         return self._scores[recipe]
 
     def _mixed(self, best: Recipe) -> Attempt | None:
-        """The fewest most sensitive layers in float with which the gates are met."""
+        """The fewest of the noisiest layers in float with which the gates are met."""
         # each variant would be rounded adaptively anew, for layers that may stay in float
         best = best.model_copy(update={"round_adaptively": False})
-        order = most_sensitive_first(self._trial, best)
-        limit = len(order) // 2
-        if not limit:
+        layers = len(self._trial.layers(best)) - len(best.float_layers)
+        limit = layers // 2
+        if limit < 1:
             self._skip("mixed-precision", "too few layers to leave some of them in float")
             return None
+        steps = Steps(lambda step: self._trial.progress(f"float layers: {step}"), most_trials(layers), at_most=True)
+        ranking = rank_layers(self._trial, best, steps)
         met: Attempt | None = None
-        low, high, count = 0, limit + 1, 1  # `low` layers miss the gates; `high` meet them, or are too many
         last: Attempt | None = None
+        low, high = 0, limit + 1  # `low` layers miss the gates; `high` meet them, or are too many
+        count = self._first_guess(ranking, limit)
         while low + 1 < high:
-            if time.monotonic() > self._deadline:
+            if self._late():
+                self._hurried = True
                 break
-            recipe = best.model_copy(update={"float_layers": tuple(sorted({*best.float_layers, *order[:count]}))})
+            recipe = best.model_copy(
+                update={"float_layers": tuple(sorted({*best.float_layers, *ranking.order[:count]}))}
+            )
             try:
-                last = self._attempt("mixed-precision", recipe)
+                with steps.next(f"{count} layers in float"):
+                    last = self._attempt("mixed-precision", recipe)
             except EdgecError:
                 if met is None:
                     raise
@@ -204,21 +226,37 @@ class Climb:
                 if not all(gate.quality for gate in last.missed):
                     break
                 low = count
-                count = min(2 * count, limit) if met is None else (low + high) // 2
-                if met is None and low == limit:
-                    break
             else:
                 met, high = last, count
-                count = (low + high) // 2
+            count = (low + high) // 2
         if last is None:
             self._skip("mixed-precision", _TIME_UP)
         return met or last
+
+    def _first_guess(self, ranking: Ranking, limit: int) -> int:
+        """With how many layers in float the gates may be met: from the SQNR that they ask for, else with one."""
+        missed = self._attempts[-1].missed if self._attempts else ()
+        wanted = max((gate.limit for gate in missed if gate.gate == "min_sqnr_db"), default=-math.inf)
+        return next((count for count in range(1, limit) if ranking.expected_db(count) >= wanted), limit)
 
     def _attempt(self, rung: str, recipe: Recipe, candidates: tuple[CandidateScore, ...] = ()) -> Attempt:
         attempt = self._trial.attempt(recipe)
         self._attempts.append(attempt)
         self._record(rung, attempt, candidates)
+        self._tell_missed(rung, attempt)
         return attempt
+
+    def _tell_missed(self, rung: str, attempt: Attempt) -> None:
+        """Say how far the search is from the gate that is missed most, so that nobody waits for it in vain."""
+        missed = [gate for gate in attempt.missed if gate.quality and gate.margin is not None]
+        if not missed:
+            return
+        worst = min(missed, key=lambda gate: gate.margin or 0.0)
+        same = [gate for one in self._attempts for gate in one.gates if gate.gate == worst.gate]
+        margins = [gate for gate in same if gate.margin is not None and gate.runtime == worst.runtime]
+        best = max(margins, key=lambda gate: gate.margin or 0.0)
+        tried = f"after {len(self._attempts)} attempt{'s' if len(self._attempts) > 1 else ''}"
+        self._trial.progress(f"{rung}: {worst.gate} {worst.limit:g} is missed, best so far {best.value:.4g} {tried}")
 
     def _fallback(self, reason: str) -> Climbed | None:
         precision = self._trial.target.quantize.fallback
@@ -256,8 +294,7 @@ class Climb:
         )  # fmt: skip
 
     def _climbed(self, attempt: Attempt) -> Climbed:
-        hurried = any(item.state == "skipped" and item.reason == _TIME_UP for item in self._records)
-        return Climbed(attempt, tuple(self._records), hurried)
+        return Climbed(attempt, tuple(self._records), self._hurried)
 
 
 def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:

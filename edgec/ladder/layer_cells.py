@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
@@ -15,15 +14,13 @@ from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, ProjectError, StorageError, TargetError, UnsupportedError, WorkerError
 from edgec.ladder.cells import Cells
 from edgec.ladder.sensitivity import one_at_a_time, pinned
+from edgec.ladder.steps import Steps
 from edgec.ladder.trial import Scoring, Trial
 from edgec.quant.recipe import Recipe
 from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric, agreeing, class_count
 from edgec.verify.outputs import Outputs, first_output
 from edgec.verify.sensitivity import ArtifactAnalysis, CellScore, LayerSensitivity, gain, most_sensitive_first
-
-CACHED_SECONDS = 0.01
-"""A cell that took less was in the cache, and tells nothing about those to come."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class LayerCells:
         if not layers:
             raise UnsupportedError("it has no layers that can be told apart", where=self._trial.item.file)
         free, recipe = recipe, pinned(self._trial, recipe)
-        steps = _Steps(self._progress, total=2 * len(layers) + 1)
+        steps = Steps(self._progress, total=2 * len(layers) + 1)
 
         def score(one: Recipe, subject: str) -> CellScore:
             with steps.next(subject):
@@ -167,36 +164,3 @@ class LayerCells:
 
 def _no_artifact(why: str) -> CellScore:
     return CellScore(sqnr_db=None, metric=None, agreement=None, failure=why)
-
-
-class _Steps:
-    """Progress with counts, and the time left by what the cells that took any have taken.
-
-    Args:
-        progress: told each step.
-        total: number of steps.
-    """
-
-    def __init__(self, progress: Callable[[str], None], total: int) -> None:
-        self._progress, self._total = progress, total
-        self._done = self._measured = 0
-        self._spent = self._began = 0.0
-
-    def next(self, subject: str) -> _Steps:
-        """The step that begins now, as a context."""
-        left = ""
-        if self._measured:
-            seconds = self._spent / self._measured * (self._total - self._done)
-            left = f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
-        self._progress(f"{self._done + 1} of {self._total}: {subject}{left}")
-        return self
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        taken = time.monotonic() - self._began
-        self._done += 1
-        if taken > CACHED_SECONDS:
-            self._spent += taken
-            self._measured += 1

@@ -1,19 +1,15 @@
-"""Which layers lose most when they are quantized: one at a time, in the artifact's real runtime."""
+"""Recipes that quantize one layer alone, and layers that a target pins to float."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from edgec.backend.protocol import Layer
-from edgec.errors import TargetError, UnsupportedError
+from edgec.errors import TargetError
 from edgec.ladder.trial import Trial
 from edgec.quant.recipe import Recipe
 from edgec.toml_source import suggest
-
-SAMPLES = 16
-"""Calibration samples for each layer when the ladder only needs an order."""
 
 
 def pinned(trial: Trial, recipe: Recipe) -> Recipe:
@@ -48,28 +44,3 @@ def one_at_a_time(layers: Sequence[Layer], recipe: Recipe) -> Iterator[tuple[Lay
     for layer in layers:
         others = tuple(sorted(name for name in names if name != layer.name))
         yield layer, recipe.model_copy(update={"float_layers": others})
-
-
-def most_sensitive_first(trial: Trial, recipe: Recipe) -> tuple[str, ...]:
-    """Names of the layers, in the order of the SQNR of the model's outputs with that layer alone quantized.
-
-    Layers that cannot be quantized alone come last.
-
-    Raises:
-        UnsupportedError: the backend tells no layers apart.
-    """
-    layers = trial.layers(recipe)
-    if not layers or trial.scoring is None:
-        raise UnsupportedError("it has no layers that can be told apart", where=trial.item.file)
-    scoring = trial.scoring
-    few = replace(
-        scoring,
-        indices=scoring.indices[:SAMPLES],
-        reference={name: array[:SAMPLES] for name, array in scoring.reference.items()},
-    )
-    found: list[tuple[float, int, str]] = []
-    for number, (layer, alone) in enumerate(one_at_a_time(layers, recipe)):
-        trial.progress(f"sensitivity of {layer.name} ({number + 1} of {len(layers)})")
-        score = trial.score(alone, few)
-        found.append((float("inf") if score.sqnr_db is None else score.sqnr_db, number, layer.name))
-    return tuple(name for _, _, name in sorted(found))

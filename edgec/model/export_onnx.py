@@ -61,7 +61,9 @@ def export_with_notes(model: FloatModel, out: Path) -> ExportedOnnx:
 
     out.parent.mkdir(parents=True, exist_ok=True)
     if model.onnx is not None:
-        out.write_bytes(onnx_file.with_fixed_dims(model.onnx, model.inputs).SerializeToString(deterministic=True))
+        fixed = onnx_file.with_fixed_dims(model.onnx, model.inputs)
+        onnx_file.state_output_shapes(fixed, model.outputs)
+        out.write_bytes(fixed.SerializeToString(deterministic=True))
         return ExportedOnnx(out)
     module: Any = model.graph if model.graph is not None else model.module
     if module is None:

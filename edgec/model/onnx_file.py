@@ -232,6 +232,16 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     return proto
 
 
+def state_output_shapes(proto: Any, specs: Sequence[TensorSpec]) -> None:
+    """Write down the shapes of those outputs that have none, in place: inference does not always find them."""
+    from onnx import TensorShapeProto
+
+    for item, spec in zip(proto.graph.output, specs, strict=True):
+        if not item.type.tensor_type.HasField("shape"):
+            dims = [TensorShapeProto.Dimension(dim_value=size) for size in spec.shape]
+            item.type.tensor_type.shape.CopyFrom(TensorShapeProto(dim=dims))
+
+
 def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str) -> list[tuple[str, Array]]:
     """`run`, for a model of the user.
 

@@ -156,8 +156,12 @@ class BuildSpec(Frozen):
         "--effort", "how much of the accuracy ladder is tried before the first gate: fast, balanced or max", "balanced"
     )
     recipe: RungName | None = _key("--recipe", "try this rung of the accuracy ladder only")
-    time_budget: float | None = _key(
-        "--time-budget", "seconds after which no further rung of the accuracy ladder begins", gt=0
+    time_budget: float = _key(
+        "--time-budget",
+        "seconds after which the accuracy ladder tries nothing further; inf: it goes to its end",
+        600.0,
+        gt=0,
+        allow_inf_nan=True,
     )
 
 

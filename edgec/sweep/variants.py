@@ -13,7 +13,7 @@ from edgec.backend.fit import check_possible
 from edgec.backend.registry import get_backend
 from edgec.errors import TargetError
 from edgec.plan import Plan, make_plan
-from edgec.project.spec import Gates, Project
+from edgec.project.spec import BuildSpec, Gates, Project
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import WEIGHT_ONLY, Budget, CalibrationMethod, Precision, PruneSpec, QuantSpec, Target
 from edgec.verify.tradeoffs import Unmade
@@ -155,7 +155,7 @@ def _variant(target: Target, amount: float | None, precision: Precision, method:
 
 
 def _project(project: Project, precision: Precision) -> Project:
-    build = project.build.model_copy(update={"targets": (), "out": "", "time_budget": None})
+    build = project.build.model_copy(update={"targets": (), "out": "", "time_budget": BuildSpec().time_budget})
     if precision not in LADDERS:
         build = build.model_copy(update={"effort": "balanced", "recipe": None})
     return project.model_copy(update={"gates": NO_GATES, "build": build})

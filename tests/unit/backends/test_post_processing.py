@@ -1,0 +1,52 @@
+"""Which ops come after the last products, on graphs written down as words."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgec.backend.post_processing import Op, Role, post_processing
+
+ROLES: dict[str, Role] = {
+    "conv": "product", "mean": "mean", "relu": "activation", "softmax": "softmax", "reshape": "move", "cat": "join",
+    "resize": "sampling",
+}  # fmt: skip
+
+
+def graph(text: str) -> list[Op]:
+    """``conv1 x; add x conv1``: an op a clause, its inputs after its name, its output called as it is."""
+    ops = []
+    for clause in text.split("; "):
+        name, *inputs = clause.split()
+        ops.append(Op(name, ROLES.get(name.rstrip("0123456789"), "other"), tuple(inputs), (name,)))
+    return ops
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs", "expected"),
+    [
+        ("conv1 x; relu1 conv1; conv2 relu1", "conv2", ""),
+        ("conv1 x; softmax1 conv1", "softmax1", "softmax1"),
+        ("conv1 x; relu1 conv1", "relu1", ""),
+        ("conv1 x; relu1 conv1; mul relu1", "mul", "mul"),
+        ("conv1 x; reshape1 conv1", "reshape1", ""),
+        ("conv1 x; reshape1 conv1; exp reshape1; reshape2 exp", "reshape2", "exp reshape2"),
+        ("conv1 x; resize1 conv1; sigmoid resize1", "sigmoid", "sigmoid"),
+        ("conv1 x; add conv1 x; conv2 add; norm conv2 add", "norm", "norm"),
+        ("conv1 x; sigmoid conv1; conv2 sigmoid", "sigmoid conv2", ""),
+        ("conv1 x; conv2 x; sigmoid conv2; cat conv1 sigmoid", "cat", "sigmoid cat"),
+        (
+            "conv1 x; softmax1 conv1; reshape1 softmax1; mean1 reshape1; cat mean1 x",
+            "cat",
+            "softmax1 reshape1 mean1 cat",
+        ),
+        ("conv1 x; softmax1 conv1; conv2 softmax1", "conv2", ""),
+        ("conv1 x; mean1 conv1", "mean1", ""),
+        ("conv1 x; cat conv1 x; relu1 cat", "relu1", ""),
+        ("conv1 x; cat conv1 x; relu1 cat; exp relu1", "cat exp", "cat relu1 exp"),
+        ("conv1 x; softmax1 conv1; mean2 softmax1; relu1 conv2; conv3 relu1", "conv3", ""),
+        ("conv1 x; exp x; mul exp", "conv1", ""),
+        ("exp x; mul exp", "mul", ""),
+    ],
+)
+def test_ops_after_the_last_products(text: str, outputs: str, expected: str) -> None:
+    assert post_processing(graph(text), outputs.split()) == tuple(expected.split())
