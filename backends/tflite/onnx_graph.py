@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,12 +90,39 @@ def simplify(model: Any) -> Any:
         for item in model.graph.input
         if item.name not in held
     }
-    try:
-        simple, _ = onnxsim.simplify(model, check_n=0, overwrite_input_shapes=shapes)
-    except Exception as exc:  # the simplifier is optional: without it constants stay unfolded
-        print(f"onnxsim: {exc}")  # noqa: T201  # goes into the worker's log
-        return onnx.shape_inference.infer_shapes(model)
-    return simple
+    reasons = []
+    for prepared in (_as_it_is, _folded_by_runtime):
+        try:
+            return onnxsim.simplify(prepared(model), check_n=0, overwrite_input_shapes=shapes)[0]
+        except Exception as exc:  # it trips over branches that it has itself decided, and over missing shapes
+            reasons.append(str(exc))
+    print(f"onnxsim: {'; '.join(reasons)}")  # noqa: T201  # goes into the worker's log
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def _as_it_is(model: Any) -> Any:
+    return model
+
+
+def _folded_by_runtime(model: Any) -> Any:
+    """`model` as ONNX Runtime simplifies it, in ops of the standard: constants folded, branches decided."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "folded.onnx")
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(file)
+        options.log_severity_level = 3
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        folded = onnx.load(file)
+    used = {node.domain for node in folded.graph.node}
+    kept = [item for item in folded.opset_import if item.domain in used or not item.domain]
+    del folded.opset_import[:]
+    folded.opset_import.extend(kept)
+    return folded
 
 
 def _rename(graph: Any, renamed: Mapping[str, str]) -> None:

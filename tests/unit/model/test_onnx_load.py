@@ -13,6 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edgec.errors import InputSpecError, ModelError
+from edgec.model.export_onnx import export_onnx
 from edgec.model.load import load_model
 from edgec.model.spec import FloatModel
 from edgec.model.store import load, save
@@ -173,3 +174,18 @@ def test_an_op_that_onnx_runtime_lacks_is_named(tmp_path: Path) -> None:
     spec = _write(tmp_path / "m.onnx", [N("LpNormalization", ["x"], ["y"])], {"x": [1, 4]}, opset=22)
     with pytest.raises(ModelError, match=r"ONNX Runtime, which edgec judges by, cannot run the model: .*LpNormaliz"):
         load_model(spec, tmp_path)
+
+
+def test_a_shape_that_inference_does_not_find_is_written_into_the_file(tmp_path: Path) -> None:
+    # the shape is computed by arithmetic that ONNX's own inference does not follow
+    nodes = [
+        N("Shape", ["x"], ["shape"]),
+        N("Cast", ["shape"], ["floats"], to=FLOAT),
+        N("Floor", ["floats"], ["floors"]),
+        N("Cast", ["floors"], ["sizes"], to=TensorProto.INT64),
+        N("Reshape", ["x", "sizes"], ["y"]),
+    ]
+    spec = _write(tmp_path / "model.onnx", nodes, {"x": (1, 4)})
+    assert not onnx.load(tmp_path / "model.onnx").graph.output[0].type.tensor_type.HasField("shape")
+    written = onnx.load(export_onnx(load_model(spec, tmp_path), tmp_path / "fixed.onnx"))
+    assert [item.dim_value for item in written.graph.output[0].type.tensor_type.shape.dim] == [1, 4]

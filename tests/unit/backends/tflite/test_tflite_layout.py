@@ -50,3 +50,12 @@ def test_values_that_are_not_finite_must_stay_so() -> None:
     assert sqnr_db(want, [np.array([1.0, np.inf, np.nan])]) == float("inf")
     assert sqnr_db(want, [np.array([1.0, 5.0, np.nan])]) == float("-inf")
     assert sqnr_db(want, [np.array([np.nan, np.inf, np.nan])]) == float("-inf")
+
+
+@pytest.mark.parametrize(("probabilities", "least"), [(True, np.inf), (False, -3.0)])
+def test_probabilities_near_zero_are_equal(probabilities: bool, least: float) -> None:
+    wanted = np.full((1, 4), 3e-8, np.float32)
+    order, decibels = match_output([wanted], [wanted * 2], probabilities=probabilities)
+    assert (order, decibels) == (None, pytest.approx(least, abs=3.1))
+    _, decibels = match_output([wanted], [wanted + np.float32(0.01)], probabilities=probabilities)
+    assert decibels < -60
