@@ -233,13 +233,14 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
 
 
 def state_output_shapes(proto: Any, specs: Sequence[TensorSpec]) -> None:
-    """Write down the shapes of those outputs that have none, in place: inference does not always find them."""
+    """Write down the shapes of those outputs whose dims are not all known, in place: inference does not find all."""
     from onnx import TensorShapeProto
 
     for item, spec in zip(proto.graph.output, specs, strict=True):
-        if not item.type.tensor_type.HasField("shape"):
+        kind = item.type.tensor_type
+        if not kind.HasField("shape") or any(not dim.HasField("dim_value") for dim in kind.shape.dim):
             dims = [TensorShapeProto.Dimension(dim_value=size) for size in spec.shape]
-            item.type.tensor_type.shape.CopyFrom(TensorShapeProto(dim=dims))
+            kind.shape.CopyFrom(TensorShapeProto(dim=dims))
 
 
 def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str) -> list[tuple[str, Array]]:
