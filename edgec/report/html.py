@@ -46,5 +46,6 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
 def _verdict(manifest: Manifest) -> str:
     states = [gate.state for gate in manifest.gates]
     told = f"{states.count('met')} of {len(states)} gates met" if states else "no gates were set"
+    told += f", {short} below the goal" if (short := states.count("short")) else ""
     told += f", {missing} not measured" if (missing := states.count("not measured")) else ""
     return told + (f", {len(manifest.missing)} artifacts missing" if not manifest.complete else "")

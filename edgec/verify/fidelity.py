@@ -7,13 +7,33 @@ import math
 import numpy as np
 
 from edgec.model.spec import Array
+from edgec.verify.channels import channel_groups
 from edgec.verify.outputs import Outputs, chunks
 from edgec.verify.records import OutputFidelity
 
+SHADES = 200
+"""An output of 8-bit integers with more different values than this is a picture, not a map of classes."""
+
 
 def compare_outputs(reference: Outputs, outputs: Outputs) -> tuple[OutputFidelity, ...]:
-    """Each output of an artifact against the float model's, in the model's order."""
-    return tuple(compare(name, array, outputs[name]) for name, array in reference.items())
+    """Each output of an artifact against the float model's, in the model's order.
+
+    An output whose channels differ greatly in size gives one result for each group of channels
+    (`edgec.verify.channels`), one of whole numbers its share of equal ones.
+    """
+    return tuple(item for name, array in reference.items() for item in _compared(name, array, outputs[name]))
+
+
+def is_map(reference: Array) -> bool:
+    """Whether an output's numbers are names of things, as classes are, and not sizes: it matters if they are equal."""
+    if reference.dtype.kind not in "biu":
+        return False
+    if reference.dtype.itemsize > 1 or reference.dtype.kind == "b":
+        return True
+    values: set[int] = set()
+    for part in chunks(reference):
+        values.update(np.unique(reference[part]).tolist())
+    return len(values) <= SHADES
 
 
 def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
@@ -25,8 +45,7 @@ def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
     Raises:
         ValueError: the shapes differ.
     """
-    if reference.shape != array.shape:
-        raise ValueError(f'output "{name}" has shape {list(array.shape)}, the float model {list(reference.shape)}')
+    _require_shape(name, reference, array)
     signal = noise = worst = 0.0
     for part in chunks(reference):
         wanted = np.asarray(reference[part], np.float64)
@@ -38,10 +57,53 @@ def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
         signal += float(np.square(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).sum())
         noise += float(np.square(difference).sum())
         worst = max(worst, float(np.abs(difference).max(initial=0.0)))
-    if noise == 0.0:
-        sqnr = math.inf
-    elif signal == 0.0:
-        sqnr = -math.inf
-    else:
-        sqnr = 10 * (math.log10(signal) - math.log10(noise))
-    return OutputFidelity(output=name, sqnr_db=sqnr, max_abs_error=worst)
+    return OutputFidelity(output=name, sqnr_db=_decibels(signal, noise), max_abs_error=worst)
+
+
+def compare_map(name: str, reference: Array, array: Array) -> OutputFidelity:
+    """The share of equal elements of an output of class numbers or truth values.
+
+    Its SQNR is that of the numbers as one-hot vectors: each that differs is an error of 2 in a signal of 1.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _require_shape(name, reference, array)
+    differ, worst = 0, 0.0
+    for part in chunks(reference):
+        wanted, got = np.asarray(reference[part], np.float64), np.asarray(array[part], np.float64)
+        differ += int(np.count_nonzero(wanted != got))
+        worst = max(worst, float(np.abs(wanted - got).max(initial=0.0)))
+    return OutputFidelity(
+        output=name,
+        sqnr_db=_decibels(reference.size, 2 * differ),
+        max_abs_error=worst if math.isfinite(worst) else math.inf,
+        equal=1 - differ / reference.size if reference.size else 1.0,
+    )
+
+
+def _compared(name: str, reference: Array, array: Array) -> tuple[OutputFidelity, ...]:
+    _require_shape(name, reference, array)
+    if is_map(reference):
+        return (compare_map(name, reference, array),)
+    groups = channel_groups(reference) if reference.dtype.kind == "f" else ()
+    if not groups:
+        return (compare(name, reference, array),)
+    parts = [compare(name, group.of(reference), group.of(array)) for group in groups]
+    return tuple(
+        item.model_copy(update={"output": f"{name}[{group.index}]", "channels": group.index})
+        for item, group in zip(parts, groups, strict=True)
+    )
+
+
+def _require_shape(name: str, reference: Array, array: Array) -> None:
+    if reference.shape != array.shape:
+        raise ValueError(f'output "{name}" has shape {list(array.shape)}, the float model {list(reference.shape)}')
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    if signal == 0:
+        return -math.inf
+    return 10 * (math.log10(signal) - math.log10(noise))
