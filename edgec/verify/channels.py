@@ -18,7 +18,7 @@ APART = 30.0
 
 In one int8 tensor with both, the smaller one has at most 8 codes.
 """
-UNUSED = 1e-5
+UNUSED = 1e-6
 """Part of the largest channel below which a channel is as good as zero."""
 MOST_GROUPS = 4
 """More runs of large and small channels by turns are a feature map with channels that are hardly used."""
@@ -88,10 +88,10 @@ def _extremes(reference: Array) -> tuple[Array, Array]:
 def _sizes(low: Array, high: Array) -> Array:
     """Size of each channel, from its extremes."""
     found = np.maximum(np.abs(low), np.abs(high))
+    found = np.where((low >= 0) & (high > 0) & (high <= 1), 1.0, found)
     used = np.flatnonzero(found > UNUSED * found.max())
     if not len(used):
         return np.ones_like(found)
-    found = np.where((low >= 0) & (high <= 1), 1.0, found)
     before = np.searchsorted(used, np.arange(len(found)), side="right") - 1
     return np.asarray(found[used[np.maximum(before, 0)]])
 
