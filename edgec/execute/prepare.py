@@ -19,9 +19,10 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.runner import run_passes
 from edgec.project.spec import DataSpec
-from edgec.verify.metrics import Metric, choose_metric, settle
+from edgec.verify.metrics import Metric, choose_metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.reference import with_right_graph
+from edgec.verify.settle import settle
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from edgec.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Precision, Target
 from edgec.verify.fidelity import compare_outputs
-from edgec.verify.metrics import sure_agreement
 from edgec.verify.outputs import Outputs, open_outputs
 from edgec.verify.records import CandidateScore, GateResult, Measurement
+from edgec.verify.settle import sure_agreement
 from edgec.worker import WITH_TORCH, Worker
 
 COMPILER = "edgec.ladder.compiler:ArtifactCompiler"

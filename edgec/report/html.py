@@ -33,6 +33,7 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
         TEMPLATE,
         manifest=manifest,
         measurements=measurements,
+        several_outputs=any(len(item.fidelity) > 1 for item in measurements),
         seconds={(item.artifact, item.name): item.seconds for item in times},
         verdict=_verdict(manifest),
         loud=[*manifest.missing, *(gap for gap in manifest.coverage if gap.loud)],
