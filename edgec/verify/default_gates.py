@@ -37,6 +37,12 @@ RANKS = 0.5
 RANKS_FAR = 0.8
 """The same for scores farther than `NEAR_DB`, and for whole numbers."""
 
+RANKS_DB = 3.0
+"""SQNR of what differs between samples, below which an output that is not near no longer ranks them.
+
+An artifact that gives the same for all samples has 0 dB of it, and 12 to 20 dB in all where scores lie around a mean.
+"""
+
 
 def demands_of(precision: Precision) -> Demands:
     """What is demanded of a target of this precision."""
@@ -89,7 +95,18 @@ def _sqnr(item: Measurement, outputs: Sequence[OutputFidelity], demands: Demands
     found = judge_sqnr(demands.sqnr_db, item, outputs, default=True)
     if found.state != "failed" or found.value is None or found.value < demands.broken_db:
         return found
+    if unmoved := _unmoved(outputs):
+        return found.model_copy(update={"reason": f"{found.reason}; {unmoved}, and refused is under {RANKS_DB:g} dB"})
     return _short(found, f"under {demands.broken_db:g} dB")
+
+
+def _unmoved(outputs: Sequence[OutputFidelity]) -> str:
+    """The output that hardly follows the input, though its SQNR, which counts what never changes, may be fair."""
+    far = [output for output in outputs if output.sqnr_db < NEAR_DB and output.varying_db is not None]
+    worst = min(far, key=lambda output: output.varying_db or 0.0, default=None)
+    if worst is None or worst.varying_db is None or worst.varying_db >= RANKS_DB:
+        return ""
+    return f'what differs between samples of "{worst.output}" is at {worst.varying_db:.1f} dB'
 
 
 def _map(item: Measurement, equal: float, output: str, demands: Demands) -> GateResult:

@@ -11,6 +11,8 @@ from edgec.verify.channels import channel_groups
 from edgec.verify.outputs import Outputs, chunks
 from edgec.verify.records import OutputFidelity
 
+CONSTANT = 1e-12
+"""Part of the power of an output that differs from sample to sample by the rounding of float64 alone."""
 SHADES = 200
 """An output of 8-bit integers with more different values than this is a picture, not a map of classes."""
 
@@ -37,7 +39,12 @@ def is_map(reference: Array) -> bool:
 
 
 def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
-    """SQNR over all samples in dB, and the largest absolute error.
+    """SQNR over all samples in dB, that of what differs between samples, and the largest absolute error.
+
+    Args:
+        name: of the output.
+        reference: of the float model, shape (samples, ...).
+        array: of the artifact.
 
     SQNR = 10 log10(sum of squares of float / sum of squares of difference). Equal values, infinite ones too,
     differ by 0. Where the artifact is NaN, or infinite and the float model is not, SQNR is -inf.
@@ -46,7 +53,8 @@ def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
         ValueError: the shapes differ.
     """
     _require_shape(name, reference, array)
-    signal = noise = worst = 0.0
+    worst = 0.0
+    signal, noise = _Power(reference.shape[1:]), _Power(reference.shape[1:])
     for part in chunks(reference):
         wanted = np.asarray(reference[part], np.float64)
         got = np.asarray(array[part], np.float64)
@@ -54,10 +62,16 @@ def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
         np.subtract(wanted, got, out=difference, where=wanted != got)
         if not np.isfinite(difference).all():
             return OutputFidelity(output=name, sqnr_db=-math.inf, max_abs_error=math.inf)
-        signal += float(np.square(wanted, where=np.isfinite(wanted), out=np.zeros_like(wanted)).sum())
-        noise += float(np.square(difference).sum())
+        signal.add(np.where(np.isfinite(wanted), wanted, 0.0))
+        noise.add(difference)
         worst = max(worst, float(np.abs(difference).max(initial=0.0)))
-    return OutputFidelity(output=name, sqnr_db=_decibels(signal, noise), max_abs_error=worst)
+    varying = signal.varying
+    return OutputFidelity(
+        output=name,
+        sqnr_db=_decibels(signal.total, noise.total),
+        max_abs_error=worst,
+        varying_db=_decibels(varying, noise.varying) if varying else None,
+    )
 
 
 def compare_map(name: str, reference: Array, array: Array) -> OutputFidelity:
@@ -94,6 +108,33 @@ def _compared(name: str, reference: Array, array: Array) -> tuple[OutputFidelity
         item.model_copy(update={"output": f"{name}[{group.index}]", "channels": group.index})
         for item, group in zip(parts, groups, strict=True)
     )
+
+
+class _Power:
+    """Sums of squares of the elements of many samples.
+
+    Args:
+        shape: of one sample.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.total = 0.0
+        self._sums = np.zeros(shape)
+        self._samples = 0
+
+    def add(self, values: Array) -> None:
+        """Count more samples, shape (samples, ...)."""
+        self.total += float(np.square(values).sum())
+        self._sums += values.sum(axis=0)
+        self._samples += len(values)
+
+    @property
+    def varying(self) -> float:
+        """The same of what differs from the mean over all samples; 0 where that is rounding."""
+        if not self._samples:
+            return 0.0
+        found = self.total - float(np.square(self._sums).sum()) / self._samples
+        return found if found > CONSTANT * self.total else 0.0
 
 
 def _require_shape(name: str, reference: Array, array: Array) -> None:

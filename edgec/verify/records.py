@@ -48,6 +48,12 @@ class OutputFidelity(Frozen):
     Of class numbers and truth values that of their one-hot vectors: 10 log10(elements / (2 elements that differ)).
     """
     max_abs_error: MayBeInfinite
+    varying_db: MayBeInfinite | None = None
+    """The same of what differs between samples: each element's mean over them is taken from signal and difference.
+
+    An artifact that gives the same for all samples has 0 dB. None where the float model does just that, or there is
+    one sample only.
+    """
     equal: float | None = None
     """Share of equal elements, for outputs of class numbers or truth values; None for others."""
     channels: str = ""

@@ -51,6 +51,22 @@ def test_scores_beside_boxes_have_an_sqnr_of_their_own():
     assert OutputFidelity.model_validate_json(found[1].model_dump_json()) == found[1]
 
 
+def test_what_differs_between_samples_is_told():
+    rng = np.random.default_rng(0)
+    scores = np.array([4.0, 3.0, 2.0]) + rng.normal(0, 0.2, (400, 1, 3))
+    constant = compare("y", scores, np.broadcast_to(scores.mean(axis=0), scores.shape))
+    assert constant.sqnr_db > 20
+    assert constant.varying_db == pytest.approx(0.0, abs=1e-6)
+    shifted = compare("y", scores, scores + 0.3)
+    assert shifted.sqnr_db < 22
+    assert shifted.varying_db == math.inf
+    noisy = compare("y", scores, scores + rng.normal(0, 0.02, scores.shape))
+    assert noisy.varying_db == pytest.approx(20.0, abs=0.5)
+    assert compare("y", np.ones((5, 2)), np.zeros((5, 2))).varying_db is None
+    assert compare("y", scores[:1], scores[:1]).varying_db is None
+    assert compare("y", scores, scores).varying_db == math.inf
+
+
 @pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
 def test_class_numbers_are_equal_or_not(dtype):
     wanted = (np.arange(200).reshape(2, 1, 10, 10) % 7).astype(dtype)

@@ -121,6 +121,17 @@ def test_all_outputs_count_by_default():
     assert (result.gate, result.value, result.state) == ("min_agreement", 0.79, "failed")
 
 
+@pytest.mark.parametrize(
+    ("sqnr_db", "varying_db", "state"),
+    [(15.0, 3.0, "short"), (15.0, 2.9, "failed"), (15.0, None, "short"), (28.0, 0.0, "met")],
+)
+def test_an_output_that_no_longer_follows_the_input_is_refused(sqnr_db, varying_db, state):
+    scores = (output(30.0), output(sqnr_db, "scores", varying_db=varying_db))
+    (result,) = judge(Gates(), target(), [measured(metric=None, fidelity=scores)])
+    assert result.state == state
+    assert ('what differs between samples of "scores" is at' in result.reason) is (state == "failed")
+
+
 def test_a_loss_of_what_is_known_is_refused_by_default():
     item = measured(metric=top1(1.5), fidelity=(output(40.0),))
     assert told(judge(Gates(), target(), [item])) == [("max_drop", "failed", True)]
