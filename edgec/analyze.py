@@ -19,7 +19,8 @@ from edgec.cache import Cache
 from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
 from edgec.execute.job import BuildData, Job, Judged
-from edgec.execute.prepare import prepare, settle_metric
+from edgec.execute.prepare import prepare
+from edgec.execute.settle_metric import settle_metric
 from edgec.execute.workspace import cache_folder, explained, model_step, workspace
 from edgec.files import write_atomically
 from edgec.ladder.layer_cells import LayerCells, Yardstick
@@ -143,7 +144,7 @@ def _judged(job: Job) -> Judged:
     reference: Outputs = {}
     if not metric.settled:
         reference = _float_outputs(job, prepared.data)
-        metric, _ = settle_metric(job, prepared, reference)
+        metric, _ = settle_metric(job.plan.project, prepared.data, metric, reference)
     return Judged(prepared.data, reference, metric, host_machine(), prepared.portable)
 
 

@@ -20,9 +20,7 @@ from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.runner import run_passes
 from edgec.project.spec import DataSpec
 from edgec.verify.metrics import Metric, choose_metric
-from edgec.verify.outputs import Outputs
 from edgec.verify.reference import with_right_graph
-from edgec.verify.settle import settle
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Prepared:
 
     data: BuildData
     metric: Metric
-    """``auto`` is still to be settled (`settle_metric`)."""
+    """``auto`` is still to be settled (`edgec.execute.settle_metric`)."""
     portable: tuple[PassRecord, ...]
     """The model after these is in the job's ``model`` folder."""
 
@@ -57,24 +55,6 @@ def prepare(job: Job) -> Prepared:
     job.loaded(BuildData(model, (), calibration, evaluation, training))
     portable, notes = _transform(job, model, calibration, evaluation, training)
     return Prepared(BuildData(model, notes, calibration, evaluation, training), metric, portable)
-
-
-def settle_metric(job: Job, prepared: Prepared, reference: Outputs) -> tuple[Metric, tuple[str, ...]]:
-    """The metric to judge by, and notes about how it came to be.
-
-    Args:
-        job: of the build.
-        prepared: of it.
-        reference: the float model's outputs on the evaluation samples.
-    """
-    project, data = job.plan.project, prepared.data
-    insisted = project.gates.min_agreement is not None
-    metric, why = settle(prepared.metric, reference, data.model.inputs, insisted=insisted)
-    notes: tuple[str, ...] = (why,) if why else ()
-    if data.evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
-        assert project.evaluation is not None  # make_plan refuses a project without
-        notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
-    return metric, notes
 
 
 def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:

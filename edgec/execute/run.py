@@ -9,7 +9,8 @@ from edgec.execute.artifact import BuiltArtifact, FailedArtifact
 from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.make import make_artifacts
 from edgec.execute.metric_reads import try_metric
-from edgec.execute.prepare import prepare, settle_metric
+from edgec.execute.prepare import prepare
+from edgec.execute.settle_metric import settle_metric
 from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.machine import host_machine
@@ -57,7 +58,7 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
     with captured(job.log):
         with model_step("run", str(plan.project.model.path)):
             reference = float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
-        metric, notes = settle_metric(job, prepared, reference)
+        metric, notes = settle_metric(plan.project, data, prepared.metric, reference)
         reads = try_metric(metric, reference, job.root, job.scratch, known=code)
     job.metric_ran(reads)
     data = replace(data, notes=(*data.notes, *notes))
