@@ -18,8 +18,9 @@ from edgec.backend.registry import package_version
 from edgec.cache import Cache
 from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
-from edgec.execute.job import Job, Judged
+from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.prepare import prepare
+from edgec.execute.settle_metric import settle_metric
 from edgec.execute.workspace import cache_folder, explained, model_step, workspace
 from edgec.files import write_atomically
 from edgec.ladder.layer_cells import LayerCells, Yardstick
@@ -137,23 +138,31 @@ def _with_samples(project: Project, samples: int) -> Project:
 
 
 def _judged(job: Job) -> Judged:
-    """Model, data and metric; the float model's outputs are left out, which a run from the cache does not need."""
+    """Model, data and metric; the float model's outputs only where the metric is settled by them."""
     prepared = prepare(job)
-    return Judged(prepared.data, {}, prepared.metric, host_machine(), prepared.portable)
+    metric = prepared.metric
+    reference: Outputs = {}
+    if not metric.settled:
+        reference = _float_outputs(job, prepared.data)
+        metric, _ = settle_metric(job.plan.project, prepared.data, metric, reference)
+    return Judged(prepared.data, reference, metric, host_machine(), prepared.portable)
+
+
+def _float_outputs(job: Job, data: BuildData) -> Outputs:
+    job.progress(f"run the float model on {len(data.evaluation)} samples")
+    with captured(job.log), model_step("run", str(job.plan.project.model.path)):
+        return float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
 
 
 def _artifacts(job: Job, judged: Judged) -> tuple[tuple[ArtifactAnalysis, EdgecError | None], ...]:
     """All artifacts of the plan, in its order, up to ``job.jobs`` at once."""
     lock = RLock()
-    known: list[Outputs] = []
+    known = [judged.reference] if judged.reference else []
 
     def reference() -> Outputs:
         with lock:
             if not known:
-                samples = judged.data.evaluation
-                job.progress(f"run the float model on {len(samples)} samples")
-                with captured(job.log), model_step("run", str(job.plan.project.model.path)):
-                    known.append(float_outputs(judged.data.model, samples, job.scratch / "float", job.threads))
+                known.append(_float_outputs(job, judged.data))
             return known[0]
 
     metric = judged.metric
@@ -200,7 +209,7 @@ def _cells_of(job: Job, judged: Judged, item: PlannedEmit, yardstick: Yardstick)
 
 def _metric_digest(metric: Metric) -> str:
     """SHA-256 (hex) of what a metric computes: its name, and for a Python entry the sources that it may import."""
-    digest = hashlib.sha256(f"{metric.name} {metric.seed}".encode())
+    digest = hashlib.sha256(f"{metric.name} {metric.unit} {metric.seed}".encode())
     parts = split_entry(metric.name)
     if parts is None:
         return digest.hexdigest()

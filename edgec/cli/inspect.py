@@ -40,7 +40,8 @@ def command(path: Path, as_json: bool) -> None:
         click.echo(f"{item.artifact.file}: {item.artifact.backend}, {item.size / 1024:.1f} KiB, sha256 {item.sha256}")
         if item.rungs:
             ranges = item.artifact.precision == "int8"
-            click.echo(f"  recipe {words(item.recipe, ranges=ranges)} (rung {item.rungs[-1].rung})")
+            rung = next((one for one in reversed(item.rungs) if one.recipe == item.recipe), item.rungs[-1])
+            click.echo(f"  recipe {words(item.recipe, ranges=ranges)} (rung {rung.rung})")
             click.echo("".join(f"    {layer}: float32\n" for layer in item.recipe.float_layers), nl=False)
         for kind, tensors in (("input", item.artifact.inputs), ("output", item.artifact.outputs)):
             for tensor in tensors:

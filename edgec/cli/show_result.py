@@ -36,6 +36,7 @@ def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_not
         console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
     if any(gate.state == "failed" for gate in result.gates):
         console.print(gate_table(result.gates))
+    if any(gate.state in ("failed", "short") for gate in result.gates):
         console.print(rung_table(rungs, ranges=ranges))
     for line in recipe_lines(rungs) if ranges else ():
         plain(f"  {line}")

@@ -83,7 +83,9 @@ def rung_table(rungs: Sequence[RungRecord], *, ranges: bool = True) -> Table:
 
 def recipe_lines(rungs: Sequence[RungRecord]) -> tuple[str, ...]:
     """For each artifact with calibrated ranges the recipe that it was made by, in one line."""
-    kept = {rung.artifact: rung for rung in rungs if rung.state == "met"}  # fewer float layers may have failed later
+    short = [rung for rung in reversed(rungs) if rung.state == "short" and rung.sqnr_db is not None]
+    kept = {rung.artifact: rung for rung in sorted(short, key=lambda rung: rung.sqnr_db or 0.0)}  # the nearest
+    kept |= {rung.artifact: rung for rung in rungs if rung.state == "met"}  # fewer float layers may have failed later
     return tuple(
         f"{artifact}: {words(rung.recipe)} ({rung.rung})"
         for artifact, rung in kept.items()
@@ -124,4 +126,6 @@ def _gate(item: Measurement, gates: Sequence[GateResult]) -> str:
     states = {gate.state for gate in gates if gate.artifact == item.artifact and gate.runtime == item.runtime}
     if "failed" in states:
         return "[red]FAILED[/]"
+    if "short" in states:
+        return "[red]short[/]"
     return "[green]met[/]" if "met" in states else "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from edgec.backend.protocol import Artifact, LayerFidelity
 from edgec.bundle.manifest import GATES_MISSED, MEASUREMENTS, NOT_BUILT
 from edgec.errors import EdgecError
 from edgec.ladder.trial import Attempt
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import BELOW_GOAL, Coverage, PassRecord
 from edgec.verify.gates import gate_line
 from edgec.verify.records import TIMED, GateResult, Measurement, RungRecord
 
@@ -76,6 +77,15 @@ class FailedArtifact:
 def _told(gate: GateResult) -> str:
     line = f"{gate.gate} {gate.limit:g}: missed, see {MEASUREMENTS}" if gate.gate in TIMED else gate_line(gate)
     return f"{gate.runtime}: {line}"
+
+
+def below_goal(gates: Sequence[GateResult]) -> tuple[Coverage, ...]:
+    """What to record of the gates of an artifact that is kept though it misses them."""
+    return tuple(
+        Coverage(subject=f"{gate.artifact} in {gate.runtime}", state=BELOW_GOAL, reason=gate_line(gate))
+        for gate in gates
+        if gate.state == "short"
+    )
 
 
 def outputs_folder(folder: Path, runtime: str) -> Path:

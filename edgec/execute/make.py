@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgec.backend.protocol import Artifact, LayerFidelity, OpDifference, RuntimeSpec
 from edgec.errors import CONCERNS_ALL, EdgecError, UnsupportedError, WorkerError
-from edgec.execute.artifact import BuiltArtifact, FailedArtifact, outputs_folder
+from edgec.execute.artifact import BuiltArtifact, FailedArtifact, below_goal, outputs_folder
 from edgec.execute.job import Job, Judged
 from edgec.execute.processes import Processes
 from edgec.execute.timing import timed
@@ -137,18 +137,18 @@ class _Maker:
 
     def _built(self, trial: Trial, climbed: Climbed) -> BuiltArtifact:
         attempt, file = climbed.attempt, climbed.attempt.artifact.file
-        coverage = attempt.left_out
+        coverage = attempt.left_out + below_goal(attempt.gates)
         layers: tuple[LayerFidelity, ...] = ()
         twin: tuple[Artifact, Path] | None = None
         if attempt.precision != trial.target.precision:
             reason = climbed.rungs[-1].reason
             coverage += (Coverage(subject=file, state=f"{FELL_BACK}{attempt.precision}", reason=reason),)
-        elif attempt.precision == "int8" and not attempt.missed and self._job.in_full:
+        elif attempt.precision == "int8" and not attempt.refused and self._job.in_full:
             try:
                 layers = trial.compare_layers(attempt.recipe)
             except EdgecError as error:
                 coverage += (Coverage(subject=file, state="layers not compared", reason=error.what),)
-        if attempt.precision != "fp32" and not attempt.missed and self._job.in_full:
+        if attempt.precision != "fp32" and not attempt.refused and self._job.in_full:
             try:
                 twin = trial.twin()
             except EdgecError as error:

@@ -29,12 +29,13 @@ class Prepared:
 
     data: BuildData
     metric: Metric
+    """``auto`` is still to be settled (`edgec.execute.settle_metric`)."""
     portable: tuple[PassRecord, ...]
     """The model after these is in the job's ``model`` folder."""
 
 
 def prepare(job: Job) -> Prepared:
-    """Load the model, lay down the samples, settle the metric, and run the portable passes.
+    """Load the model, lay down the samples, check the metric, and run the portable passes.
 
     Raises:
         EdgecError: any error of model, data, metric or passes.
@@ -53,8 +54,6 @@ def prepare(job: Job) -> Prepared:
     training = _training_samples(job, model, evaluation)
     job.loaded(BuildData(model, (), calibration, evaluation, training))
     portable, notes = _transform(job, model, calibration, evaluation, training)
-    if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
-        notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
     return Prepared(BuildData(model, notes, calibration, evaluation, training), metric, portable)
 
 

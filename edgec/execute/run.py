@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact
 from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.make import make_artifacts
 from edgec.execute.metric_reads import try_metric
 from edgec.execute.prepare import prepare
+from edgec.execute.settle_metric import settle_metric
 from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.machine import host_machine
@@ -57,9 +58,11 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
     with captured(job.log):
         with model_step("run", str(plan.project.model.path)):
             reference = float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
-        reads = try_metric(prepared.metric, reference, job.root, job.scratch, known=code)
+        metric, notes = settle_metric(plan.project, data, prepared.metric, reference)
+        reads = try_metric(metric, reference, job.root, job.scratch, known=code)
     job.metric_ran(reads)
-    judged = Judged(data, reference, prepared.metric, host_machine(), prepared.portable)
+    data = replace(data, notes=(*data.notes, *notes))
+    judged = Judged(data, reference, metric, host_machine(), prepared.portable)
     made = make_artifacts(job, judged, all_or_nothing=all_or_nothing)
     failures = tuple(item for item in made if isinstance(item, FailedArtifact))
     built = tuple(item for item in made if isinstance(item, BuiltArtifact))

@@ -16,7 +16,7 @@ from edgec.verify.run import imports_of
 
 def timed(built: BuiltArtifact, job: Job, evaluation: Spool, processes: Processes) -> BuiltArtifact:
     """`built` with its times in each runtime that runs it; what could not be timed is told in its coverage."""
-    if built.attempt.missed:
+    if built.attempt.refused:
         return built
     measurements: list[Measurement] = []
     coverage: list[Coverage] = []

@@ -92,7 +92,8 @@ class Climb:
                 raise
             self._skip(LOCKED, error.what)
             return None
-        if not attempt.missed:
+        attempt = attempt if attempt.refused else self._trial.complete(attempt)
+        if not attempt.refused:
             return Climbed(attempt, entry.rungs)
         if self._bound:
             missed = "; ".join(f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed)
@@ -140,7 +141,15 @@ class Climb:
         reason = stopped or "no rung of the accuracy ladder met the gates"
         if not hopeless and (fallback := self._fallback(reason)):
             return fallback
-        return self._climbed(self._trial.complete(max(self._attempts, key=lambda item: item.worst_sqnr)))
+        return self._climbed(self._best())
+
+    def _best(self) -> Attempt:
+        """The nearest attempt that is kept though it misses gates; else the nearest, which is refused."""
+        nearest = sorted(self._attempts, key=lambda item: item.worst_sqnr, reverse=True)
+        for attempt in (item for item in nearest if not item.refused):
+            if not (whole := self._trial.complete(attempt)).refused:
+                return whole
+        return self._trial.complete(nearest[0])
 
     def _wrong_in_float(self, first: Attempt) -> str:
         """Why no rung can help: the artifact in float32 misses the gates, too. Empty when it does not, or may not."""
@@ -277,7 +286,7 @@ class Climb:
             RungRecord(
                 artifact=attempt.artifact.file,
                 rung=rung,
-                state="failed" if attempt.missed else "met",
+                state="failed" if attempt.refused else "short" if attempt.missed else "met",
                 recipe=attempt.recipe,
                 sqnr_db=attempt.worst_sqnr,
                 reason="; ".join(lines),

@@ -18,8 +18,8 @@ from edgec.ladder.steps import Steps
 from edgec.ladder.trial import Scoring, Trial
 from edgec.quant.recipe import Recipe
 from edgec.verify.fidelity import compare_outputs
-from edgec.verify.metrics import Metric, agreeing, class_count
-from edgec.verify.outputs import Outputs, first_output
+from edgec.verify.metrics import Metric
+from edgec.verify.outputs import Outputs
 from edgec.verify.sensitivity import ArtifactAnalysis, CellScore, LayerSensitivity, gain, most_sensitive_first
 
 
@@ -134,14 +134,13 @@ class LayerCells:
             return _no_artifact(failure)
         if other := [name for name, wanted in reference.items() if outputs[name].shape != wanted.shape]:
             return _no_artifact(f"output {', '.join(other)} has another shape than the float model's")
-        first = first_output(reference)
-        classes = class_count(first.shape[1:], str(first.dtype))
+        agreement = yardstick.metric.agreement(reference, outputs)
         with yardstick.lock:
             metric = yardstick.metric.compare(reference, outputs)
         return CellScore(
             sqnr_db=min(item.sqnr_db for item in compare_outputs(reference, outputs)),
             metric=metric,
-            agreement=agreeing(reference, outputs) / len(first) if classes else None,
+            agreement=None if agreement is None else float(agreement.mean()),
         )
 
     def _fidelity(self, recipe: Recipe) -> tuple[tuple[LayerFidelity, ...], str]:

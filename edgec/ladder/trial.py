@@ -21,9 +21,9 @@ from edgec.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Precision, Target
 from edgec.verify.fidelity import compare_outputs
-from edgec.verify.metrics import agreeing, class_count
-from edgec.verify.outputs import Outputs, first_output, open_outputs
+from edgec.verify.outputs import Outputs, open_outputs
 from edgec.verify.records import CandidateScore, GateResult, Measurement
+from edgec.verify.settle import sure_agreement
 from edgec.worker import WITH_TORCH, Worker
 
 COMPILER = "edgec.ladder.compiler:ArtifactCompiler"
@@ -50,8 +50,13 @@ class Attempt:
 
     @property
     def missed(self) -> tuple[GateResult, ...]:
-        """Gates that are not met."""
-        return tuple(gate for gate in self.gates if gate.state == "failed")
+        """Gates that are not met: what the ladder is climbed for."""
+        return tuple(gate for gate in self.gates if gate.state in ("failed", "short"))
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is no artifact to keep; else the gates that it missed are told only."""
+        return any(gate.state == "failed" for gate in self.gates)
 
     @property
     def worst_sqnr(self) -> float:
@@ -171,12 +176,10 @@ class Trial:
         if failure:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=failure)
         reference = scoring.reference
-        first = first_output(reference)
-        classes = class_count(first.shape[1:], str(first.dtype))
         return CandidateScore(
             recipe=recipe,
             sqnr_db=min(item.sqnr_db for item in compare_outputs(reference, outputs)),
-            agreement=agreeing(reference, outputs) / len(first) if classes else None,
+            agreement=sure_agreement(reference, outputs, scoring.spool.info.inputs),
         )
 
     def outputs(self, recipe: Recipe, scoring: Scoring) -> tuple[Outputs, str]:

@@ -47,6 +47,8 @@ class PassContext:
 
 FELL_BACK = "fell back to "
 """How the state of an artifact begins that no rung of the accuracy ladder brought through its gates."""
+BELOW_GOAL = "below the goal"
+"""State of an artifact in a runtime that misses a default gate, and is kept."""
 LEFT_OUT = "runtime left out"
 """State of an artifact in a runtime that is wrong where another one is right: the bundle does not allow it."""
 
@@ -62,8 +64,11 @@ class Coverage(Frozen):
 
     @property
     def loud(self) -> bool:
-        """Whether to tell it loudly: an artifact has another precision than the target's, or runs in fewer runtimes."""
-        return self.state.startswith((FELL_BACK, LEFT_OUT))
+        """Whether to tell it loudly: an artifact has another precision than the target's, or runs in fewer runtimes.
+
+        Or it is farther from the float model than edgec wants.
+        """
+        return self.state.startswith((FELL_BACK, LEFT_OUT, BELOW_GOAL))
 
 
 @dataclass(frozen=True)

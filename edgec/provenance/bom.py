@@ -126,6 +126,8 @@ def _metrics(item: Accuracy) -> Iterator[dict[str, Any]]:
         yield agreement
     for output in item.fidelity:
         yield {"type": f"SQNR of {output.output} (dB)", "value": repr(output.sqnr_db), **where}
+        if output.equal is not None:
+            yield {"type": f"equal elements of {output.output}", "value": repr(output.equal), **where}
 
 
 def _source(item: SourceFile) -> dict[str, Any]:

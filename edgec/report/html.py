@@ -33,6 +33,7 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
         TEMPLATE,
         manifest=manifest,
         measurements=measurements,
+        several_outputs=any(len(item.fidelity) > 1 for item in measurements),
         seconds={(item.artifact, item.name): item.seconds for item in times},
         verdict=_verdict(manifest),
         loud=[*manifest.missing, *(gap for gap in manifest.coverage if gap.loud)],
@@ -46,5 +47,6 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
 def _verdict(manifest: Manifest) -> str:
     states = [gate.state for gate in manifest.gates]
     told = f"{states.count('met')} of {len(states)} gates met" if states else "no gates were set"
+    told += f", {short} below the goal" if (short := states.count("short")) else ""
     told += f", {missing} not measured" if (missing := states.count("not measured")) else ""
     return told + (f", {len(manifest.missing)} artifacts missing" if not manifest.complete else "")

@@ -10,11 +10,11 @@ from edgec.backend.registry import package_version
 from edgec.errors import EdgecError
 from edgec.machine import Machine
 from edgec.model.spec import Array
+from edgec.verify.agreement import interval_of
 from edgec.verify.fidelity import compare_outputs
-from edgec.verify.metrics import Metric, agreeing, class_count
-from edgec.verify.outputs import Outputs, by_entry, first_output, open_outputs
+from edgec.verify.metrics import Metric
+from edgec.verify.outputs import Outputs, first_output, open_outputs
 from edgec.verify.records import Measurement
-from edgec.verify.statistics import wilson
 from edgec.worker import WorkerResult
 
 
@@ -44,10 +44,8 @@ def measure(
     failure, outputs = _outputs(result, reference)
     total = len(first_output(reference))
     value = result.value if isinstance(result, WorkerResult) and not failure else {}
-    entries = by_entry(reference, metric.group)
-    first = first_output(entries)
-    scores = outputs and class_count(first.shape[1:], str(first.dtype))
-    same = agreeing(entries, by_entry(outputs, metric.group)) if scores else None
+    shares = metric.agreement(reference, outputs) if outputs else None
+    interval = None if shares is None else interval_of(shares)
     return Measurement(
         artifact=artifact.file,
         backend=artifact.backend,
@@ -58,8 +56,8 @@ def measure(
         size_bytes=file.stat().st_size,
         samples=0 if failure else total,
         metric=metric.compare(reference, outputs) if outputs else None,
-        agreement=None if same is None else same / len(first),
-        agreement_low=None if same is None else wilson(same, len(first)).low,
+        agreement=None if shares is None else float(shares.mean()),
+        agreement_low=interval.low if interval else None,
         fidelity=compare_outputs(reference, outputs) if outputs else (),
         ops=tuple(OpRecord.model_validate_json(json.dumps(item)) for item in value.get("ops", ())),
         latency=None,  # taken later, when nothing else runs

@@ -14,9 +14,10 @@ from edgec.errors import DatasetError, LabelsError, ProjectError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.load import split_entry
 from edgec.toml_source import suggest
-from edgec.verify.outputs import Outputs, by_entry, chunks, first_output
+from edgec.verify.agreement import Unit, equal_shares, interval_of, predictions, unit_of
+from edgec.verify.outputs import Outputs, by_entry, first_output
 from edgec.verify.records import MetricResult
-from edgec.verify.statistics import Interval, paired_means, paired_proportions, wilson
+from edgec.verify.statistics import Interval, paired_means, paired_proportions
 
 NAMES = ("auto", "top1", "agreement", "sqnr")
 
@@ -26,10 +27,10 @@ Scores = Array
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that is settled: `auto` has been decided and the labels fit."""
+    """A metric whose labels fit; `auto` is decided by `edgec.verify.settle`, when the float model has been run."""
 
     name: str
-    """``top1``, ``agreement``, ``sqnr``, or the Python entry."""
+    """``top1``, ``agreement``, ``sqnr``, or the Python entry; ``auto`` until it is settled."""
     labels: Array | None
     root: Path
     """Folder that a Python entry is relative to."""
@@ -37,6 +38,20 @@ class Metric:
     """Of a Python entry's random numbers."""
     group: int = 1
     """Entries of the data that the model takes at once, see `edgec.dataset.group`."""
+    unit: Unit = ""
+    """What of the first output can agree with the float model's; empty: nothing that would say anything."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether `settle` changes nothing: top-1 and agreement are what they are."""
+        return self.name in ("agreement", "top1")
+
+    def agreement(self, reference: Outputs, outputs: Outputs) -> Array | None:
+        """Share of each sample's first output that is the float model's, shape (samples,); None without a `unit`."""
+        if not self.unit:
+            return None
+        wanted, got = (first_output(by_entry(item, self.group)) for item in (reference, outputs))
+        return equal_shares(wanted, got, self.unit)
 
     def compare(self, reference: Outputs, outputs: Outputs) -> MetricResult | None:
         """The metric of an artifact's outputs against that of the float model's; None for ``sqnr``.
@@ -46,9 +61,9 @@ class Metric:
         """
         if self.name == "sqnr":
             return None
+        if self.name == "agreement" and (shares := self.agreement(reference, outputs)) is not None:
+            return _agreement(shares)
         reference, outputs = by_entry(reference, self.group), by_entry(outputs, self.group)
-        if self.name == "agreement":
-            return _agreement(reference, outputs)
         if self.name == "top1" and self.labels is not None:
             return _compare("top1", correct(reference, self.labels), correct(outputs, self.labels))
         with python_entry(self.name, self.root, ProjectError, seed=self.seed) as function:
@@ -73,10 +88,10 @@ class Metric:
 def choose_metric(
     name: str, outputs: tuple[TensorSpec, ...], labels: Array | None, root: Path, *, seed: int = 0, group: int = 1
 ) -> Metric:
-    """Settle which metric to use.
+    """Settle which metric to use, as far as it can be told before the float model has run.
 
-    ``auto`` is top-1 when there are class labels and the first output looks like class scores, else agreement
-    with the float model when it does, else SQNR.
+    ``auto`` is top-1 when there are class labels and the first output looks like class scores; else
+    `edgec.verify.settle` decides.
 
     Args:
         name: the user's choice.
@@ -92,12 +107,12 @@ def choose_metric(
         DatasetError: the data is of single entries, and the outputs are not one for each.
     """
     outputs = tuple(_of_entry(item, group) for item in outputs)
-    classes = class_count(outputs[0].shape, outputs[0].dtype)
-    if name == "auto":
-        name = ("agreement" if labels is None else "top1") if classes else "sqnr"
+    classes, unit = class_count(outputs[0].shape, outputs[0].dtype), unit_of(outputs[0].shape, outputs[0].dtype)
+    if name == "auto" and labels is not None and classes:
+        name = "top1"
     if name == "top1":
         _check_labels(outputs[0], classes, labels)
-    elif name == "agreement" and not classes:
+    elif name == "agreement" and not unit:
         raise ProjectError(
             f'metric "agreement" needs class scores, but output "{outputs[0].name}" has shape {list(outputs[0].shape)}',
             where="[evaluation] metric",
@@ -112,7 +127,7 @@ def choose_metric(
             where="[evaluation] metric",
             hint=suggest(name, NAMES) or f"metrics: {', '.join(NAMES)}, or a Python entry file.py:function",
         )
-    return Metric(name, labels, root, seed, group)
+    return Metric(name, labels, root, seed, group, unit)
 
 
 def _of_entry(output: TensorSpec, group: int) -> TensorSpec:
@@ -163,39 +178,23 @@ def _check_labels(output: TensorSpec, classes: int, labels: Array | None) -> Non
         )
 
 
-def predictions(outputs: Outputs) -> Array:
-    """Class of the highest score of the first output for each sample; -1 where a score is NaN."""
-    array = first_output(outputs)
-    found = np.empty(len(array), np.int64)
-    for part in chunks(array):
-        scores = np.asarray(array[part]).reshape(-1, array.shape[-1])
-        found[part] = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
-    return found
-
-
 def correct(outputs: Outputs, labels: Array) -> Scores:
     """1 where the top-1 class is the label, else 0."""
-    return np.asarray(predictions(outputs) == labels.reshape(-1), np.float64)
+    return np.asarray(predictions(first_output(outputs))[:, 0] == labels.reshape(-1), np.float64)
 
 
-def agreeing(reference: Outputs, outputs: Outputs) -> int:
-    """Number of samples whose top-1 class is the float model's."""
-    return int(np.count_nonzero(predictions(reference) == predictions(outputs)))
-
-
-def _agreement(reference: Outputs, outputs: Outputs) -> MetricResult:
-    same, total = agreeing(reference, outputs), len(first_output(reference))
-    interval = wilson(same, total)
+def _agreement(shares: Array) -> MetricResult:
+    value, interval = 100 * float(shares.mean()), interval_of(shares)
     return MetricResult(
         name="agreement",
         unit="points",
         float_value=100.0,
-        value=100 * same / total,
-        drop=100 - 100 * same / total,
-        drop_low=100 * (1 - interval.high),
-        drop_high=100 * (1 - interval.low),
-        interval=interval.method,
-        samples=total,
+        value=value,
+        drop=100 - value,
+        drop_low=100 * (1 - interval.high) if interval else None,
+        drop_high=100 * (1 - interval.low) if interval else None,
+        interval=interval.method if interval else "none: fewer than two samples",
+        samples=len(shares),
     )
 
 

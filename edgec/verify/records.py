@@ -38,12 +38,31 @@ class MetricResult(Frozen):
 
 
 class OutputFidelity(Frozen):
-    """One output against the float model's."""
+    """One output, or one group of its channels, against the float model's."""
 
     output: str
+    """Its name; of a group with its channels, batch axis left out: ``y[0:4]``."""
     sqnr_db: MayBeInfinite
-    """10 log10(sum of squares of float / sum of squares of difference), over all samples; inf when equal."""
+    """10 log10(sum of squares of float / sum of squares of difference), over all samples; inf when equal.
+
+    Of class numbers and truth values that of their one-hot vectors: 10 log10(elements / (2 elements that differ)).
+    """
     max_abs_error: MayBeInfinite
+    varying_db: MayBeInfinite | None = None
+    """The same of what differs between samples: each element's mean over them is taken from signal and difference.
+
+    An artifact that gives the same for all samples has 0 dB. None where the float model does just that, or there is
+    one sample only.
+    """
+    equal: float | None = None
+    """Share of equal elements, for outputs of class numbers or truth values; None for others."""
+    channels: str = ""
+    """Which channels the group has, as in `output`; empty for a whole output."""
+
+    @property
+    def tensor(self) -> str:
+        """Name of the output, without channels."""
+        return self.output.removesuffix(f"[{self.channels}]") if self.channels else self.output
 
 
 class Latency(Frozen):
@@ -109,9 +128,10 @@ class Measurement(Frozen):
     metric: MetricResult | None
     """None when the metric is ``sqnr``, which `fidelity` tells, and when the runtime failed."""
     agreement: float | None
-    """Share of samples whose arg-max equals the float model's; None when outputs are no class scores."""
+    """Share of arg-max (or of elements, for whole numbers) that equals the float model's; None when the first output
+    is neither class scores nor whole numbers."""
     agreement_low: float | None
-    """Lower 95 % bound (Wilson) of `agreement`."""
+    """Lower 95 % bound of `agreement` (Wilson's; Student's t where a sample can agree in part)."""
     fidelity: tuple[OutputFidelity, ...]
     ops: tuple[OpRecord, ...]
     latency: Latency | None
@@ -122,7 +142,7 @@ class Measurement(Frozen):
     """Why the runtime could not run the artifact; everything measured is then None or empty."""
 
     def sqnr_db(self) -> float | None:
-        """The worst output's SQNR in dB, or None when nothing was measured."""
+        """SQNR in dB of the worst output or group of channels, or None when nothing was measured."""
         return min((item.sqnr_db for item in self.fidelity), default=None)
 
 
@@ -133,7 +153,7 @@ class CandidateScore(Frozen):
     sqnr_db: MayBeInfinite | None
     """Of the worst output; None when it could not be made."""
     agreement: float | None
-    """Share of samples whose arg-max is the float model's; None when outputs are no class scores."""
+    """As in `Measurement`, on these samples."""
     failure: str = ""
     chosen: bool = False
 
@@ -143,7 +163,8 @@ class RungRecord(Frozen):
 
     artifact: str
     rung: str
-    state: Literal["met", "failed", "skipped"]
+    state: Literal["met", "short", "failed", "skipped"]
+    """As that of its gates: ``failed`` when one is, else ``short`` when one is."""
     recipe: Recipe | None
     """What went before the gates; None when nothing did."""
     sqnr_db: MayBeInfinite | None
@@ -161,7 +182,8 @@ class GateResult(Frozen):
     runtime: str
     limit: float
     value: MayBeInfinite | None
-    state: Literal["met", "failed", "not measured"]
+    state: Literal["met", "short", "failed", "not measured"]
+    """``short``: a default gate was missed, by so little that the artifact is not refused for it."""
     margin: MayBeInfinite | None
     """Distance to the limit, positive when met."""
     reason: str = ""

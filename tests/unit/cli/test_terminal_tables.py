@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edgec.cli.sensitivity_table import reasons, sensitivity_table
-from edgec.cli.tables import measurement_table, recipe_lines, rung_table, slower_lines
+from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.quant.recipe import Recipe
-from edgec.verify.records import Measurement, RungRecord, SlowOp, Speed
+from edgec.verify.records import GateResult, Measurement, RungRecord, SlowOp, Speed
 from edgec.verify.sensitivity import ArtifactAnalysis, CellScore, LayerSensitivity
 
 SLOW = Speed(
@@ -65,6 +65,25 @@ def test_rungs_have_their_recipe_in_words() -> None:
     assert recipe_lines([rungs[0], rung("calibration", "met", Recipe(calibration="mse"))]) == (
         "m: MSE ranges (calibration)",
     )
+
+
+def test_the_nearest_recipe_is_told_where_none_meets_the_goal() -> None:
+    values = {"min-max": 15.0, "calibration": 18.0, "corrections": 18.0, "mixed-precision": 12.0}
+    short = [
+        rung(name, "short", Recipe(equalize=name == "corrections")).model_copy(update={"sqnr_db": value})
+        for name, value in values.items()
+    ]
+    assert recipe_lines(short) == ("m: min-max ranges (calibration)",)
+    assert recipe_lines([*short, rung("training", "met", Recipe(train=True))])[0].endswith("(training)")
+
+
+def test_a_gate_that_is_short_is_no_gate_met(make_measurement: Callable[..., Measurement]) -> None:
+    gate = GateResult(
+        gate="min_sqnr_db", artifact="model.onnx", runtime="onnxruntime", limit=20.0, value=15.0, state="short",
+        margin=-5.0, default=True,
+    )  # fmt: skip
+    assert printed(measurement_table([make_measurement()], [gate], "int8", 160))[1].endswith("short")
+    assert not any("min_sqnr_db" in line for line in printed(gate_table([gate])))
 
 
 def test_an_artifact_slower_than_float_is_told_with_its_ops(make_measurement: Callable[..., Measurement]) -> None:

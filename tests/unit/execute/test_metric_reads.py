@@ -69,7 +69,7 @@ def test_code_and_data_of_the_project_are_told(root: Path, monkeypatch: pytest.M
 
 
 def test_a_metric_that_fails_is_told_and_one_of_edgec_reads_nothing(root: Path) -> None:
-    assert try_metric(Metric("agreement", None, root), OUTPUTS, root, root, known=()) == {}
+    assert try_metric(Metric("agreement", None, root, unit="class"), OUTPUTS, root, root, known=()) == {}
     (root / "weights.txt").write_text("half")
     with pytest.raises(ProjectError, match="ValueError"):
         reads(root)

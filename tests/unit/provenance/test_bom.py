@@ -67,7 +67,7 @@ def test_odd_manifests_give_valid_ones(
         format="onnx", path=name, sha256="a" * 64, entry=entry, weights=name, weights_sha256="a" * 64,
         imported={name: "a" * 64},
     )  # fmt: skip
-    equal = (OutputFidelity(output="y", sqnr_db=float("inf"), max_abs_error=0.0),)
+    equal = (OutputFidelity(output="y", sqnr_db=float("inf"), max_abs_error=0.0, equal=1.0),)
     measured = [
         make_measurement(metric=None, agreement=None, agreement_low=None, fidelity=equal),
         make_measurement(runtime="other", failure="it crashed", metric=None, agreement=None, fidelity=()),
@@ -79,6 +79,7 @@ def test_odd_manifests_give_valid_ones(
     text = bill_of_materials(manifest, "0" * 64)
     assert refusal(text) is None
     assert text == bill_of_materials(manifest, "0" * 64)
+    assert '"type": "equal elements of y"' in text
     other = json.loads(bill_of_materials(manifest, "1" * 64))
     assert other["serialNumber"] != json.loads(text)["serialNumber"]
     scopes = {item["name"]: item["scope"] for item in other["components"] if "scope" in item}

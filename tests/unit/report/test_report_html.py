@@ -132,6 +132,26 @@ def test_ops_that_stayed_float_are_shown_with_their_reason(
     assert page.rows[1][3:] == ["-", "-", "-", "-", "-", "∞", "-", "-", "-", "-"]
 
 
+def test_groups_of_channels_are_told_one_by_one(
+    folder: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> None:
+    outputs = (
+        OutputFidelity(output="y[0:4]", sqnr_db=35.25, max_abs_error=2.0, channels="0:4"),
+        OutputFidelity(output="y[4:84]", sqnr_db=15.5, max_abs_error=0.125, channels="4:84"),
+        OutputFidelity(output="ids", sqnr_db=20.0, max_abs_error=3.0, equal=0.995),
+    )
+    short = make_manifest(folder, plain_artifact).gates[0].model_copy(update={"state": "short"})
+    manifest = make_manifest(folder, plain_artifact, gates=(short,))
+    page = Reader(render_report(manifest, [make_measurement(fidelity=outputs)]))
+    assert ["model.onnx", "onnxruntime", "y[4:84]", "15.5", "0.1250", "-"] in page.rows
+    assert ["model.onnx", "onnxruntime", "ids", "20.0", "3.0000", "99.50 %"] in page.rows
+    assert "0 of 1 gates met, 1 below the goal" in page.text
+    assert "Each output" not in Reader(render_report(manifest, [make_measurement()])).text
+
+
 def test_passes_with_their_times(
     folder: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact
 ) -> None:

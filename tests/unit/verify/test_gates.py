@@ -54,14 +54,87 @@ def told(results: tuple[GateResult, ...]) -> list[tuple[str, str, bool]]:
         ("int8", {"metric": top1(0.11, "1", 10.0)}, "max_drop", "failed"),
         ("int8", {"metric": top1(0.09, "1", 10.0)}, "max_drop", "met"),
         ("int8", {"metric": top1(0).model_copy(update={"name": "agreement"})}, "min_agreement", "met"),
-        ("fp16", {"metric": top1(0).model_copy(update={"name": "agreement"})}, "min_agreement", "failed"),
+        ("fp16", {"metric": top1(0).model_copy(update={"name": "agreement"})}, "min_agreement", "short"),
         ("int8", {"metric": None}, "min_sqnr_db", "met"),
         ("int8-dynamic", {"metric": None}, "min_sqnr_db", "met"),
-        ("fp32", {"metric": None}, "min_sqnr_db", "failed"),
+        ("fp32", {"metric": None}, "min_sqnr_db", "short"),
     ],
 )
 def test_defaults_fit_metric_and_precision(precision, changes, gate, state):
     assert told(judge(Gates(), target(precision), [measured(**changes)])) == [(gate, state, True)]
+
+
+AGREES = top1(0).model_copy(update={"name": "agreement"})
+
+
+def output(sqnr_db, name="y", **more) -> OutputFidelity:
+    return OutputFidelity(output=name, sqnr_db=sqnr_db, max_abs_error=1.0, **more)
+
+
+@pytest.mark.parametrize(
+    ("precision", "sqnr_db", "state"),
+    [
+        ("int8", 20.0, "met"), ("int8", 19.9, "short"), ("int8", 10.0, "short"), ("int8", 9.9, "failed"),
+        ("int8", -math.inf, "failed"), ("fp16", 28.0, "short"), ("fp16", 19.9, "failed"), ("fp32", 40.0, "met"),
+    ],
+)  # fmt: skip
+def test_the_default_warns_above_what_it_refuses(precision, sqnr_db, state):
+    (result,) = judge(Gates(), target(precision), [measured(metric=None, fidelity=(output(sqnr_db),))])
+    assert (result.gate, result.state) == ("min_sqnr_db", state)
+    assert ("kept: no gate is stated" in gate_line(result)) is (state == "short")
+    stated = Gates(min_sqnr_db=result.limit)
+    (result,) = judge(stated, target(precision), [measured(metric=None, fidelity=(output(sqnr_db),))])
+    assert result.state == ("met" if state == "met" else "failed")
+
+
+@pytest.mark.parametrize(
+    ("agreement", "sqnr_db", "state"),
+    [
+        (0.95, 6.0, "met"),  # what matters is equal
+        (0.6, 28.0, "short"),  # classes that were nearly equal
+        (0.49, 28.0, "failed"),  # scores that no longer rank
+        (0.85, 15.0, "short"),
+        (0.79, 15.0, "failed"),
+        (0.94, 9.0, "failed"),
+    ],
+)
+def test_equal_classes_by_default(agreement, sqnr_db, state):
+    item = measured(metric=AGREES, agreement=agreement, fidelity=(output(sqnr_db),))
+    (result,) = judge(Gates(), target(), [item])
+    assert (result.gate, result.limit, result.state) == ("min_agreement", 0.95, state)
+    (stated,) = judge(Gates(min_agreement=0.95), target(), [item])
+    assert (stated.state, stated.default) == ("met" if state == "met" else "failed", False)
+
+
+def test_all_outputs_count_by_default():
+    groups = (output(30.0, "y[0:4]", channels="0:4"), output(4.0, "y[4:84]", channels="4:84"))
+    (result,) = judge(Gates(), target(), [measured(metric=None, fidelity=groups)])
+    assert (result.state, result.value) == ("failed", 4.0)
+    assert 'worst output "y[4:84]"' in result.reason
+    others = (*groups, output(13.0, "boxes"), output(3.0, "ids", equal=0.9), output(9.0, "mask", equal=0.99))
+    results = judge(Gates(), target(), [measured(metric=AGREES, fidelity=others)])
+    assert told(results) == [
+        ("min_agreement", "met", True), ("min_sqnr_db", "short", True), ("min_agreement", "short", True),
+    ]  # fmt: skip
+    assert [item.value for item in results] == [0.97, 13.0, 0.9]
+    (result,) = judge(Gates(), target(), [measured(metric=None, fidelity=(output(-5.0, "ids", equal=0.79),))])
+    assert (result.gate, result.value, result.state) == ("min_agreement", 0.79, "failed")
+
+
+@pytest.mark.parametrize(
+    ("sqnr_db", "varying_db", "state"),
+    [(15.0, 3.0, "short"), (15.0, 2.9, "failed"), (15.0, None, "short"), (28.0, 0.0, "met")],
+)
+def test_an_output_that_no_longer_follows_the_input_is_refused(sqnr_db, varying_db, state):
+    scores = (output(30.0), output(sqnr_db, "scores", varying_db=varying_db))
+    (result,) = judge(Gates(), target(), [measured(metric=None, fidelity=scores)])
+    assert result.state == state
+    assert ('what differs between samples of "scores" is at' in result.reason) is (state == "failed")
+
+
+def test_a_loss_of_what_is_known_is_refused_by_default():
+    item = measured(metric=top1(1.5), fidelity=(output(40.0),))
+    assert told(judge(Gates(), target(), [item])) == [("max_drop", "failed", True)]
 
 
 def test_stated_gates_replace_the_defaults():
@@ -133,6 +206,8 @@ def test_infinite_values_survive_json():
         (Gates(min_agreement=0.97), {}, "met", 0.97, "95 % lower bound 0.9300"),
         (Gates(min_sqnr_db=30.0, strict=True), {}, "met", 30.0, 'worst output "y"'),
         (Gates(strict=True), {}, "failed", 1.5, "upper bound"),
+        (Gates(strict=True), {"metric": AGREES}, "short", 0.93, "95 % lower bound of 0.9700"),
+        (Gates(min_agreement=0.9, strict=True), {"agreement_low": None}, "failed", None, "no interval"),
     ],
 )
 def test_strict_gates_judge_the_bound(gates, changes, state, value, reason):

@@ -1,0 +1,105 @@
+"""One gate of the outputs or of anything else, judged for one measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgec.verify.records import GateResult, Measurement, OutputFidelity
+
+
+def judge_drop(limit: float, item: Measurement, *, strict: bool, default: bool = False) -> GateResult:
+    """What of the metric is lost against the float model."""
+    metric = item.metric
+    if metric is None:
+        return unmeasurable("max_drop", item, limit, "the metric is sqnr, which does not drop; state min_sqnr_db")
+    unit = " points" if metric.unit == "points" else ""
+    reason = f"{metric.name} {metric.float_value:.4g} -> {metric.value:.4g}{unit} on {metric.samples} samples"
+    if metric.drop_low is not None and metric.drop_high is not None:
+        reason += f", 95 % interval of the drop {metric.drop_low:.2f} to {metric.drop_high:.2f}"
+    value = metric.drop
+    if strict:
+        if metric.drop_high is None:
+            return unmeasurable("max_drop", item, limit, f"strict, and there is no interval: {metric.interval}")
+        value = metric.drop_high
+        reason = f"upper bound of the drop; {reason}"
+    return gate_result("max_drop", item, limit, value, limit - value, reason, default=default)
+
+
+def judge_agreement(limit: float, item: Measurement, *, strict: bool, default: bool = False) -> GateResult:
+    """The share of equal arg-max, or of equal whole numbers, of the first output."""
+    if item.agreement is None:
+        return unmeasurable("min_agreement", item, limit, "the first output is no class scores")
+    value, reason = item.agreement, ""
+    if strict:
+        if item.agreement_low is None:
+            return unmeasurable("min_agreement", item, limit, "strict, and there is no interval of a single sample")
+        value, reason = item.agreement_low, f"95 % lower bound of {item.agreement:.4f}"
+    elif item.agreement_low is not None:
+        reason = f"95 % lower bound {item.agreement_low:.4f}"
+    return gate_result("min_agreement", item, limit, value, value - limit, reason, default=default)
+
+
+def judge_sqnr(
+    limit: float, item: Measurement, outputs: Sequence[OutputFidelity] | None = None, *, default: bool = False
+) -> GateResult:
+    """The SQNR of the worst of `outputs`, or of all; with channels that have an SQNR of their own."""
+    judged = item.fidelity if outputs is None else outputs
+    if not judged:
+        return unmeasurable("min_sqnr_db", item, limit, "no output was compared")
+    worst = min(judged, key=lambda output: output.sqnr_db)
+    reason = f'worst output "{worst.output}"'
+    return gate_result("min_sqnr_db", item, limit, worst.sqnr_db, worst.sqnr_db - limit, reason, default=default)
+
+
+def gate_result(
+    gate: str,
+    item: Measurement,
+    limit: float,
+    value: float,
+    margin: float,
+    reason: str = "",
+    *,
+    default: bool = False,
+) -> GateResult:
+    """A gate that was measured.
+
+    Args:
+        gate: its name.
+        item: what was measured.
+        limit: to hold.
+        value: of the artifact.
+        margin: distance to the limit, negative when it is missed.
+        reason: more about the value.
+        default: whether the user stated none.
+    """
+    return GateResult(
+        gate=gate,
+        artifact=item.artifact,
+        runtime=item.runtime,
+        limit=limit,
+        value=value,
+        state="met" if margin >= -1e-9 else "failed",  # 91.4 - 90.4 is above 1 in binary
+        margin=margin,
+        reason=reason,
+        default=default,
+    )
+
+
+def unmeasurable(gate: str, item: Measurement, limit: float, reason: str) -> GateResult:
+    """A gate that must hold and that this artifact cannot show to be met."""
+    return not_measured(gate, item, limit, f"cannot be judged: {reason}").model_copy(update={"state": "failed"})
+
+
+def not_measured(gate: str, item: Measurement, limit: float, reason: str, *, default: bool = False) -> GateResult:
+    """A gate without a value, which is no reason to refuse the artifact."""
+    return GateResult(
+        gate=gate,
+        artifact=item.artifact,
+        runtime=item.runtime,
+        limit=limit,
+        value=None,
+        state="not measured",
+        margin=None,
+        reason=reason,
+        default=default,
+    )
