@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from edgec.machine import matches
 from edgec.project.spec import Gates
 from edgec.target.spec import Budget, Precision, Target
-from edgec.verify.records import QUALITY, GateResult, Measurement
+from edgec.verify.records import QUALITY, GateResult, Measurement, MetricResult
 
 
 def default_gates(metric: str, target: Target, *, unit: str = "points", float_value: float = 100.0) -> Gates:
@@ -99,6 +99,22 @@ def _judge_quality(gates: Gates, target: Target, item: Measurement) -> Iterator[
             margin = sqnr - gates.min_sqnr_db
             reason = f'worst output "{worst.output}"'
             yield _result("min_sqnr_db", item, gates.min_sqnr_db, sqnr, margin, reason, default=default)
+    if gates.min_accuracy is not None:
+        yield _judge_accuracy(gates.min_accuracy, item)
+
+
+def accuracy_limit(stated: float, metric: MetricResult) -> float:
+    """``min_accuracy`` on the metric's scale: of one that is told in percent, at most 1 is a share."""
+    return 100 * stated if metric.unit == "points" and stated <= 1 else stated
+
+
+def _judge_accuracy(stated: float, item: Measurement) -> GateResult:
+    metric = item.metric
+    if metric is None:
+        return _unmeasurable("min_accuracy", item, stated, "the metric is sqnr, which is no accuracy")
+    limit = accuracy_limit(stated, metric)
+    reason = f"{metric.name} on {metric.samples} samples; float has {metric.float_value:.4g}"
+    return _result("min_accuracy", item, limit, metric.value, metric.value - limit, reason)
 
 
 def _judge_drop(limit: float, item: Measurement, default: bool, *, strict: bool) -> GateResult:
