@@ -218,7 +218,8 @@ def _write(job: Job, result: BuildResult, gates: tuple[GateResult, ...], folder:
     manifest = write_manifest(folder, manifest)
     write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
     shown = manifest.model_copy(update={"gates": result.gates})
-    (folder / REPORT).write_text(render_report(shown, measurements, times), encoding="utf-8")
+    page = render_report(shown, measurements, times, result.data.evaluation[0])
+    (folder / REPORT).write_text(page, encoding="utf-8")
     settle(folder)
     return manifest
 

@@ -138,9 +138,10 @@ def refuse_inaccurate(gates: Gates, metric: Metric, reference: Outputs) -> None:
     limit = accuracy_limit(gates.min_accuracy, result)
     if result.float_value < limit:
         unit = " %" if result.unit == "points" else ""
+        count = len(first_output(reference)) * metric.group
         raise WeakFloatError(
-            f"the float model's {result.name} is {result.float_value:.4g}{unit} on {result.samples} evaluation "
-            f"samples, below min_accuracy {limit:g}{unit}",
+            f"the float model's {result.name} is {result.float_value:.4g}{unit} on {count} evaluation samples, "
+            f"below min_accuracy {limit:g}{unit}",
             where="[gates] min_accuracy",
             hint=CAUSES,
         )
