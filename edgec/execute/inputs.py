@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from edgec.bundle.write import refuse_within
+from edgec.bundle.write import refuse_foreign, refuse_within
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
@@ -55,6 +55,8 @@ def inputs_of_all(
         EdgecError: any error of model, data, labels or metric; WeakFloatError as of `check_float`.
     """
     refuse_within(out)
+    for plan in plans:
+        refuse_foreign(out / plan.target.name)
     with workspace(out, SHARED) as (scratch, log):
         with explained(log):
             import_ahead(log, threads)
