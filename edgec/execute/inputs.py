@@ -13,6 +13,7 @@ from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.errors import WeakFloatError
 from edgec.execute.job import Inputs, Job
+from edgec.execute.training_samples import TrainingSamples
 from edgec.execute.workspace import explained, model_step, workspace
 from edgec.log import captured
 from edgec.model.load import load_model
@@ -63,7 +64,9 @@ def inputs_of_all(
             known: dict[int | None, Inputs] = {}
             for plan in plans:
                 job = Job(plan, root, scratch, log, threads, 1, progress)
-                known[plan.calibration_samples] = read_inputs(job, known)
+                inputs = known[plan.calibration_samples] = read_inputs(job, known)
+                if plan.prune is not None and inputs.training is not None:
+                    inputs.training.read()  # it will be needed, and may be wrong
             reference = run_float(job, known[job.plan.calibration_samples])
             for inputs in known.values():
                 check_float(job, inputs, reference)
@@ -154,7 +157,12 @@ def _common(job: Job) -> Inputs:
         project.evaluation.metric, model.outputs, evaluation.labels, job.root,
         seed=project.build.seed, group=evaluation.info.group,
     )  # fmt: skip
-    return Inputs(model, None, evaluation, metric)
+    training = None
+    if project.train is not None:
+        training = TrainingSamples(
+            job.plan, project.train, model.inputs, evaluation, job.scratch / "training", job.root, job.progress
+        )
+    return Inputs(model, None, evaluation, training, metric)
 
 
 def _calibration(job: Job, found: Inputs) -> Spool | None:

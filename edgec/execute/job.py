@@ -41,6 +41,7 @@ class Inputs:
     """As loaded, before any pass."""
     calibration: Spool | None
     evaluation: Spool
+    training: TrainingSamples | None
     metric: Metric
     reference: Outputs | None = None
     """The float model's outputs on the evaluation samples, where it was run already."""

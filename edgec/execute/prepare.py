@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from edgec.dataset.spool import Spool
 from edgec.execute.inputs import read_inputs
-from edgec.execute.job import BuildData, Job
+from edgec.execute.job import BuildData, Inputs, Job
 from edgec.execute.pruning import prune
 from edgec.execute.training_samples import TrainingSamples
 from edgec.execute.workspace import model_step
@@ -35,27 +35,20 @@ def prepare(job: Job) -> Prepared:
     Raises:
         EdgecError: any error of model, data, metric or passes.
     """
-    return transform(job, read(job))
+    return transform(job, begin(job, job.inputs or read_inputs(job)))
 
 
-def read(job: Job) -> Prepared:
-    """The same before the passes: nothing is made of the model yet.
+def begin(job: Job, inputs: Inputs) -> Prepared:
+    """The same before the passes: nothing is made of what was read yet.
 
     Raises:
-        EdgecError: any error of model, data or metric; LockError when they are not as locked.
+        LockError: it is not as locked.
     """
-    inputs = job.inputs or read_inputs(job)
-    project, metric = job.plan.project, inputs.metric
-    training = None
-    if project.train is not None:
-        training = TrainingSamples(
-            job.plan, project.train, inputs.model.inputs, inputs.evaluation, job.scratch / "training", job.root,
-            job.progress,
-        )  # fmt: skip
+    metric = inputs.metric
     notes: tuple[str, ...] = ()
     if inputs.evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
         notes = (f"the labels of {inputs.evaluation.info.origin} are not used: the metric is {metric.name}",)
-    data = BuildData(inputs.model, notes, inputs.calibration, inputs.evaluation, training)
+    data = BuildData(inputs.model, notes, inputs.calibration, inputs.evaluation, inputs.training)
     job.loaded(data)
     return Prepared(data, metric, ())
 

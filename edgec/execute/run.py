@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact
-from edgec.execute.inputs import check_float, run_float
-from edgec.execute.job import BuildData, Inputs, Job, Judged
+from edgec.execute.inputs import check_float, read_inputs, run_float
+from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.make import make_artifacts
 from edgec.execute.metric_reads import try_metric
-from edgec.execute.prepare import read, transform
+from edgec.execute.prepare import begin, transform
 from edgec.log import captured
 from edgec.machine import host_machine
 from edgec.plan import require_any_toolchain, require_toolchain
@@ -50,10 +50,9 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
         require_toolchain(plan, item)
     import_ahead(job.log, job.threads)
     code = code_digests(plan.project, job.root)
-    found = read(job)
-    inputs = Inputs(found.data.model, found.data.calibration, found.data.evaluation, found.metric)
-    known = job.inputs.reference if job.inputs else None
-    reference = run_float(job, inputs) if known is None else known
+    inputs = job.inputs or read_inputs(job)
+    found = begin(job, inputs)
+    reference = run_float(job, inputs) if inputs.reference is None else inputs.reference
     with captured(job.log):
         reads = try_metric(found.metric, reference, job.root, job.scratch, known=code)
     job.metric_ran(reads)
