@@ -30,7 +30,7 @@ from edgec.errors import ProjectError, ReproducibilityError
 from edgec.execute.accept import ending, without_missed
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact, outputs_folder
 from edgec.execute.follow_lock import UNLOCKED, FollowedLock, LockUse
-from edgec.execute.job import Job
+from edgec.execute.job import Inputs, Job
 from edgec.execute.manifest import manifest_of
 from edgec.execute.room import room_for
 from edgec.execute.run import BuildResult, run_plan
@@ -140,6 +140,7 @@ def build_target(
     progress: Progress,
     listener: Listener = lambda plan, result: None,
     inspector: Inspector = lambda bundle, scratch, log: None,
+    inputs: Inputs | None = None,
 ) -> Bundle:
     """Build the bundle of one target into ``<out>/<target>``, or leave none that looks finished.
 
@@ -157,6 +158,7 @@ def build_target(
         progress: told each step.
         listener: told the measurements, also when gates then fail.
         inspector: shown the bundle before it is put in place, and before edgec.lock is renewed.
+        inputs: model and samples, where `edgec.execute.inputs.inputs_of_all` has read them for several targets.
 
     Raises:
         EdgecError: no artifact is right, or what is wrong concerns all. An older bundle is removed when it is gates
@@ -175,7 +177,7 @@ def build_target(
         job = Job(
             plan, root, scratch, log, threads, jobs or room_for(threads), progress,
             loaded=lock.loaded, metric_ran=lock.metric_ran, locked=lock.entry, bound=lock_use.locked,
-            checkpoints=checkpoint_folder(out), cache=cache,
+            checkpoints=checkpoint_folder(out), cache=cache, inputs=inputs,
         )  # fmt: skip
         with explained(log):
             result = run_plan(job, all_or_nothing=all_or_nothing)
@@ -216,7 +218,8 @@ def _write(job: Job, result: BuildResult, gates: tuple[GateResult, ...], folder:
     manifest = write_manifest(folder, manifest)
     write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
     shown = manifest.model_copy(update={"gates": result.gates})
-    (folder / REPORT).write_text(render_report(shown, measurements, times), encoding="utf-8")
+    page = render_report(shown, measurements, times, result.data.evaluation[0])
+    (folder / REPORT).write_text(page, encoding="utf-8")
     settle(folder)
     return manifest
 

@@ -157,6 +157,12 @@ class PassError(EdgecError):
     exit_code = 25
 
 
+class WeakFloatError(EdgecError):
+    """The float model itself is near chance, far below its calibration labels, or below ``min_accuracy``."""
+
+    exit_code = 26
+
+
 class GateError(EdgecError):
     """Finished artifacts do not meet their gates; no bundle was written."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,15 @@ from edgec.cli.tell import tell
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.status import Status
 
     from edgec.assemble import Bundle, Inspector
     from edgec.errors import EdgecError
+    from edgec.execute.job import Inputs
     from edgec.execute.run import BuildResult
     from edgec.plan import Plan
     from edgec.project.spec import Project
+    from edgec.worker import Progress
 
 LOG_WIDTH = 160
 """Columns of tables that go to a file or a pipe, as in CI."""
@@ -76,16 +81,17 @@ def command(
     finished: list[Bundle] = []
     with terminal() as stream:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
-        for name in names:
-            try:
-                bundle = _build(name, project, how, console)
-                finished.append(bundle)
-                if bundle.failures:
-                    errors.append(incomplete(bundle.path, bundle.manifest))
-            except EdgecError as error:
-                errors.append(error)
-                if all_or_nothing:
-                    break
+        with _read_ahead(names, project, how, console) as inputs:
+            for name in names:
+                try:
+                    bundle = _build(name, project, how, console, inputs.get(name))
+                    finished.append(bundle)
+                    if bundle.failures:
+                        errors.append(incomplete(bundle.path, bundle.manifest))
+                except EdgecError as error:
+                    errors.append(error)
+                    if all_or_nothing:
+                        break
     if depfile is not None:
         write_depfile(depfile, [_rule(bundle, project, root) for bundle in finished])
     errors.sort(
@@ -135,9 +141,61 @@ def _tell_missing(plan: Plan, console: Console) -> None:
         console.print(told, style="bold red", highlight=False, markup=False, soft_wrap=True)
 
 
-def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
+@contextmanager
+def _read_ahead(
+    names: tuple[str, ...], project: Project, how: _How, console: Console
+) -> Iterator[Mapping[str, Inputs]]:
+    """What several targets are built from, read and found right before the first is; one target reads for itself."""
+    from edgec.errors import EdgecError
+    from edgec.execute.inputs import inputs_of_all
+    from edgec.plan import make_plan
+    from edgec.target.load import load_target
+
+    if len(names) < 2:
+        yield {}
+        return
+    plans: list[Plan] = []
+    errors: list[EdgecError] = []
+    for name in names:
+        try:
+            plans.append(make_plan(load_target(name, how.root), project))
+        except EdgecError as error:
+            errors.append(error)
+    for other in errors[1:]:
+        tell(other)
+    if errors:
+        raise errors[0]
+    out = (how.root / project.build.out).absolute()
+    told = f"{len(names)} targets"
+    with (
+        console.status(told) as status,
+        inputs_of_all(plans, how.root, out, threads=how.threads, progress=_progress(told, console, status)) as inputs,
+    ):
+        status.stop()
+        yield inputs
+
+
+def _progress(name: str, console: Console, status: Status) -> Progress:
+    """Shows what begins: in place on a terminal, else line by line."""
     from rich.markup import escape
 
+    def progress(step: str) -> None:
+        status.update(escape(f"{name}: {step}"))
+        if not console.is_terminal:
+            console.print(f"{name}: {step}", highlight=False, markup=False, soft_wrap=True)
+
+    return progress
+
+
+def _tell_samples(result: BuildResult, console: Console) -> None:
+    """Say what was done to the first samples: a wrong colour order or scale is seen by no figure so early."""
+    for spool in filter(None, (result.data.calibration, result.data.evaluation)):
+        for line in spool.info.first_sample:
+            told = f"  first sample of {spool.info.origin}: {line}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _build(name: str, project: Project, how: _How, console: Console, inputs: Inputs | None) -> Bundle:
     from edgec.assemble import build_target
     from edgec.cli.show_result import show_result
     from edgec.execute.follow_lock import LockUse
@@ -149,19 +207,17 @@ def _build(name: str, project: Project, how: _How, console: Console) -> Bundle:
         _tell_missing(make_plan(load_target(name, how.root), project), console)
 
     def show(plan: Plan, result: BuildResult) -> None:
+        _tell_samples(result, console)
         show_result(plan, result, console, all_or_nothing=how.all_or_nothing)
 
     with console.status(name) as status:
-
-        def progress(step: str) -> None:
-            status.update(escape(f"{name}: {step}"))
-            if not console.is_terminal:
-                console.print(f"{name}: {step}", highlight=False, markup=False, soft_wrap=True)
+        progress = _progress(name, console, status)
 
         def build(inspector: Inspector) -> Bundle:
             return build_target(
                 name, project, how.root, threads=how.threads, jobs=how.jobs, all_or_nothing=how.all_or_nothing,
                 lock_use=LockUse(how.locked), progress=progress, listener=show, inspector=inspector,
+                inputs=inputs,
             )  # fmt: skip
 
         if how.check_reproducible:

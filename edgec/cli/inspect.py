@@ -36,6 +36,8 @@ def command(path: Path, as_json: bool) -> None:
     if name is None:
         click.echo(f"{manifest.target.name}: {manifest.target.precision} for {manifest.target.device.description}")
         click.echo(f"  from {manifest.source.path}, edgec {manifest.edgec}, {len(manifest.files)} files")
+        for line in manifest.evaluation.first_sample if manifest.evaluation else ():
+            click.echo(f"  first evaluation sample: {line}")
     for item in artifacts:
         click.echo(f"{item.artifact.file}: {item.artifact.backend}, {item.size / 1024:.1f} KiB, sha256 {item.sha256}")
         if item.rungs:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from edgec.dataset.image import IMAGE_SUFFIXES, ReadImage, read_image
 from edgec.dataset.source import LabelledRow, Request, Source, check_dtype, missing
 from edgec.errors import DatasetError
-from edgec.model.spec import Array, TensorSpec
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+from edgec.model.spec import Array
 
 
 def read_folder(request: Request) -> Source:
@@ -37,9 +36,12 @@ def read_folder(request: Request) -> Source:
         skipped += other
     files = [file for file, _ in found]
 
+    def image(file: Path) -> ReadImage:
+        return read_image(file, only, request.preprocess)
+
     def rows() -> Iterator[LabelledRow]:
         for file in files:
-            yield {only.name: _read(file, only)}, None
+            yield {only.name: _read_array(file) if _is_array(file) else image(file).array}, None
 
     notes = [f"classes in order: {', '.join(item.name for item in classes)}"] if classes else []
     if skipped:
@@ -49,6 +51,8 @@ def read_folder(request: Request) -> Source:
         len(files),
         _stated_labels(request, len(files)) if request.spec.labels else np.array(labels, np.int64) if classes else None,
         place=lambda index: str(files[index]),
+        is_image=lambda index: not _is_array(files[index]),
+        steps=lambda index: () if _is_array(files[index]) else image(files[index]).steps,
         notes=tuple(notes),
         classes=() if request.spec.labels else tuple(item.name for item in classes),
     )
@@ -73,57 +77,14 @@ def _stated_labels(request: Request, count: int) -> Array:
     return labels
 
 
-def _read(file: Path, spec: TensorSpec) -> Array:
-    if file.suffix.lower() == ".npy":
-        try:
-            array: Array = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as exc:
-            raise DatasetError(f"cannot be read: {exc}", where=str(file)) from exc
-        check_dtype(file.name, array.dtype, file)
-        return array
-    return _read_image(file, spec)
+def _is_array(file: Path) -> bool:
+    return file.suffix.lower() == ".npy"
 
 
-def _read_image(file: Path, spec: TensorSpec) -> Array:
-    """The image upright, resized (bilinear, whole image) to the input's height and width: HWC, or CHW when gray."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    height, width, channels = image_size(spec)
+def _read_array(file: Path) -> Array:
     try:
-        with Image.open(file) as opened:
-            if opened.mode.startswith(("I", "F")):
-                raise DatasetError(
-                    f"is an image with more than 8 bits a channel (mode {opened.mode})",
-                    where=str(file),
-                    hint="save it as .npy with the values that the model expects",
-                )
-            image = ImageOps.exif_transpose(opened).convert("RGB" if channels == 3 else "L")
-            resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as exc:
-        raise DatasetError(f"is not a readable image: {exc}", where=str(file)) from exc
-    array = np.asarray(resized)
-    return array.reshape(height, width, channels).reshape(_image_shape(spec, height, width, channels))
-
-
-def _image_shape(spec: TensorSpec, height: int, width: int, channels: int) -> tuple[int, ...]:
-    return spec.shape[1:] if channels == 1 else (height, width, channels)
-
-
-def image_size(spec: TensorSpec) -> tuple[int, int, int]:
-    """(height, width, channels) of an image input ``[N,C,H,W]``, ``[N,H,W,C]`` or ``[1,H,W]``, C being 1 or 3.
-
-    Raises:
-        DatasetError: the input is no image.
-    """
-    shape = spec.shape
-    if len(shape) == 4:
-        if shape[1] in (1, 3):
-            return shape[2], shape[3], shape[1]
-        if shape[3] in (1, 3):
-            return shape[1], shape[2], shape[3]
-    if len(shape) == 3 and shape[0] == 1:
-        return shape[1], shape[2], 1
-    raise DatasetError(
-        f'input "{spec.name}" of shape {list(shape)} is no image of 1 or 3 channels',
-        hint="use .npy files, an .npz, or a Python entry file.py:function",
-    )
+        array: Array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as exc:
+        raise DatasetError(f"cannot be read: {exc}", where=str(file)) from exc
+    check_dtype(file.name, array.dtype, file)
+    return array

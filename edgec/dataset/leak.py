@@ -93,6 +93,7 @@ def _without(spool: Spool, dropped: set[int], note: str) -> Spool:
                 notes=(*spool.info.notes, note),
                 classes=spool.info.classes,
                 group=group,
+                first_sample=spool.info.first_sample if 0 in kept else (),
             )
             if folder.exists():
                 shutil.rmtree(folder)

@@ -8,10 +8,12 @@ from edgec.errors import DatasetError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import Preprocess
 
+CHANNELS_FIRST = "channels first"
 
-def stated(preprocess: Preprocess) -> bool:
-    """Whether the user stated any key of ``[preprocess]``."""
-    return preprocess != Preprocess()
+
+def scales(preprocess: Preprocess) -> bool:
+    """Whether the user stated what becomes of values: divide, mean or std."""
+    return not (preprocess.divide is None and preprocess.mean is None and preprocess.std is None)
 
 
 def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: bool) -> Array:
@@ -32,7 +34,7 @@ def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: b
     if shaped.dtype.kind == "b":
         return shaped.astype(spec.dtype)  # a mask: 0 and 1
     if shaped.dtype.kind != "f":
-        if not stated(preprocess):
+        if not scales(preprocess):
             raise DatasetError(
                 f'samples are {shaped.dtype}, but input "{spec.name}" is {spec.dtype} and no scaling is stated',
                 hint="[preprocess] divide = 255 for 8-bit images, or divide = 1 to use the values as they are",
@@ -40,6 +42,28 @@ def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: b
     elif ready:
         return _finite(_cast(shaped, spec.dtype), spec)
     return _finite(_cast(_normalize(_cast(shaped, "float32"), spec, preprocess), spec.dtype), spec)
+
+
+def steps_to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: bool) -> tuple[str, ...]:
+    """What `to_input` does to a sample, in words: ``channels first``, ``/ 255``; arguments as there."""
+    steps: list[str] = []
+    if _core(array.shape) != _core(spec.shape) and is_channels_last(array.shape, spec.shape):
+        steps.append(CHANNELS_FIRST)
+    untouched = array.dtype.kind == "b" or (ready and array.dtype.kind == "f")
+    if np.dtype(spec.dtype).kind != "f" or untouched:
+        return tuple(steps)
+    if preprocess.divide is not None:
+        steps.append(f"/ {preprocess.divide:g}")
+    mean, std = preprocess.mean, preprocess.std
+    values = [f"{name} {_told(part)}" for name, part in (("mean", mean), ("std", std)) if part is not None]
+    if values:
+        formula = "(x - mean) / std" if len(values) == 2 else "x - mean" if mean is not None else "x / std"
+        steps.append(f"{formula} with {', '.join(values)}")
+    return tuple(steps)
+
+
+def _told(values: tuple[float, ...]) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in values) + "]" if len(values) > 1 else f"{values[0]:g}"
 
 
 def fit_shape(array: Array, spec: TensorSpec) -> Array:

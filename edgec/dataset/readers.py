@@ -14,17 +14,24 @@ from edgec.dataset.source import Request, Source, missing
 from edgec.errors import DatasetError
 from edgec.model.spec import TensorSpec
 from edgec.project.load import split_entry
-from edgec.project.spec import DataSpec
+from edgec.project.spec import DataSpec, Preprocess
 
 
 @contextmanager
 def open_source(
-    spec: DataSpec, inputs: tuple[TensorSpec, ...], root: Path, scratch: Path, *, seed: int
+    spec: DataSpec,
+    preprocess: Preprocess,
+    inputs: tuple[TensorSpec, ...],
+    root: Path,
+    scratch: Path,
+    *,
+    seed: int,
 ) -> Iterator[Source]:
     """The samples that `spec` names, relative to `root`; readable while the context is open.
 
     Args:
         spec: the data source in the user's words.
+        preprocess: how image files are brought to the inputs' size and colours.
         inputs: what the samples will feed.
         root: folder that paths are relative to.
         scratch: folder for what a reader must lay down to be able to stream it.
@@ -34,7 +41,7 @@ def open_source(
         DatasetError: it is missing, unreadable or of no known kind.
     """
     path = root / spec.data
-    request = Request(spec, path, inputs, scratch)
+    request = Request(spec, path, inputs, scratch, preprocess)
     if split_entry(spec.data):
         if spec.labels or spec.inputs:
             raise DatasetError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgec.errors import DatasetError
 from edgec.model.spec import Array, TensorSpec
-from edgec.project.spec import DataSpec
+from edgec.project.spec import DataSpec, Preprocess
 from edgec.toml_source import suggest
 
 Row = Mapping[str, Array]
@@ -28,6 +28,8 @@ class Source:
         labels: all labels, where they are known without a pass.
         ready: floats of this source are model input as they are (Python entries), so preprocessing is not for them.
         place: names sample i for messages, e.g. by its file.
+        is_image: whether sample i is an image file, which ``[preprocess]`` may resize.
+        steps: what sample i was as a file, and what reading did to it; empty for arrays.
         notes: what reading had to assume or leave out.
     """
 
@@ -36,6 +38,8 @@ class Source:
     labels: Array | None = None
     ready: bool = False
     place: Callable[[int], str] = "sample {}".format
+    is_image: Callable[[int], bool] = lambda index: False
+    steps: Callable[[int], tuple[str, ...]] = lambda index: ()
     notes: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     """Names of the classes that labels number, where the source has names."""
@@ -49,6 +53,7 @@ class Request:
     path: Path
     inputs: tuple[TensorSpec, ...]
     scratch: Path
+    preprocess: Preprocess
 
     def only_input(self, kind: str) -> TensorSpec:
         """The model's one input; raises DatasetError when it has several, which `kind` cannot feed."""

@@ -37,6 +37,9 @@ class SpoolInfo(Frozen):
     group: int = 1
     """Entries of the source in one sample: more than 1 for a model that takes several at once. Digests, indices and
     labels are then of the entries."""
+    first_sample: tuple[str, ...] = ()
+    """What was done to the first sample on its way into the model, a line for each input:
+    ``48x64 RGB -> center crop 64x64 -> / 255 -> float32 [1,3,64,64], 0 to 1``. Images are told as height x width."""
 
 
 class Spool(Sequence[dict[str, Array]]):
@@ -93,6 +96,7 @@ def write_index(
     notes: tuple[str, ...],
     classes: tuple[str, ...] = (),
     group: int = 1,
+    first_sample: tuple[str, ...] = (),
 ) -> None:
     """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last."""
     hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
@@ -112,5 +116,6 @@ def write_index(
         notes=notes,
         classes=classes,
         group=group,
+        first_sample=first_sample,
     )
     (folder / "spool.json").write_text(info.model_dump_json(indent=1))

@@ -17,7 +17,8 @@ import numpy as np
 
 from edgec.dataset.balance import choose, class_labels
 from edgec.dataset.group import Grouping, grouping_of
-from edgec.dataset.preprocess import is_channels_last, stated, to_input
+from edgec.dataset.history import assumptions, history
+from edgec.dataset.preprocess import to_input
 from edgec.dataset.readers import open_source
 from edgec.dataset.source import LabelledRow, Row, Source
 from edgec.dataset.spool import Spool, write_index
@@ -64,7 +65,7 @@ def write_spool(
             partial, extracted = Path(scratch, "spool"), Path(scratch, "extracted")
             partial.mkdir()
             extracted.mkdir()
-            with open_source(spec, inputs, root, extracted, seed=seed) as source:
+            with open_source(spec, preprocess, inputs, root, extracted, seed=seed) as source:
                 _write(source, spec, preprocess, inputs, partial, samples=samples, seed=seed, what=what)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -92,6 +93,7 @@ def _write(
     indices: dict[int, int] = {}
     labels: dict[int, Array | None] = {}
     notes = list(source.notes)
+    first_sample: tuple[str, ...] = ()
     rows = iter(source.rows())
     first = next(rows, None)
     if first is None:
@@ -107,7 +109,9 @@ def _write(
             slot = index if slots is None else slots[index]
             arrays = _convert(row, grouping.entries, preprocess, source, index, spec.data)
             if not digests:
-                notes += _assumptions(row, grouping.entries, preprocess, source)
+                notes += assumptions(row, grouping.entries, preprocess, source, index)
+            if slot == 0:
+                first_sample = tuple(history(row, grouping.entries, arrays, preprocess, source, index))
             for file, array in zip(files, arrays, strict=True):
                 file.put(slot, array)
             digests[slot] = _digest(arrays)
@@ -137,6 +141,7 @@ def _write(
         notes=tuple(notes),
         classes=source.classes,
         group=grouping.size,
+        first_sample=first_sample,
     )
 
 
@@ -198,23 +203,16 @@ def _convert(
     row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source, index: int, origin: str
 ) -> list[Array]:
     try:
+        if preprocess.color is not None and not source.is_image(index):
+            raise DatasetError(
+                f'[preprocess] color = "{preprocess.color}" is for image files, and this sample is an array',
+                hint="leave the key out, and store the channels in the order that the model takes",
+            )
         return [np.ascontiguousarray(to_input(row[item.name], item, preprocess, ready=source.ready)) for item in inputs]
     except DatasetError as error:
         place = source.place(index)
         where = place if place.startswith(("/", ".")) else f"{origin}: {place}"
         raise DatasetError(error.what, where=where, hint=error.hint) from None
-
-
-def _assumptions(row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source) -> Iterator[str]:
-    for item in inputs:
-        array = row[item.name]
-        same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)
-        if not same and is_channels_last(array.shape, item.shape):
-            yield f'input "{item.name}": channels moved first ({list(array.shape)} -> {list(item.shape)})'
-        if (item.dtype == "bool") != (array.dtype.kind == "b"):
-            yield f'input "{item.name}": {array.dtype} samples of 0 and 1 are taken as {item.dtype}'
-        if item.dtype.startswith("float") and stated(preprocess) and source.ready and array.dtype.kind == "f":
-            yield f'input "{item.name}": [preprocess] is not applied to floats of a Python entry'
 
 
 def _digest(arrays: list[Array]) -> bytes:

@@ -34,6 +34,20 @@ class BuildData:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What one target is built from, which others of the project may share."""
+
+    model: FloatModel
+    """As loaded, before any pass."""
+    calibration: Spool | None
+    evaluation: Spool
+    training: TrainingSamples | None
+    metric: Metric
+    reference: Outputs | None = None
+    """The float model's outputs on the evaluation samples, where it was run already."""
+
+
+@dataclass(frozen=True)
 class Job:
     """What all steps of one build share."""
 
@@ -64,6 +78,8 @@ class Job:
     """Scores of recipes that earlier runs have left."""
     in_full: bool = True
     """Whether finished artifacts are timed, and layers compared with the float model's: a sweep does without."""
+    inputs: Inputs | None = None
+    """What was read beforehand, for several targets; None: it is to be read."""
 
     def cells(self, judged: Judged, item: PlannedEmit) -> Cells | None:
         """What is kept of one artifact."""

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
-from edgec.dataset.write import Purpose, write_spool
-from edgec.execute.job import BuildData, Job
+from edgec.execute.inputs import read_inputs
+from edgec.execute.job import BuildData, Inputs, Job
 from edgec.execute.pruning import prune
 from edgec.execute.training_samples import TrainingSamples
 from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.model import store
-from edgec.model.load import load_model
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.runner import run_passes
-from edgec.project.spec import DataSpec
-from edgec.verify.metrics import Metric, choose_metric
-from edgec.verify.reference import with_right_graph
+from edgec.verify.metrics import Metric
 
 
 @dataclass(frozen=True)
@@ -31,66 +27,38 @@ class Prepared:
     metric: Metric
     """``auto`` is still to be settled (`edgec.execute.settle_metric`)."""
     portable: tuple[PassRecord, ...]
-    """The model after these is in the job's ``model`` folder."""
+    """The model after these is in the job's ``model`` folder; none were run yet before `transform`."""
 
 
 def prepare(job: Job) -> Prepared:
-    """Load the model, lay down the samples, check the metric, and run the portable passes.
+    """Read model and samples, settle the metric, and run the portable passes.
 
     Raises:
         EdgecError: any error of model, data, metric or passes.
     """
-    project = job.plan.project
-    job.progress(f"load {project.model.path}")
-    with captured(job.log), model_step("load", str(project.model.path)):
-        model = load_model(project.model, job.root)
-    calibration, evaluation = _spool_data(job, model)
-    with captured(job.log), model_step("run", str(project.model.path)):
-        model = with_right_graph(model, [evaluation[index] for index in range(min(2, len(evaluation)))], job.threads)
-    assert project.evaluation is not None  # make_plan refuses a project without
-    wanted, seed = project.evaluation.metric, project.build.seed
-    group = evaluation.info.group
-    metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed, group=group)
-    training = _training_samples(job, model, evaluation)
-    job.loaded(BuildData(model, (), calibration, evaluation, training))
-    portable, notes = _transform(job, model, calibration, evaluation, training)
-    return Prepared(BuildData(model, notes, calibration, evaluation, training), metric, portable)
+    return transform(job, begin(job, job.inputs or read_inputs(job)))
 
 
-def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
-    """Calibration samples, where the target needs some, and evaluation samples, in the job's scratch folder.
+def begin(job: Job, inputs: Inputs) -> Prepared:
+    """The same before the passes: nothing is made of what was read yet.
 
     Raises:
-        DatasetError: they are missing or do not fit the model.
-        DataLeakError: they have samples in common.
+        LockError: it is not as locked.
     """
-    project = job.plan.project
-    calibration = None
-    if project.calibration is not None and job.plan.calibration_samples is not None:
-        calibration = _spool(job, project.calibration, model, job.plan.calibration_samples, "calibration")
-    assert project.evaluation is not None  # make_plan refuses a project without
-    evaluation = _spool(job, project.evaluation, model, project.evaluation.samples, "evaluation")
-    if calibration is not None:
-        check_classes(calibration, evaluation)
-        calibration = check_disjoint(calibration, evaluation)
-    return calibration, evaluation
+    data = BuildData(inputs.model, (), inputs.calibration, inputs.evaluation, inputs.training)
+    job.loaded(data)
+    return Prepared(data, inputs.metric, ())
 
 
-def _spool(job: Job, spec: DataSpec, model: FloatModel, samples: int | None, what: Purpose) -> Spool:
-    project = job.plan.project
-    job.progress(f"read {what} samples of {spec.data}")
-    with captured(job.log):
-        return write_spool(
-            spec, project.preprocess, model.inputs, job.scratch / what, job.root,
-            samples=samples, seed=project.build.seed, what=what,
-        )  # fmt: skip
+def transform(job: Job, prepared: Prepared) -> Prepared:
+    """Run the portable passes over what was read; the model is then in the job's ``model`` folder.
 
-
-def _training_samples(job: Job, model: FloatModel, evaluation: Spool) -> TrainingSamples | None:
-    spec = job.plan.project.train
-    if spec is None:
-        return None
-    return TrainingSamples(job.plan, spec, model.inputs, evaluation, job.scratch / "training", job.root, job.progress)
+    Raises:
+        EdgecError: as passes raise.
+    """
+    data = prepared.data
+    portable, notes = _transform(job, data.model, data.calibration, data.evaluation, data.training)
+    return replace(prepared, data=replace(data, notes=(*notes, *data.notes)), portable=portable)
 
 
 def _transform(

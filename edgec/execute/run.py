@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact
+from edgec.execute.inputs import check_float, read_inputs, run_float
 from edgec.execute.job import BuildData, Job, Judged
 from edgec.execute.make import make_artifacts
 from edgec.execute.metric_reads import try_metric
-from edgec.execute.prepare import prepare
+from edgec.execute.prepare import begin, transform
 from edgec.execute.settle_metric import settle_metric
-from edgec.execute.workspace import model_step
 from edgec.log import captured
 from edgec.machine import host_machine
 from edgec.plan import require_any_toolchain, require_toolchain
 from edgec.project.record import code_digests
 from edgec.verify.gates import judge
 from edgec.verify.records import GateResult
-from edgec.verify.reference import float_outputs
 from edgec.worker import import_ahead
 
 
@@ -52,16 +51,16 @@ def run_plan(job: Job, *, all_or_nothing: bool = False) -> BuildResult:
         require_toolchain(plan, item)
     import_ahead(job.log, job.threads)
     code = code_digests(plan.project, job.root)
-    prepared = prepare(job)
-    data = prepared.data
-    job.progress(f"run the float model on {len(data.evaluation)} samples")
+    inputs = job.inputs or read_inputs(job)
+    found = begin(job, inputs)
+    reference = run_float(job, inputs) if inputs.reference is None else inputs.reference
     with captured(job.log):
-        with model_step("run", str(plan.project.model.path)):
-            reference = float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
-        metric, notes = settle_metric(plan.project, data, prepared.metric, reference)
+        metric, notes = settle_metric(plan.project, found.data, found.metric, reference)
         reads = try_metric(metric, reference, job.root, job.scratch, known=code)
     job.metric_ran(reads)
-    data = replace(data, notes=(*data.notes, *notes))
+    weak = check_float(job, inputs, reference)
+    prepared = transform(job, found)
+    data = replace(prepared.data, notes=(*prepared.data.notes, *notes, *weak))
     judged = Judged(data, reference, metric, host_machine(), prepared.portable)
     made = make_artifacts(job, judged, all_or_nothing=all_or_nothing)
     failures = tuple(item for item in made if isinstance(item, FailedArtifact))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgec.frozen import Frozen
 from edgec.model.spec import DType, TensorSpec
@@ -43,12 +43,44 @@ class ModelSpec(Frozen):
     )
 
 
-class Preprocess(Frozen):
-    """``[preprocess]``: from stored samples to model input, ``(x / divide - mean) / std`` in float32."""
+Resize = Literal["exact", "fit", "center-crop"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "box", "lanczos"]
+Color = Literal["rgb", "bgr", "gray"]
 
+
+class Preprocess(Frozen):
+    """``[preprocess]``: from stored samples to model input.
+
+    Image files are brought to the input's size and colours; then all samples are ``(x / divide - mean) / std``.
+    """
+
+    resize: Resize | None = _key(
+        "--resize",
+        "images of another size than the input's: exact (stretched), fit (whole image, with a border) or center-crop "
+        "(shorter side to the input's size, the rest cut off)",
+    )
+    resize_to: int | None = _key(
+        "--resize-to", "shorter side in pixels before center-crop cuts (default: as short as the input allows)", ge=1
+    )
+    interpolation: Interpolation | None = _key(
+        "--interpolation", "of resized images: bilinear (default), bicubic, nearest, box or lanczos, as Pillow has them"
+    )
+    pad: int | None = _key("--pad", "value of the border of fit, 0 to 255 (default: 114)", ge=0, le=255)
+    color: Color | None = _key(
+        "--color", "channels of image files: rgb or bgr for 3 (default: rgb), gray for 1 (default there)"
+    )
     divide: float | None = _key("--divide", "divide raw values by this first (255 for 8-bit images)", gt=0)
     mean: tuple[float, ...] | None = _key("--mean", "subtract; one value, or one per channel")
     std: tuple[float, ...] | None = _key("--std", "divide by; one value, or one per channel")
+
+    @model_validator(mode="after")
+    def _keys_belong_together(self) -> Self:
+        needed = {"resize_to": ("center-crop",), "pad": ("fit",), "interpolation": ("exact", "fit", "center-crop")}
+        for key, modes in needed.items():
+            if getattr(self, key) is not None and self.resize not in modes:
+                told = " or ".join(f'"{mode}"' for mode in modes)
+                raise ValueError(f"{key} is for resize = {told}, which is not stated")
+        return self
 
 
 _ARRAYS = "model input = array name in an npz; needed when they differ and there are several"
@@ -138,6 +170,11 @@ class Gates(Frozen):
         "--min-agreement", "smallest allowed share of equal top-1 with float, 0 to 1", ge=0, le=1
     )
     min_sqnr_db: float | None = _key("--min-sqnr", "smallest allowed output SQNR in dB")
+    min_accuracy: float | None = _key(
+        "--min-accuracy",
+        "smallest allowed metric of the float model and of each artifact: percent (90), a share (0.9), or your own "
+        "metric's scale",
+    )
     strict: bool = _key(
         "--strict-gate", "judge the 95 % confidence bound of drop and agreement, not the value itself", False
     )
@@ -162,6 +199,9 @@ class BuildSpec(Frozen):
         600.0,
         gt=0,
         allow_inf_nan=True,
+    )
+    allow_weak_float: bool = _key(
+        "--allow-weak-float", "build a float model too that is near chance, or far below its calibration labels", False
     )
 
 

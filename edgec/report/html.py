@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgec.bundle.manifest import Manifest, PassTime, count_ops
 from edgec.ladder.rungs import FALLBACK
+from edgec.model.spec import Array
 from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
 from edgec.report.page import NOT_MEASURED, render_page
+from edgec.report.picture import Picture, pictures
 from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import Measurement
 
 TEMPLATE = "report.html.j2"
 
 
-def render_report(manifest: Manifest, measurements: Sequence[Measurement], times: Sequence[PassTime] = ()) -> str:
+def render_report(
+    manifest: Manifest,
+    measurements: Sequence[Measurement],
+    times: Sequence[PassTime] = (),
+    sample: Mapping[str, Array] | None = None,
+) -> str:
     """The report of a bundle as one HTML page without outside references.
 
     Args:
         manifest: the bundle's index.
         measurements: every artifact in every runtime, times included.
         times: wall time of each pass.
+        sample: the first evaluation sample as the model was fed it; None: it is not shown.
     """
     ranges = manifest.target.precision == "int8"
 
@@ -40,8 +48,16 @@ def render_report(manifest: Manifest, measurements: Sequence[Measurement], times
         count_ops=count_ops,
         told=told,
         fidelity={item.artifact.file: plot_fidelity(item.layers) for item in manifest.artifacts if item.layers},
+        pictures=_pictures(manifest, sample),
         slower=[(line, blame_lines(item)) for item in measurements if (line := slower_line(item))],
     )
+
+
+def _pictures(manifest: Manifest, sample: Mapping[str, Array] | None) -> tuple[Picture, ...]:
+    if sample is None or manifest.evaluation is None:
+        return ()
+    color = manifest.project.settings.get("preprocess", {}).get("color")
+    return pictures(sample, manifest.evaluation.inputs, color)
 
 
 def _verdict(manifest: Manifest) -> str:

@@ -8,7 +8,15 @@ from edgec.machine import matches
 from edgec.project.spec import Gates
 from edgec.target.spec import Budget, Target
 from edgec.verify.default_gates import judge_by_default
-from edgec.verify.quality import gate_result, judge_agreement, judge_drop, judge_sqnr, not_measured, unmeasurable
+from edgec.verify.quality import (
+    gate_result,
+    judge_accuracy,
+    judge_agreement,
+    judge_drop,
+    judge_sqnr,
+    not_measured,
+    unmeasurable,
+)
 from edgec.verify.records import QUALITY, GateResult, Measurement
 
 
@@ -51,13 +59,14 @@ def _judge_quality(gates: Gates, target: Target, item: Measurement) -> Iterator[
         return
     if all(getattr(gates, name) is None for name in QUALITY):
         yield from judge_by_default(item, target.precision, strict=gates.strict)
-        return
     if gates.max_drop is not None:
         yield judge_drop(gates.max_drop, item, strict=gates.strict)
     if gates.min_agreement is not None:
         yield judge_agreement(gates.min_agreement, item, strict=gates.strict)
     if gates.min_sqnr_db is not None:
         yield judge_sqnr(gates.min_sqnr_db, item)
+    if gates.min_accuracy is not None:
+        yield judge_accuracy(gates.min_accuracy, item)
 
 
 def _judge_size(gates: Gates, budget: Budget, item: Measurement) -> Iterator[GateResult]:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.verify.records import GateResult, Measurement, OutputFidelity
+from edgec.verify.records import GateResult, Measurement, MetricResult, OutputFidelity
+
+
+def accuracy_limit(stated: float, metric: MetricResult) -> float:
+    """``min_accuracy`` on the metric's scale: of one that is told in percent, at most 1 is a share."""
+    return 100 * stated if metric.unit == "points" and stated <= 1 else stated
+
+
+def judge_accuracy(stated: float, item: Measurement) -> GateResult:
+    """Gate ``min_accuracy``: the metric itself."""
+    metric = item.metric
+    if metric is None:
+        return unmeasurable("min_accuracy", item, stated, "the metric is sqnr, which is no accuracy")
+    limit = accuracy_limit(stated, metric)
+    reason = f"{metric.name} on {metric.samples} samples; float has {metric.float_value:.4g}"
+    return gate_result("min_accuracy", item, limit, metric.value, metric.value - limit, reason)
 
 
 def judge_drop(limit: float, item: Measurement, *, strict: bool, default: bool = False) -> GateResult:

@@ -11,7 +11,7 @@ from edgec.frozen import Frozen
 from edgec.machine import Machine
 from edgec.quant.recipe import Recipe
 
-QUALITY = ("max_drop", "min_agreement", "min_sqnr_db")
+QUALITY = ("max_drop", "min_agreement", "min_sqnr_db", "min_accuracy")
 """Gates of the outputs."""
 TIMED = ("latency_ms", "min_speedup")
 """Gates of times, which come out differently each time."""

@@ -96,7 +96,7 @@ def test_image_folder(tmp_path):
         for k in range(3):
             Image.new("RGB", (9, 9), (value, k, 0)).save(tmp_path / "images" / name / f"{k}.png")
     (tmp_path / "images" / "cat" / "notes.txt").write_text("not an image")
-    made = spool(tmp_path, "images", IMAGE, preprocess=Preprocess(divide=1))
+    made = spool(tmp_path, "images", IMAGE, preprocess=Preprocess(divide=1, resize="exact"))
     assert list(made.labels) == [0, 0, 0, 1, 1, 1]
     assert made[1]["image"].shape == (1, 3, 6, 4)
     assert made[1]["image"][0, :, 0, 0].tolist() == [200, 1, 0]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edgec.backend.protocol import Artifact, OpRecord
 from edgec.bundle.manifest import ArtifactRecord, Manifest, PassTime
-from edgec.model.spec import ModelSource
+from edgec.model.spec import ModelSource, TensorSpec
 from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.report.html import render_report
+from edgec.report.picture import pictures
 from edgec.verify.records import (
     CandidateScore,
     GateResult,
@@ -314,3 +319,54 @@ def test_the_page_needs_nothing_from_outside(
     assert page.tags.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "base", "form"})
     assert text.startswith("<!doctype html>")
     assert text == render_report(make_manifest(folder, plain_artifact), [make_measurement()])
+
+
+def test_the_first_sample_is_shown_as_it_was_fed(
+    folder: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact
+) -> None:
+    manifest = make_manifest(folder, plain_artifact)
+    assert manifest.evaluation is not None
+    line = "2x3 RGB -> <b> -> float32 [1,3,2,3], -1 to 1"
+    data = manifest.evaluation.model_copy(
+        update={"inputs": (TensorSpec(name="x", shape=(1, 3, 2, 3)),), "first_sample": (line,)}
+    )
+    manifest = manifest.model_copy(update={"evaluation": data})
+    tensor = np.linspace(-1, 1, 18, dtype=np.float32).reshape(1, 3, 2, 3)
+    text = render_report(manifest, [], sample={"x": tensor})
+    page = Reader(text)
+    assert line in page.text
+    shown = png(text)
+    assert np.array_equal(shown, np.rint((tensor[0] + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0))
+    assert "channels shown as red, green, blue; -1 (black) to 1 (white)" in page.text
+    assert text == render_report(manifest, [], sample={"x": tensor})
+    settings = {**manifest.project.settings, "preprocess": {"color": "bgr"}}
+    project = manifest.project.model_copy(update={"settings": settings})
+    swapped = render_report(manifest.model_copy(update={"project": project}), [], sample={"x": tensor})
+    assert np.array_equal(png(swapped), shown[:, :, ::-1])
+    assert "img" not in Reader(render_report(manifest, [])).tags
+
+
+def png(text: str) -> Any:
+    """The pixels of the one picture of a page."""
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((1, 8, 8, 3), (8, 8)),
+        ((4, 1, 28, 20), (20, 28)),
+        ((1, 49, 10), (10, 49)),
+        ((1, 3, 640, 480), (240, 320)),
+        ((1, 40), None),
+        ((1, 1, 16000), None),
+        ((1, 12, 8, 8), None),
+        ((), None),
+    ],
+)
+def test_what_is_a_picture(shape: tuple[int, ...], size: tuple[int, int] | None) -> None:
+    found = pictures({"x": np.zeros(shape, np.float32)}, (TensorSpec(name="x", shape=shape),), None)
+    assert [Image.open(io.BytesIO(base64.b64decode(one.source.split(",")[1]))).size for one in found] == (
+        [size] if size else []
+    )

@@ -145,9 +145,27 @@ def test_stated_gates_replace_the_defaults():
 
 
 @pytest.mark.parametrize(
+    ("stated", "metric", "limit", "state"),
+    [
+        (90.0, top1(0.5), 90, "met"),
+        (0.9, top1(0.5), 90, "met"),
+        (0.91, top1(0.5), 91, "failed"),
+        (1.0, top1(0.0, base=100.0), 100, "met"),
+        (0.9, top1(0.05, "1", 1.0), 0.9, "met"),  # on a scale of its own a share is no share
+        (2.0, top1(0.5, "1", 2.2), 2, "failed"),
+    ],
+)
+def test_min_accuracy_is_absolute(stated, metric, limit, state):
+    (result,) = judge(Gates(min_accuracy=stated), target(), [measured(metric=metric)])
+    assert (result.gate, result.limit, result.state, result.quality) == ("min_accuracy", limit, state, True)
+    assert result.margin == pytest.approx(metric.value - limit)
+
+
+@pytest.mark.parametrize(
     ("gates", "changes"),
     [
         (Gates(max_drop=1), {"metric": None}),
+        (Gates(min_accuracy=90), {"metric": None}),
         (Gates(min_agreement=0.5), {"agreement": None, "agreement_low": None}),
     ],
 )
