@@ -41,13 +41,13 @@ def is_map(reference: Array) -> bool:
 def compare(name: str, reference: Array, array: Array) -> OutputFidelity:
     """SQNR over all samples in dB, that of what differs between samples, and the largest absolute error.
 
+    SQNR = 10 log10(sum of squares of float / sum of squares of difference). Equal values, infinite ones too,
+    differ by 0. Where the artifact is NaN, or infinite and the float model is not, SQNR is -inf.
+
     Args:
         name: of the output.
         reference: of the float model, shape (samples, ...).
         array: of the artifact.
-
-    SQNR = 10 log10(sum of squares of float / sum of squares of difference). Equal values, infinite ones too,
-    differ by 0. Where the artifact is NaN, or infinite and the float model is not, SQNR is -inf.
 
     Raises:
         ValueError: the shapes differ.
