@@ -62,6 +62,8 @@ class ExampleBackend:
         reasons = []
         if recipe.float_layers:
             reasons.append("a chain is in int8 from end to end, or in float")
+        if recipe.linear != "static":
+            reasons.append("there are no dynamic kernels")
         if recipe.activations != "int8":
             reasons.append(f"there are no kernels for {recipe.activations} activations")
         return reasons

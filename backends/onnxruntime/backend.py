@@ -23,6 +23,7 @@ from edgec.backends.onnxruntime.calibrate import CollectRanges
 from edgec.backends.onnxruntime.capability import (
     CAPABILITIES,
     LARGEST_CODE,
+    dynamic_linear_codes,
     dynamic_weight_codes,
     static_weight_codes,
 )
@@ -96,15 +97,19 @@ class OnnxRuntimeBackend:
         return WeightGrid(limit=limit, per_channel=target.quantize.weights == "per-channel")
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[OnnxModel]]:
-        device, quantize = target.device, target.quantize
+        device, quantize, dynamic = target.device, target.quantize, recipe.linear == "dynamic"
         last: dict[Precision, tuple[Pass[OnnxModel], ...]] = {
             "fp32": (),
             "fp16": (ConvertToFloat16() if device.has_fp16_arithmetic else StoreHalfWeights(),),
             "int8": (
                 GlobalizeAveragePool(),
-                CollectRanges(histogram=needs_histogram(recipe.calibration)),
+                CollectRanges(histogram=needs_histogram(recipe.calibration), dynamic_linear=dynamic),
                 QuantizeStatic(
-                    recipe.calibration, recipe.float_layers, quantize.weights, static_weight_codes(device, quantize)
+                    recipe.calibration,
+                    recipe.float_layers,
+                    quantize.weights,
+                    static_weight_codes(device, quantize),
+                    dynamic_linear_codes(device, quantize) if dynamic else None,
                 ),
             ),
             "int8-weight-only": (QuantizeWeights(8, quantize.block_size),),

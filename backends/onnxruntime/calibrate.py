@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgec.backends.onnxruntime.exclude import never_static
 from edgec.backends.onnxruntime.graph import OnnxModel, input_names, output_names
 from edgec.backends.onnxruntime.observe import (
     SAMPLE_VALUES,
@@ -44,6 +45,8 @@ class CollectRanges:
     """
 
     histogram: bool = False
+    dynamic_linear: bool = False
+    """Whether linear layers, and what stands between them, need no ranges."""
 
     @property
     def name(self) -> str:
@@ -54,7 +57,8 @@ class CollectRanges:
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         samples = ctx.samples(self.name)
-        statistics = observe(model, samples, histogram=self.histogram, threads=ctx.threads, work=ctx.work)
+        never = self._never(model)
+        statistics = observe(model, samples, histogram=self.histogram, threads=ctx.threads, work=ctx.work, never=never)
         kind = "histograms" if self.histogram else "extremes"
         return PassResult(
             replace(model, statistics=statistics),
@@ -62,12 +66,21 @@ class CollectRanges:
         )
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        missing = set(observed_tensors(model.proto)) - set(model.statistics)
+        missing = set(observed_tensors(model.proto, self._never(model))) - set(model.statistics)
         return f"no statistics of {', '.join(sorted(missing))}" if missing else None
+
+    def _never(self, model: OnnxModel) -> frozenset[str]:
+        return never_static(model.proto) if self.dynamic_linear else frozenset()
 
 
 def observe(
-    model: OnnxModel, samples: Sequence[Tensors], *, histogram: bool, threads: int, work: Path
+    model: OnnxModel,
+    samples: Sequence[Tensors],
+    *,
+    histogram: bool,
+    threads: int,
+    work: Path,
+    never: Collection[str] = (),
 ) -> dict[str, TensorStatistics | None]:
     """Statistics of every tensor that may be quantized; None for one with values no 8-bit scale can hold.
 
@@ -83,7 +96,7 @@ def observe(
 
     if len(samples) == 0:
         raise DatasetError("the calibration set is empty", where=model.name)
-    proto, watched = with_observations(model, histogram=histogram)
+    proto, watched = with_observations(model, histogram=histogram, never=never)
     if not watched:
         return {}
     with tempfile.TemporaryDirectory(dir=work, prefix="calibrate-") as folder:

@@ -15,6 +15,13 @@ LARGEST_CODE: dict[WeightCodes, int] = {"s8": 127, "u8": 127, "s7": 64}
 
 Granularity = Literal["per-channel", "per-tensor"]
 
+DynamicCodes = Literal["s8", "s7", "pair"]
+"""Signed weights of dynamic linear layers: of 8 bits, of 7, or of 8 in which no two of an output overflow int16."""
+DYNAMIC_LIMIT: dict[DynamicCodes, int] = {"s8": 127, "s7": 64, "pair": 127}
+"""Largest code."""
+LARGEST_PAIR = 128
+"""Largest sum of two codes of one sign where products of pairs are added in 16 bits: 255 x 128 fits them."""
+
 STATIC_COMPUTE = ("Conv", "Gemm", "MatMul")
 """Ops with weights (or products of activations) that static quantization makes integer."""
 STATIC_ELEMENTWISE = ("Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid")
@@ -213,6 +220,18 @@ def static_weight_codes(device: Device, quantize: QuantSpec) -> WeightCodes:
     if quantize.reduced_range == "yes":
         return "s7"
     return "u8" if quantize.reduced_range == "auto" and saturates(device) else "s8"
+
+
+def dynamic_linear_codes(device: Device, quantize: QuantSpec) -> DynamicCodes:
+    """How linear layers are stored whose inputs are quantized as the model runs, within a static artifact.
+
+    Unsigned weights, as `static_weight_codes` has them where kernels saturate, would be half as fast there.
+    """
+    if quantize.reduced_range != "auto":
+        return "s7" if quantize.reduced_range == "yes" else "s8"
+    if not saturates(device):
+        return "s8"
+    return "pair" if quantize.weights == "per-channel" else "s7"
 
 
 def dynamic_weight_codes(device: Device, quantize: QuantSpec) -> Literal["s8", "s7"]:

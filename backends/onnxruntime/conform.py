@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import onnx
 
     from edgec.model.spec import Array
+
+_FUSION = re.compile(r"gemm_(input|output)_(shape|reshape_arg)(_token_\d+)*\Z")
 
 
 def drop_constant_inputs(proto: onnx.ModelProto) -> None:
@@ -37,6 +40,24 @@ def part_outputs(proto: onnx.ModelProto) -> None:
             graph.node.append(helper.make_node("Identity", [item.name], [made], name=made))
             item.name = made
         taken.add(item.name)
+
+
+def rename_fused(proto: onnx.ModelProto) -> None:
+    """Give tensors of ONNX Runtime's MatMulAddFusion names that it does not use, in place.
+
+    It calls the shapes around each Gemm that it makes by names of its own: in a graph that has them from an earlier run
+    it makes two constants of one name, and fails.
+    """
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = _without_fusion(name)
+    for item in (*proto.graph.initializer, *proto.graph.value_info):
+        item.name = _without_fusion(item.name)
+
+
+def _without_fusion(name: str) -> str:
+    return f"lowered_{name}" if _FUSION.match(name) else name
 
 
 def simplify_gemms(proto: onnx.ModelProto) -> None:

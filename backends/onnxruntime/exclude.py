@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgec.backend.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
-from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_OPS, VALUE_PRESERVING
+from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, VALUE_PRESERVING
+from edgec.backends.onnxruntime.dynamic_linear import dynamic_layers
 from edgec.backends.onnxruntime.graph import constants, consumers, producers
-from edgec.backends.onnxruntime.layers import channel_axis
+from edgec.backends.onnxruntime.layers import PlacedLayer, channel_axis, find_layers
 from edgec.backends.onnxruntime.observe import excludes_zero
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
     ("sampling", frozenset({"AveragePool", "MaxPool", "Resize", "Upsample"})),
 )
 FOLLOWS_REASON = "computed in float, like the layers beside it that the recipe keeps so"
+BESIDE_DYNAMIC = "computed in float: the linear layers beside it take float inputs, and quantize them as the model runs"
+EMBEDDING_REASON = "kept in float: all its rows would have one scale, and the sum that follows is in float"
 
 
 def nodes_to_exclude(
@@ -96,8 +99,20 @@ def _channels(node: onnx.NodeProto) -> int:
     return 0 if node.op_type.endswith("Conv") else -1
 
 
+def never_static(proto: onnx.ModelProto) -> frozenset[str]:
+    """Nodes that are not static, whichever layers stay in float, where linear layers are dynamic."""
+    layers = find_layers(proto)
+    kept = [layer.node for layer in (*dynamic_layers(proto, layers), *embeddings(layers))]
+    return frozenset({*kept, *_followers(proto, [layer.node for layer in layers], kept)})
+
+
+def embeddings(layers: Iterable[PlacedLayer]) -> tuple[PlacedLayer, ...]:
+    """Layers that look up rows, which all have one scale."""
+    return tuple(layer for layer in layers if layer.op == "embedding")
+
+
 def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[str]) -> list[str]:
-    """Weightless nodes that read a float layer, or stand between nodes of which none is integer.
+    """Weightless nodes that read a float layer, or that no chain of weightless nodes joins to an integer product.
 
     Left to the quantizer they would round tensors that the recipe wants unrounded: a pool or a sum would get QDQ
     pairs of its own.
@@ -105,18 +120,23 @@ def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection
     quantizable = [node for node in proto.graph.node if node.op_type in STATIC_OPS]
     weightless = [node for node in quantizable if node.name not in layers]
     made_by, readers = producers(proto), consumers(proto)
-    integer = {node.name for node in quantizable} - {*kept}
     floats = {*kept}
     for node in weightless:
         if any(tensor in made_by and made_by[tensor].name in floats for tensor in node.input):
             floats.add(node.name)
-    integer -= floats
-    for node in reversed(weightless):
-        before = [made_by[tensor].name for tensor in node.input if tensor in made_by]
-        after = [reader.name for tensor in node.output for reader in readers.get(tensor, ())]
-        if not integer & {*before, *after}:
-            integer.discard(node.name)
-    return [node.name for node in weightless if node.name not in integer]
+    products = [node for node in quantizable if node.op_type in STATIC_COMPUTE or node.name in layers]
+    pending = [node for node in products if node.name not in floats]
+    joined = {node.name for node in pending}
+    passing = {node.name for node in weightless} - floats
+    while pending:
+        node = pending.pop()
+        before = [made_by[tensor] for tensor in node.input if tensor in made_by]
+        after = [reader for tensor in node.output for reader in readers.get(tensor, ())]
+        for beside in (*before, *after):
+            if beside.name in passing - joined:
+                joined.add(beside.name)
+                pending.append(beside)
+    return [node.name for node in weightless if node.name not in joined]
 
 
 def _softmax_arguments(proto: onnx.ModelProto) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from edgec.backends.onnxruntime.graph import constants
 if TYPE_CHECKING:
     import onnx
 
-_WEIGHT_AT = {"Conv": 1, "FusedConv": 1, "Gather": 0, "Gemm": 1, "FusedGemm": 1, "MatMul": 1}
+_WEIGHT_AT = {"Conv": 1, "FusedConv": 1, "Gather": 0, "Gemm": 1, "FusedGemm": 1, "MatMul": 1, "MatMulInteger": 1}
 """Op -> which of its inputs is the weight.
 
 A layer is what has a constant weight. Sums, products and pools between layers take the dtype of what they read: a QDQ
@@ -60,22 +61,32 @@ def _placed(proto: onnx.ModelProto) -> list[tuple[PlacedLayer, bool]]:
         if at is None or (source := behind.get(node.input[at], node.input[at])) not in known:
             continue
         weight = known[source]
-        if weight.ndim >= 2 and (weight.dtype.kind == "f" or source != node.input[at]):
-            found.append((node, source.removesuffix(_QUANTIZED) if source != node.input[at] else source, weight.shape))
+        quantized = source != node.input[at] or node.op_type == "MatMulInteger"
+        if weight.ndim >= 2 and (weight.dtype.kind == "f" or quantized):
+            found.append((node, source.removesuffix(_QUANTIZED) if quantized else source, weight.shape))
     readers = Counter(weight for _, weight, _ in found)
     names = unique_names(
         layer_path(node.name, weight if readers[weight] == 1 else "", node.op_type) for node, weight, _ in found
     )
     return [
-        (PlacedLayer(name, _kind(node, shape), node.name, weight), node.input[_WEIGHT_AT[node.op_type]] in known)
+        (PlacedLayer(name, _kind(node, shape), node.name, weight), _is_float(node, known))
         for name, (node, weight, shape) in zip(names, found, strict=True)
     ]
+
+
+def _is_float(node: onnx.NodeProto, known: Collection[str]) -> bool:
+    return node.op_type != "MatMulInteger" and node.input[_WEIGHT_AT[node.op_type]] in known
+
+
+def transposes(node: onnx.NodeProto) -> bool:
+    """Whether a Gemm's weight is (outputs, inputs)."""
+    return any(item.name == "transB" and item.i for item in node.attribute)
 
 
 def channel_axis(node: onnx.NodeProto) -> int:
     """The axis of a layer's weight that counts output channels."""
     if node.op_type.endswith("Gemm"):
-        return 0 if any(item.name == "transB" and item.i for item in node.attribute) else 1
+        return 0 if transposes(node) else 1
     return 0 if node.op_type.endswith("Conv") else 1
 
 

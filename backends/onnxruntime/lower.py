@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from edgec.backends.onnxruntime.conform import drop_constant_inputs, part_outputs, simplify_gemms
+from edgec.backends.onnxruntime.conform import drop_constant_inputs, part_outputs, rename_fused, simplify_gemms
 from edgec.backends.onnxruntime.graph import MAX_BYTES, OnnxModel, name_nodes
 from edgec.backends.onnxruntime.infer import with_types
 from edgec.backends.onnxruntime.opset import settle_opset
@@ -60,6 +60,7 @@ def prepare(proto: Any, model: FloatModel, ctx: PassContext) -> OnnxModel:
     onnx.save(proto, str(source))
     open_session(source, threads=ctx.threads, level="basic", optimized=folded)  # constants, BatchNorm, functions
     result = onnx.load(str(folded))
+    rename_fused(result)
     simplify_gemms(result)
     result = with_types(result, ctx)
     name_nodes(result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,13 @@ def _end(tensor: str, found: Mapping[str, str]) -> str:
     return tensor
 
 
-def observed_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Float tensors that static quantization of any choice of layers may need a range of, in graph order."""
+def observed_tensors(proto: onnx.ModelProto, never: Collection[str] = ()) -> tuple[str, ...]:
+    """Float tensors that static quantization of any choice of layers may need a range of, in graph order.
+
+    Args:
+        proto: the float graph.
+        never: names of nodes that no choice makes static.
+    """
     from onnx import TensorProto
 
     graph = proto.graph
@@ -86,14 +91,16 @@ def observed_tensors(proto: onnx.ModelProto) -> tuple[str, ...]:
     touched = {
         same.get(tensor, tensor)
         for node in graph.node
-        if node.op_type in STATIC_OPS
+        if node.op_type in STATIC_OPS and node.name not in never
         for tensor in (*node.input, *node.output)
     }
     named = [item.name for item in graph.input] + [tensor for node in graph.node for tensor in node.output]
     return tuple(tensor for tensor in dict.fromkeys(named) if tensor in touched & floats)
 
 
-def with_observations(model: OnnxModel, *, histogram: bool) -> tuple[onnx.ModelProto, tuple[Observed, ...]]:
+def with_observations(
+    model: OnnxModel, *, histogram: bool, never: Collection[str] = ()
+) -> tuple[onnx.ModelProto, tuple[Observed, ...]]:
     """A graph whose only outputs are the model's own and what calibration needs of each tensor.
 
     ONNX Runtime's reductions and pools drop NaN unless it comes first; the model's outputs show it.
@@ -109,7 +116,7 @@ def with_observations(model: OnnxModel, *, histogram: bool) -> tuple[onnx.ModelP
     shapes = _shapes(proto)
     made_by, known = producers(model.proto), constants(model.proto)
     found = []
-    tensors = observed_tensors(model.proto)
+    tensors = observed_tensors(model.proto, never)
     own = {item.name for item in graph.output}
 
     def add(op: str, tensor: str, name: str, **attributes: Any) -> str:

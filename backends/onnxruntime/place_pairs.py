@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from edgec.backends.onnxruntime.calibrate import Range
 from edgec.backends.onnxruntime.capability import LARGEST_CODE, STATIC_OPS, Granularity, WeightCodes
+from edgec.backends.onnxruntime.dynamic_linear import DynamicLinear, make_dynamic
 from edgec.backends.onnxruntime.graph import (
     MICROSOFT,
     constants,
@@ -39,12 +40,14 @@ class Placement:
         excluded: node that stays in float -> why.
         weights: one scale a channel, or one for all.
         codes: how weights are stored.
+        dynamic: what becomes dynamic; of nodes that are excluded too.
     """
 
     spans: Mapping[str, Range]
     excluded: Mapping[str, str]
     weights: Granularity
     codes: WeightCodes
+    dynamic: DynamicLinear | None = None
 
 
 def place_pairs(proto: onnx.ModelProto, how: Placement, refused: Collection[str] = ()) -> onnx.ModelProto:
@@ -87,6 +90,8 @@ def place_pairs(proto: onnx.ModelProto, how: Placement, refused: Collection[str]
         raise PassError(f"ONNX Runtime's quantizer fails: {first_line(exc, Path())}", where="place QDQ pairs") from exc
     placed: onnx.ModelProto = quantizer.model.model
     name_nodes(placed)
+    if how.dynamic is not None:
+        make_dynamic(placed, replace(how.dynamic, nodes=how.dynamic.nodes - {*refused}))
     _keep_float(placed)
     _keep_transposed_float(placed)
     _part_from_pairs(placed, [node for node in placed.graph.node if node.name in refused])

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edgec.backend.layer_names import select
 from edgec.backends.onnxruntime.calibrate import ranges, unusable
-from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, Granularity, WeightCodes
-from edgec.backends.onnxruntime.exclude import RECIPE_REASON, nodes_to_exclude
+from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, DynamicCodes, Granularity, WeightCodes
+from edgec.backends.onnxruntime.dynamic_linear import DynamicLinear, dynamic_layers
+from edgec.backends.onnxruntime.exclude import (
+    BESIDE_DYNAMIC,
+    EMBEDDING_REASON,
+    FOLLOWS_REASON,
+    RECIPE_REASON,
+    embeddings,
+    never_static,
+    nodes_to_exclude,
+)
 from edgec.backends.onnxruntime.graph import OnnxModel, check_names, producers
-from edgec.backends.onnxruntime.layers import find_layers
+from edgec.backends.onnxruntime.layers import PlacedLayer, find_layers
 from edgec.backends.onnxruntime.observe import observed_tensors
 from edgec.backends.onnxruntime.place_pairs import Placement
 from edgec.backends.onnxruntime.refused import place_what_runs
@@ -22,6 +31,7 @@ from edgec.quant.recipe import RangeMethod
 if TYPE_CHECKING:
     import onnx
 
+DYNAMIC_REASON = "its input is quantized as the model runs, in the range that each sample has there"
 LEFT_REASON = "left in float by ONNX Runtime's quantizer"
 
 
@@ -36,6 +46,8 @@ class QuantizeStatic:
     float_layers: tuple[str, ...] = ()
     weights: Granularity = "per-channel"
     codes: WeightCodes = "s8"
+    dynamic: DynamicCodes | None = None
+    """How linear layers are stored that quantize their inputs as the model runs; None: they are static."""
 
     @property
     def name(self) -> str:
@@ -46,39 +58,64 @@ class QuantizeStatic:
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         where = f"pass {self.name}"
-        if unseen := sorted(set(observed_tensors(model.proto)) - {*model.statistics}):
+        never = never_static(model.proto) if self.dynamic else ()
+        if unseen := sorted(set(observed_tensors(model.proto, never)) - {*model.statistics}):
             hint = "collect-ranges comes before this pass, and needs calibration samples"
             raise PassError(f"no statistics of {', '.join(unseen)}", where=where, hint=hint)
         layers = find_layers(model.proto)
         kept = {layer.node: layer for layer in select(layers, self.float_layers, where)}
-        placement = self._placement(model, [layer.node for layer in layers], kept)
+        dynamic = [layer for layer in dynamic_layers(model.proto, layers) if self.dynamic and layer.node not in kept]
+        placement = self._placement(model, layers, kept, dynamic)
         check_names(model.proto, placement.excluded, where)
         proto, refused = place_what_runs(model, placement, lambda: self._placement(model, [], {}), ctx)
+        dynamic = [layer for layer in dynamic if layer.node not in refused]
         excluded = {**placement.excluded, **refused}
+        excluded = {name: why for name, why in excluded.items() if name not in {layer.node for layer in dynamic}}
         count, total = _static_count(proto)
-        if not count:
+        if not count and not dynamic:
             raise _nothing_quantized(model.proto, where, len(kept), len(layers), refused)
         excluded |= dict.fromkeys(sorted(float_layer_nodes(proto) - {*excluded}), LEFT_REASON)
         return PassResult(
             replace(model, proto=proto, statistics={}, kept_float=excluded),
             f"{count} of {total} {'/'.join(STATIC_COMPUTE)} to int8, {self.weights} {self.codes} weights, "
-            f"{self.calibration} ranges",
+            f"{self.calibration} ranges" + f"; {len(dynamic)} linear layers dynamic" * bool(dynamic),
             [
-                Coverage(subject=kept[name].name if name in kept else name, state="float32", reason=reason)
-                for name, reason in excluded.items()
+                *(Coverage(subject=layer.name, state="int8-dynamic", reason=DYNAMIC_REASON) for layer in dynamic),
+                *(
+                    Coverage(subject=kept[name].name if name in kept else name, state="float32", reason=reason)
+                    for name, reason in excluded.items()
+                ),
             ],
         )
 
-    def _placement(self, model: OnnxModel, layers: Collection[str], kept: Collection[str]) -> Placement:
-        """Where pairs go when the layers at the nodes `kept`, of those at the nodes `layers`, stay in float."""
+    def _placement(
+        self,
+        model: OnnxModel,
+        layers: Sequence[PlacedLayer],
+        kept: Collection[str],
+        dynamic: Sequence[PlacedLayer] = (),
+    ) -> Placement:
+        """Where pairs go when, of `layers`, those at the nodes `kept` are in float and those in `dynamic` dynamic."""
         bad = unusable(model)
         spans = {tensor: span for tensor, span in ranges(model, self.calibration).items() if tensor not in bad}
-        excluded = nodes_to_exclude(model.proto, bad, layers, kept)
-        return Placement(spans, excluded, self.weights, self.codes)
+        if not dynamic:
+            excluded = nodes_to_exclude(model.proto, bad, [layer.node for layer in layers], kept)
+            return Placement(spans, excluded, self.weights, self.codes)
+        looked_up = [layer.node for layer in embeddings(layers) if layer.node not in kept]
+        others = [*looked_up, *(layer.node for layer in dynamic)]
+        excluded = nodes_to_exclude(model.proto, bad, [layer.node for layer in layers], [*kept, *others])
+        excluded = {name: BESIDE_DYNAMIC if why == FOLLOWS_REASON else why for name, why in excluded.items()}
+        excluded |= dict.fromkeys(looked_up, EMBEDDING_REASON)
+        assert self.dynamic is not None
+        linear = DynamicLinear(frozenset(layer.node for layer in dynamic), self.weights, self.dynamic)
+        return Placement(spans, excluded, self.weights, self.codes, linear)
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        if not _static_count(model.proto)[0]:
+        dynamic = sum(node.op_type == "MatMulInteger" for node in model.proto.graph.node)
+        if not _static_count(model.proto)[0] and not dynamic:
             return "no op reads quantized tensors"
+        if dynamic and not self.dynamic:
+            return f"{dynamic} layers are dynamic, and none should be"
         floats = float_layer_nodes(model.proto)
         told = {name for name, reason in model.kept_float.items() if reason == RECIPE_REASON}
         if len(told) != len(self.float_layers):

@@ -78,7 +78,9 @@ class TFLiteBackend:
         return CAPABILITIES
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
-        """TensorFlow's quantizer of 16-bit activations takes no single layers."""
+        """No file has static and dynamic layers, and TensorFlow's quantizer of 16-bit activations takes no single ones."""
+        if recipe.linear != "static":
+            return ("dynamic linear layers: the quantizers of TFLite files make all of a file dynamic, or nothing",)
         if recipe.activations == "int16" and recipe.float_layers:
             return (
                 "int16 activations are all or nothing: TensorFlow's converter keeps no chosen layers in float then",

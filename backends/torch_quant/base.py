@@ -82,7 +82,13 @@ class TorchBackend:
             from edgec.quant.ranges import needs_histogram
 
             static = QuantizeStatic(
-                recipe.calibration, recipe.float_layers, engines, quantize.weights, quantize.reduced_range, vnni
+                recipe.calibration,
+                recipe.float_layers,
+                engines,
+                quantize.weights,
+                quantize.reduced_range,
+                vnni,
+                recipe.linear == "dynamic",
             )
             leave_out = LeaveOutUnsupported(engines[0], quantize.weights)
             return (EmbedPadding(), leave_out, CollectRanges(needs_histogram(recipe.calibration)), static)

@@ -101,8 +101,8 @@ def float_layers_of(converted: fx.GraphModule, calls: Mapping[str, str]) -> list
 
 def is_integer_module(module: Any) -> bool:
     """Whether a module of a converted graph holds int8 weights; reference modules compute in float."""
-    kind = type(module).__module__
-    return "quantized" in kind and "reference" not in kind
+    kinds = [type(part).__module__ for part in module.modules()]
+    return any("quantized" in kind and "reference" not in kind for kind in kinds)
 
 
 def _op_of(node: fx.Node, model: TorchModel) -> str:

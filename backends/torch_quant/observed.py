@@ -48,20 +48,25 @@ def observe(
     reduced_range: ReducedRange = "no",
     engines: Sequence[str] = (),
     float_layers: Sequence[str] = (),
+    dynamic: Sequence[str] = (),
 ) -> Observed:
     """A private, observed copy of a float graph, in which nothing is observed that 8 bits cannot hold.
 
     Names of nodes are those of `model`, whatever layers are in float, so statistics of one variant fit all others.
+    Layers `dynamic` are in float here, with what is beside them.
     """
+    from edgec.backends.torch_quant.dynamic_linear import beside_dynamic
     from edgec.backends.torch_quant.float_call import calls_in_float
 
     layers = layer_nodes(model)
     nodes = {node.name: node for node in model.graph.graph.nodes}
     refused = unusable_nodes(model.graph, model.statistics or {}) | softmax_arguments(model.graph)
     refused |= model.left_out
+    if dynamic:
+        refused = beside_dynamic(model, layers, dynamic) | refused
     layer_of = {node.name: name for name, (_, calls) in layers.items() for node in calls}
     in_float = {name: layer_of.get(name, name) for name in refused}
-    in_float |= {node.name: name for name in float_layers for node in layers[name][1]}
+    in_float |= {node.name: name for name in (*float_layers, *dynamic) for node in layers[name][1]}
     mapping = static_mapping(
         weights,
         reduced=reduced_range == "yes",

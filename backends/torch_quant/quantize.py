@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from edgec.backends.torch_quant.audit import KEPT, NO_KERNEL
 from edgec.backends.torch_quant.collect import run_observed
@@ -19,6 +20,13 @@ from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.quant.recipe import RangeMethod
 
+if TYPE_CHECKING:
+    from torch import fx
+
+    from edgec.backends.torch_quant.dynamic_linear import Layers
+
+DYNAMIC = "its input is quantized as the model runs, in the range that each sample has there"
+
 
 @dataclass(frozen=True)
 class QuantizeStatic:
@@ -33,6 +41,8 @@ class QuantizeStatic:
     """Weights of 7 bits everywhere, nowhere, or as wide as each kernel of the device can take."""
     vnni: bool = True
     """Whether the device has x86's dot-product instructions; the other engines do not ask."""
+    dynamic_linear: bool = False
+    """Whether linear layers quantize their inputs as the model runs, and what stands between them is in float."""
 
     @property
     def name(self) -> str:
@@ -46,7 +56,8 @@ class QuantizeStatic:
 
         layers = layer_nodes(model)
         check_names(self.float_layers, layers, f"pass {self.name}")
-        observed = self._observed(model, ctx)
+        dynamic = self._dynamic(model, layers)
+        observed = self._observed(model, ctx, dynamic)
         made: dict[str, TorchModel] = {}
         failures: list[Coverage] = []
         for engine in fastest_first(self.engines, multiplications(model.graph, model.example), self.vnni):
@@ -54,6 +65,7 @@ class QuantizeStatic:
             try:
                 graph = how.convert(observed.graph)
                 with running(engine, ctx.threads):
+                    self._make_dynamic(graph, dynamic, engine)
                     fx.Interpreter(graph).run(*[item.clone() for item in model.example])
             except Exception as exc:  # whatever torch's quantizer and kernels raise
                 failures.append(Coverage(subject=engine, state="skipped", reason=first_line(exc)))
@@ -64,6 +76,8 @@ class QuantizeStatic:
                 f"no engine of torch can run the quantized model: {failures[0].reason}", where=model.name
             )
         engine, summary = next(iter(made)), f"{self.calibration} ranges, {observed.clamps} clamps by saturation"
+        if dynamic:
+            summary += f", {len(dynamic)} linear layers dynamic"
         if len(made) > 1:
             candidates = judge(model, made, ctx.calibration, ctx.threads)
             engine = best(candidates).engine
@@ -72,7 +86,8 @@ class QuantizeStatic:
         calls = calls_after(made[engine].graph, observed.graph, names)
         in_float = float_layers_of(made[engine].graph, calls)
         reasons = {**observed.excluded, **dict.fromkeys(self.float_layers, KEPT)}
-        kept = [Coverage(subject=name, state="float32", reason=reasons.get(name, NO_KERNEL)) for name in in_float]
+        kept = [Coverage(subject=name, state="int8-dynamic", reason=DYNAMIC) for name in dynamic]
+        kept += [Coverage(subject=name, state="float32", reason=reasons.get(name, NO_KERNEL)) for name in in_float]
         if not _integer_parts(made[engine]):
             raise UnsupportedError(
                 "nothing of the model can be computed in int8 by torch",
@@ -88,7 +103,19 @@ class QuantizeStatic:
         broken = sorted(set(self.float_layers) - set(model.float_layers))
         return f"{', '.join(broken)} should have stayed in float" if broken else None
 
-    def _observed(self, model: TorchModel, ctx: PassContext) -> Observed:
+    def _dynamic(self, model: TorchModel, layers: Layers) -> tuple[str, ...]:
+        if not self.dynamic_linear:
+            return ()
+        from edgec.backends.torch_quant.dynamic_linear import dynamic_layers
+
+        return dynamic_layers(model, layers, self.float_layers)
+
+    def _make_dynamic(self, graph: fx.GraphModule, names: Sequence[str], engine: str) -> None:
+        from edgec.backends.torch_quant.dynamic_linear import make_dynamic
+
+        make_dynamic(graph, names, engine, self.weights, self.reduced_range, self.vnni)
+
+    def _observed(self, model: TorchModel, ctx: PassContext, dynamic: Sequence[str]) -> Observed:
         """The graph with a range at each tensor to quantize."""
         from edgec.quant.ranges import choose_range
 
@@ -97,11 +124,11 @@ class QuantizeStatic:
         histogram = any(item.histograms is not None for item in statistics.values())
         while True:
             seen = replace(model, statistics=statistics)
-            observed = observe(seen, self.weights, self.reduced_range, self.engines, self.float_layers)
+            observed = observe(seen, self.weights, self.reduced_range, self.engines, self.float_layers, dynamic)
             if all(statistics_of(names, statistics) is not None for _, names in observed.sources):
                 break
             # a layer in float can put a tensor to quantize where there is none otherwise
-            again = observe(seen, float_layers=self.float_layers)
+            again = observe(seen, float_layers=self.float_layers, dynamic=dynamic)
             statistics = run_observed(model, again, samples, ctx.threads, histogram)[0] | statistics
         for observer, names in observed.sources:
             # The largest logit decides, and a regression's extremes count as much as its middle: outputs are not

@@ -17,10 +17,11 @@ from edgec.execute.timing import timed
 from edgec.execute.training import Training
 from edgec.execute.workspace import model_step
 from edgec.ladder.climb import Climb, Climbed
-from edgec.ladder.rungs import first_recipe
+from edgec.ladder.rungs import Rung, first_recipe, linear_first
 from edgec.ladder.sensitivity import pinned
 from edgec.ladder.trial import Scoring, Trial
 from edgec.log import captured
+from edgec.passes.attention_share import attention_rules
 from edgec.passes.contract import FELL_BACK, Coverage
 from edgec.plan import PlannedEmit, require_toolchain
 from edgec.verify.gates import judge
@@ -77,6 +78,7 @@ class _Maker:
         self._training = Training(job, judged.data, processes)
         self._deadline = time.monotonic() + job.plan.project.build.time_budget
         self._scoring = self._scored_samples()
+        self._attention_rules = attention_rules(judged.data.model)
 
     def _scored_samples(self) -> Scoring | None:
         calibration = self._judged.data.calibration
@@ -132,8 +134,11 @@ class _Maker:
             self._processes.watch(trial)
             locked = job.locked(item)
             climb = Climb(trial, self._deadline, bound=job.bound)
-            climbed = climb.run(item.ladder, pinned(trial, first_recipe(plan.target)), locked)
+            climbed = climb.run(self._ladder(item), pinned(trial, first_recipe(plan.target)), locked)
             return self._built(trial, climbed)
+
+    def _ladder(self, item: PlannedEmit) -> tuple[Rung, ...]:
+        return linear_first(item.ladder) if self._attention_rules else item.ladder
 
     def _built(self, trial: Trial, climbed: Climbed) -> BuiltArtifact:
         attempt, file = climbed.attempt, climbed.attempt.artifact.file

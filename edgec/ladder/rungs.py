@@ -18,6 +18,7 @@ _CORRECTIONS: tuple[Variation, ...] = (
     {"correct_bias": True},
     {"equalize": True},
     {"equalize": True, "correct_bias": True},
+    {"smooth": True},
 )
 _BLOCKWISE: tuple[Variation, ...] = ({"equalize": True},)
 """Corrections where weights are stored with a scale for each block: a bias corrected for a scale for each channel, the
@@ -27,7 +28,13 @@ _ROUNDING: tuple[Variation, ...] = (
     {"round_adaptively": True, "correct_bias": True},
     {"equalize": True, "round_adaptively": True, "correct_bias": True},
 )
-_TRAINED: Variation = {"train": True, "equalize": False, "correct_bias": False, "round_adaptively": False}
+_TRAINED: Variation = {
+    "train": True,
+    "equalize": False,
+    "smooth": False,
+    "correct_bias": False,
+    "round_adaptively": False,
+}
 """Trained weights are on the grid already, and biases fit them."""
 
 
@@ -43,6 +50,14 @@ class Rung:
     """What it changes of the best recipe so far without comparing: too slow to make only to find out."""
     stages: tuple[tuple[Variation, ...], ...] = ()
     """What candidates change of the best recipe so far; each stage builds on the best of the one before."""
+
+
+_LINEAR = Rung("dynamic-linear", stages=(({"linear": "dynamic"}, {"linear": "dynamic", "smooth": True}),))
+
+
+def linear_first(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
+    """The same rungs with `dynamic-linear` before all others: for models that attend (`passes.attention_share`)."""
+    return tuple(sorted(ladder, key=lambda rung: rung.name != _LINEAR.name))
 
 
 def candidates(variations: Sequence[Variation], best: Recipe) -> tuple[Recipe, ...]:
@@ -103,11 +118,16 @@ def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) 
     free = target.quantize.calibration == "auto"
     methods: tuple[Variation, ...] = tuple({"calibration": method} for method in RANGE_METHODS) if free else ()
     corrections = _BLOCKWISE if target.precision in WEIGHT_ONLY else _CORRECTIONS
-    later = (Rung("corrections", stages=(corrections,)), Rung("adaptive-rounding", stages=(_ROUNDING,)))
+    later: tuple[Rung, ...] = (
+        Rung("corrections", stages=(corrections,)),
+        Rung("adaptive-rounding", stages=(_ROUNDING,)),
+    )
     ranges = (methods,) if target.precision == "int8" else ()
     training = (Rung("training", _TRAINED, ranges),) if trainable else ()
     if target.precision in WEIGHT_ONLY:
         return (Rung("min-max"), *(later if calibrated else ()), *training)
+    if target.precision == "int8":
+        later = (later[0], _LINEAR, later[1])
     mixed = (Rung("mixed-precision"), Rung("int16-activations", {"activations": "int16"}))
     if effort == "fast":
         calibration = (Rung("calibration", stages=ranges),) if free else ()
@@ -116,4 +136,4 @@ def rungs(target: Target, effort: Effort, *, calibrated: bool, trainable: bool) 
     if effort == "balanced":
         return (Rung("calibration", stages=(({"correct_bias": True},), *ranges)), *later, *mixed, *training)
     everything = (_CORRECTIONS, *ranges, _ROUNDING)
-    return (Rung("calibration", stages=everything), *mixed, *training)
+    return (Rung("calibration", stages=everything), _LINEAR, *mixed, *training)

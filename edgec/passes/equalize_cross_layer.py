@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.dataset.spool import Spool
-from edgec.errors import PassError
-from edgec.model.outputs import tensors_of
-from edgec.model.samples import close, sample_tensors
+from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, TensorSpec
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.passes.correct_bias import not_finite
 from edgec.passes.graph_edit import add_module, checked, finish, input_shapes, needs_graph, own_graph
-from edgec.passes.weight_layers import quiet_torch, run_graph, sample_of, spread, weight_layers
+from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_graph, sample_of, spread, weight_layers
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +32,6 @@ _MARGIN = 0.9
 """Share of a clamp's limit that calibration samples may come to, where others are to stay below it."""
 _MOVED = 0.01
 """Logarithm (base 2) of a factor below which it is not worth a clamp."""
-_COMPARED = 4
-"""Calibration samples whose outputs are compared."""
 _NAME = "equalize-cross-layer"
 
 
@@ -105,7 +101,7 @@ def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> Pass
         result = checked(_NAME, unclamped, finish(graph)).graph
         assert result is not None
         assert model.graph is not None
-        _compare(_NAME, model.graph, result, model.inputs, calibration)
+        compare_on_samples(_NAME, model.graph, result, model.inputs, calibration)
     summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
     return PassResult(model.with_graph(result, same_function=False), summary, coverage)
 
@@ -243,18 +239,3 @@ def _bounded(
     if activations is not None and 0 < float(activations.max()) < float("inf"):
         wanted = torch.where(live, torch.maximum(wanted, activations / activations.max()), wanted)
     return wanted
-
-
-def _compare(
-    name: str, before: fx.GraphModule, after: fx.GraphModule, inputs: Sequence[TensorSpec], spool: Spool | None
-) -> None:
-    """Outputs on some calibration samples.
-
-    Raises:
-        PassError: they differ.
-    """
-    for index in spread(len(spool), _COMPARED) if spool is not None else ():
-        sample = sample_of(spool, inputs, index) if spool is not None else ()
-        ours, theirs = (tensors_of(graph(*[item.clone() for item in sample])) for graph in (after, before))
-        if not close(ours, theirs, tolerance=1e-3):
-            raise PassError(f"the outputs on calibration sample {index} are different", where=name)

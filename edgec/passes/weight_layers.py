@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgec.dataset.spool import Spool
+from edgec.errors import PassError
+from edgec.model.outputs import tensors_of
+from edgec.model.samples import close
 from edgec.model.spec import TensorSpec
 from edgec.passes.contract import Coverage
 from edgec.passes.graph_edit import module_of
@@ -15,6 +18,9 @@ from edgec.passes.graph_edit import module_of
 if TYPE_CHECKING:
     import torch
     from torch import fx
+
+COMPARED = 4
+"""Calibration samples whose outputs are compared before and after a change."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,21 @@ def run_side_by_side(
             runner.env[node] = value
             for done in runner.user_to_last_uses.get(node, ()):
                 del runner.env[done]
+
+
+def compare_on_samples(
+    name: str, before: fx.GraphModule, after: fx.GraphModule, inputs: Sequence[TensorSpec], spool: Spool | None
+) -> None:
+    """See that a changed graph has the old one's outputs on some calibration samples.
+
+    Raises:
+        PassError: it has not; `name` is the pass's.
+    """
+    for index in spread(len(spool), COMPARED) if spool is not None else ():
+        sample = sample_of(spool, inputs, index) if spool is not None else ()
+        ours, theirs = (tensors_of(graph(*[item.clone() for item in sample])) for graph in (after, before))
+        if not close(ours, theirs, tolerance=1e-3):
+            raise PassError(f"the outputs on calibration sample {index} are different", where=name)
 
 
 @contextlib.contextmanager

@@ -18,12 +18,13 @@ RungName = Literal[
     "min-max",
     "calibration",
     "corrections",
+    "dynamic-linear",
     "adaptive-rounding",
     "mixed-precision",
     "int16-activations",
     "training",
 ]
-"""The rungs of the accuracy ladder, in the order they are climbed."""
+"""The rungs of the accuracy ladder, in the order they are climbed (`dynamic-linear` first where attention rules)."""
 
 
 class Recipe(Frozen):
@@ -32,6 +33,8 @@ class Recipe(Frozen):
     calibration: RangeMethod = "minmax"
     equalize: bool = False
     """Cross-layer equalization of the float model (Nagel et al. 2019)."""
+    smooth: bool = False
+    """Channels' scales moved from the inputs of linear layers into their weights (Xiao et al. 2022)."""
     correct_bias: bool = False
     """Empirical bias correction on the calibration samples (Nagel et al. 2019)."""
     round_adaptively: bool = False
@@ -40,6 +43,12 @@ class Recipe(Frozen):
     """Quantization-aware training on the project's training data."""
     float_layers: tuple[str, ...] = ()
     """Layers that stay in float32, by the names of `Backend.layers`; sorted."""
+    linear: Literal["static", "dynamic"] = "static"
+    """How the inputs of linear layers are quantized: in calibrated ranges, or in those they have as the model runs.
+
+    With ``dynamic`` what stands between linear layers (attention scores, softmax, norms, residual sums) is in float:
+    an artifact of precision int8 whose linear layers are as in one of int8-dynamic, and whose other layers are static.
+    """
     activations: Literal["int8", "int16"] = "int8"
     """Width of activations; int16 only where the runtime has such kernels (TFLite's 16x8)."""
 

@@ -23,12 +23,16 @@ def words(recipe: Recipe, *, ranges: bool = True) -> str:
     told = [_RANGES[recipe.calibration]] if ranges else []
     if recipe.equalize:
         told.append("equalized")
+    if recipe.smooth:
+        told.append("smoothed")
     if recipe.correct_bias:
         told.append("biases corrected")
     if recipe.round_adaptively:
         told.append("weights rounded adaptively")
     if recipe.train:
         told.append("trained")
+    if recipe.linear == "dynamic":
+        told.append("dynamic linear layers")
     if recipe.activations == "int16":
         told.append("16-bit activations")
     if count := len(recipe.float_layers):

@@ -7,17 +7,18 @@ from typing import get_args
 
 import pytest
 
-from edgec.ladder.rungs import candidates, first_recipe, reason_against, rungs
+from edgec.ladder.rungs import candidates, first_recipe, linear_first, reason_against, rungs
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.load import load_target
 from edgec.target.spec import Precision, QuantSpec, Target
 
 CORRECTED = ["corrections", "adaptive-rounding"]
+LINEAR = ["corrections", "dynamic-linear", "adaptive-rounding"]
 MIXED = ["mixed-precision", "int16-activations"]
 STATIC: dict[Effort, list[str]] = {
-    "fast": ["min-max", "calibration", *CORRECTED, *MIXED],
-    "balanced": ["calibration", *CORRECTED, *MIXED],
-    "max": ["calibration", *MIXED],
+    "fast": ["min-max", "calibration", *LINEAR, *MIXED],
+    "balanced": ["calibration", *LINEAR, *MIXED],
+    "max": ["calibration", "dynamic-linear", *MIXED],
 }
 
 
@@ -44,13 +45,23 @@ def test_rungs_of_every_kind_of_build(precision: Precision, effort: Effort, cali
     assert [order.index(name) for name in names] == sorted(order.index(name) for name in names)
 
 
+def test_models_that_attend_begin_with_dynamic_linear_layers() -> None:
+    ladder = rungs(target(), "balanced", calibrated=True, trainable=True)
+    found = linear_first(ladder)
+    assert found[0].name == "dynamic-linear"
+    assert [rung for rung in ladder if rung is not found[0]] == list(found[1:])
+    recipes = candidates(found[0].stages[0], Recipe())
+    assert recipes == (Recipe(), Recipe(linear="dynamic"), Recipe(linear="dynamic", smooth=True))
+    assert reason_against(recipes[-1], "int8", target(), ladder) == ""
+
+
 def test_candidates_begin_with_the_best_so_far_and_repeat_none() -> None:
     best = Recipe(calibration="mse", equalize=True)
     (rung,) = (item for item in rungs(target(), "fast", calibrated=True, trainable=False) if item.name == "corrections")
     found = candidates(rung.stages[0], best)
-    assert found == (best, best.model_copy(update={"correct_bias": True}))
+    assert found == (best, *(best.model_copy(update={key: True}) for key in ("correct_bias", "smooth")))
     assert candidates(rung.stages[0], Recipe())[0] == Recipe()
-    assert len(candidates(rung.stages[0], Recipe())) == 4
+    assert len(candidates(rung.stages[0], Recipe())) == 5
     (ranges,) = rungs(target(), "fast", calibrated=True, trainable=False)[1].stages
     assert {item.calibration for item in candidates(ranges, Recipe())} == set(RANGE_METHODS)
 
@@ -78,7 +89,7 @@ def test_a_stated_calibration_method_is_kept_by_all_rungs() -> None:
 
 def test_trained_models_are_not_corrected_again() -> None:
     rung = rungs(target(), "max", calibrated=True, trainable=True)[-1]
-    corrected = Recipe(equalize=True, correct_bias=True, round_adaptively=True, calibration="mse")
+    corrected = Recipe(equalize=True, smooth=True, correct_bias=True, round_adaptively=True, calibration="mse")
     assert corrected.model_copy(update=rung.base) == Recipe(calibration="mse", train=True)
 
 

@@ -21,6 +21,7 @@ from edgec.quant.words import words
             "min-max ranges, weights rounded adaptively, 1 layer in float",
         ),
         (Recipe(calibration="mse", train=True), "MSE ranges, trained"),
+        (Recipe(linear="dynamic", smooth=True), "min-max ranges, smoothed, dynamic linear layers"),
         (Recipe(activations="int16"), "min-max ranges, 16-bit activations"),
     ],
 )
@@ -34,7 +35,7 @@ def test_without_ranges() -> None:
 
 
 def test_every_field_and_method_changes_the_words() -> None:
-    changed = {"calibration": "mse", "float_layers": ("a",), "activations": "int16"}
+    changed = {"calibration": "mse", "float_layers": ("a",), "activations": "int16", "linear": "dynamic"}
     told = {words(Recipe())}
     for name in Recipe.model_fields:
         told.add(words(Recipe().model_copy(update={name: changed.get(name, True)})))
