@@ -13,6 +13,7 @@ from edgec.backend.protocol import (
     LayerFidelity,
     OpDifference,
     Package,
+    RangeWatch,
     Runner,
     RuntimeSpec,
 )
@@ -180,6 +181,12 @@ class TFLiteBackend:
         from edgec.backends.tflite.runner import LiteRunner
 
         return LiteRunner(artifact, file, runtime, threads)
+
+    def watch_ranges(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> RangeWatch:
+        """Load `file` with its activations shown; runs in a worker process."""
+        from edgec.backends.tflite.ranges import LiteRangeWatch
+
+        return LiteRangeWatch(artifact, file, runtime, threads)
 
 
 BACKEND = TFLiteBackend()

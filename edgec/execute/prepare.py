@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgec.dataset.join import join
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
@@ -69,6 +70,7 @@ def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:
     calibration = None
     if project.calibration is not None and job.plan.calibration_samples is not None:
         calibration = _spool(job, project.calibration, model, job.plan.calibration_samples, "calibration")
+        calibration = join(calibration, _further(job, model), job.scratch / "calibration-joined")
     assert project.evaluation is not None  # make_plan refuses a project without
     evaluation = _spool(job, project.evaluation, model, project.evaluation.samples, "evaluation")
     if calibration is not None:
@@ -85,6 +87,21 @@ def _spool(job: Job, spec: DataSpec, model: FloatModel, samples: int | None, wha
             spec, project.preprocess, model.inputs, job.scratch / what, job.root,
             samples=samples, seed=project.build.seed, what=what,
         )  # fmt: skip
+
+
+def _further(job: Job, model: FloatModel) -> list[Spool]:
+    """What ``[calibration] more`` names, each with all of its samples."""
+    project = job.plan.project
+    found = []
+    for number, data in enumerate(project.calibration.more if project.calibration else ()):
+        job.progress(f"read calibration samples of {data}")
+        with captured(job.log):
+            spool = write_spool(
+                DataSpec(data=data), project.preprocess, model.inputs, job.scratch / f"calibration-{number}", job.root,
+                samples=None, seed=project.build.seed, what="calibration",
+            )  # fmt: skip
+        found.append(spool)
+    return found
 
 
 def _training_samples(job: Job, model: FloatModel, evaluation: Spool) -> TrainingSamples | None:

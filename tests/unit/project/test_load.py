@@ -9,6 +9,7 @@ from edgec.project.flags import flags
 from edgec.project.load import load_project, split_entry
 from edgec.project.spec import (
     BuildSpec,
+    BundleSpec,
     CalibrationSpec,
     EvaluationSpec,
     Gates,
@@ -88,6 +89,7 @@ def test_every_key_has_a_flag_of_its_own() -> None:
         "train": TrainSpec,
         "gates": Gates,
         "build": BuildSpec,
+        "bundle": BundleSpec,
     }
     assert set(tables) == set(Project.model_fields)
     assert {flag.key for flag in found} == {(name, key) for name, spec in tables.items() for key in spec.model_fields}
