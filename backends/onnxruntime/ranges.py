@@ -12,7 +12,7 @@ import numpy as np
 from edgec.backend.binding import artifact_inputs
 from edgec.backend.layer_names import unique_names
 from edgec.backend.protocol import ActivationRange, Artifact
-from edgec.backend.ranges import range_of, share_at_ends, share_beyond
+from edgec.backend.ranges import range_of, use_by_codes, use_by_values
 from edgec.backends.onnxruntime.graph import constants, producers
 from edgec.backends.onnxruntime.origin import layer_of, origins
 from edgec.backends.onnxruntime.session import open_session, run
@@ -61,15 +61,15 @@ class OnnxRangeWatch:
     def __call__(self, inputs: Tensors) -> Array:
         names = [binding.artifact_name for binding in self._artifact.inputs]
         feeds = dict(zip(names, artifact_inputs(self._artifact, inputs), strict=True))
-        shares = []
+        uses = []
         for number, codes in enumerate(run(self._session, self._codes, feeds, self._name)):
             scale, zero_point, _ = self._grids[number]
             found, known = self.ranges[number], self._floats[number]
             if known:
-                shares.append(share_beyond(feeds[known], found.low, found.high, scale))
+                uses.append(use_by_values(feeds[known], found.low, found.high, scale))
             else:
-                shares.append(share_at_ends(codes, zero_point))
-        return np.array(shares, np.float64)
+                uses.append(use_by_codes(codes, zero_point))
+        return np.array(uses, np.float64)
 
 
 def _watched(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, Grid]]:

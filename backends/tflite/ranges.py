@@ -11,7 +11,7 @@ import numpy as np
 from edgec.backend.binding import artifact_inputs
 from edgec.backend.layer_names import unique_names
 from edgec.backend.protocol import ActivationRange, Artifact
-from edgec.backend.ranges import range_of, share_at_ends, share_beyond
+from edgec.backend.ranges import range_of, use_by_codes, use_by_values
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, pack, text, unpack
 from edgec.backends.tflite.runner import load
 from edgec.errors import UnsupportedError
@@ -66,15 +66,15 @@ class LiteRangeWatch:
         for binding, value in zip(self._artifact.inputs, fed, strict=True):
             self._interpreter.set_tensor(self._fed[binding.artifact_name], value)
         self._interpreter.invoke()
-        shares = []
+        uses = []
         for number, place in enumerate(self._places):
             scale, zero_point, _ = self._grids[number]
             found, known = self.ranges[number], self._inputs[number]
             if known is not None:
-                shares.append(share_beyond(fed[known], found.low, found.high, scale))
+                uses.append(use_by_values(fed[known], found.low, found.high, scale))
             else:
-                shares.append(share_at_ends(self._interpreter.get_tensor(place), zero_point))
-        return np.array(shares, np.float64)
+                uses.append(use_by_codes(self._interpreter.get_tensor(place), zero_point))
+        return np.array(uses, np.float64)
 
 
 def _place(artifact: Artifact, name: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.backend.binding import artifact_inputs
 from edgec.backend.protocol import ActivationRange, Artifact
-from edgec.backend.ranges import range_of, share_at_ends, share_beyond
+from edgec.backend.ranges import range_of, use_by_codes, use_by_values
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.runner import TorchRunner
 from edgec.errors import UnsupportedError
@@ -52,14 +52,14 @@ class TorchRangeWatch:
     def __call__(self, inputs: Tensors) -> Array:
         fed = artifact_inputs(self._artifact, inputs)
         found = self._run(fed)
-        shares = []
+        uses = []
         for known, place, number in zip(self.ranges, self._inputs, self._kept, strict=True):
             scale, zero_point, _ = _grid(found[number])
             if place is not None:
-                shares.append(share_beyond(fed[place], known.low, known.high, scale))
+                uses.append(use_by_values(fed[place], known.low, known.high, scale))
             else:
-                shares.append(share_at_ends(found[number].int_repr().numpy(), zero_point))
-        return np.array(shares, np.float64)
+                uses.append(use_by_codes(found[number].int_repr().numpy(), zero_point))
+        return np.array(uses, np.float64)
 
     def _run(self, fed: list[Array]) -> list[Any]:
         import torch

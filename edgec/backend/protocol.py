@@ -237,9 +237,9 @@ class RangeWatch(Protocol):
         """Run one sample, in the float model's names and layout.
 
         Returns:
-            float64 of shape (ranges,): the share of each tensor's values that the range does not hold. Of inner
-            activations that is the share of codes at its ends, for more is not known once a kernel has clamped them
-            (`edgec.backend.ranges`).
+            float64 of shape (ranges, 2): the share of each tensor's values that the range does not hold, and their
+            level, which is their mean as a place in the range from 0 to 1. Of inner activations the share is that of
+            codes at its ends, for more is not known once a kernel has clamped them (`edgec.backend.ranges`).
         """
         ...
 

@@ -60,7 +60,13 @@ def _run_table(validation: Validation) -> Table:
 
 def _drift_table(validation: Validation) -> Table:
     table = Table("drift", box=None, pad_edge=False)
-    for heading in ("samples that leave ranges", "of the evaluation set", "layers left by clearly more"):
+    for heading in (
+        "samples that leave ranges",
+        "of the evaluation set",
+        "layers left by clearly more",
+        "layers whose level moved",
+        "drift",
+    ):
         table.add_column(heading, justify="right")
     for item in validation.drift:
         share = _share(item.outside)
@@ -69,11 +75,20 @@ def _drift_table(validation: Validation) -> Table:
             f"[red]{share}[/]" if item.clear else share,
             _share(item.evaluation),
             f"{item.left} of {len(item.layers)}" if item.outside is not None else NOT_MEASURED,
+            f"{sum(layer.certain > 0 for layer in item.layers)} of {len(item.layers)}" if item.layers else NOT_MEASURED,
+            NOT_MEASURED if item.points is None else f"{item.points:.1f}",
         )
     return table
 
 
 def _show_layers(item: Drift, console: Console) -> None:
+    moved = sorted((layer for layer in item.layers if layer.certain), key=lambda layer: -layer.certain)
+    for layer in moved[:SHOWN]:
+        console.print(
+            f"  {item.bundle}/{item.artifact}: {layer.tensor}: level moved by {layer.shift:+.2f} standard deviations "
+            f"of the evaluation set",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
     clear = sorted((layer for layer in item.layers if layer.clear), key=lambda layer: -layer.outside.value)
     for layer in clear[:SHOWN]:
         console.print(

@@ -15,7 +15,7 @@ from edgec.passes.contract import Coverage
 from edgec.verify.ranges import (
     RangeRecord,
     input_ranges,
-    input_shares,
+    input_uses,
     looked_at,
     range_record,
     ranges_from,
@@ -63,10 +63,10 @@ def _observed(built: BuiltArtifact, job: Job, data: BuildData, processes: Proces
     ).value
     watched = ranges_from(answer)
     inputs = unwatched_inputs(input_ranges(data.calibration or evaluation), watched)
-    found: Array = np.concatenate([np.load(out), input_shares(inputs, evaluation, indices)], axis=1)
+    found: Array = np.concatenate([np.load(out), input_uses(inputs, evaluation, indices)], axis=1)
     return range_record((*watched, *inputs), found, runtime=worked[0])
 
 
 def _of_inputs(data: BuildData, reason: str) -> RangeRecord:
     inputs, indices = input_ranges(data.calibration or data.evaluation), looked_at(data.evaluation)
-    return range_record(inputs, input_shares(inputs, data.evaluation, indices), runtime="", reason=reason)
+    return range_record(inputs, input_uses(inputs, data.evaluation, indices), runtime="", reason=reason)

@@ -25,6 +25,7 @@ def render_validation(validation: Validation, inputs: Mapping[int, Mapping[str, 
         validation=validation,
         pictures={index: pictures(sample) for index, sample in inputs.items()},
         layers={(item.bundle, item.artifact): _plot(item) for item in validation.drift if item.layers},
+        shifts={(item.bundle, item.artifact): _shifts(item) for item in validation.drift if item.layers},
         share=told_share,
         curve=(POINTS, CURVE_HEIGHT),
         number=number,
@@ -51,3 +52,9 @@ def _plot(item: Drift) -> BarPlot:
         for layer in item.layers
     ]
     return plot_bars(bars, title="Samples that leave each calibrated range", unit="%")
+
+
+def _shifts(item: Drift) -> BarPlot:
+    """Red: by more than chance explains."""
+    bars = [Bar(layer.tensor, layer.shift, f"{layer.shift:+.2f}", "", layer.certain > 0) for layer in item.layers]
+    return plot_bars(bars, title="How far the level of each activation has moved", unit="sd")

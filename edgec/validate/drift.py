@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,18 @@ from edgec.model.spec import Array
 from edgec.validate.quality import share
 from edgec.validate.records import Drift, LayerDrift, Share
 from edgec.validate.sides import Runnable, Side
-from edgec.verify.ranges import RangeRecord, input_shares, leaving, looked_at, ranges_from
+from edgec.verify.ranges import RangeRecord, input_uses, leaving, looked_at, ranges_from
 from edgec.verify.run import imports_of
 from edgec.worker import Progress, call
 
 MOST_SAMPLES = 1024
 """Samples whose activations are looked at, evenly spread."""
+
+
+LEAST_SPREAD = 1e-3
+"""Of a tensor whose level hardly differs from sample to sample, a quarter of a step of 8 bits."""
+CHANCE = 3.0
+"""Standard errors of the difference of two means that count as chance: of tens of layers the largest is looked at."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,9 @@ def observe(
     if found.shape[1] != len(record.layers):
         return unknown("this edgec sees other activations in it than the one that built it")
     left = leaving(record, found)
-    return Observed(_drift(side, file, record, left), tuple(indices), np.where(left, found, 0.0))
+    return Observed(
+        _drift(side, file, record, left, found[:, :, 1]), tuple(indices), np.where(left, found[:, :, 0], 0.0)
+    )
 
 
 def _shares(
@@ -91,7 +100,7 @@ def _shares(
     progress: Progress,
 ) -> Array:
     if not record.runtime:
-        return input_shares(record.layers, spool, indices)
+        return input_uses(record.layers, spool, indices)
     artifact, out = runnable.artifact, scratch / "ranges.npy"
     answer = call(
         "edgec.verify.ranges:observe_ranges",
@@ -114,12 +123,12 @@ def _shares(
     inputs = record.layers[len(watched) :]
     same = [item.tensor for item in watched] == [item.tensor for item in record.layers[: len(watched)]]
     if not same or not all(item.input for item in inputs):
-        return np.zeros((len(indices), 0))
-    both: Array = np.concatenate([np.load(out), input_shares(inputs, spool, indices)], axis=1)
+        return np.zeros((len(indices), 0, 2))
+    both: Array = np.concatenate([np.load(out), input_uses(inputs, spool, indices)], axis=1)
     return both
 
 
-def _drift(side: Side, file: str, record: RangeRecord, left: Array) -> Drift:
+def _drift(side: Side, file: str, record: RangeRecord, left: Array, levels: Array) -> Drift:
     count = len(left)
     return Drift(
         bundle=side.name,
@@ -136,6 +145,8 @@ def _drift(side: Side, file: str, record: RangeRecord, left: Array) -> Drift:
                 input=item.input,
                 outside=share(int(left[:, place].sum()), count),
                 evaluation=_evaluation(record, item.outside),
+                shift=(shift := float(levels[:, place].mean() - item.level) / max(item.spread, LEAST_SPREAD)),
+                certain=max(0.0, abs(shift) - CHANCE * math.sqrt(1 / count + 1 / max(record.samples, 1))),
             )
             for place, item in enumerate(record.layers)
         ),

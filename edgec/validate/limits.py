@@ -100,7 +100,11 @@ def _value(run: RunResult, quantity: Quantity) -> tuple[float | None, str]:
 def _told_drift(item: Drift) -> str:
     if item.outside is None or item.evaluation is None:
         return item.reason
-    return (
+    told = (
         f"{100 * item.outside.value:.1f} % of the samples leave calibrated ranges, of the evaluation set "
         f"{100 * item.evaluation.value:.1f} %"
     )
+    moved = max(item.layers, key=lambda layer: layer.moved, default=None)
+    if moved is None or not moved.moved:
+        return told
+    return f"{told}; the level of {moved.tensor} has moved by {moved.shift:.2g} standard deviations"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
+
+from pydantic import computed_field
 
 from edgec.backend.protocol import ActivationRange
 from edgec.frozen import Frozen
@@ -81,6 +84,7 @@ class RunResult(Frozen):
         """``rpi4-int8/model.onnx in onnxruntime``."""
         return f"{self.bundle}/{self.artifact} in {self.runtime}"
 
+    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
     @property
     def fall(self) -> float | None:
         """By how much the metric is lower here than on the bundle's evaluation set."""
@@ -96,6 +100,21 @@ class LayerDrift(ActivationRange):
     """Samples that leave it (`edgec.verify.ranges`)."""
     evaluation: Share
     """Of the bundle's evaluation samples."""
+
+    shift: float
+    """By how much the tensor's level is higher than in the evaluation set, in standard deviations of that set's
+    samples."""
+    certain: float
+    """What of the shift's size chance does not explain; 0 or more."""
+
+    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @property
+    def moved(self) -> float:
+        """The share of samples, in percent, that would have to be others for the levels to be the evaluation set's.
+
+        Two normal distributions of one width that lie d widths apart differ in 2 Phi(d / 2) - 1 of their mass.
+        """
+        return 100 * math.erf(self.certain / (2 * math.sqrt(2)))
 
     @property
     def clear(self) -> bool:
@@ -120,12 +139,26 @@ class Drift(Frozen):
     reason: str = ""
     """What was not looked at, and why."""
 
+    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
     @property
-    def points(self) -> float | None:
-        """Percentage points of samples more than of the evaluation set."""
+    def leaving(self) -> float | None:
+        """Percentage points of samples more than of the evaluation set that leave ranges."""
         if self.outside is None or self.evaluation is None:
             return None
         return 100 * (self.outside.value - self.evaluation.value)
+
+    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @property
+    def moved(self) -> float:
+        """Of the range whose level has moved most: percent of the samples (`LayerDrift.moved`)."""
+        return max((layer.moved for layer in self.layers), default=0.0)
+
+    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @property
+    def points(self) -> float | None:
+        """Drift: what leaves ranges or what moves within them, whichever is more."""
+        leaving = self.leaving
+        return None if leaving is None else max(leaving, self.moved)
 
     @property
     def clear(self) -> bool:

@@ -1,9 +1,12 @@
-"""How often samples leave the ranges that an artifact was calibrated for.
+"""How samples lie in the ranges that an artifact was calibrated for.
 
 A sample *leaves* a range when a larger share of the tensor's values lies outside than in 99 of 100 evaluation samples:
 for most tensors that is any value at all; for those that a calibration method clips, or that saturate by design (a
 clamp, a sigmoid), it is more than usual. Limits come from one half of the evaluation samples and their own share from
 the other, so it is what further samples of the same kind show.
+
+Samples of another kind may stay within all ranges (an inverted picture does). What then moves is the *level* of
+activations, their mean: it is kept with its spread over the evaluation samples.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from edgec.backend.protocol import ActivationRange, Artifact, RangeWatch, RangeWatcher
-from edgec.backend.ranges import share_beyond
+from edgec.backend.ranges import use_by_values
 from edgec.backend.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.frozen import Frozen
@@ -43,6 +46,10 @@ class LayerRange(ActivationRange):
     """Share of values outside that `USUAL` of the evaluation samples stay within."""
     outside: float
     """Share of evaluation samples that leave it."""
+    level: float
+    """Mean over the evaluation samples of the tensor's mean value, as a place in the range: 0 is `low`, 1 `high`."""
+    spread: float
+    """Standard deviation of that from sample to sample."""
 
 
 class RangeRecord(Frozen):
@@ -63,7 +70,7 @@ def observe_ranges(payload: dict[str, Any], progress: Progress) -> dict[str, Any
 
     Args:
         payload: ``artifact`` (record), ``file``, ``runtime``, ``spool`` (folder), ``indices`` (samples), ``threads``,
-            and ``out``, an .npy to write: (samples, ranges), the share of each sample's values that a range lacks.
+            and ``out``, an .npy to write: (samples, ranges, 2), as of `edgec.backend.protocol.RangeWatch`.
         progress: told the name of each step.
 
     Returns:
@@ -77,7 +84,7 @@ def observe_ranges(payload: dict[str, Any], progress: Progress) -> dict[str, Any
     runtime, indices = str(payload["runtime"]), [int(index) for index in payload["indices"]]
     progress(f"look at the activations of {len(indices)} samples in {runtime}")
     watch = backend.watch_ranges(artifact, Path(payload["file"]), runtime, int(payload["threads"]))
-    np.save(payload["out"], shares(watch, Spool(Path(payload["spool"])), indices))
+    np.save(payload["out"], uses(watch, Spool(Path(payload["spool"])), indices))
     return {"ranges": [item.model_dump(mode="json") for item in watch.ranges], "reason": ""}
 
 
@@ -90,9 +97,9 @@ def why_not(artifact: Artifact) -> str:
     return ""
 
 
-def shares(watch: RangeWatch, samples: Sequence[Tensors], indices: Sequence[int]) -> Array:
-    """What `watch` tells of each of these samples: (samples, ranges)."""
-    found = np.zeros((len(indices), len(watch.ranges)), np.float64)
+def uses(watch: RangeWatch, samples: Sequence[Tensors], indices: Sequence[int]) -> Array:
+    """What `watch` tells of each of these samples: (samples, ranges, 2)."""
+    found = np.zeros((len(indices), len(watch.ranges), 2), np.float64)
     for place, index in enumerate(indices):
         found[place] = watch(samples[index])
     return found
@@ -118,12 +125,12 @@ def input_ranges(spool: Spool) -> tuple[ActivationRange, ...]:
     return tuple(found)
 
 
-def input_shares(ranges: Sequence[ActivationRange], spool: Spool, indices: Sequence[int]) -> Array:
-    """Share of each sample's input values outside these ranges of inputs: (samples, ranges)."""
-    found = np.zeros((len(indices), len(ranges)), np.float64)
-    for place, index in enumerate(indices):
+def input_uses(ranges: Sequence[ActivationRange], spool: Spool, indices: Sequence[int]) -> Array:
+    """How each sample's inputs lie in these ranges of inputs: (samples, ranges, 2)."""
+    found = np.zeros((len(indices), len(ranges), 2), np.float64)
+    for place, index in enumerate(indices if ranges else ()):
         sample = spool[index]
-        found[place] = [share_beyond(sample[item.input], item.low, item.high) for item in ranges]
+        found[place] = [use_by_values(sample[item.input], item.low, item.high) for item in ranges]
     return found
 
 
@@ -132,12 +139,12 @@ def range_record(ranges: Sequence[ActivationRange], found: Array, *, runtime: st
 
     Args:
         ranges: of the artifact, and of inputs.
-        found: (samples, ranges), share of values outside.
+        found: (samples, ranges, 2), as of `uses`.
         runtime: where activations were looked at.
         reason: why they were not.
     """
-    found = np.round(found, _DIGITS)
-    even, odd = found[::2], found[1::2] if len(found) > 1 else found
+    outside, levels = np.round(found[:, :, 0], _DIGITS), found[:, :, 1]
+    even, odd = outside[::2], outside[1::2] if len(outside) > 1 else outside
     limits = np.zeros(len(ranges))
     if found.size:
         limits = np.quantile(even, USUAL, axis=0, method="higher")
@@ -146,7 +153,13 @@ def range_record(ranges: Sequence[ActivationRange], found: Array, *, runtime: st
         runtime=runtime,
         samples=len(found),
         layers=tuple(
-            LayerRange(**item.model_dump(), limit=float(limit), outside=round(float(left[:, place].mean()), _DIGITS))
+            LayerRange(
+                **item.model_dump(),
+                limit=float(limit),
+                outside=round(float(left[:, place].mean()), _DIGITS),
+                level=round(float(levels[:, place].mean()), _DIGITS),
+                spread=round(float(levels[:, place].std()), _DIGITS),
+            )
             for place, (item, limit) in enumerate(zip(ranges, limits, strict=True))
         ),
         outside=round(float(left.any(axis=1).mean()), _DIGITS) if found.size else 0.0,
@@ -159,10 +172,10 @@ def leaving(record: RangeRecord, found: Array) -> Array:
 
     Args:
         record: of the artifact.
-        found: (samples, layers), share of values outside.
+        found: (samples, layers, 2), as of `uses`.
     """
     limits = np.array([item.limit for item in record.layers])
-    left: Array = np.round(found, _DIGITS) > limits
+    left: Array = np.round(found[:, :, 0], _DIGITS) > limits
     return left
 
 
