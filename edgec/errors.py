@@ -158,7 +158,7 @@ class PassError(EdgecError):
 
 
 class GateError(EdgecError):
-    """Finished artifacts do not meet their gates; no bundle was written."""
+    """Finished artifacts do not meet their gates, so no bundle was written; or the limits of `edgec validate --fail-on`."""
 
     exit_code = 30
 

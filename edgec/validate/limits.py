@@ -16,6 +16,8 @@ Quantity = Literal["drop", "fall", "disagreement", "drift"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
 _LIMIT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|points)?\Z")
+_ROUNDING = 1e-9
+"""100 * (1 - 0.97) is above 3 in binary."""
 _EXAMPLE = "--fail-on drop=0.5,drift=5%"
 
 
@@ -72,12 +74,12 @@ def _misses(validation: Validation, limit: Limit) -> Iterator[Miss]:
     if limit.quantity == "drift":
         for item in validation.drift:
             subject, value = f"{item.bundle}/{item.artifact}", item.points
-            if value is None or value > limit.amount:
+            if value is None or value > limit.amount + _ROUNDING:
                 yield Miss(quantity="drift", subject=subject, limit=limit.amount, value=value, reason=_told_drift(item))
         return
     for run in (item for item in validation.runs if item.role == "artifact"):
         value, reason = _value(run, limit.quantity)
-        if value is None or value > limit.amount:
+        if value is None or value > limit.amount + _ROUNDING:
             yield Miss(quantity=limit.quantity, subject=run.name, limit=limit.amount, value=value, reason=reason)
 
 
