@@ -31,7 +31,7 @@ class OnnxRangeWatch:
 
     def __init__(self, artifact: Artifact, file: Path, threads: int) -> None:
         import onnx
-        from onnx import TensorProto, helper
+        from onnx import helper
 
         self._artifact, self._name = artifact, file.name
         proto = onnx.load(str(file))
@@ -52,7 +52,7 @@ class OnnxRangeWatch:
         for code, (_, _, dtype) in zip(self._codes, self._grids, strict=True):
             if code not in there:
                 kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-                proto.graph.output.append(helper.make_tensor_value_info(code, kind or TensorProto.UNDEFINED, None))
+                proto.graph.output.append(helper.make_tensor_value_info(code, kind, None))
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
             opened = Path(folder, file.name)
             opened.write_bytes(proto.SerializeToString())

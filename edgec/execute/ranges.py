@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgec.errors import EdgecError
+from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.execute.artifact import BuiltArtifact
 from edgec.execute.job import BuildData, Job
 from edgec.execute.processes import Processes
@@ -32,6 +32,8 @@ def with_ranges(built: BuiltArtifact, job: Job, data: BuildData, processes: Proc
     try:
         record = _observed(built, job, data, processes)
     except EdgecError as error:
+        if isinstance(error, CONCERNS_ALL):
+            raise
         record = _of_inputs(data, error.what)
     coverage = built.coverage
     if record.reason and not why_not(built.artifact):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError
+from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.model.spec import Array
 from edgec.validate.quality import share
 from edgec.validate.records import Drift, LayerDrift, Share
@@ -64,6 +64,9 @@ def observe(
         log: receives what its process prints.
         threads: CPU threads of its runtime.
         progress: told each step.
+
+    Raises:
+        StorageError: there is no room for what is seen.
     """
     file, record = runnable.artifact.file, runnable.ranges
 
@@ -80,6 +83,8 @@ def observe(
     try:
         found = _shares(runnable, record, spool, indices, scratch, log, threads, progress)
     except EdgecError as error:
+        if isinstance(error, CONCERNS_ALL):
+            raise
         return unknown(error.what)
     if found.shape[1] != len(record.layers):
         return unknown("this edgec sees other activations in it than the one that built it")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgec.backend.protocol import RangeWatcher
 from edgec.backend.ranges import range_of, use_by_codes, use_by_values
+from edgec.backend.registry import BUILT_IN, get_backend
 
 
 def test_ranges_are_those_of_the_codes() -> None:
@@ -27,3 +29,8 @@ def test_codes_at_an_end_are_outside_unless_it_is_zero() -> None:
     assert use_by_codes(codes, -128)[0] == 0.25  # after a ReLU nothing is below 0
     assert use_by_codes(codes, 127)[0] == 0.5
     assert use_by_codes(np.array([-128, 127], np.int8), 0)[1] == 0.5
+
+
+def test_every_backend_but_the_template_shows_its_activations() -> None:
+    known = {name for name in BUILT_IN if isinstance(get_backend(name), RangeWatcher)}
+    assert known == set(BUILT_IN) - {"example"}

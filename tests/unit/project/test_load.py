@@ -7,6 +7,7 @@ import pytest
 from edgec.errors import ProjectError, UsageError
 from edgec.project.flags import flags
 from edgec.project.load import load_project, split_entry
+from edgec.project.record import settings
 from edgec.project.spec import (
     BuildSpec,
     BundleSpec,
@@ -62,6 +63,18 @@ def test_flag_paths_are_relative_to_the_working_folder(tmp_path: Path) -> None:
     assert project.calibration.data == "other/data.py:calibration"
     assert project.evaluation is not None
     assert project.evaluation.metric == "other/metric.py:f1"
+
+
+def test_further_calibration_data_is_relative_too(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    values = {("calibration", "data"): "c.npz", ("calibration", "more"): ["a.npz", "../b.npz"]}
+    project = load_project(project_folder(tmp_path), values, cwd=other)
+    assert project.calibration is not None
+    assert project.calibration.more == ("other/a.npz", "b.npz")
+    outside = project.calibration.model_copy(update={"more": ("../c.npz", "b.npz")})
+    told = settings(project.model_copy(update={"calibration": outside}))
+    assert told["calibration"]["more"] == ["c.npz", "b.npz"]
 
 
 def test_flags_alone_are_enough(tmp_path: Path) -> None:
