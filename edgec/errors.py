@@ -158,7 +158,7 @@ class PassError(EdgecError):
 
 
 class GateError(EdgecError):
-    """Finished artifacts do not meet their gates, so no bundle was written; or the limits of `edgec validate --fail-on`."""
+    """Artifacts do not meet their gates, and no bundle was written; or a limit of `edgec validate` does not hold."""
 
     exit_code = 30
 
