@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgec.errors import printable
 from edgec.report.page import NOT_MEASURED, number
 from edgec.validate.records import ClassResult, Drift, RunResult, Share, Validation
 
@@ -19,7 +20,7 @@ def show_validation(validation: Validation, console: Console) -> None:
     """Print what was run, how it did, drift, and the samples that differ most."""
 
     def plain(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _tell(line, console)
 
     labelled = "with labels" if validation.labelled else "without labels"
     plain(f"{validation.data}: {validation.samples} samples {labelled}")
@@ -54,7 +55,7 @@ def _run_table(validation: Validation) -> Table:
         table.add_column(heading, justify="right")
     for run in validation.runs:
         name = f"{run.bundle}/{run.artifact}" + ("" if run.role == "artifact" else f" ({run.role})")
-        table.add_row(escape(name), run.runtime, *(value(run) for _, value in columns))
+        table.add_row(escape(printable(name)), run.runtime, *(value(run) for _, value in columns))
     return table
 
 
@@ -71,7 +72,7 @@ def _drift_table(validation: Validation) -> Table:
     for item in validation.drift:
         share = _share(item.outside)
         table.add_row(
-            escape(f"{item.bundle}/{item.artifact}" + ("" if item.runtime else " (inputs)")),
+            escape(printable(f"{item.bundle}/{item.artifact}" + ("" if item.runtime else " (inputs)"))),
             f"[red]{share}[/]" if item.clear else share,
             _share(item.evaluation),
             f"{item.left} of {len(item.layers)}" if item.outside is not None else NOT_MEASURED,
@@ -84,18 +85,18 @@ def _drift_table(validation: Validation) -> Table:
 def _show_layers(item: Drift, console: Console) -> None:
     moved = sorted((layer for layer in item.layers if layer.certain), key=lambda layer: -layer.certain)
     for layer in moved[:SHOWN]:
-        console.print(
+        _tell(
             f"  {item.bundle}/{item.artifact}: {layer.tensor}: level moved by {layer.shift:+.2f} standard deviations "
             f"of the evaluation set",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            console,
+        )
     clear = sorted((layer for layer in item.layers if layer.clear), key=lambda layer: -layer.outside.value)
     for layer in clear[:SHOWN]:
-        console.print(
+        _tell(
             f"  {item.bundle}/{item.artifact}: {layer.tensor}: {100 * layer.outside.value:.1f}% of the samples leave "
             f"{layer.low:.4g} to {layer.high:.4g} (evaluation {100 * layer.evaluation.value:.1f}%)",
-            markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            console,
+        )
 
 
 def _show_classes(run: RunResult, console: Console) -> None:
@@ -111,7 +112,7 @@ def _show_classes(run: RunResult, console: Console) -> None:
         right = "" if item.value is None else f": {item.value:.1f}% right{against}"
         agree = "" if item.agreement is None else f", {item.agreement:.1f}% agree"
         line = f"  {run.name}: class {item.label} ({item.samples} samples){right}{agree}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _tell(line, console)
 
 
 def _show_worst(run: RunResult, console: Console) -> None:
@@ -121,7 +122,11 @@ def _show_worst(run: RunResult, console: Console) -> None:
         left = "" if item.layers is None else f", leaves {item.layers} ranges"
         line = f"  {run.name}: sample {item.index} {item.place}".rstrip()
         line += f": {label}{taken}{number(item.sqnr_db, 1)} dB{left}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _tell(line, console)
+
+
+def _tell(line: str, console: Console) -> None:
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _value(value: float | None, interval: Share | None) -> str:

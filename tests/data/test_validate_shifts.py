@@ -28,6 +28,10 @@ FOUND = 5.0
 """Points of drift that `--fail-on drift=5%` finds."""
 
 
+NEAR = 5.0
+"""Percent of samples that float and int8 take for other classes, up to which int8 has lost nothing."""
+
+
 @dataclass(frozen=True)
 class Real:
     """A trained model and its data."""
@@ -175,7 +179,11 @@ def test_suggested_samples_win_back_half_of_what_int8_lost(case: Case, kind: str
     after = case.validated(other, rebuilt)
     told(case, f"{kind} {strength:g}, before", before)
     told(case, f"{kind} {strength:g}, after", after)
-    lost, left = (max(0.0, twin.value - int8.value) for twin, int8 in map(pair, (before, after)))
-    assert left <= lost / 2 or left < 1.0  # within half of a point a sample
-    apart = [1 - int8.agreement.value for _, int8 in map(pair, (before, after)) if int8.agreement]
-    assert apart[1] <= apart[0]
+    lost, left = (twin.value - int8.value for twin, int8 in map(pair, (before, after)) if twin.value and int8.value)
+    apart = [100 * (1 - int8.agreement.value) for _, int8 in map(pair, (before, after)) if int8.agreement]
+    if lost >= 1.0:
+        assert left <= lost / 2
+    elif apart[0] > NEAR:
+        assert apart[1] <= apart[0] / 2
+    else:
+        print(f"{case.real.name:<8}{kind} {strength:g}: int8 has lost nothing there")
