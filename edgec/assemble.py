@@ -34,6 +34,7 @@ from edgec.execute.job import Inputs, Job
 from edgec.execute.manifest import manifest_of
 from edgec.execute.room import room_for
 from edgec.execute.run import BuildResult, run_plan
+from edgec.execute.twin import keep_twin
 from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
 from edgec.plan import Plan, make_plan
 from edgec.project.flags import flags
@@ -214,7 +215,8 @@ def _write(job: Job, result: BuildResult, gates: tuple[GateResult, ...], folder:
         one.file.rename(folder / one.artifact.file)
     if harness := [item for one in result.built if (item := _harness(one)) is not None]:
         write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
-    manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, replayed=FORMATS)
+    twin = keep_twin(plan, result, folder)
+    manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, replayed=FORMATS, twin=twin)
     manifest = write_manifest(folder, manifest)
     write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
     shown = manifest.model_copy(update={"gates": result.gates})

@@ -33,6 +33,8 @@ def dependencies(
             beside = Path(data.data).parent / data.labels if data.labels else None
             if beside and (root / beside).is_file():
                 named.append(str(beside))
+    if calibrated and project.calibration is not None:
+        named += project.calibration.more
     entries = [project.evaluation.metric] if project.evaluation else []
     if trained and project.train:
         entries += [project.train.loss, project.train.function or ""]

@@ -164,7 +164,7 @@ class WeakFloatError(EdgecError):
 
 
 class GateError(EdgecError):
-    """Finished artifacts do not meet their gates; no bundle was written."""
+    """Artifacts do not meet their gates, and no bundle was written; or a limit of `edgec validate` does not hold."""
 
     exit_code = 30
 

@@ -13,6 +13,7 @@ from edgec.backend.protocol import (
     Layer,
     LayerFidelity,
     Package,
+    RangeWatch,
     Runner,
     RuntimeSpec,
 )
@@ -146,6 +147,11 @@ class OnnxRuntimeBackend:
         if runtime != RUNTIME.name:
             raise UnsupportedError(f'runtime "{runtime}" does not run ONNX artifacts', where=artifact.file)
         return OnnxRunner(artifact, file, threads)
+
+    def watch_ranges(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> RangeWatch:
+        from edgec.backends.onnxruntime.ranges import OnnxRangeWatch
+
+        return OnnxRangeWatch(artifact, file, threads)
 
 
 BACKEND = OnnxRuntimeBackend()

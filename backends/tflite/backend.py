@@ -13,6 +13,7 @@ from edgec.backend.protocol import (
     LayerFidelity,
     OpDifference,
     Package,
+    RangeWatch,
     Runner,
     RuntimeSpec,
 )
@@ -78,7 +79,7 @@ class TFLiteBackend:
         return CAPABILITIES
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
-        """No file has static and dynamic layers, and TensorFlow's quantizer of 16-bit activations takes no single ones."""
+        """No file has static and dynamic layers, and the quantizer of 16-bit activations takes no single ones."""
         if recipe.linear != "static":
             return ("dynamic linear layers: the quantizers of TFLite files make all of a file dynamic, or nothing",)
         if recipe.activations == "int16" and recipe.float_layers:
@@ -182,6 +183,12 @@ class TFLiteBackend:
         from edgec.backends.tflite.runner import LiteRunner
 
         return LiteRunner(artifact, file, runtime, threads)
+
+    def watch_ranges(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> RangeWatch:
+        """Load `file` with its activations shown; runs in a worker process."""
+        from edgec.backends.tflite.ranges import LiteRangeWatch
+
+        return LiteRangeWatch(artifact, file, runtime, threads)
 
 
 BACKEND = TFLiteBackend()

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
+from edgec.backend.protocol import (
+    Artifact,
+    Capability,
+    Format,
+    Layer,
+    LayerFidelity,
+    Package,
+    RangeWatch,
+    Runner,
+    RuntimeSpec,
+)
 from edgec.backends.torch_quant import constants
 from edgec.backends.torch_quant import emit as emitter
 from edgec.backends.torch_quant import lower as lowering
@@ -138,3 +148,8 @@ class TorchBackend:
         if runtime != RUNTIME.name:
             raise UnsupportedError(f'runtime "{runtime}" does not run TorchScript artifacts', where=artifact.file)
         return TorchRunner(artifact, file, threads)
+
+    def watch_ranges(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> RangeWatch:
+        from edgec.backends.torch_quant.ranges import TorchRangeWatch
+
+        return TorchRangeWatch(artifact, file, threads)

@@ -32,11 +32,11 @@ class TorchRunner:
         import torch
 
         self._artifact, self._file, self._threads = artifact, file, threads
-        self._engine = artifact.engine or torch.backends.quantized.engine
-        with running(self._engine, threads):
+        self.engine = artifact.engine or torch.backends.quantized.engine
+        with running(self.engine, threads):
             try:
                 load: Any = torch.jit.load
-                self._module = load(str(file), map_location="cpu").eval()
+                self.module = load(str(file), map_location="cpu").eval()
             except (RuntimeError, ValueError) as exc:
                 reason = (str(exc).strip().splitlines() or ["no message"])[0]
                 raise UnsupportedError(f"torch does not load the file: {reason}", where=file.name) from exc
@@ -45,12 +45,12 @@ class TorchRunner:
         import torch
 
         feeds = [torch.from_numpy(value) for value in artifact_inputs(self._artifact, inputs)]
-        with running(self._engine, self._threads):
-            found = tensors_of(self._module(*feeds))
+        with running(self.engine, self._threads):
+            found = tensors_of(self.module(*feeds))
         return model_outputs(self._artifact, [tensor.numpy() for tensor in found])
 
     def ops(self) -> Sequence[OpRecord]:
-        return with_layers(executed_ops(self._module, self._artifact.precision), self._artifact.coverage)
+        return with_layers(executed_ops(self.module, self._artifact.precision), self._artifact.coverage)
 
     def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
         """Time of each op that the profiler can tell from others (`profile.op_times`)."""

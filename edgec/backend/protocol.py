@@ -151,6 +151,17 @@ class OpDifference(Frozen):
     """Of what it makes."""
 
 
+class ActivationRange(Frozen):
+    """The values that one integer activation of an artifact can hold: calibration gave it scale and zero-point."""
+
+    tensor: str
+    """What the artifact calls it, with the user's layer where that is known; unique."""
+    low: float
+    high: float
+    input: str = ""
+    """The float model's input that it is; empty: an inner activation."""
+
+
 class RuntimeSpec(Frozen):
     """A runtime that can execute a backend's artifact on the host."""
 
@@ -209,6 +220,39 @@ class RuntimeComparer(Protocol):
 
         Returns:
             None where no op can be named.
+        """
+        ...
+
+
+@runtime_checkable
+class RangeWatch(Protocol):
+    """A loaded int8 artifact whose activations are looked at as it runs."""
+
+    @property
+    def ranges(self) -> Sequence[ActivationRange]:
+        """Of the tensors that calibration gave one, in execution order; what only moves values is left out."""
+        ...
+
+    def __call__(self, inputs: Tensors) -> Array:
+        """Run one sample, in the float model's names and layout.
+
+        Returns:
+            float64 of shape (ranges, 2): the share of each tensor's values that the range does not hold, and their
+            level, which is their mean as a place in the range from 0 to 1. Of inner activations the share is that of
+            codes at its ends, for more is not known once a kernel has clamped them (`edgec.backend.ranges`).
+        """
+        ...
+
+
+@runtime_checkable
+class RangeWatcher(Protocol):
+    """What a `Backend` also is when the activations of its int8 artifacts can be looked at."""
+
+    def watch_ranges(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> RangeWatch:
+        """Load an artifact of precision int8; runs inside a worker process.
+
+        Raises:
+            UnsupportedError: this runtime refuses the artifact, or does not show its activations.
         """
         ...
 

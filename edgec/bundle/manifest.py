@@ -23,6 +23,7 @@ from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage, PassRecord
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
+from edgec.verify.ranges import RangeRecord
 from edgec.verify.records import TIMED, GateResult, Measurement, MetricResult, OutputFidelity, RungRecord
 
 SCHEMA = 2
@@ -73,7 +74,17 @@ class ArtifactRecord(Frozen):
     """Everything the accuracy ladder tried for it, in order."""
     layers: tuple[LayerFidelity, ...] = ()
     """Where its error enters: each layer's output against the float model's, on calibration samples."""
+    ranges: RangeRecord | None = None
+    """How the evaluation samples lie in its calibrated ranges; None: an earlier edgec built it."""
     passes: tuple[PassFacts, ...]
+
+
+class FloatTwin(Frozen):
+    """A float32 artifact that the bundle carries for comparison; it is not judged, and its harness does not run it."""
+
+    artifact: Artifact
+    """Its file is a path in the bundle: ``float/model.onnx``."""
+    runtime: str
 
 
 class OpCount(Frozen):
@@ -147,6 +158,8 @@ class Manifest(Frozen):
     accuracy: tuple[Accuracy, ...]
     toolchain: dict[str, str]
     """Distribution -> installed version, and Python's as ``python``."""
+    float_twin: FloatTwin | None = None
+    """The first artifact in float32, where ``[bundle] float_twin`` asks for it: what `edgec validate` compares with."""
     files: dict[str, FileRecord] = Field(default_factory=dict)
     """Every digested file of the bundle by its path in it; filled in when the manifest is written."""
 

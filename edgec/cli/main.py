@@ -31,6 +31,7 @@ VERBS = (
     "inspect",
     "verify",
     "compare",
+    "validate",
     "keygen",
     "sign",
     "publish",

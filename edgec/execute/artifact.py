@@ -12,6 +12,7 @@ from edgec.errors import EdgecError
 from edgec.ladder.trial import Attempt
 from edgec.passes.contract import BELOW_GOAL, Coverage, PassRecord
 from edgec.verify.gates import gate_line
+from edgec.verify.ranges import RangeRecord
 from edgec.verify.records import TIMED, GateResult, Measurement, RungRecord
 
 
@@ -29,6 +30,8 @@ class BuiltArtifact:
     """Whether time ran out before all rungs were tried."""
     twin: tuple[Artifact, Path] | None
     """The same in float32, and its folder; None when this is that."""
+    ranges: RangeRecord | None = None
+    """How evaluation samples lie in its calibrated ranges; None where that was not asked for."""
 
     @property
     def artifact(self) -> Artifact:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgec.bundle.write import refuse_foreign, refuse_within
+from edgec.dataset.join import join
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
@@ -19,7 +20,7 @@ from edgec.log import captured
 from edgec.model.load import load_model
 from edgec.model.spec import Array, FloatModel
 from edgec.plan import Plan
-from edgec.project.spec import DataSpec
+from edgec.project.spec import CalibrationSpec, DataSpec
 from edgec.verify.metrics import choose_metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.reference import float_outputs, with_right_graph
@@ -170,8 +171,24 @@ def _calibration(job: Job, found: Inputs) -> Spool | None:
     if spec is None or count is None:
         return None
     calibration = _spool(job, spec, found.model, count, "calibration")
+    calibration = join(calibration, _further(job, spec, found.model), job.scratch / f"calibration-{count}-joined")
     check_classes(calibration, found.evaluation)
     return check_disjoint(calibration, found.evaluation)
+
+
+def _further(job: Job, spec: CalibrationSpec, model: FloatModel) -> list[Spool]:
+    """What ``[calibration] more`` names, each with all of its samples."""
+    project = job.plan.project
+    found = []
+    for number, data in enumerate(spec.more):
+        job.progress(f"read calibration samples of {data}")
+        with captured(job.log):
+            spool = write_spool(
+                DataSpec(data=data), project.preprocess, model.inputs, job.scratch / f"calibration-more-{number}",
+                job.root, samples=None, seed=project.build.seed, what="calibration",
+            )  # fmt: skip
+        found.append(spool)
+    return found
 
 
 def _spool(job: Job, spec: DataSpec, model: FloatModel, samples: int | None, what: Purpose) -> Spool:

@@ -13,6 +13,7 @@ from edgec.errors import CONCERNS_ALL, EdgecError, UnsupportedError, WorkerError
 from edgec.execute.artifact import BuiltArtifact, FailedArtifact, below_goal, outputs_folder
 from edgec.execute.job import Job, Judged
 from edgec.execute.processes import Processes
+from edgec.execute.ranges import with_ranges
 from edgec.execute.timing import timed
 from edgec.execute.training import Training
 from edgec.execute.workspace import model_step
@@ -62,8 +63,13 @@ def make_artifacts(job: Job, judged: Judged, *, all_or_nothing: bool) -> tuple[B
             raise
     if not job.in_full:
         return made
-    evaluation = judged.data.evaluation
-    return tuple(timed(item, job, evaluation, processes) if isinstance(item, BuiltArtifact) else item for item in made)
+    data = judged.data
+    return tuple(
+        timed(with_ranges(item, job, data, processes), job, data.evaluation, processes)
+        if isinstance(item, BuiltArtifact)
+        else item
+        for item in made
+    )
 
 
 class _Maker:

@@ -10,6 +10,7 @@ from edgec.backend.protocol import Artifact, Format
 from edgec.backend.registry import package_version
 from edgec.bundle.manifest import (
     ArtifactRecord,
+    FloatTwin,
     Manifest,
     ProjectRecord,
     accuracy_of,
@@ -21,6 +22,7 @@ from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.execute.artifact import BuiltArtifact
 from edgec.execute.job import BuildData
 from edgec.execute.run import BuildResult
+from edgec.execute.twin import untold_twin
 from edgec.files import compressed_size
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
@@ -31,7 +33,14 @@ from edgec.verify.records import RungRecord
 
 
 def manifest_of(
-    plan: Plan, result: BuildResult, folder: Path, root: Path, *, threads: int, replayed: Collection[Format]
+    plan: Plan,
+    result: BuildResult,
+    folder: Path,
+    root: Path,
+    *,
+    threads: int,
+    replayed: Collection[Format],
+    twin: FloatTwin | None = None,
 ) -> Manifest:
     """The manifest of a build, without the digests of its files.
 
@@ -42,6 +51,7 @@ def manifest_of(
         root: the project's folder.
         threads: CPU threads of each toolchain process.
         replayed: formats that the harness runs.
+        twin: the float artifact that the bundle carries.
     """
     data = result.data
     source = _told_source(data.model.source)
@@ -64,11 +74,12 @@ def manifest_of(
         isa=host_isa(),
         plan=record(plan).model_dump(mode="json"),
         artifacts=tuple(_artifact(one, folder, plan) for one in result.built),
-        coverage=_coverage(result, source, replayed),
+        coverage=_coverage(result, source, replayed) + untold_twin(plan, twin),
         gates=tuple(map(without_times, result.gates)),
         complete=not result.failures,
         accuracy=tuple(accuracy_of(item) for one in result.built for item in one.measurements),
         toolchain=_toolchain(plan, [one.artifact for one in result.built]),
+        float_twin=twin,
     )
 
 
@@ -127,6 +138,7 @@ def _artifact(one: BuiltArtifact, folder: Path, plan: Plan) -> ArtifactRecord:
         recipe=one.attempt.recipe,
         rungs=one.rungs,
         layers=one.layers,
+        ranges=one.ranges,
         passes=tuple(pass_facts(step) for step in one.passes),
     )
 

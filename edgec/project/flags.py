@@ -21,6 +21,7 @@ PATH_KEYS = frozenset(
         ("model", "path"),
         ("model", "weights"),
         ("calibration", "data"),
+        ("calibration", "more"),
         ("evaluation", "data"),
         ("evaluation", "metric"),
         ("train", "data"),

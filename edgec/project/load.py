@@ -45,7 +45,10 @@ def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path
         values["model"] = {}
     for (table, key), value in given.items():
         if (table, key) in PATH_KEYS:
-            value = _relative(str(value), cwd or Path.cwd(), root, keep=(table, key) in NAME_OR_PATH_KEYS)
+            keep, here = (table, key) in NAME_OR_PATH_KEYS, cwd or Path.cwd()
+            several = isinstance(value, (list, tuple))
+            paths = [_relative(str(item), here, root, keep=keep) for item in (value if several else [value])]
+            value = paths if several else paths[0]
         values[table] = {**values.get(table, {}), key: value}
     return validate(Project, TomlSource(Path("command line"), values, {}), values, ProjectError)
 

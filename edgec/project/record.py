@@ -30,7 +30,8 @@ def settings(project: Project) -> dict[str, Any]:
         del values["build"][key]
     for table, key in PATH_KEYS:
         if values[table] and values[table][key]:
-            values[table][key] = told_path(values[table][key])
+            value = values[table][key]
+            values[table][key] = told_path(value) if isinstance(value, str) else [told_path(item) for item in value]
     return values
 
 

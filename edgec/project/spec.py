@@ -117,6 +117,11 @@ class CalibrationSpec(DataSpec):
     samples: int | None = _key(
         "--calibration-samples", "samples to draw, balanced by class (default: the target's)", ge=1
     )
+    more: tuple[str, ...] = Field(
+        (),
+        description="further data, used whole: what `edgec validate --suggest-calibration` wrote",
+        json_schema_extra={"flag": "--more-calibration"},
+    )
 
 
 class EvaluationSpec(DataSpec):
@@ -205,6 +210,14 @@ class BuildSpec(Frozen):
     )
 
 
+class BundleSpec(Frozen):
+    """``[bundle]``: what a bundle carries besides its artifacts."""
+
+    float_twin: bool = _key(
+        "--float-twin", "keep the first artifact in float32 too, for `edgec validate` to compare with", False
+    )
+
+
 class Project(Frozen):
     """A whole edgec.toml, merged with flags."""
 
@@ -215,3 +228,4 @@ class Project(Frozen):
     train: TrainSpec | None = None
     gates: Gates = Gates()
     build: BuildSpec = BuildSpec()
+    bundle: BundleSpec = BundleSpec()

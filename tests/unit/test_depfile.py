@@ -54,7 +54,7 @@ def test_dependencies_are_everything_a_bundle_is_made_from(tmp_path: Path, monke
     (tmp_path / "photos" / "cat" / "1.png").touch()
     (tmp_path / "y.npy").touch()
     (tmp_path / "edgec.toml").write_text(
-        '[model]\npath = "model.py:load"\nweights = "w.pt"\n[calibration]\ndata = "photos"\n'
+        '[model]\npath = "model.py:load"\nweights = "w.pt"\n[calibration]\ndata = "photos"\nmore = ["more.npz"]\n'
         '[evaluation]\ndata = "data.py:evaluation"\nmetric = "metric.py:f1"\nlabels = "y.npy"\n'
     )
     found = dependencies(
@@ -63,10 +63,12 @@ def test_dependencies_are_everything_a_bundle_is_made_from(tmp_path: Path, monke
     names = {str(path) for path in found}
     assert names == {
         "edgec.toml", "model.py", "w.pt", "photos", "photos/cat", "photos/cat/1.png", "data.py", "metric.py", "y.npy",
-        "targets/t.toml",
+        "targets/t.toml", "more.npz",
     }  # fmt: skip
     without = dependencies(load_project(tmp_path), tmp_path, [], calibrated=False, trained=False)
-    assert names - {str(path) for path in without} == {"photos", "photos/cat", "photos/cat/1.png", "targets/t.toml"}
+    assert names - {str(path) for path in without} == {
+        "photos", "photos/cat", "photos/cat/1.png", "targets/t.toml", "more.npz",
+    }  # fmt: skip
 
 
 def test_training_data_and_functions_are_dependencies_where_there_is_a_rung_for_them(tmp_path: Path) -> None:

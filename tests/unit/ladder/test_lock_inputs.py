@@ -17,6 +17,7 @@ from edgec.plan import make_plan
 from edgec.project.record import flat, settings
 from edgec.project.spec import (
     BuildSpec,
+    BundleSpec,
     CalibrationSpec,
     DataSpec,
     EvaluationSpec,
@@ -114,11 +115,12 @@ def test_what_the_manifest_tells_of_a_project_is_locked_whole(inputs: Inputs) ->
         preprocess=Preprocess(
             divide=255.0, mean=(0.5,), std=(0.25,), resize="fit", pad=3, interpolation="box", color="bgr"
         ),
-        calibration=CalibrationSpec(data="c.npz", inputs={"x": "a"}, labels="l", samples=7),
+        calibration=CalibrationSpec(data="c.npz", inputs={"x": "a"}, labels="l", samples=7, more=("m.npz",)),
         evaluation=EvaluationSpec(data="e.npz", inputs={"x": "b"}, labels="m", samples=8, metric="metric.py:score"),
         train=TrainSpec(data="t.npz", labels="n", samples=9, loss="/data/other.py:loss", batch_size=5),
         gates=Gates(max_drop=1.0, min_accuracy=0.5, strict=True),
         build=BuildSpec(seed=4, effort="max", time_budget=60.0, allow_weak_float=True),
+        bundle=BundleSpec(float_twin=True),
     )
     tables = {name: getattr(project, name) for name in Project.model_fields}
     found = inputs(**tables)
@@ -131,11 +133,11 @@ def test_what_the_manifest_tells_of_a_project_is_locked_whole(inputs: Inputs) ->
     assert {name for name in found if name.startswith("setting ")} == {
         "setting " + key
         for key in (
-            "build.allow_weak_float", "build.effort", "build.time_budget", "calibration.data", "calibration.inputs.x",
-            "calibration.labels", "calibration.samples", "evaluation.data", "evaluation.inputs.x", "evaluation.labels",
-            "evaluation.samples", "model.inputs", "model.path", "model.weights", "preprocess.color",
-            "preprocess.divide", "preprocess.interpolation", "preprocess.mean", "preprocess.pad", "preprocess.resize",
-            "preprocess.std", "train.data",
+            "build.allow_weak_float", "build.effort", "build.time_budget", "bundle.float_twin", "calibration.data",
+            "calibration.inputs.x", "calibration.labels", "calibration.more", "calibration.samples",
+            "evaluation.data", "evaluation.inputs.x", "evaluation.labels", "evaluation.samples", "model.inputs",
+            "model.path", "model.weights", "preprocess.color", "preprocess.divide", "preprocess.interpolation",
+            "preprocess.mean", "preprocess.pad", "preprocess.resize", "preprocess.std", "train.data",
         )
     }  # fmt: skip
 

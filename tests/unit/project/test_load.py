@@ -7,8 +7,10 @@ import pytest
 from edgec.errors import ProjectError, UsageError
 from edgec.project.flags import flags
 from edgec.project.load import load_project, split_entry
+from edgec.project.record import settings
 from edgec.project.spec import (
     BuildSpec,
+    BundleSpec,
     CalibrationSpec,
     EvaluationSpec,
     Gates,
@@ -63,6 +65,18 @@ def test_flag_paths_are_relative_to_the_working_folder(tmp_path: Path) -> None:
     assert project.evaluation.metric == "other/metric.py:f1"
 
 
+def test_further_calibration_data_is_relative_too(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    values = {("calibration", "data"): "c.npz", ("calibration", "more"): ["a.npz", "../b.npz"]}
+    project = load_project(project_folder(tmp_path), values, cwd=other)
+    assert project.calibration is not None
+    assert project.calibration.more == ("other/a.npz", "b.npz")
+    outside = project.calibration.model_copy(update={"more": ("../c.npz", "b.npz")})
+    told = settings(project.model_copy(update={"calibration": outside}))
+    assert told["calibration"]["more"] == ["c.npz", "b.npz"]
+
+
 def test_flags_alone_are_enough(tmp_path: Path) -> None:
     values = {("model", "path"): "m.onnx", ("evaluation", "data"): "e.npz"}
     assert load_project(tmp_path, values, cwd=tmp_path).model.path == "m.onnx"
@@ -88,6 +102,7 @@ def test_every_key_has_a_flag_of_its_own() -> None:
         "train": TrainSpec,
         "gates": Gates,
         "build": BuildSpec,
+        "bundle": BundleSpec,
     }
     assert set(tables) == set(Project.model_fields)
     assert {flag.key for flag in found} == {(name, key) for name, spec in tables.items() for key in spec.model_fields}

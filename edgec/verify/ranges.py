@@ -1,0 +1,196 @@
+"""How samples lie in the ranges that an artifact was calibrated for.
+
+A sample *leaves* a range when a larger share of the tensor's values lies outside than in 99 of 100 evaluation samples:
+for most tensors that is any value at all; for those that a calibration method clips, or that saturate by design (a
+clamp, a sigmoid), it is more than usual. Limits come from one half of the evaluation samples and their own share from
+the other, so it is what further samples of the same kind show.
+
+Samples of another kind may stay within all ranges (an inverted picture does). What then moves is the *level* of
+activations, their mean: it is kept with its spread over the evaluation samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.backend.protocol import ActivationRange, Artifact, RangeWatch, RangeWatcher
+from edgec.backend.ranges import use_by_values
+from edgec.backend.registry import get_backend
+from edgec.dataset.spool import Spool
+from edgec.frozen import Frozen
+from edgec.model.spec import Array, Tensors
+from edgec.verify.outputs import chunks
+from edgec.worker import Progress
+
+MOST_SAMPLES = 256
+"""Samples that are looked at when a bundle is built, at most."""
+MOST_VALUES = 2**30
+"""Input values that are looked at then: of large inputs fewer samples, but `LEAST_SAMPLES`."""
+LEAST_SAMPLES = 32
+USUAL = 0.99
+"""Share of evaluation samples that do not leave a range."""
+_WORK = 50
+"""Activations that a network has for one input value, about."""
+_DIGITS = 6
+
+
+class LayerRange(ActivationRange):
+    """A calibrated range, and how evaluation samples lie in it."""
+
+    limit: float
+    """Share of values outside that `USUAL` of the evaluation samples stay within."""
+    outside: float
+    """Share of evaluation samples that leave it."""
+    level: float
+    """Mean over the evaluation samples of the tensor's mean value, as a place in the range: 0 is `low`, 1 `high`."""
+    spread: float
+    """Standard deviation of that from sample to sample."""
+
+
+class RangeRecord(Frozen):
+    """All ranges of an artifact, on its bundle's evaluation samples."""
+
+    runtime: str
+    """Where activations were looked at; empty: only inputs were."""
+    samples: int
+    layers: tuple[LayerRange, ...]
+    outside: float
+    """Share of evaluation samples that leave at least one range."""
+    reason: str = ""
+    """Why activations were not looked at; `layers` are then the model's inputs, or none."""
+
+
+def observe_ranges(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Run an int8 artifact and look at its activations (an `edgec.worker` task).
+
+    Args:
+        payload: ``artifact`` (record), ``file``, ``runtime``, ``spool`` (folder), ``indices`` (samples), ``threads``,
+            and ``out``, an .npy to write: (samples, ranges, 2), as of `edgec.backend.protocol.RangeWatch`.
+        progress: told the name of each step.
+
+    Returns:
+        ``ranges`` (`ActivationRange`s), or ``reason`` when they cannot be looked at.
+    """
+    artifact = Artifact.model_validate_json(json.dumps(payload["artifact"]))
+    backend = get_backend(artifact.backend)
+    if reason := why_not(artifact):
+        return {"ranges": [], "reason": reason}
+    assert isinstance(backend, RangeWatcher)
+    runtime, indices = str(payload["runtime"]), [int(index) for index in payload["indices"]]
+    progress(f"look at the activations of {len(indices)} samples in {runtime}")
+    watch = backend.watch_ranges(artifact, Path(payload["file"]), runtime, int(payload["threads"]))
+    np.save(payload["out"], uses(watch, Spool(Path(payload["spool"])), indices))
+    return {"ranges": [item.model_dump(mode="json") for item in watch.ranges], "reason": ""}
+
+
+def why_not(artifact: Artifact) -> str:
+    """Why an artifact has no calibrated ranges that can be looked at; empty: it has."""
+    if artifact.precision != "int8":
+        return f"a {artifact.precision} artifact has no calibrated ranges"
+    if not isinstance(get_backend(artifact.backend), RangeWatcher):
+        return f"backend {artifact.backend} cannot show the activations of its artifacts"
+    return ""
+
+
+def uses(watch: RangeWatch, samples: Sequence[Tensors], indices: Sequence[int]) -> Array:
+    """What `watch` tells of each of these samples: (samples, ranges, 2)."""
+    found = np.zeros((len(indices), len(watch.ranges), 2), np.float64)
+    for place, index in enumerate(indices):
+        found[place] = watch(samples[index])
+    return found
+
+
+def looked_at(spool: Spool, most: int = MOST_SAMPLES) -> list[int]:
+    """The samples of a spool that are looked at, evenly spread; fewer of large ones, the same each time."""
+    values = sum(int(np.prod(item.shape, dtype=np.int64)) for item in spool.info.inputs) * _WORK
+    count = min(len(spool), most, max(MOST_VALUES // max(values, 1), LEAST_SAMPLES))
+    return [index * len(spool) // count for index in range(count)]
+
+
+def input_ranges(spool: Spool) -> tuple[ActivationRange, ...]:
+    """The extremes of each input over all samples; without inputs of booleans."""
+    found = []
+    for item in spool.info.inputs:
+        array: Array = np.load(spool.folder / f"{_place(spool, item.name)}.npy", mmap_mode="r")
+        if array.dtype.kind == "b" or not array.size:
+            continue
+        low = min(float(np.min(array[part])) for part in chunks(array))
+        high = max(float(np.max(array[part])) for part in chunks(array))
+        found.append(ActivationRange(tensor=f"input {item.name}", low=low, high=high, input=item.name))
+    return tuple(found)
+
+
+def input_uses(ranges: Sequence[ActivationRange], spool: Spool, indices: Sequence[int]) -> Array:
+    """How each sample's inputs lie in these ranges of inputs: (samples, ranges, 2)."""
+    found = np.zeros((len(indices), len(ranges), 2), np.float64)
+    for place, index in enumerate(indices if ranges else ()):
+        sample = spool[index]
+        found[place] = [use_by_values(sample[item.input], item.low, item.high) for item in ranges]
+    return found
+
+
+def range_record(ranges: Sequence[ActivationRange], found: Array, *, runtime: str, reason: str = "") -> RangeRecord:
+    """The record of a bundle, from what its evaluation samples show.
+
+    Args:
+        ranges: of the artifact, and of inputs.
+        found: (samples, ranges, 2), as of `uses`.
+        runtime: where activations were looked at.
+        reason: why they were not.
+    """
+    outside, levels = np.round(found[:, :, 0], _DIGITS), found[:, :, 1]
+    even, odd = outside[::2], outside[1::2] if len(outside) > 1 else outside
+    limits = np.zeros(len(ranges))
+    if found.size:
+        limits = np.quantile(even, USUAL, axis=0, method="higher")
+    left = odd > limits
+    return RangeRecord(
+        runtime=runtime,
+        samples=len(found),
+        layers=tuple(
+            LayerRange(
+                **item.model_dump(),
+                limit=float(limit),
+                outside=round(float(left[:, place].mean()), _DIGITS),
+                level=round(float(levels[:, place].mean()), _DIGITS),
+                spread=round(float(levels[:, place].std()), _DIGITS),
+            )
+            for place, (item, limit) in enumerate(zip(ranges, limits, strict=True))
+        ),
+        outside=round(float(left.any(axis=1).mean()), _DIGITS) if found.size else 0.0,
+        reason=reason,
+    )
+
+
+def leaving(record: RangeRecord, found: Array) -> Array:
+    """Which samples leave which range: booleans (samples, layers of `record`).
+
+    Args:
+        record: of the artifact.
+        found: (samples, layers, 2), as of `uses`.
+    """
+    limits = np.array([item.limit for item in record.layers])
+    left: Array = np.round(found[:, :, 0], _DIGITS) > limits
+    return left
+
+
+def unwatched_inputs(
+    inputs: Sequence[ActivationRange], watched: Sequence[ActivationRange]
+) -> tuple[ActivationRange, ...]:
+    """Inputs that an artifact has no range of its own for."""
+    known = {item.input for item in watched}
+    return tuple(item for item in inputs if item.input not in known)
+
+
+def ranges_from(answer: Mapping[str, Any]) -> tuple[ActivationRange, ...]:
+    """The ranges in what `observe_ranges` returned."""
+    return tuple(ActivationRange.model_validate_json(json.dumps(item)) for item in answer["ranges"])
+
+
+def _place(spool: Spool, name: str) -> int:
+    return [item.name for item in spool.info.inputs].index(name)
