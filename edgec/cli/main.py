@@ -22,6 +22,7 @@ from edgec.toml_source import suggest
 
 VERBS = (
     "build",
+    "check",
     "explain",
     "analyze",
     "sweep",
