@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgec.check.build import findings_of
+from edgec.check.records import Finding
 from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
@@ -52,10 +54,19 @@ def prepare(job: Job) -> Prepared:
     metric = choose_metric(wanted, model.outputs, evaluation.labels, job.root, seed=seed, group=group)
     training = _training_samples(job, model, evaluation)
     job.loaded(BuildData(model, (), calibration, evaluation, training))
+    findings = _findings(job, model, calibration, evaluation)
     portable, notes = _transform(job, model, calibration, evaluation, training)
     if evaluation.labels is not None and metric.name in ("sqnr", "agreement"):
         notes += (f"the labels of {project.evaluation.data} are not used: the metric is {metric.name}",)
-    return Prepared(BuildData(model, notes, calibration, evaluation, training), metric, portable)
+    return Prepared(BuildData(model, notes, calibration, evaluation, training, findings), metric, portable)
+
+
+def _findings(job: Job, model: FloatModel, calibration: Spool | None, evaluation: Spool) -> tuple[Finding, ...]:
+    with captured(job.log), model_step("look at", str(job.plan.project.model.path)):
+        findings = findings_of(job.plan, model, calibration, evaluation)
+    for item in findings:
+        job.found(item)
+    return findings
 
 
 def _spool_data(job: Job, model: FloatModel) -> tuple[Spool | None, Spool]:

@@ -31,8 +31,8 @@ def load_model(spec: ModelSpec, root: Path) -> FloatModel:
     if not spec.path:
         raise ModelError("no model is given", hint="name it: edgec build MODEL, or [model] path in edgec.toml")
     name, _, function = spec.path.partition(":") if ".py:" in spec.path else (spec.path, "", "")
-    path = _existing(root, name)
-    weights = _existing(root, spec.weights) if spec.weights else None
+    path = existing(root, name)
+    weights = existing(root, spec.weights) if spec.weights else None
     stated = tuple(item.tensor() for item in spec.inputs)
     if path.suffix == ".py":
         if not function:
@@ -57,7 +57,8 @@ def load_model(spec: ModelSpec, root: Path) -> FloatModel:
     )
 
 
-def _existing(root: Path, name: str) -> Path:
+def existing(root: Path, name: str) -> Path:
+    """The file `name` in `root`; raises ModelError, with the nearest name, when there is none."""
     path = root / name
     if path.is_file():
         return path.resolve()

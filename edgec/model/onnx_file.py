@@ -8,8 +8,9 @@ from typing import Any
 
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
 from edgec.model.spec import Array, DType, TensorSpec
+from edgec.toml_source import suggest
 
-_DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 """TensorProto.DataType -> dtype."""
 _UNNAMED = "?"
 """What stands for a dim that has neither size nor name."""
@@ -139,26 +140,46 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
     Raises:
         InputSpecError: `stated` contradicts the file, or a symbolic dim is not stated.
     """
+    specs, problems = settled_inputs(proto, stated, name)
+    if problems:
+        raise problems[0]
+    return tuple(specs.values())
+
+
+def settled_inputs(
+    proto: Any, stated: Sequence[TensorSpec], name: str
+) -> tuple[dict[str, TensorSpec], list[InputSpecError]]:
+    """`input_specs` by name of those inputs that can be settled, and everything that is wrong with the others."""
     given = {spec.name: spec for spec in stated}
     inputs = graph_inputs(proto)
     names = [item.name for item in inputs]
-    if unknown := sorted(set(given) - set(names)):
-        raise InputSpecError(f"no input named {', '.join(unknown)}", where=name, hint=f"it has: {', '.join(names)}")
+    told = f"it has: {', '.join(names)}"
+    problems = [
+        InputSpecError(f"no input named {item}", where=name, hint=suggest(item, names) or told)
+        for item in sorted(set(given) - set(names))
+    ]
     sizes = _named_sizes(inputs, given)
-    specs = []
+    specs = {}
     for item in inputs:
-        code = item.type.tensor_type.elem_type
-        if code not in _DTYPES:
-            raise InputSpecError(
-                f'input "{item.name}" has a dtype edgec does not feed (ONNX type {code})',
-                where=name,
-                hint="export the model with float32 inputs",
-            )
-        dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in dims_of(item)]
-        if dims and isinstance(dims[0], str) and item.name not in given:
-            dims[0] = 1
-        specs.append(merge(item.name, dims, _DTYPES[code], given.get(item.name), name))
-    return tuple(specs)
+        try:
+            specs[item.name] = _input_spec(item, given.get(item.name), sizes, name)
+        except InputSpecError as error:
+            problems.append(error)
+    return specs, problems
+
+
+def _input_spec(item: Any, stated: TensorSpec | None, sizes: Mapping[str, int], name: str) -> TensorSpec:
+    code = item.type.tensor_type.elem_type
+    if code not in DTYPES:
+        raise InputSpecError(
+            f'input "{item.name}" has a dtype edgec does not feed (ONNX type {code})',
+            where=name,
+            hint="export the model with float32 inputs",
+        )
+    dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in dims_of(item)]
+    if dims and isinstance(dims[0], str) and stated is None:
+        dims[0] = 1
+    return merge(item.name, dims, DTYPES[code], stated, name)
 
 
 def _named_sizes(inputs: Sequence[Any], given: Mapping[str, TensorSpec]) -> dict[str, int]:
@@ -232,7 +253,9 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     return proto
 
 
-def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str) -> list[tuple[str, Array]]:
+def run_model(
+    path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str, *, optimized: bool = False
+) -> list[tuple[str, Array]]:
     """`run`, for a model of the user.
 
     Raises:
@@ -240,7 +263,7 @@ def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], 
         InputSpecError: the model does not accept `arrays`.
     """
     try:
-        return run(path, specs, arrays)
+        return run(path, specs, arrays, optimized=optimized)
     except Exception as exc:
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0].rpartition("[ONNXRuntimeError] : ")[2]
         if "NOT_IMPLEMENTED" in reason or "is not a registered function/op" in reason:
@@ -253,8 +276,10 @@ def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], 
         raise InputSpecError(f"ONNX Runtime cannot run the model on {given}: {reason}", where=name) from exc
 
 
-def run(path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> list[tuple[str, Array]]:
-    """Outputs of an ONNX model in ONNX Runtime, unoptimized and on one thread.
+def run(
+    path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array], *, optimized: bool = False
+) -> list[tuple[str, Array]]:
+    """Outputs of an ONNX model in ONNX Runtime on one thread, as the graph is written unless `optimized`.
 
     Raises:
         Exception: whatever the runtime raises.
@@ -263,7 +288,8 @@ def run(path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     source = path if isinstance(path, bytes) else str(path)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
