@@ -21,6 +21,14 @@ from edgec.target.spec import Precision
 _BRANCHES = "what is within it stays in float: the quantizer does not look into branches and loops"
 _NO_FORM = "kept in float: ONNX Runtime's quantizer has no 8-bit form of it"
 _NOT_DYNAMIC = "kept in float: dynamic quantization covers matrix products and LSTM only"
+_IN_PARTS = {
+    "Attention": "matrix products in int8; masks and softmax are kept in float",
+    "Dropout": "",
+    "Gelu": "its error function is kept in float",
+    "Mish": "its logarithm is kept in float",
+    "Swish": "",
+}
+"""What exporters write as several ops, or as none -> what of them stays in float."""
 _BY_NORM = frozenset({"Conv", "ConvTranspose", "Gemm"})
 """What a BatchNorm behind it is folded into."""
 
@@ -44,6 +52,8 @@ def _control(op: GraphOp) -> str:
 def _static(op: GraphOp) -> str:
     if not op.is_float or op.op in STATIC_OPS or op.op in DATA_MOVEMENT | CASTS:
         return ""
+    if op.op in _IN_PARTS:
+        return _IN_PARTS[op.op]
     return _reason(op.op, STATIC_REASONS) or _NO_FORM
 
 
