@@ -84,7 +84,7 @@ def of_files(files: Files, origin: str) -> Iterator[Finding]:
         yield warning("data", what, where=origin, hint=hint)
     rest = [item for item in files.others if item.suffix.lower() not in OTHER_IMAGES]
     if rest:
-        what = f"{_files(len(rest))} that are neither images nor .npy, left out: {_named(rest, files)}"
+        what = f"{_files(len(rest))} of other kinds than images and .npy, left out: {_named(rest, files)}"
         yield warning("data", what, where=origin)
     for folder in sorted(item for item in _visible(files.root) if item.is_dir()):
         if not any(file.parent == folder for file in files.samples):

@@ -33,6 +33,8 @@ class Failure:
     error: DatasetError
     place: str
     """Of the first."""
+    drawn: bool
+    """Whether a build would use one of them."""
     count: int = 1
 
 
@@ -44,7 +46,6 @@ class Looked:
         origin: the data source, in the user's words.
         count: samples that are there; None while not all were read and the source does not say.
         read: samples that were looked at.
-        used: of these the ones that a build would use.
         digests: one each, of the samples that are model input.
         places: the index in the source of each.
         labels: of the source, or of the samples that were read.
@@ -112,12 +113,13 @@ def look(
             break
         found.read += 1
         labels.append(label)
-        if wanted is not None and index not in wanted:
-            continue
+        drawn = wanted is None or index in wanted
         try:
             arrays = _converted(row, inputs, preprocess, source, found.group)
         except DatasetError as error:
-            _add_failure(found, error, source.place(index))
+            _add_failure(found, error, source.place(index), drawn=drawn)
+            continue
+        if not drawn:
             continue
         own = source.labels[index] if source.labels is not None else label
         likeness.add(arrays)
@@ -156,12 +158,13 @@ def _converted(
     return arrays
 
 
-def _add_failure(found: Looked, error: DatasetError, place: str) -> None:
+def _add_failure(found: Looked, error: DatasetError, place: str, *, drawn: bool) -> None:
     key = _NUMBERS.sub("#", error.what)
     if key in found.failures:
         found.failures[key].count += 1
+        found.failures[key].drawn |= drawn
     else:
-        found.failures[key] = Failure(error, place)
+        found.failures[key] = Failure(error, place, drawn)
 
 
 def _digest(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> bytes:

@@ -22,7 +22,7 @@ from edgec.model.spec import TensorSpec
 from edgec.project.load import FlagValues
 from edgec.project.spec import DataSpec, Project
 
-SECONDS_A_SET = 0.8
+SECONDS_A_SET = 0.6
 """For which each set of samples is read."""
 SECONDS_OF_MODEL = 1.0
 """For which the float model is run."""

@@ -67,7 +67,7 @@ def look_at(spec: DataSpec, what: Purpose, samples: int | None, how: How) -> Set
     path = how.root / spec.data
     told = spec
     if path.is_dir():
-        files = folders.look_into(path, how.seconds)
+        files = folders.look_into(path, how.seconds / 2)
         found.findings += folders.of_files(files, spec.data)
         folder = folders.readable(files, scratch / "readable")
         if folder != path:
@@ -149,7 +149,11 @@ def of_samples(looked: Looked, what: Purpose, *, fits_known: bool) -> Iterator[F
         error = failure.error
         where = failure.place if failure.place.startswith(("/", ".")) else f"{looked.origin}: {failure.place}"
         more = f" (and {failure.count - 1} more of {looked.read} looked at)" if failure.count > 1 else ""
-        yield finding_of(DatasetError(error.what + more, where=where, hint=error.hint), "data")
+        if failure.drawn:
+            yield finding_of(DatasetError(error.what + more, where=where, hint=error.hint), "data")
+        else:
+            what = f"{error.what}{more}; with this seed and number of samples none such is drawn"
+            yield warning("data", what, where=where, hint=error.hint)
     if what == "calibration":
         used = len(looked.digests)
         if looked.complete:

@@ -238,7 +238,13 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     """The model with its inputs at `specs`, all tensor data inside, and shapes inferred anew."""
     import onnx
 
-    proto = onnx.load(path)
+    return fix_dims(onnx.load(path), specs)
+
+
+def fix_dims(proto: Any, specs: Sequence[TensorSpec]) -> Any:
+    """A model with its inputs at `specs`, and shapes inferred anew where that changes them; `proto` may be changed."""
+    import onnx
+
     shapes = {spec.name: spec.shape for spec in specs}
     changed = False
     for item in graph_inputs(proto):

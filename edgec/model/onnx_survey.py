@@ -93,7 +93,7 @@ def survey(path: Path, name: str, stated: Sequence[TensorSpec]) -> OnnxSurvey:
         tuple(problems), notes, inputs, len(inputs) == len(fed),
         {item.name: tuple(onnx_file.dims_of(item)) for item in fed if item.name not in specs},
         _declared_outputs(proto),
-        graph_of(_with_shapes(path, proto, inputs if whole and len(inputs) == len(fed) else None)),
+        graph_of(_with_shapes(proto, inputs if whole and len(inputs) == len(fed) else None)),
     )  # fmt: skip
     return found if problems else _run(found, path, name)
 
@@ -128,12 +128,12 @@ def _quantized(proto: Any, name: str) -> Iterator[EdgecError]:
         yield error
 
 
-def _with_shapes(path: Path, proto: Any, specs: Sequence[TensorSpec] | None) -> Any:
+def _with_shapes(proto: Any, specs: Sequence[TensorSpec] | None) -> Any:
     """The model with the shapes of all tensors, where these can be told."""
     import onnx
 
     try:
-        fixed = proto if specs is None else onnx_file.with_fixed_dims(path, specs)
+        fixed = proto if specs is None else onnx_file.fix_dims(proto, specs)
         return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
     except Exception:
         return proto  # without shapes there is less to tell, and the checker has told what is wrong
@@ -143,7 +143,7 @@ def read_graph(path: Path, specs: Sequence[TensorSpec]) -> OpGraph:
     """The ops of an ONNX file with its inputs at `specs`."""
     import onnx
 
-    return graph_of(_with_shapes(path, onnx.load(path, load_external_data=False), specs))
+    return graph_of(_with_shapes(onnx.load(path, load_external_data=False), specs))
 
 
 def graph_of(proto: Any) -> OpGraph:

@@ -16,7 +16,7 @@ from edgec.project.spec import InputSpec, ModelSpec
 from .conftest import NODES, Look, told, write_net
 
 SPEC = ModelSpec(path="net.onnx")
-NET = '''
+NET = """
 import torch
 from torch import nn
 
@@ -31,7 +31,7 @@ class Net(nn.Module):
         if x.sum() > BRANCH:
             steps = -steps
         return self.dense(steps[:, -1])
-'''
+"""
 
 
 def test_open_shapes_come_with_the_line_to_add(folder: Path, look: Look) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edgec.check.project import read_project
 from edgec.check.records import exit_code
-from edgec.errors import ProjectError, TargetError
+from edgec.errors import BackendUnavailableError, ProjectError, TargetError
 
 from .conftest import TOML, Look, told
 
@@ -85,3 +87,13 @@ def test_no_target_is_named(folder: Path, look: Look) -> None:
 
     (wrong,) = told(check(folder, {}), "target")
     assert wrong.what == "no target is named"
+
+
+def test_packages_that_are_missing(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None if name == "tensorflow" else "1.0")
+    found = look("rpi4-int8", "rpi4-fp32")
+    (missing,) = told(found, "toolchain")  # fp32 needs none of it
+    assert missing.where == "rpi4-int8: model.tflite: backend tflite"
+    assert "it will be missing: int8 needs packages that are not installed: tensorflow" in missing.what
+    assert missing.hint == "pip install 'edgec[tflite]'"
+    assert missing.exit_code == BackendUnavailableError.exit_code
