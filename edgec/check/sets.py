@@ -152,8 +152,8 @@ def of_samples(looked: Looked, what: Purpose, *, fits_known: bool) -> Iterator[F
         if failure.drawn:
             yield finding_of(DatasetError(error.what + more, where=where, hint=error.hint), "data")
         else:
-            what = f"{error.what}{more}; with this seed and number of samples none such is drawn"
-            yield warning("data", what, where=where, hint=error.hint)
+            unused = f"{error.what}{more}; with this seed and number of samples none such is drawn"
+            yield warning("data", unused, where=where, hint=error.hint)
     if what == "calibration":
         used = len(looked.digests)
         if looked.complete:

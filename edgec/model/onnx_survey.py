@@ -14,6 +14,7 @@ from edgec.model import onnx_file
 from edgec.model.exported import dtype_of
 from edgec.model.graph_ops import GraphOp, OpGraph
 from edgec.model.onnx_floats import in_float32
+from edgec.model.onnx_inputs import settled_inputs
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 
@@ -85,7 +86,7 @@ def survey(path: Path, name: str, stated: Sequence[TensorSpec]) -> OnnxSurvey:
             path, notes = converted.path, (converted.note,)
             proto = onnx.load(path, load_external_data=False)
             stated = tuple(converted.restated(item) for item in stated)
-    specs, unsettled = onnx_file.settled_inputs(proto, stated, name)
+    specs, unsettled = settled_inputs(proto, stated, name)
     problems += unsettled
     fed = onnx_file.graph_inputs(proto)
     inputs = tuple(specs[item.name] for item in fed if item.name in specs)
