@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from edgec.check import memory, ops, small_sets
-from edgec.check.records import Finding, in_order
+from edgec.check.model import guarded
+from edgec.check.records import Finding, in_order, warning
 from edgec.dataset.spool import Spool
 from edgec.model.graph_ops import OpGraph
 from edgec.model.onnx_survey import read_graph
@@ -25,8 +26,10 @@ def findings_of(plan: Plan, model: FloatModel, calibration: Spool | None, evalua
         calibration: its calibration samples, where it has some.
         evaluation: its evaluation samples.
     """
-    graph = graph_of_model(model)
-    found = [item for item in ops.of_plans([plan], graph, model) if ops.is_weighty(item)]
+    failed: list[Finding] = []
+    graph = guarded(lambda: graph_of_model(model), "op", failed, model.source.path)
+    found = [warning("op", item.what, where=item.where) for item in failed]  # nothing that is built needs it
+    found += [item for item in ops.of_plans([plan], graph, model) if ops.is_weighty(item)]
     found += memory.of_plans([plan], graph, [item.name for item in model.inputs])
     return in_order([*found, *small_sets.of_spools(calibration, evaluation)])
 

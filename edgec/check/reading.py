@@ -45,6 +45,7 @@ class Looked:
     Attributes:
         origin: the data source, in the user's words.
         count: samples that are there; None while not all were read and the source does not say.
+        expected: samples that a build draws, where the source says how many there are.
         read: samples that were looked at.
         digests: one each, of the samples that are model input.
         places: the index in the source of each.
@@ -60,6 +61,7 @@ class Looked:
 
     origin: str
     count: int | None = None
+    expected: int | None = None
     read: int = 0
     digests: list[bytes] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -71,6 +73,11 @@ class Looked:
     failures: dict[str, Failure] = field(default_factory=dict)
     kept: list[tuple[dict[str, Array], Array | None]] = field(default_factory=list)
     group: int = 1
+
+    @property
+    def used(self) -> int | None:
+        """Samples that a build would use; None while that is not known."""
+        return len(self.digests) if self.complete else self.expected
 
     @property
     def complete(self) -> bool:
@@ -103,9 +110,10 @@ def look(
         DatasetError: reading ended at a sample; what was seen before is lost with it.
     """
     deadline = time.monotonic() + seconds
-    found = Looked(origin, source.count, labels=source.labels, classes=source.classes)
+    found = Looked(origin, source.count, source.count, labels=source.labels, classes=source.classes)
     wanted = None
     if samples is not None and source.count is not None:
+        found.expected = min(samples, source.count)
         wanted = {int(index) for index in choose(source.count, source.labels, samples, seed)}
     likeness, labels = _Likeness(), list[Array | None]()
     for index, (row, label) in enumerate(_rows(source, inputs, found)):

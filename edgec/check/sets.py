@@ -155,15 +155,14 @@ def of_samples(looked: Looked, what: Purpose, *, fits_known: bool) -> Iterator[F
             unused = f"{error.what}{more}; with this seed and number of samples none such is drawn"
             yield warning("data", unused, where=where, hint=error.hint)
     if what == "calibration":
-        used = len(looked.digests)
-        if looked.complete:
-            yield from small_sets.few_to_calibrate(used, looked.origin)
+        if looked.used is not None:
+            yield from small_sets.few_to_calibrate(looked.used, looked.origin)
         yield from small_sets.one_class(looked.used_labels, looked.origin, looked.classes)
         yield from small_sets.constants(
             looked.digests, looked.same, looked.extremes if fits_known else {}, looked.origin
         )
-    elif what == "evaluation" and looked.complete:
-        yield from small_sets.few_to_evaluate(len(looked.digests), looked.origin)
+    elif what == "evaluation" and looked.used is not None:
+        yield from small_sets.few_to_evaluate(looked.used, looked.origin)
 
 
 def of_pair(one: Set, evaluation: Set) -> Iterator[Finding]:

@@ -178,7 +178,9 @@ def test_what_time_does_not_suffice_for(folder: Path, look: Look, monkeypatch: p
     found = look()
     told_so = "only the first 1 of 40 calibration samples and the first 1 of 60 evaluation samples were looked at"
     assert (found.looked_at, found.samples_run) == (told_so, 1)
-    assert not told(found, "small-set", "warning")  # nothing is said of sets that were not read to their end
+    assert not told(found, "small-set", "warning")
+    few = look(given={("calibration", "samples"): 20})  # how many are drawn is known without reading them
+    assert [item.what.partition(" are")[0] for item in told(few, "small-set", "warning")] == ["20 calibration samples"]
 
 
 def test_python_entries(folder: Path, look: Look) -> None:
