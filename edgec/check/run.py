@@ -113,8 +113,8 @@ def _of_pairs(looked: Sequence[sets.Set]) -> Iterator[Finding]:
 def _try(project: Project, root: Path, opened: Opened, looked: Sequence[sets.Set], threads: int) -> Tried:
     """What is wrong with the labels, and with the float model's answers."""
     evaluation = next((item.looked for item in looked if item.what == "evaluation"), None)
-    if evaluation is None or project.evaluation is None:
-        return Tried(())
+    if evaluation is None or project.evaluation is None or evaluation.count == 0:
+        return Tried(())  # that it is empty is told of the set
     metric, findings = of_labels(opened.outputs, evaluation, project.evaluation.metric, root)
     if opened.model is None:
         return Tried(tuple(findings))

@@ -99,6 +99,12 @@ def test_labels_of_another_number_hide_no_samples(folder: Path, look: Look) -> N
     assert "NaN or infinite" in wrong[1].what
 
 
+def test_an_empty_set(folder: Path, look: Look, change: Change) -> None:
+    change(folder / "e.npz", image=np.zeros((0, 3, 8, 8), np.float32), y=np.zeros(0, np.int64))
+    (wrong,) = told(look(), "data")
+    assert (wrong.where, wrong.what) == ("e.npz", "the evaluation data is empty")
+
+
 def test_missing_labels(folder: Path, look: Look, change: Change) -> None:
     change(folder / "e.npz", y=None)
     (doubt,) = told(look(), "labels", "warning")
