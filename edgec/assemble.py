@@ -25,6 +25,7 @@ from edgec.bundle.write import (
     write_measurements,
 )
 from edgec.cache import Cache
+from edgec.check.records import Finding
 from edgec.dataset.spool import Spool
 from edgec.errors import ProjectError, ReproducibilityError
 from edgec.execute.accept import ending, without_missed
@@ -140,6 +141,7 @@ def build_target(
     lock_use: LockUse = UNLOCKED,
     progress: Progress,
     listener: Listener = lambda plan, result: None,
+    found: Callable[[Finding], None] = lambda finding: None,
     inspector: Inspector = lambda bundle, scratch, log: None,
     inputs: Inputs | None = None,
 ) -> Bundle:
@@ -157,6 +159,7 @@ def build_target(
         all_or_nothing: write no bundle when an artifact cannot be made or misses a gate.
         lock_use: what edgec.lock is for this build.
         progress: told each step.
+        found: told what is doubtful about model and samples, before anything is made.
         listener: told the measurements, also when gates then fail.
         inspector: shown the bundle before it is put in place, and before edgec.lock is renewed.
         inputs: model and samples, where `edgec.execute.inputs.inputs_of_all` has read them for several targets.
@@ -177,7 +180,7 @@ def build_target(
         cache = Cache(cache_folder(out))
         job = Job(
             plan, root, scratch, log, threads, jobs or room_for(threads), progress,
-            loaded=lock.loaded, metric_ran=lock.metric_ran, locked=lock.entry, bound=lock_use.locked,
+            loaded=lock.loaded, found=found, metric_ran=lock.metric_ran, locked=lock.entry, bound=lock_use.locked,
             checkpoints=checkpoint_folder(out), cache=cache, inputs=inputs,
         )  # fmt: skip
         with explained(log):

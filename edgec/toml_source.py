@@ -50,16 +50,55 @@ class TomlSource:
         return None
 
 
+@dataclass(frozen=True)
+class TomlProblem:
+    """One thing that is wrong with the values of a file."""
+
+    key: KeyPath
+    place: str
+    """``file:line``."""
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what}"
+
+
+BYTE_ORDER_MARK = "\ufeff"
+"""What some editors put before the first letter of a UTF-8 file."""
+
+
 def read_toml(path: Path, error: type[EdgecError]) -> TomlSource:
     """Read and parse one TOML file; raise `error` with file and line when that fails."""
+    text = read_toml_text(path, error)
+    if text.startswith(BYTE_ORDER_MARK):
+        raise marked(path, error)
+    return parse_toml(path, text, error)
+
+
+def read_toml_text(path: Path, error: type[EdgecError]) -> str:
+    """The text of a file; raise `error` when it cannot be read or is no UTF-8."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise error("no such file", where=str(path)) from None
     except UnicodeDecodeError as exc:
-        raise error(f"not UTF-8 text (byte {exc.start})", where=str(path)) from None
+        hint = 'save it as "UTF-8" (without BOM)'
+        raise error(f"not UTF-8 text (byte {exc.start})", where=str(path), hint=hint) from None
     except OSError as exc:
         raise error(f"cannot be read: {exc.strerror}", where=str(path)) from None
+
+
+def marked(path: Path, error: type[EdgecError]) -> EdgecError:
+    """The `error` for a file that begins with a byte order mark."""
+    return error(
+        "the file begins with a UTF-8 byte order mark (BOM), which TOML does not have",
+        where=f"{path}:1",
+        hint='save it as "UTF-8", not "UTF-8 with BOM"; or: sed -i "1s/^\\xEF\\xBB\\xBF//" ' + path.name,
+    )
+
+
+def parse_toml(path: Path, text: str, error: type[EdgecError]) -> TomlSource:
+    """Parse the text of a file; raise `error` with file and line when that fails."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
@@ -99,35 +138,47 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def validate(record: type[T], source: TomlSource, values: Mapping[str, Any], error: type[EdgecError]) -> T:
     """`values` (out of `source`) as a `record`; every problem of the file in one `error`."""
+    found, problems = validated(record, source, values)
+    if found is None:
+        raise error("\n".join(map(str, problems))) from None
+    return found
+
+
+def validated(
+    record: type[T], source: TomlSource, values: Mapping[str, Any]
+) -> tuple[T | None, tuple[TomlProblem, ...]]:
+    """`values` (out of `source`) as a `record`, or None and every problem of the file."""
     from pydantic import ValidationError  # only validation needs it: listing targets stays fast
 
     try:
-        return record.model_validate_json(
-            json.dumps(values, default=str)
-        )  # JSON mode: strict, yet arrays become tuples
+        # JSON mode: strict, yet arrays become tuples
+        return record.model_validate_json(json.dumps(values, default=str)), ()
     except ValidationError as exc:
-        raise error("\n".join(_explain(record, source, problem) for problem in exc.errors())) from None
+        return None, tuple(_explain(record, source, problem) for problem in exc.errors())
 
 
-def _explain(record: type[BaseModel], source: TomlSource, problem: Any) -> str:
+def _explain(record: type[BaseModel], source: TomlSource, problem: Any) -> TomlProblem:
     location: KeyPath = tuple(part for part in problem["loc"] if not str(part).startswith("function-"))
-    place = source.place_of(location)
+    return TomlProblem(location, source.place_of(location), _words(record, location, problem))
+
+
+def _words(record: type[BaseModel], location: KeyPath, problem: Any) -> str:
     key = ".".join(str(part) for part in location)
     kind = problem["type"]
     if kind == "extra_forbidden":
         known = fields_at(record, location[:-1])
         hint = suggest(str(location[-1]), known)
-        return f"{place}: {key}: unknown key; " + (hint or f"known keys: {', '.join(sorted(known))}")
+        return f"{key}: unknown key; " + (hint or f"known keys: {', '.join(sorted(known))}")
     if kind == "missing":
-        return f"{place}: {key}: missing; it has no default"
+        return f"{key}: missing; it has no default"
     message = str(problem["msg"]).removeprefix("Value error, ")
     if kind in ("literal_error", "enum"):
         expected = problem["ctx"]["expected"]
         hint = suggest(str(problem["input"]), re.findall(r"'([^']*)'", expected))
-        return f"{place}: {key}: bad value {problem['input']!r}, expected {expected}" + (f"; {hint}" if hint else "")
+        return f"{key}: bad value {problem['input']!r}, expected {expected}" + (f"; {hint}" if hint else "")
     if kind.endswith(("_type", "_parsing")):
-        return f"{place}: {key}: wrong type: {message} (got {problem['input']!r})"
-    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+        return f"{key}: wrong type: {message} (got {problem['input']!r})"
+    return f"{key}: {message}" if key else message
 
 
 def fields_at(record: type[BaseModel], location: KeyPath) -> tuple[str, ...]:

@@ -12,12 +12,13 @@ from edgec.backend.protocol import (
     Format,
     Layer,
     LayerFidelity,
+    OpProblem,
     Package,
     RangeWatch,
     Runner,
     RuntimeSpec,
 )
-from edgec.backends.onnxruntime import constants, fidelity, graph, lower
+from edgec.backends.onnxruntime import advise, constants, fidelity, graph, lower
 from edgec.backends.onnxruntime import emit as emitter
 from edgec.backends.onnxruntime.block_codes import largest_code
 from edgec.backends.onnxruntime.calibrate import CollectRanges
@@ -39,6 +40,7 @@ from edgec.backends.onnxruntime.quantize_weights import QuantizeWeights
 from edgec.backends.onnxruntime.runner import OnnxRunner
 from edgec.backends.onnxruntime.store_half import StoreHalfWeights
 from edgec.errors import UnsupportedError
+from edgec.model.graph_ops import GraphOp
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.ranges import needs_histogram
@@ -80,6 +82,9 @@ class OnnxRuntimeBackend:
 
     def capability(self, target: Target) -> Sequence[Capability]:
         return CAPABILITIES
+
+    def problems(self, ops: Sequence[GraphOp], target: Target, emit: Emit) -> Sequence[OpProblem]:
+        return tuple(advise.problems(ops, target.precision))
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
         reasons = []

@@ -12,18 +12,20 @@ from edgec.backend.protocol import (
     Layer,
     LayerFidelity,
     OpDifference,
+    OpProblem,
     Package,
     RangeWatch,
     Runner,
     RuntimeSpec,
 )
-from edgec.backends.tflite import constants
+from edgec.backends.tflite import advise, constants
 from edgec.backends.tflite.capability import CAPABILITIES
 from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic
 from edgec.backends.tflite.runtimes import LITERT, PACKAGES, RUNTIMES, TFLITE_RUNTIME, judged_runtimes, tried_runtimes
 from edgec.errors import UnsupportedError
+from edgec.model.graph_ops import GraphOp
 from edgec.model.spec import FloatModel, Tensors
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.ranges import needs_histogram
@@ -77,6 +79,10 @@ class TFLiteBackend:
     def capability(self, target: Target) -> Sequence[Capability]:
         """The kernels' table; the same on every CPU."""
         return CAPABILITIES
+
+    def problems(self, ops: Sequence[GraphOp], target: Target, emit: Emit) -> Sequence[OpProblem]:
+        """What has no form, and what stays in float, by the op's kind."""
+        return tuple(advise.problems(ops, target.precision))
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
         """No file has static and dynamic layers, and the quantizer of 16-bit activations takes no single ones."""

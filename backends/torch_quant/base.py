@@ -12,12 +12,13 @@ from edgec.backend.protocol import (
     Format,
     Layer,
     LayerFidelity,
+    OpProblem,
     Package,
     RangeWatch,
     Runner,
     RuntimeSpec,
 )
-from edgec.backends.torch_quant import constants
+from edgec.backends.torch_quant import advise, constants
 from edgec.backends.torch_quant import emit as emitter
 from edgec.backends.torch_quant import lower as lowering
 from edgec.backends.torch_quant.collect import CollectRanges
@@ -30,6 +31,7 @@ from edgec.backends.torch_quant.qconfig import LIMITS, Width
 from edgec.backends.torch_quant.quantize import QuantizeStatic
 from edgec.backends.torch_quant.runner import TorchRunner
 from edgec.errors import UnsupportedError
+from edgec.model.graph_ops import GraphOp
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
 from edgec.quant.recipe import Recipe, WeightGrid
@@ -78,6 +80,9 @@ class TorchBackend:
 
     def capability(self, target: Target) -> Sequence[Capability]:
         return self.capabilities
+
+    def problems(self, ops: Sequence[GraphOp], target: Target, emit: Emit) -> Sequence[OpProblem]:
+        return tuple(advise.problems(ops, target.precision, self.name, self.capabilities))
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[TorchModel]]:
         quantize = target.quantize

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 from pydantic import Field
 
 from edgec.frozen import Frozen
+from edgec.model.graph_ops import GraphOp
 from edgec.model.spec import Array, FloatModel, Tensors
 from edgec.passes.contract import Coverage, Pass, PassContext
 from edgec.quant.recipe import Recipe, WeightGrid
@@ -198,6 +199,29 @@ class TensorReader(Protocol):
 
     def tensors(self, file: Path) -> Mapping[str, str]:
         """Name of each constant -> digest of its dtype, shape, grid and values."""
+        ...
+
+
+class OpProblem(Frozen):
+    """What becomes of one op of a float model that a backend does not bring to a target's precision."""
+
+    node: str
+    """As in `GraphOp.name`."""
+    op: str
+    reason: str
+    refused: bool = False
+    """Whether the artifact cannot be made with it; else it is kept in float, or written as something else."""
+
+
+@runtime_checkable
+class OpAdviser(Protocol):
+    """What a `Backend` also is when it tells from the graph alone what it cannot take."""
+
+    def problems(self, ops: Sequence[GraphOp], target: Target, emit: Emit) -> Sequence[OpProblem]:
+        """The ops that it refuses, and those with weights or arithmetic that stay in float; from tables alone.
+
+        What is known only after lowering (values, shapes that kernels refuse) is not told here.
+        """
         ...
 
 

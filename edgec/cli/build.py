@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from edgec.assemble import Bundle, Inspector
+    from edgec.check.records import Finding
     from edgec.errors import EdgecError
     from edgec.execute.job import Inputs
     from edgec.execute.run import BuildResult
@@ -68,14 +69,19 @@ def command(
     from rich.console import Console
 
     from edgec.bundle.check import incomplete
+    from edgec.cli.findings import EARLY, tell_others
     from edgec.depfile import write_depfile
     from edgec.errors import EdgecError, IncompleteError, UsageError
     from edgec.log import terminal
 
     if all_or_nothing and keep_going:
         raise UsageError("--all-or-nothing and --keep-going exclude each other", hint="leave one of them out")
-    project = project_of(root, given)
-    names = targets_of(project, root)
+    try:
+        project = project_of(root, given)
+        names = targets_of(project, root)
+    except EdgecError as error:
+        tell_others(root, given, error)
+        raise
     how = _How(root, threads, jobs, all_or_nothing, locked, check_reproducible)
     errors: list[EdgecError] = []
     finished: list[Bundle] = []
@@ -89,6 +95,8 @@ def command(
                     if bundle.failures:
                         errors.append(incomplete(bundle.path, bundle.manifest))
                 except EdgecError as error:
+                    if isinstance(error, EARLY) and not any(isinstance(one, EARLY) for one in errors):
+                        tell_others(root, given, error)
                     errors.append(error)
                     if all_or_nothing:
                         break
@@ -197,6 +205,7 @@ def _tell_samples(result: BuildResult, console: Console) -> None:
 
 def _build(name: str, project: Project, how: _How, console: Console, inputs: Inputs | None) -> Bundle:
     from edgec.assemble import build_target
+    from edgec.cli.findings import show_findings
     from edgec.cli.show_result import show_result
     from edgec.execute.follow_lock import LockUse
     from edgec.plan import make_plan
@@ -210,14 +219,17 @@ def _build(name: str, project: Project, how: _How, console: Console, inputs: Inp
         _tell_samples(result, console)
         show_result(plan, result, console, all_or_nothing=how.all_or_nothing)
 
+    def tell_found(item: Finding) -> None:
+        show_findings([item], console, name)
+
     with console.status(name) as status:
         progress = _progress(name, console, status)
 
         def build(inspector: Inspector) -> Bundle:
             return build_target(
                 name, project, how.root, threads=how.threads, jobs=how.jobs, all_or_nothing=how.all_or_nothing,
-                lock_use=LockUse(how.locked), progress=progress, listener=show, inspector=inspector,
-                inputs=inputs,
+                lock_use=LockUse(how.locked), progress=progress, listener=show, found=tell_found,
+                inspector=inspector, inputs=inputs,
             )  # fmt: skip
 
         if how.check_reproducible:

@@ -22,6 +22,7 @@ from edgec.toml_source import suggest
 
 VERBS = (
     "build",
+    "check",
     "explain",
     "analyze",
     "sweep",
@@ -86,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     stop = _Stop()
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
+        code = cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
     except EdgecError as error:
         return _tell(storage_failure(error) or error)
     except click.exceptions.Exit as leave:
@@ -109,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return 0
+    return code if isinstance(code, int) else 0  # that of a verb which has told by itself what is wrong
 
 
 class _Stop:

@@ -86,8 +86,12 @@ def _name(flag: Flag) -> str:
 
 def project_of(root: Path, given: dict[str, Any]) -> Project:
     """The project with the flags of `project_options` applied."""
-    values = {flag.key: flag.parse(value) for flag in flags() if (value := given[_name(flag)]) not in (None, ())}
-    return load_project(root, values)
+    return load_project(root, flag_values(given))
+
+
+def flag_values(given: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Project key -> value, of the flags of `project_options` that were given."""
+    return {flag.key: flag.parse(value) for flag in flags() if (value := given[_name(flag)]) not in (None, ())}
 
 
 def targets_of(project: Project, root: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.cache import Cache
+from edgec.check.records import Finding
 from edgec.dataset.spool import Spool
 from edgec.execute.training_samples import TrainingSamples
 from edgec.ladder.cells import Cells, identify
@@ -31,6 +32,8 @@ class BuildData:
     calibration: Spool | None
     evaluation: Spool
     training: TrainingSamples | None
+    findings: tuple[Finding, ...] = ()
+    """What there was to tell before the first artifact."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Job:
     """Told each step of the build as it begins, one short line."""
     loaded: Callable[[BuildData], None] = lambda data: None
     """Told what the build is made from, before anything is made of it."""
+    found: Callable[[Finding], None] = lambda finding: None
+    """Told what is doubtful about model and samples, after `loaded` and before anything is made."""
     metric_ran: Callable[[Mapping[str, str]], None] = lambda reads: None
     """Told what the metric read besides the code that `edgec.project.record.code_digests` knows; after `loaded`."""
     locked: Callable[[PlannedEmit], LockedArtifact | None] = lambda item: None

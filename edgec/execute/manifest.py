@@ -18,6 +18,7 @@ from edgec.bundle.manifest import (
     without_times,
 )
 from edgec.bundle.write import digest_file
+from edgec.check.build import coverage_of
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.execute.artifact import BuiltArtifact
 from edgec.execute.job import BuildData
@@ -124,6 +125,7 @@ def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[For
         if one.artifact.format not in replayed
     ]
     coverage += [item.gap for item in result.failures]
+    coverage += coverage_of(result.data.findings)
     coverage += [Coverage(subject=source.path, state="assumed", reason=note) for note in result.data.notes]
     return tuple(dict.fromkeys(coverage))
 

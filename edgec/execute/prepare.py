@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from edgec.check.build import findings_of
+from edgec.check.records import Finding
 from edgec.dataset.spool import Spool
 from edgec.execute.inputs import read_inputs
 from edgec.execute.job import BuildData, Inputs, Job
@@ -47,7 +49,15 @@ def begin(job: Job, inputs: Inputs) -> Prepared:
     """
     data = BuildData(inputs.model, (), inputs.calibration, inputs.evaluation, inputs.training)
     job.loaded(data)
-    return Prepared(data, inputs.metric, ())
+    return Prepared(replace(data, findings=_findings(job, data)), inputs.metric, ())
+
+
+def _findings(job: Job, data: BuildData) -> tuple[Finding, ...]:
+    with captured(job.log), model_step("look at", str(job.plan.project.model.path)):
+        findings = findings_of(job.plan, data.model, data.calibration, data.evaluation)
+    for item in findings:
+        job.found(item)
+    return findings
 
 
 def transform(job: Job, prepared: Prepared) -> Prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgec.errors import InputSpecError, ModelError
-from edgec.model.onnx_file import merge
+from edgec.model.onnx_inputs import merge
 from edgec.model.spec import DType, TensorSpec
 from edgec.model.trace import Call
 

@@ -10,6 +10,7 @@ from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
 from edgec.model.exported import call_of, dtype_of, exported_inputs, refuse_other_floats
 from edgec.model.from_module import from_module, from_python, through_onnx
+from edgec.model.onnx_inputs import input_specs
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.project.spec import ModelSpec
@@ -31,8 +32,8 @@ def load_model(spec: ModelSpec, root: Path) -> FloatModel:
     if not spec.path:
         raise ModelError("no model is given", hint="name it: edgec build MODEL, or [model] path in edgec.toml")
     name, _, function = spec.path.partition(":") if ".py:" in spec.path else (spec.path, "", "")
-    path = _existing(root, name)
-    weights = _existing(root, spec.weights) if spec.weights else None
+    path = existing(root, name)
+    weights = existing(root, spec.weights) if spec.weights else None
     stated = tuple(item.tensor() for item in spec.inputs)
     if path.suffix == ".py":
         if not function:
@@ -57,7 +58,8 @@ def load_model(spec: ModelSpec, root: Path) -> FloatModel:
     )
 
 
-def _existing(root: Path, name: str) -> Path:
+def existing(root: Path, name: str) -> Path:
+    """The file `name` in `root`; raises ModelError, with the nearest name, when there is none."""
     path = root / name
     if path.is_file():
         return path.resolve()
@@ -151,7 +153,7 @@ def _onnx(path: Path, name: str, stated: tuple[TensorSpec, ...]) -> FloatModel:
         path, notes = converted.path, (converted.note,)
         proto = onnx_file.read_whole(path)
         stated = tuple(converted.restated(item) for item in stated)
-    specs = onnx_file.input_specs(proto, stated, name)
+    specs = input_specs(proto, stated, name)
     del proto  # a large model's weights are not to be held twice
     inputs = [sample_arrays(specs, seed=0), sample_arrays(specs, seed=1)]
     results = [onnx_file.run_model(path, specs, sample, name) for sample in inputs]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
 from edgec.model.spec import Array, DType, TensorSpec
 
-_DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
+DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 """TensorProto.DataType -> dtype."""
-_UNNAMED = "?"
+UNNAMED = "?"
 """What stands for a dim that has neither size nor name."""
-_BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "batch_dim"})
-"""What exporters call the batch."""
 
 
 def require_onnx() -> None:
@@ -125,85 +123,9 @@ def graph_inputs(proto: Any) -> list[Any]:
 def dims_of(value: Any) -> list[int | str]:
     """Dims of a ValueInfo; a name (or ``?``) for one that is not fixed."""
     return [
-        dim.dim_value if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else dim.dim_param or _UNNAMED
+        dim.dim_value if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0 else dim.dim_param or UNNAMED
         for dim in value.type.tensor_type.shape.dim
     ]
-
-
-def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[TensorSpec, ...]:
-    """The input specs of the file, with `stated` ones for dims that are not fixed.
-
-    A name that a stated shape gives a size has it in all inputs. A batch is 1: the first axis where it is symbolic,
-    and every axis of that name, as recurrent states have their batch elsewhere.
-
-    Raises:
-        InputSpecError: `stated` contradicts the file, or a symbolic dim is not stated.
-    """
-    given = {spec.name: spec for spec in stated}
-    inputs = graph_inputs(proto)
-    names = [item.name for item in inputs]
-    if unknown := sorted(set(given) - set(names)):
-        raise InputSpecError(f"no input named {', '.join(unknown)}", where=name, hint=f"it has: {', '.join(names)}")
-    sizes = _named_sizes(inputs, given)
-    specs = []
-    for item in inputs:
-        code = item.type.tensor_type.elem_type
-        if code not in _DTYPES:
-            raise InputSpecError(
-                f'input "{item.name}" has a dtype edgec does not feed (ONNX type {code})',
-                where=name,
-                hint="export the model with float32 inputs",
-            )
-        dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in dims_of(item)]
-        if dims and isinstance(dims[0], str) and item.name not in given:
-            dims[0] = 1
-        specs.append(merge(item.name, dims, _DTYPES[code], given.get(item.name), name))
-    return tuple(specs)
-
-
-def _named_sizes(inputs: Sequence[Any], given: Mapping[str, TensorSpec]) -> dict[str, int]:
-    """Sizes of symbolic dims by name: those of the stated shapes, and 1 for batches."""
-    sizes: dict[str, int] = {}
-    for item in inputs:
-        dims = dims_of(item)
-        spec = given.get(item.name)
-        if spec is not None and len(spec.shape) == len(dims):
-            for dim, size in zip(dims, spec.shape, strict=True):
-                if isinstance(dim, str) and dim != _UNNAMED:
-                    sizes.setdefault(dim, size)
-    for item in inputs:
-        dims = dims_of(item)
-        if item.name not in given and dims and isinstance(dims[0], str) and dims[0] != _UNNAMED:
-            sizes.setdefault(dims[0], 1)
-        for dim in dims:
-            if isinstance(dim, str) and dim.lower() in _BATCH_NAMES:
-                sizes.setdefault(dim, 1)
-    return sizes
-
-
-def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
-    """One input's spec from what the file fixes and what the project states.
-
-    Raises:
-        InputSpecError: they contradict each other, or a dim is left open.
-    """
-    expected = f"{dtype}[{', '.join(map(str, dims))}]"
-    if stated is None:
-        if any(isinstance(dim, str) for dim in dims):
-            sizes, flag = ", ".join(map(str, dims)), "x".join(map(str, dims))
-            raise InputSpecError(
-                f'input "{name}" is {expected}: the shape is not fixed',
-                where=where,
-                hint=f'state it: [[model.inputs]] name = "{name}", shape = [{sizes}], or --input {name}:{flag}',
-            )
-        return TensorSpec(name=name, shape=tuple(int(dim) for dim in dims), dtype=dtype)
-    fits = len(stated.shape) == len(dims) and all(
-        isinstance(dim, str) or dim == size for dim, size in zip(dims, stated.shape, strict=True)
-    )
-    if not fits or stated.dtype != dtype:
-        given = f"{stated.dtype}[{', '.join(map(str, stated.shape))}]"
-        raise InputSpecError(f'input "{name}": stated {given}, the model expects {expected}', where=where)
-    return stated
 
 
 def read_whole(path: Path) -> Any:
@@ -217,7 +139,13 @@ def with_fixed_dims(path: Path, specs: Sequence[TensorSpec]) -> Any:
     """The model with its inputs at `specs`, all tensor data inside, and shapes inferred anew."""
     import onnx
 
-    proto = onnx.load(path)
+    return fix_dims(onnx.load(path), specs)
+
+
+def fix_dims(proto: Any, specs: Sequence[TensorSpec]) -> Any:
+    """A model with its inputs at `specs`, and shapes inferred anew where that changes them; `proto` may be changed."""
+    import onnx
+
     shapes = {spec.name: spec.shape for spec in specs}
     changed = False
     for item in graph_inputs(proto):
@@ -243,7 +171,9 @@ def state_output_shapes(proto: Any, specs: Sequence[TensorSpec]) -> None:
             kind.shape.CopyFrom(TensorShapeProto(dim=dims))
 
 
-def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str) -> list[tuple[str, Array]]:
+def run_model(
+    path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], name: str, *, optimized: bool = False
+) -> list[tuple[str, Array]]:
     """`run`, for a model of the user.
 
     Raises:
@@ -251,7 +181,7 @@ def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], 
         InputSpecError: the model does not accept `arrays`.
     """
     try:
-        return run(path, specs, arrays)
+        return run(path, specs, arrays, optimized=optimized)
     except Exception as exc:
         reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0].rpartition("[ONNXRuntimeError] : ")[2]
         if "NOT_IMPLEMENTED" in reason or "is not a registered function/op" in reason:
@@ -264,8 +194,10 @@ def run_model(path: Path, specs: Sequence[TensorSpec], arrays: Sequence[Array], 
         raise InputSpecError(f"ONNX Runtime cannot run the model on {given}: {reason}", where=name) from exc
 
 
-def run(path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> list[tuple[str, Array]]:
-    """Outputs of an ONNX model in ONNX Runtime, unoptimized and on one thread.
+def run(
+    path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array], *, optimized: bool = False
+) -> list[tuple[str, Array]]:
+    """Outputs of an ONNX model in ONNX Runtime on one thread, as the graph is written unless `optimized`.
 
     Raises:
         Exception: whatever the runtime raises.
@@ -274,7 +206,8 @@ def run(path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     source = path if isinstance(path, bytes) else str(path)
     session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

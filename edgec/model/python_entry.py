@@ -17,6 +17,9 @@ from edgec.model.trace import explain
 if TYPE_CHECKING:
     import torch
 
+NO_WEIGHTS = "no weights file is named"
+"""How the note on a module begins that has the weights its code gives it."""
+
 
 @contextmanager
 def imports_from(folder: Path) -> Iterator[Callable[[], list[Path]]]:
@@ -92,7 +95,7 @@ def entry_module(
         )
     value, notes = unwrapped(value)
     if weights is None:
-        return value, (*notes, f"no weights file is named: the parameters are those that {function} gives")
+        return value, (*notes, f"{NO_WEIGHTS}: the parameters are those that {function} gives")
     return value, notes + load_weights(value, weights, f"{file.name}:{function}")
 
 

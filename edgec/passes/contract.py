@@ -53,6 +53,10 @@ LEFT_OUT = "runtime left out"
 """State of an artifact in a runtime that is wrong where another one is right: the bundle does not allow it."""
 
 
+WEAK_EVIDENCE = "weak evidence"
+"""State of a set of samples that is too small, or too much alike, for what is concluded from it."""
+
+
 class Coverage(Frozen):
     """One thing that was not done as the target asks, and why. Shown in the report; never silent."""
 

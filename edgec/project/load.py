@@ -35,22 +35,34 @@ def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path
         validate(Project, source, source.values, ProjectError)
         values = dict(source.values)
     elif ("model", "path") not in given:
-        raise ProjectError(
-            f"no {PROJECT_FILE} in {root if str(root) != '.' else 'this folder'}, and no MODEL was named",
-            hint="run in the folder of your edgec.toml, or: edgec build MODEL --calibration DATA --evaluate DATA",
-        )
+        raise no_project(root)
     if not given:
         return validate(Project, TomlSource(path, values, {}), values, ProjectError)
+    values = with_flags(values, given, root, cwd or Path.cwd())
+    return validate(Project, TomlSource(Path("command line"), values, {}), values, ProjectError)
+
+
+def with_flags(values: Mapping[str, Any], given: FlagValues, root: Path, cwd: Path) -> dict[str, Any]:
+    """The values of an edgec.toml in `root` with those of flags on top, which are relative to `cwd`."""
+    merged = dict(values)
     if ("model", "path") in given:
-        values["model"] = {}
+        merged["model"] = {}
     for (table, key), value in given.items():
         if (table, key) in PATH_KEYS:
-            keep, here = (table, key) in NAME_OR_PATH_KEYS, cwd or Path.cwd()
+            keep = (table, key) in NAME_OR_PATH_KEYS
             several = isinstance(value, (list, tuple))
-            paths = [_relative(str(item), here, root, keep=keep) for item in (value if several else [value])]
+            paths = [_relative(str(item), cwd, root, keep=keep) for item in (value if several else [value])]
             value = paths if several else paths[0]
-        values[table] = {**values.get(table, {}), key: value}
-    return validate(Project, TomlSource(Path("command line"), values, {}), values, ProjectError)
+        merged[table] = {**merged.get(table, {}), key: value}
+    return merged
+
+
+def no_project(root: Path) -> ProjectError:
+    """The error where there is neither an edgec.toml nor a MODEL."""
+    return ProjectError(
+        f"no {PROJECT_FILE} in {root if str(root) != '.' else 'this folder'}, and no MODEL was named",
+        hint="run in the folder of your edgec.toml, or: edgec build MODEL --calibration DATA --evaluate DATA",
+    )
 
 
 def _relative(value: str, cwd: Path, root: Path, *, keep: bool) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from edgec.bundle.manifest import Manifest, PassTime, count_ops
 from edgec.ladder.rungs import FALLBACK
 from edgec.model.spec import Array
+from edgec.passes.contract import WEAK_EVIDENCE
 from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
@@ -65,4 +66,6 @@ def _verdict(manifest: Manifest) -> str:
     told = f"{states.count('met')} of {len(states)} gates met" if states else "no gates were set"
     told += f", {short} below the goal" if (short := states.count("short")) else ""
     told += f", {missing} not measured" if (missing := states.count("not measured")) else ""
-    return told + (f", {len(manifest.missing)} artifacts missing" if not manifest.complete else "")
+    told += f", {len(manifest.missing)} artifacts missing" if not manifest.complete else ""
+    doubts = [f"{gap.subject}: {gap.reason}" for gap in manifest.coverage if gap.state == WEAK_EVIDENCE]
+    return "; ".join([told, *(f"{WEAK_EVIDENCE}: {doubt}" for doubt in doubts)])

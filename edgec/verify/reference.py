@@ -46,7 +46,7 @@ def float_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, thre
 def _write_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, threads: int) -> dict[str, str]:
     writer = OutputWriter(out, len(samples))
     with ExitStack() as stack:
-        forward = stack.enter_context(_forward(model, threads))
+        forward = stack.enter_context(forwarding(model, threads))
         for index, sample in enumerate(samples):
             try:
                 outputs = forward(sample)
@@ -88,7 +88,8 @@ def with_right_graph(model: FloatModel, samples: Sequence[Tensors], threads: int
 
 
 @contextmanager
-def _forward(model: FloatModel, threads: int) -> Iterator[Forward]:
+def forwarding(model: FloatModel, threads: int) -> Iterator[Forward]:
+    """The float model as a function of one sample: in ONNX Runtime when it came as ONNX, else by torch."""
     module = model.graph if model.graph is not None else model.module
     if model.onnx is not None or module is None:
         yield _onnx(model, threads)

@@ -65,3 +65,13 @@ def test_whole_numbers_are_good_for_real_keys_but_text_is_not_for_numbers(tmp_pa
 def test_suggest_is_silent_when_nothing_is_near() -> None:
     assert suggest("rpi4-int9", ["rpi4-int8", "x86"]) == 'did you mean "rpi4-int8"?'
     assert suggest("zzz", ["rpi4-int8"]) == ""
+
+
+def test_a_byte_order_mark_is_told_and_windows_line_ends_are_harmless(tmp_path: Path) -> None:
+    (tmp_path / "edgec.toml").write_bytes(b"\xef\xbb\xbf[gates]\r\nmax_drop = 1\r\n")
+    with pytest.raises(ProjectError, match=r"edgec\.toml:1: .*byte order mark \(BOM\)") as refused:
+        read_toml(tmp_path / "edgec.toml", ProjectError)
+    assert 'save it as "UTF-8"' in refused.value.hint
+    (tmp_path / "edgec.toml").write_bytes(b"[gates]\r\nmax_drop = 1\r\n")
+    source = read_toml(tmp_path / "edgec.toml", ProjectError)
+    assert source.place_of(("gates", "max_drop")).endswith("edgec.toml:2")

@@ -12,7 +12,8 @@ from edgec.model.onnx_torch.call import Call, NoTorchFormError, as_dtype
 from edgec.model.onnx_torch.fuse import fuse_biases
 from edgec.model.onnx_torch.names import layer_name
 from edgec.model.onnx_torch.recorder import Recorder, Value
-from edgec.model.onnx_torch.table import CONVERTERS, REFUSED
+from edgec.model.onnx_torch.refused import REFUSED
+from edgec.model.onnx_torch.table import CONVERTERS
 
 _STANDARD = ("", "ai.onnx")
 

@@ -1,0 +1,51 @@
+"""`edgec check`: every problem of a project at once, in seconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgec.cli.options import flag_values, project_options
+
+
+@click.command()
+@project_options
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of the float model.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(ctx: click.Context, /, root: Path, threads: int, as_json: bool, **given: Any) -> None:
+    """Find every problem of MODEL and its data for the targets, without building anything.
+
+    Opens model and data, compares them with each other and with what the targets' artifacts can hold, and runs the
+    float model on some samples. The exit code is that of the first error; with warnings alone it is 0.
+    """
+    from edgec.check.run import check
+
+    found = check(root, flag_values(given), threads=threads)
+    if as_json:
+        severities = [item.severity for item in found.findings]
+        counts = {"errors": severities.count("error"), "warnings": severities.count("warning")}
+        click.echo(json.dumps({**found.plain(), **counts, "exit_code": found.exit_code}, indent=1, ensure_ascii=False))
+    else:
+        _show(found)
+    ctx.exit(found.exit_code)
+
+
+def _show(found: Any) -> None:
+    import sys
+
+    from rich.console import Console
+
+    from edgec.cli.findings import counted, show_by_kind
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    show_by_kind(found.findings, console)
+    if found.looked_at:
+        console.print(found.looked_at, highlight=False, markup=False, soft_wrap=True)
+    told = f"{', '.join(found.targets) or 'no target'}: {counted(found.findings)}, in {found.seconds:.1f} s"
+    if found.samples_run:
+        told += f"; the float model was run on {found.samples_run} samples"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,74 @@
+"""Findings on the terminal: errors in red and warnings in yellow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from edgec.check.records import Finding, Severity
+from edgec.cli.options import flag_values
+from edgec.errors import (
+    DataLeakError,
+    DatasetError,
+    EdgecError,
+    InputSpecError,
+    LabelsError,
+    ModelError,
+    ProjectError,
+    TargetError,
+    UntrustedModelError,
+)
+from edgec.log import terminal
+
+STYLES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow"}
+EARLY = (
+    *(ProjectError, TargetError, ModelError, UntrustedModelError, InputSpecError),
+    *(DatasetError, DataLeakError, LabelsError),
+)
+"""Errors that end a build before its first artifact: then it says what else is wrong."""
+
+
+def show_by_kind(findings: Iterable[Finding], console: Console) -> None:
+    """Print each finding, those of a kind under its name."""
+    kind = ""
+    for item in findings:
+        if item.kind != kind:
+            kind = item.kind
+            console.print(kind, style="bold", highlight=False, markup=False)
+        _print(item, console, "  ")
+
+
+def show_findings(findings: Iterable[Finding], console: Console, target: str) -> None:
+    """Print findings of a build, each with its target."""
+    for item in findings:
+        _print(item, console, f"{target}: ")
+
+
+def _print(item: Finding, console: Console, before: str) -> None:
+    told = f"{item.severity}: {item}".replace("\n", f"\n{' ' * (len(before) - len(before.lstrip()))}")
+    console.print(f"{before}{told}", style=STYLES[item.severity], highlight=False, markup=False, soft_wrap=True)
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """``2 errors, 1 warning``."""
+    severities = [item.severity for item in findings]
+    counts = {name: severities.count(name) for name in STYLES}
+    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+
+
+def tell_others(root: Path, given: Mapping[str, Any], error: EdgecError) -> None:
+    """Say what else is wrong with a project that cannot be built for `error`, which is told by others."""
+    from edgec.check.run import check
+
+    told = str(error)
+    others = [item for item in check(root, flag_values(dict(given))).findings if not _same(item, error, told)]
+    if any(item.severity == "error" for item in others):
+        with terminal() as stream:
+            show_by_kind(others, Console(file=stream, width=None if stream.isatty() else 160))
+
+
+def _same(item: Finding, error: EdgecError, told: str) -> bool:
+    return item.what in told or error.what in item.what
