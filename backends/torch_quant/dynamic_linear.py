@@ -70,9 +70,7 @@ def beside_dynamic(model: TorchModel, layers: Layers, names: Sequence[str]) -> d
             if beside not in floats and beside not in joined:
                 joined.add(beside)
                 pending.append(beside)
-    return {
-        node.name: BESIDE for node in quantizable_nodes(model.graph) if node not in joined and node not in chosen
-    }
+    return {node.name: BESIDE for node in quantizable_nodes(model.graph) if node not in joined and node not in chosen}
 
 
 def make_dynamic(
