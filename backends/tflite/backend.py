@@ -85,7 +85,7 @@ class TFLiteBackend:
         return tuple(advise.problems(ops, target.precision))
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
-        """No file has static and dynamic layers, and the quantizer of 16-bit activations takes no single ones."""
+        """No file mixes static and dynamic layers; TensorFlow's quantizer of 16-bit activations takes no single one."""
         if recipe.linear != "static":
             return ("dynamic linear layers: the quantizers of TFLite files make all of a file dynamic, or nothing",)
         if recipe.activations == "int16" and recipe.float_layers:

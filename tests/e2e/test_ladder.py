@@ -88,12 +88,7 @@ def tried_out(steps: list[str]) -> bool:
         ("outlier", 35.0, ["min-max", "calibration", "corrections"], {"equalize": True}),
         ("dead", 45.0, ["min-max", "calibration", "corrections"], {"equalize": True}),
         ("depthwise", 42.0, ["min-max", "calibration", "corrections"], {"equalize": True}),
-        (
-            "regression",
-            35.0,
-            ["min-max", "calibration", "corrections", "adaptive-rounding", "mixed-precision"],
-            {"float_layers": ("last",)},
-        ),
+        ("regression", 35.0, ["min-max", "calibration", "corrections", "dynamic-linear"], {"linear": "dynamic"}),
     ],
 )
 def test_hard_cases_are_rescued(make: Make, net: str, gate: float, rungs: list[str], recipe: dict[str, Any]) -> None:
@@ -113,9 +108,8 @@ def test_hard_cases_are_rescued(make: Make, net: str, gate: float, rungs: list[s
     assert measured.sqnr_db() == last.sqnr_db
     assert last.sqnr_db is not None
     assert last.sqnr_db >= gate
-    if "float_layers" in recipe:
-        in_float = [op.op for op in measured.ops if op.dtype == "float32" and op.op in ("Conv", "Gemm", "MatMul")]
-        assert len(in_float) == 1  # the layer of the recipe, and no other
+    if "linear" in recipe:
+        assert not [op.op for op in measured.ops if op.dtype == "float32" and op.op in ("Conv", "Gemm", "MatMul")]
 
 
 def test_the_lock_is_followed_until_its_inputs_change(make: Make) -> None:
