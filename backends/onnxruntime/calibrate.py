@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.backends.onnxruntime.exclude import never_static
+from edgec.backends.onnxruntime.functions_read import functions_read
 from edgec.backends.onnxruntime.graph import OnnxModel, input_names, output_names
 from edgec.backends.onnxruntime.observe import (
     SAMPLE_VALUES,
@@ -190,12 +191,15 @@ def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:
     largest logit or the far end of a regression.
     """
     from edgec.quant.ranges import choose_range
+    from edgec.quant.saturation import cut
 
     whole = set(output_names(model).values())
+    functions = functions_read(model.proto)
     found: dict[str, Range] = {}
     for tensor, statistics in model.statistics.items():
         if statistics is not None:
             low, high = choose_range(statistics, "minmax" if tensor in whole else method)
+            low, high = cut(low, high, functions.get(tensor))
             found[tensor] = (np.float32(low), np.float32(high))
     same = aliases(model.proto)
     return found | {tensor: found[source] for tensor, source in same.items() if source in found}

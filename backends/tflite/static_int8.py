@@ -12,6 +12,7 @@ from edgec.backends.tflite.bisect_ops import Candidate, leave_out
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.finish import audit
 from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
+from edgec.backends.tflite.functions_read import functions_read
 from edgec.backends.tflite.kept_float import Ranges, coverage_of_kept, kept_float, tensors_between
 from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
@@ -21,6 +22,7 @@ from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
+from edgec.quant.saturation import cut
 from edgec.quant.statistics import TensorStatistics
 
 LIMIT = 1e30
@@ -43,6 +45,9 @@ def choose_ranges(
         usable = item.finite and item.low > -LIMIT and item.high < LIMIT
         name = text(model.subgraphs[0].tensors[index].name)
         found[index] = choose_range(item, "minmax" if index in outputs else method, name=name) if usable else None
+    for index, function in functions_read(model).items():
+        if (span := found.get(index)) is not None and index not in outputs:
+            found[index] = cut(*span, function)
     found |= {target: found[source] for target, source in same.items() if source in found}
     widen_dead(model, found)
     found |= {target: found[source] for target, source in same.items() if source in found}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.errors import DatasetError, ModelError, ProjectError
+from edgec.errors import LabelsError, ModelError, ProjectError
 
 from .command import edgec
 
@@ -74,7 +74,7 @@ def test_a_build_that_fails_while_it_reads_tells_the_rest(project: Path) -> None
     labels = np.load(project / "evaluation.npz")["y"]
     np.savez(project / "held-out.npz", x=np.load(project / "evaluation.npz")["x"], y=labels + 20)
     run = edgec("build", "-t", "x86-64-vnni-int8", "--evaluate", "held-out.npz", cwd=project)
-    assert run.code == DatasetError.exit_code
+    assert run.code == LabelsError.exit_code
     assert "labels go from 20 to 29" in run.errors
     assert run.errors.count("NaN or infinite") == 1
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from edgec.check import small_sets
-from edgec.errors import DataLeakError, DatasetError, LabelsError
+from edgec.errors import DataLeakError, DatasetError, LabelsError, WeakFloatError
 
 from .conftest import Look, told, write_net
 
@@ -166,7 +166,10 @@ def test_a_float_model_at_chance(folder: Path, look: Look, change: Change) -> No
     y = np.load(folder / "e.npz")["y"]
     change(folder / "e.npz", y=(y + 1) % 4)
     (wrong,) = told(look(), "accuracy")
-    assert "right on 0 of 60 samples (0.0 %), and guessing among 4 classes would be on 25.0 %" in wrong.what
+    assert "top-1 on the evaluation samples is 0.0 % (0 of 60" in wrong.what
+    assert wrong.exit_code == WeakFloatError.exit_code
+    (allowed,) = told(look(given={("build", "allow_weak_float"): True}), "accuracy", "warning")
+    assert allowed.what == wrong.what
 
 
 def test_an_output_that_is_nan(folder: Path, look: Look) -> None:

@@ -24,7 +24,7 @@ def scores(*classes: int) -> Outputs:
 
 def judge(labels: Array | None, reference: Outputs | None, *, is_float: bool = True) -> Judge:
     return Judge(
-        metric=Metric("agreement" if labels is None else "top1", labels, Path()),
+        metric=Metric("agreement" if labels is None else "top1", labels, Path(), unit="class"),
         classes=("cat", "dog"),
         places=("a.png", "b.png", "c.png", "d.png"),
         indices=np.array([0, 1, 2, 3]),
