@@ -10,7 +10,7 @@ import numpy as np
 from edgec.backend.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
 from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, VALUE_PRESERVING
 from edgec.backends.onnxruntime.dynamic_linear import dynamic_layers
-from edgec.backends.onnxruntime.graph import constants, consumers, producers
+from edgec.backends.onnxruntime.graph import constants, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, channel_axis, find_layers
 from edgec.backends.onnxruntime.observe import excludes_zero
 
@@ -112,14 +112,14 @@ def embeddings(layers: Iterable[PlacedLayer]) -> tuple[PlacedLayer, ...]:
 
 
 def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[str]) -> list[str]:
-    """Weightless nodes that read a float layer, or that no chain of weightless nodes joins to an integer product.
+    """Weightless nodes that read a float layer, or from which no chain of weightless nodes leads to an integer product.
 
     Left to the quantizer they would round tensors that the recipe wants unrounded: a pool or a sum would get QDQ
-    pairs of its own.
+    pairs of its own. A ReLU after an integer product is a part of it.
     """
     quantizable = [node for node in proto.graph.node if node.op_type in STATIC_OPS]
     weightless = [node for node in quantizable if node.name not in layers]
-    made_by, readers = producers(proto), consumers(proto)
+    made_by = producers(proto)
     floats = {*kept}
     for node in weightless:
         if any(tensor in made_by and made_by[tensor].name in floats for tensor in node.input):
@@ -128,14 +128,17 @@ def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection
     pending = [node for node in products if node.name not in floats]
     joined = {node.name for node in pending}
     passing = {node.name for node in weightless} - floats
+    joined |= {
+        node.name
+        for node in weightless
+        if node.op_type in ("Clip", "Relu") and node.input[0] in made_by and made_by[node.input[0]].name in joined
+    } & passing
     while pending:
         node = pending.pop()
-        before = [made_by[tensor] for tensor in node.input if tensor in made_by]
-        after = [reader for tensor in node.output for reader in readers.get(tensor, ())]
-        for beside in (*before, *after):
-            if beside.name in passing - joined:
-                joined.add(beside.name)
-                pending.append(beside)
+        for before in [made_by[tensor] for tensor in node.input if tensor in made_by]:
+            if before.name in passing - joined:
+                joined.add(before.name)
+                pending.append(before)
     return [node.name for node in weightless if node.name not in joined]
 
 

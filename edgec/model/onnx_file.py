@@ -166,7 +166,8 @@ def state_output_shapes(proto: Any, specs: Sequence[TensorSpec]) -> None:
 
     for item, spec in zip(proto.graph.output, specs, strict=True):
         kind = item.type.tensor_type
-        if not kind.HasField("shape") or any(not dim.HasField("dim_value") for dim in kind.shape.dim):
+        known = kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+        if kind.elem_type and not known:
             dims = [TensorShapeProto.Dimension(dim_value=size) for size in spec.shape]
             kind.shape.CopyFrom(TensorShapeProto(dim=dims))
 
