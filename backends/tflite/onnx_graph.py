@@ -116,7 +116,12 @@ def _folded_by_runtime(model: Any) -> Any:
         options.optimized_model_filepath = str(file)
         options.log_severity_level = 3
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["MatMulAddFusion"],  # it puts reshapes around products on three axes
+        )
         folded = onnx.load(file)
     used = {node.domain for node in folded.graph.node}
     kept = [item for item in folded.opset_import if item.domain in used or not item.domain]
