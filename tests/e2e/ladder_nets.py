@@ -43,14 +43,15 @@ class _Depthwise(nn.Module):
 
 
 class _Regression(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, *, by_convolution: bool = False) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 16, 3, padding=1)
-        self.last = nn.Linear(17, 1)
+        self.last = nn.Conv1d(17, 1, 1) if by_convolution else nn.Linear(17, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rare = x[:, :1].amax((2, 3)) ** 4
-        return self.last(torch.cat([torch.relu(self.first(x)).mean((2, 3)), rare], 1))
+        features = torch.cat([torch.relu(self.first(x)).mean((2, 3)), rare], 1)
+        return self.last(features[:, :, None])[:, :, 0] if isinstance(self.last, nn.Conv1d) else self.last(features)
 
 
 def outlier() -> nn.Module:
@@ -86,3 +87,8 @@ def depthwise() -> nn.Module:
 def regression() -> nn.Module:
     """One number, from small features and one whose range is that of its rarest samples."""
     return _seeded(_Regression)
+
+
+def convolved() -> nn.Module:
+    """The same, by a convolution: its inputs can only have calibrated ranges."""
+    return _seeded(lambda: _Regression(by_convolution=True))
