@@ -206,6 +206,7 @@ def _tell_samples(result: BuildResult, console: Console) -> None:
 def _build(name: str, project: Project, how: _How, console: Console, inputs: Inputs | None) -> Bundle:
     from edgec.assemble import build_target
     from edgec.cli.findings import show_findings
+    from edgec.cli.show_bundle import show_bundle
     from edgec.cli.show_result import show_result
     from edgec.execute.follow_lock import LockUse
     from edgec.plan import make_plan
@@ -243,17 +244,7 @@ def _build(name: str, project: Project, how: _How, console: Console, inputs: Inp
             reproduced = second.found
         else:
             bundle, reproduced = build(lambda bundle, scratch, log: None), None
-    for data in (bundle.manifest.calibration, bundle.manifest.evaluation):
-        if data is None:
-            continue
-        for note in data.notes:
-            console.print(f"  {data.origin}: {note}", highlight=False, markup=False, soft_wrap=True)
-    for item in (item for item in bundle.manifest.coverage if item not in bundle.manifest.missing):
-        console.print(f"  {item.subject}: {item.state}: {item.reason}", highlight=False, markup=False, soft_wrap=True)
-    for one in bundle.manifest.artifacts:
-        if one.compressed_size is not None:
-            packed = f"{one.size / 1024:.1f} KiB, {one.compressed_size / 1024:.1f} KiB compressed"
-            console.print(f"  {one.artifact.file}: {packed}", highlight=False, markup=False, soft_wrap=True)
+    show_bundle(bundle, console)
     if reproduced is not None:
         told = f"{name}: reproducible: {reproduced.files} files are byte for byte the same in a second build"
         console.print(f"{told}, manifest {reproduced.manifest}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,45 @@
+"""What a build says about its bundle: notes on data, coverage with one line for each reason, compressed sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from edgec.passes.contract import Coverage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgec.assemble import Bundle
+
+SHOWN = 3
+"""Subjects of one reason that are named; all are in the manifest and the report."""
+
+
+def show_bundle(bundle: Bundle, console: Console) -> None:
+    """Say what a finished bundle was made from, and what of it is not in the target's precision."""
+    for line in _lines(bundle):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _lines(bundle: Bundle) -> Iterator[str]:
+    manifest = bundle.manifest
+    for data in filter(None, (manifest.calibration, manifest.evaluation)):
+        yield from (f"{data.origin}: {note}" for note in data.notes)
+    yield from coverage_lines(item for item in manifest.coverage if item not in manifest.missing)
+    for one in manifest.artifacts:
+        if one.compressed_size is not None:
+            yield f"{one.artifact.file}: {one.size / 1024:.1f} KiB, {one.compressed_size / 1024:.1f} KiB compressed"
+
+
+def coverage_lines(coverage: Iterable[Coverage]) -> Iterator[str]:
+    """``subject: state: reason``, those of equal state and reason together, in the order in which they begin."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item in coverage:
+        subjects = groups.setdefault((item.state, item.reason), [])
+        if item.subject not in subjects:
+            subjects.append(item.subject)
+    for (state, reason), subjects in groups.items():
+        more = len(subjects) - SHOWN
+        named = ", ".join(subjects if more <= 1 else subjects[:SHOWN])
+        yield f"{named}{f' and {more} more' if more > 1 else ''}: {state}: {reason}"
