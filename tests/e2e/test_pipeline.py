@@ -156,6 +156,7 @@ def test_the_data_of_all_targets_is_right_before_the_first_artifact(project: Pat
     assert bundles(project) == []
 
 
+@pytest.mark.slow
 def test_targets_that_are_built_together_are_the_same_as_alone(project: Path) -> None:
     run = edgec("build", "-t", "fp32", "-t", "int8", cwd=project)
     assert run.code == 0, run.errors

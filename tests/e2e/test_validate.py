@@ -99,6 +99,7 @@ def test_a_limit_that_does_not_hold_ends_as_a_gate(twin_bundle: Path, data: Path
     assert "model.tflite" not in run.output
 
 
+@pytest.mark.slow
 def test_without_labels_and_twin_artifacts_are_compared_with_each_other(rpi4_bundle: Path, data: Path) -> None:
     told = found(rpi4_bundle, data / "unlabelled.npz")
     first, *others = told["runs"]
@@ -112,6 +113,7 @@ def test_without_labels_and_twin_artifacts_are_compared_with_each_other(rpi4_bun
     assert "cannot be told (that takes labels, or a metric, and a float twin)" in run.errors
 
 
+@pytest.mark.slow
 def test_another_bundles_twin_serves_the_same_model(twin_bundle: Path, rpi4_bundle: Path, data: Path) -> None:
     run = edgec(
         "validate", str(rpi4_bundle), str(twin_bundle), "--data", "same.npz", "--artifact", "model.onnx", "--json",
@@ -125,6 +127,7 @@ def test_another_bundles_twin_serves_the_same_model(twin_bundle: Path, rpi4_bund
     assert all(item["paired"] is not None for item in told["runs"] if item["role"] == "artifact")
 
 
+@pytest.mark.slow
 def test_suggested_samples_mend_a_rebuild(twin_bundle: Path, trained: Path, data: Path) -> None:
     project = shutil.copytree(trained, data / "project")
     (project / "targets").mkdir()
