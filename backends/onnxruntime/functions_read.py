@@ -16,8 +16,6 @@ _KINDS = {
     "Mish": "mish",
     "Mul": "mul",
     "Sigmoid": "sigmoid",
-    "Softplus": "softplus",
-    "Tanh": "tanh",
 }
 """Ops by their names in `edgec.quant.saturation`."""
 

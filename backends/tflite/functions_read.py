@@ -14,7 +14,6 @@ _KINDS = {
     "HARD_SWISH": "hard-swish",
     "LOGISTIC": "sigmoid",
     "MUL": "mul",
-    "TANH": "tanh",
 }
 """Ops by their names in `edgec.quant.saturation`."""
 

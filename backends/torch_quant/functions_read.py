@@ -18,7 +18,6 @@ _KINDS = {
     "mul": "mul",
     "sigmoid": "sigmoid",
     "silu": "silu",
-    "tanh": "tanh",
 }
 """Functions, methods and classes of modules, in small letters, by their names in `edgec.quant.saturation`."""
 

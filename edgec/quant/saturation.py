@@ -33,15 +33,11 @@ def _normal(x: Array) -> Array:
 FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
     "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "gelu": lambda x: x * _normal(x),
-    "hard-sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
     "hard-swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
-    "sigmoid": _sigmoid,
     "silu": lambda x: x * _sigmoid(x),
-    "softplus": lambda x: np.logaddexp(0, x),
-    "tanh": np.tanh,
 }
-"""Of which both ends, or the lower one, are flat."""
+"""Whose lower end is flat. Sigmoid and the like are not among them: of scores, 0.002 and 0.00001 are not the same."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Reader:
     """An op that reads a tensor.
 
     Attributes:
-        kind: one of `FUNCTIONS`, ``mul``, or anything else.
+        kind: one of `FUNCTIONS`, ``sigmoid``, ``hard-sigmoid``, ``mul``, or anything else.
         inputs: tensors that it reads, without constants.
         outputs: tensors that it makes.
     """
