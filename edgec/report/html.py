@@ -12,7 +12,7 @@ from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
 from edgec.report.page import NOT_MEASURED, render_page
-from edgec.report.picture import Picture, pictures
+from edgec.report.pictures import Picture, pictures
 from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import Measurement
 
@@ -58,7 +58,7 @@ def _pictures(manifest: Manifest, sample: Mapping[str, Array] | None) -> tuple[P
     if sample is None or manifest.evaluation is None:
         return ()
     color = manifest.project.settings.get("preprocess", {}).get("color")
-    return pictures(sample, manifest.evaluation.inputs, color)
+    return pictures(sample, color)
 
 
 def _verdict(manifest: Manifest) -> str:

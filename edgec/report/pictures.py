@@ -1,4 +1,4 @@
-"""Model inputs as pictures for a page: a PNG or a curve, without outside references."""
+"""Model inputs as pictures for a page: what no figure tells of colours, orientation and scale."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgec.model.spec import Array
+from edgec.dataset.image import image_size
+from edgec.errors import DatasetError
+from edgec.model.spec import Array, TensorSpec
+from edgec.project.spec import Color
 
-SMALLEST = 96
-"""Pixels of a picture's longer side, at least; small images are enlarged by whole numbers."""
-LARGEST = 320
+LONGEST = 320
+"""Pixels of the longer side; larger tensors are shown smaller."""
+SHORTEST = 96
+"""Smaller ones are shown larger by the browser, pixel by pixel."""
 POINTS = 240
 """Of a curve."""
 CURVE_HEIGHT = 60.0
@@ -21,61 +25,78 @@ CURVE_HEIGHT = 60.0
 
 @dataclass(frozen=True)
 class Picture:
-    """One input of one sample; exactly one of the two is not empty."""
+    """One input of one sample; exactly one of image and curve is not empty."""
 
     name: str
-    png: str = ""
-    """A ``data:`` address."""
+    """Of the input."""
+    caption: str
+    source: str = ""
+    """The PNG as a ``data:`` URL."""
+    width: int = 0
+    """Of the image as it is shown, in CSS pixels."""
     curve: str = ""
     """Points of an SVG polyline, in a box of `POINTS` times `CURVE_HEIGHT`."""
-    note: str = ""
 
 
-def pictures(inputs: Mapping[str, Array]) -> tuple[Picture, ...]:
-    """What can be shown of a sample: images of 1 or 3 channels and other planes, and curves of signals.
+def pictures(sample: Mapping[str, Array], color: Color | None = None) -> tuple[Picture, ...]:
+    """Images of 1 or 3 channels, and curves of signals; inputs of other shapes are left out.
 
-    Values are stretched between the input's smallest and largest, which the note tells. Inputs of other shapes are
-    left out.
+    Values from the smallest to the largest of the tensor, over all channels, are shown as black to white. The same
+    tensors give the same bytes.
+
+    Args:
+        sample: input name -> array of the input's shape; of an input that takes several entries the first is shown.
+        color: order of the channels of image files, where it was stated.
     """
-    return tuple(found for name, array in inputs.items() if (found := _picture(name, array)) is not None)
+    return tuple(found for name, array in sample.items() if (found := _picture(name, array, color)) is not None)
 
 
-def _picture(name: str, array: Array) -> Picture | None:
-    values = np.squeeze(np.asarray(array, np.float64))
-    if not values.size or not np.isfinite(values).all():
+def _picture(name: str, array: Array, color: Color | None) -> Picture | None:
+    if not array.size or not np.isfinite(array).all():
         return None
-    note = f"{name}: {' x '.join(map(str, array.shape))}, {values.min():.4g} to {values.max():.4g}"
-    if values.ndim == 1 and values.size > 1 and array.dtype.kind == "f":
-        return Picture(name, curve=_curve(values), note=note)
-    plane = _plane(values)
-    return None if plane is None else Picture(name, png=_png(plane), note=note)
-
-
-def _plane(values: Array) -> Array | None:
-    """(height, width) or (height, width, 3) of bytes; None: it is no image."""
-    if values.ndim == 3:
-        values = np.moveaxis(values, 0, -1) if values.shape[0] == 3 else values
-        if values.shape[-1] != 3:
-            return None
-    elif values.ndim != 2:
+    pixels = _pixels(array)
+    if pixels is not None:
+        return _image(name, pixels, color)
+    signal = np.squeeze(array)
+    if signal.ndim != 1 or array.dtype.kind != "f":
         return None
-    low, high = values.min(), values.max()
-    stretched = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    plane: Array = np.round(255 * stretched).astype(np.uint8)
-    return plane
+    caption = f"{signal.size} values, {signal.min():.4g} to {signal.max():.4g}"
+    return Picture(name, caption, curve=_curve(np.asarray(signal, np.float64)))
 
 
-def _png(plane: Array) -> str:
+def _pixels(array: Array) -> Array | None:
+    """Height, width and channels of the first entry; None: it is no image."""
+    try:
+        height, width, channels = image_size(TensorSpec(name="", shape=array.shape))
+    except DatasetError:
+        return None
+    if min(height, width) < 2:  # a row of numbers
+        return None
+    first = np.asarray(array[0], np.float64)
+    if array.ndim == 4 and array.shape[1] == channels:
+        first = np.moveaxis(first, 0, -1)
+    return first.reshape(height, width, channels)
+
+
+def _image(name: str, pixels: Array, color: Color | None) -> Picture:
     from PIL import Image
 
-    image, longest = Image.fromarray(plane), max(plane.shape[:2])
-    if longest > LARGEST:
-        image.thumbnail((LARGEST, LARGEST))
-    elif (times := -(-SMALLEST // longest)) > 1:
-        image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+    height, width, channels = pixels.shape
+    low, high = float(pixels.min()), float(pixels.max())
+    grays = np.full(pixels.shape, 127.0) if high == low else (pixels - low) * (255 / (high - low))
+    codes = np.rint(grays).astype(np.uint8)
+    caption = f"{low:.4g} (black) to {high:.4g} (white)"
+    if channels == 3:
+        caption = f"channels shown as {'blue, green, red' if color == 'bgr' else 'red, green, blue'}; {caption}"
+    image = Image.fromarray(codes[:, :, ::-1] if color == "bgr" else codes.squeeze(2) if channels == 1 else codes)
+    if max(height, width) > LONGEST:
+        image.thumbnail((LONGEST, LONGEST), Image.Resampling.BOX)
+        caption += f"; {height}x{width}, shown smaller"
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    shown = image.width * max(1, -(-SHORTEST // max(image.size)))
+    source = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return Picture(name, caption, source=source, width=shown)
 
 
 def _curve(values: Array) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from edgec.model.spec import Array
 from edgec.report.page import NOT_MEASURED, number, render_page
-from edgec.report.pictures import CURVE_HEIGHT, POINTS, pictures
+from edgec.report.pictures import pictures
 from edgec.report.plot import Bar, BarPlot, plot_bars
 from edgec.validate.records import Drift, Share, Validation
 
@@ -27,7 +27,6 @@ def render_validation(validation: Validation, inputs: Mapping[int, Mapping[str, 
         layers={(item.bundle, item.artifact): _plot(item) for item in validation.drift if item.layers},
         shifts={(item.bundle, item.artifact): _shifts(item) for item in validation.drift if item.layers},
         share=told_share,
-        curve=(POINTS, CURVE_HEIGHT),
         number=number,
     )
 

@@ -52,9 +52,9 @@ def test_what_can_be_shown_of_inputs() -> None:
             "odd": np.array([[np.nan, 1.0]]),
         }
     )
-    assert [(item.name, bool(item.png), bool(item.curve)) for item in shown] == [
+    assert [(item.name, bool(item.source), bool(item.curve)) for item in shown] == [
         ("image", True, False),
         ("gray", True, False),
         ("signal", False, True),
     ]
-    assert shown[0].note == "image: 1 x 3 x 8 x 8, 0 to 191"
+    assert shown[0].caption == "channels shown as red, green, blue; 0 (black) to 191 (white)"
