@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
-from edgec.errors import UsageError
+from edgec.fail_on import parse_fail_on
 from edgec.frozen import Frozen
-from edgec.toml_source import suggest
 from edgec.validate.records import Drift, RunResult, Validation
 
 Quantity = Literal["drop", "fall", "disagreement", "drift"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
 
-_LIMIT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|points)?\Z")
 _ROUNDING = 1e-9
 """100 * (1 - 0.97) is above 3 in binary."""
 _EXAMPLE = "--fail-on drop=0.5,drift=5%"
@@ -44,25 +40,13 @@ class Miss(Frozen):
 
 
 def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
-    """The limits of all ``--fail-on`` options, each ``QUANTITY=NUMBER[%]``, several with commas between them.
+    """The limits of all ``--fail-on`` options, see `edgec.fail_on`; ``%`` and ``points`` are the same here.
 
     Raises:
         UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.
     """
-    limits: dict[Quantity, Limit] = {}
-    for part in (part.strip() for text in texts for part in text.split(",")):
-        name, equals, value = (item.strip() for item in part.partition("="))
-        quantity = next((item for item in QUANTITIES if item == name), None)
-        if quantity is None:
-            hint = suggest(name, QUANTITIES) or f"quantities: {', '.join(QUANTITIES)}; for example: {_EXAMPLE}"
-            raise UsageError(f'--fail-on: nothing that is measured is called "{name}"', hint=hint)
-        match = _LIMIT.match(value) if equals else None
-        if match is None or not math.isfinite(float(match[1])):
-            raise UsageError(f'--fail-on: {name}: "{value}" is no limit', hint=f"a number of points: {_EXAMPLE}")
-        if quantity in limits:
-            raise UsageError(f"--fail-on: {quantity} stands twice", hint="state each quantity once")
-        limits[quantity] = Limit(quantity=quantity, amount=float(match[1]))
-    return tuple(limits.values())
+    stated = parse_fail_on(texts, dict.fromkeys(QUANTITIES, ("points",)), _EXAMPLE)
+    return tuple(Limit(quantity=item.quantity, amount=item.amount) for item in stated)
 
 
 def misses(validation: Validation, limits: Sequence[Limit]) -> tuple[Miss, ...]:

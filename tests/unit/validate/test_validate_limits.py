@@ -19,10 +19,10 @@ def test_limits_are_points_in_either_form() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("drfit=5", 'nothing that is measured is called "drfit"'),
+        ("drfit=5", 'no quantity is called "drfit"'),
         ("drop", 'drop: "" is no limit'),
         ("drop=-1", 'drop: "-1" is no limit'),
-        ("drop=1ms", 'drop: "1ms" is no limit'),
+        ("drop=1ms", 'drop: "ms" is no unit of it'),
         ("drop=1,drop=2", "drop stands twice"),
         ("", 'is called ""'),
     ],
