@@ -27,7 +27,7 @@ from edgec.verify.run import imports_of
 
 def with_ranges(built: BuiltArtifact, job: Job, data: BuildData, processes: Processes) -> BuiltArtifact:
     """`built` with its ranges on evaluation samples; that activations cannot be looked at is told in its coverage."""
-    if built.attempt.missed:
+    if built.attempt.refused:
         return built
     try:
         record = _observed(built, job, data, processes)

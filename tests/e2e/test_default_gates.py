@@ -56,6 +56,8 @@ def test_what_misses_the_goal_is_kept_and_told_loudly(project: Path) -> None:
     assert (gate.gate, gate.state, gate.default) == ("min_sqnr_db", "short", True)
     (artifact,) = manifest.artifacts
     assert [(item.rung, item.state) for item in artifact.rungs] == [("min-max", "short")]
+    assert artifact.ranges is not None
+    assert artifact.ranges.layers
     told = {(item.subject, item.state): item.reason for item in manifest.coverage}
     assert "missed by" in told["model.onnx in onnxruntime", "below the goal"]
     assert any("metric: SQNR, because" in reason for reason in told.values())
