@@ -24,6 +24,9 @@ Of these the first, which is the cheapest, is taken. Agreement does not decide: 
 points, and calibration samples may be none that the model is sure of.
 """
 
+WORTH_DB = 1.0
+"""What a dearer attempt must be nearer to be kept, where neither meets its goal."""
+
 DOUBTFUL_DB = 10.0
 """Below this SQNR an attempt is so far off that float32 may be wrong as well, which no recipe mends."""
 
@@ -144,12 +147,14 @@ class Climb:
         return self._climbed(self._best())
 
     def _best(self) -> Attempt:
-        """The nearest attempt that is kept though it misses gates; else the nearest, which is refused."""
-        nearest = sorted(self._attempts, key=lambda item: item.worst_sqnr, reverse=True)
-        for attempt in (item for item in nearest if not item.refused):
+        """The attempt that is kept though it misses gates; else the nearest, which is refused."""
+        kept = [item for item in self._attempts if not item.refused]
+        while kept:
+            attempt = _worth_keeping(kept)
             if not (whole := self._trial.complete(attempt)).refused:
                 return whole
-        return self._trial.complete(nearest[0])
+            kept.remove(attempt)
+        return self._trial.complete(max(self._attempts, key=lambda item: item.worst_sqnr))
 
     def _wrong_in_float(self, first: Attempt) -> str:
         """Why no rung can help: the artifact in float32 misses the gates, too. Empty when it does not, or may not."""
@@ -304,6 +309,12 @@ class Climb:
 
     def _climbed(self, attempt: Attempt) -> Climbed:
         return Climbed(attempt, tuple(self._records), self._hurried)
+
+
+def _worth_keeping(attempts: Sequence[Attempt]) -> Attempt:
+    """The one with fewest layers in float, and of these the first, of those about as good as the nearest."""
+    least = max(item.worst_sqnr for item in attempts) - WORTH_DB
+    return min((item for item in attempts if item.worst_sqnr >= least), key=lambda item: len(item.recipe.float_layers))
 
 
 def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:

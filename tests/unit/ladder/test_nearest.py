@@ -1,14 +1,18 @@
-"""Which of several candidates goes before the gates."""
+"""Which of several candidates goes before the gates, and which attempt is kept that misses its goal."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from edgec.ladder.climb import TIE_DB, _nearest
+from edgec.backend.protocol import Artifact
+from edgec.ladder.climb import TIE_DB, WORTH_DB, _nearest, _worth_keeping
+from edgec.ladder.trial import Attempt
 from edgec.quant.recipe import RANGE_METHODS, Recipe
-from edgec.verify.records import CandidateScore
+from edgec.verify.records import CandidateScore, Measurement, OutputFidelity
 
 
 def scores(*values: float | None) -> list[CandidateScore]:
@@ -34,3 +38,34 @@ def scores(*values: float | None) -> list[CandidateScore]:
 def test_the_first_of_equally_near_ones(values: tuple[float | None, ...], chosen: int) -> None:
     found = _nearest([item for item in scores(*values) if item.sqnr_db is not None])
     assert found.recipe.calibration == RANGE_METHODS[chosen]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "chosen"),
+    [
+        ([(16.0, 0), (16.5, 17), (16.2, 25)], 0),
+        ([(14.0, 0), (16.5, 17), (16.2, 12)], 2),
+        ([(16.0, 0), (16.0, 0)], 0),
+        ([(15.0, 3), (15.0 + WORTH_DB, 3)], 0),
+        ([(15.0, 0), (15.1 + WORTH_DB, 1)], 1),
+        ([(-math.inf, 0), (12.0, 9)], 1),
+    ],
+)
+def test_float_layers_are_kept_where_they_are_worth_it(
+    attempts: list[tuple[float, int]],
+    chosen: int,
+    plain_artifact: Artifact,
+    make_measurement: Callable[..., Measurement],
+) -> None:
+    made = [
+        Attempt(
+            recipe=Recipe(float_layers=tuple(f"layer{index:02}" for index in range(count))),
+            precision="int8",
+            folder=Path(),
+            artifact=plain_artifact,
+            passes=(),
+            measurements=(make_measurement(fidelity=(OutputFidelity(output="y", sqnr_db=value, max_abs_error=1.0),)),),
+        )
+        for value, count in attempts
+    ]
+    assert _worth_keeping(made) is made[chosen]
