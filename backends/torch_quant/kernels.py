@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    import torch
-    from torch import fx
+    pass
 
 ReducedRange = Literal["auto", "yes", "no"]
 X86_TO_ONEDNN = 100
@@ -48,24 +47,3 @@ and 0.79, EfficientNet-Lite0 of 385 million 0.75. Without VNNI nothing was measu
 def fastest_first(engines: Sequence[str], multiplications: int, vnni: bool) -> tuple[str, ...]:
     """The engines (given with the fastest for small models first) in the order of their speed."""
     return tuple(reversed(engines)) if vnni and multiplications >= LARGE else tuple(engines)
-
-
-def multiplications(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> int:
-    """Multiplications in the convolutions and linear layers of a float graph, for one sample."""
-    import torch
-    from torch import fx, nn
-
-    total = 0
-
-    class _Counter(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            nonlocal total
-            value = super().run_node(n)
-            module = graph.get_submodule(str(n.target)) if n.op == "call_module" else None
-            if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-                total += value.numel() * module.weight[0].numel()
-            return value
-
-    with torch.no_grad():
-        _Counter(graph).run(*[item.clone() for item in example])
-    return total

@@ -10,7 +10,7 @@ from edgec.backends.torch_quant.audit import KEPT, NO_KERNEL
 from edgec.backends.torch_quant.collect import run_observed
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.judge import best, judge, table
-from edgec.backends.torch_quant.kernels import ReducedRange, fastest_first, multiplications
+from edgec.backends.torch_quant.kernels import ReducedRange, fastest_first
 from edgec.backends.torch_quant.layers import calls_after, check_names, float_layers_of, layer_nodes
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
@@ -18,6 +18,8 @@ from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, first_line
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.multiplications import multiplications
+from edgec.passes.node_values import values_of
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class QuantizeStatic:
         observed = self._observed(model, ctx, dynamic)
         made: dict[str, TorchModel] = {}
         failures: list[Coverage] = []
-        for engine in fastest_first(self.engines, multiplications(model.graph, model.example), self.vnni):
+        products = multiplications(model.graph, values_of(model.graph, model.example))
+        for engine in fastest_first(self.engines, sum(products.values()), self.vnni):
             how = Conversion(engine, self.weights, self.reduced_range, self.vnni, ctx.threads)
             try:
                 graph = how.convert(observed.graph)

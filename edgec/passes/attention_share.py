@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.graph_edit import constant, module_of
+from edgec.passes.graph_edit import module_of
+from edgec.passes.multiplications import multiplications
 from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:
@@ -26,15 +26,12 @@ def attention_rules(model: FloatModel) -> bool:
     False where the model has no graph. Of such models static ranges lose most: norms and softmax make tensors in which
     few channels are far larger than all others.
     """
-    if model.graph is None:
+    if model.graph is None or not any(_attends(node, model.graph) for node in model.graph.graph.nodes):
         return False
     values = values_of(model.graph, sample_tensors(model.inputs, seed=0))
-    attends, sequences, others = False, 0, 0
-    for node in model.graph.graph.nodes:
-        attends = attends or _attends(node, model.graph)
-        count, over_sequence = _multiplications(node, model.graph, values)
-        sequences, others = sequences + count * over_sequence, others + count * (not over_sequence)
-    return attends and sequences > 0 and sequences >= others
+    counts = multiplications(model.graph, values)
+    sequences = sum(count for node, count in counts.items() if _over_sequence(node, model.graph, values))
+    return 0 < sequences >= sum(counts.values()) - sequences
 
 
 def _attends(node: fx.Node, graph: fx.GraphModule) -> bool:
@@ -45,21 +42,11 @@ def _attends(node: fx.Node, graph: fx.GraphModule) -> bool:
     return is_call or isinstance(module_of(node, graph), (nn.Softmax, nn.MultiheadAttention))
 
 
-def _multiplications(node: fx.Node, graph: fx.GraphModule, values: dict[fx.Node, Value]) -> tuple[int, bool]:
-    """Of a node by its weights, and whether it is a linear layer over a sequence."""
+def _over_sequence(node: fx.Node, graph: fx.GraphModule, values: dict[fx.Node, Value]) -> bool:
+    """Whether a product is a linear layer that is called for each position of a sequence."""
     from torch import nn
 
-    if not node.all_input_nodes or not node.op.startswith("call_"):
-        return 0, False
-    module: Any = module_of(node, graph)
-    taken = values[node.all_input_nodes[0]].shape
+    module = module_of(node, graph)
     if isinstance(module, nn.MultiheadAttention):
-        return math.prod(taken) * 4 * module.embed_dim, True
-    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-        inputs = math.prod(module.weight.shape[1:])
-        over_sequence = isinstance(module, nn.Linear) and len(taken) >= _SEQUENCE
-        return math.prod(values[node].shape) * inputs, over_sequence
-    if getattr(node.target, "__name__", "") == "linear" and len(node.args) > 1:
-        known, weight = constant(node.args[1], graph)
-        return (math.prod(taken) * weight.shape[0], len(taken) >= _SEQUENCE) if known else (0, False)
-    return 0, False
+        return True
+    return not isinstance(module, nn.modules.conv._ConvNd) and len(values[node.all_input_nodes[0]].shape) >= _SEQUENCE
