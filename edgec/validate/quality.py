@@ -18,7 +18,7 @@ from edgec.verify.agreement import interval_of, predictions
 from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric, choose_metric, correct
 from edgec.verify.outputs import Outputs, by_entry, chunks, first_output
-from edgec.verify.settle import settle as settle_by_values
+from edgec.verify.settle import settle
 from edgec.verify.statistics import wilson
 
 
@@ -141,7 +141,7 @@ def _classes_of(outputs: Outputs) -> Array:
     return predictions(first_output(outputs))[:, 0]
 
 
-def settle(side: Side, outputs: Outputs, labels: Array | None, stated: str | None, group: int) -> tuple[Metric, str]:
+def metric_of(side: Side, outputs: Outputs, labels: Array | None, stated: str | None, group: int) -> tuple[Metric, str]:
     """The metric of one bundle's artifacts here, and what is to be noted of it.
 
     It is the bundle's own where the new samples allow that. A Python entry is not in the bundle: unless it is stated
@@ -173,7 +173,7 @@ def settle(side: Side, outputs: Outputs, labels: Array | None, stated: str | Non
         for item, array in outputs.items()
     )
     metric = choose_metric(name, specs, labels, Path(), seed=SEED, group=group)
-    return settle_by_values(metric, outputs, side.inputs)[0], note
+    return settle(metric, outputs, side.inputs)[0], note
 
 
 def bundle_value(side: Side, artifact: str, runtime: str, metric: str) -> float | None:

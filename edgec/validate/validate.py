@@ -15,7 +15,7 @@ from edgec.errors import WorkerError
 from edgec.model.spec import Array
 from edgec.project.spec import DataSpec
 from edgec.validate.drift import Observed, observe
-from edgec.validate.quality import Judge, bundle_value, settle
+from edgec.validate.quality import Judge, bundle_value, metric_of
 from edgec.validate.records import Validation
 from edgec.validate.runs import Ran, begun, reference_of, run_one
 from edgec.validate.samples import Samples
@@ -129,7 +129,7 @@ def _told(ran: Sequence[Ran], seen: Seen, samples: Samples, options: Options) ->
             runs.append(result)
             continue
         labels, group = samples.of(item.side).labels, spool.info.group
-        metric, note = settle(item.side, item.outputs, labels, options.metric, group)
+        metric, note = metric_of(item.side, item.outputs, labels, options.metric, group)
         comparable = _shapes(item.outputs) == _shapes(reference.ran.outputs)
         if not comparable:
             note = f"{result.name} is not compared: its outputs are not those of {reference.words}"
