@@ -73,7 +73,7 @@ def context(samples: Spool, work: Path, backend: str) -> Any:
 
 def steps(backend: str, method: str, samples: Spool, work: Path) -> tuple[Any, Any, tuple[Any, ...], Any]:
     """The backend, the context, the passes before the collection of ranges, and that pass."""
-    from edgec.backend.registry import get_backend
+    from edgec.backends.registry import get_backend
     from edgec.quant.recipe import Recipe
 
     found, ctx = get_backend(backend), context(samples, work, backend)

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 import edgec
-from edgec.analyze import analyze_target
+from edgec.analyze.analyze import analyze_target
 from edgec.project.load import load_project
 
 NETS = {"convolved": 35.0, "deep": 28.0}

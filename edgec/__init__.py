@@ -5,17 +5,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from edgec.assemble import Bundle, build
+from edgec.build.api import Bundle, build  # from here on `edgec.build` is the function, not the package
 
 __all__ = ["Bundle", "build"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        import importlib
-
-        return getattr(importlib.import_module("edgec.assemble"), name)
-    raise AttributeError(f"module 'edgec' has no attribute {name!r}")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
 from edgec.backends.example import constants
 from edgec.backends.example import emit as emitter
 from edgec.backends.example import lower as lowering
@@ -15,6 +14,7 @@ from edgec.backends.example.capability import CAPABILITIES
 from edgec.backends.example.model import ExampleModel
 from edgec.backends.example.quantize import CollectRanges, QuantizeStatic
 from edgec.backends.example.runner import NumpyRunner, run
+from edgec.backends.interface import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext

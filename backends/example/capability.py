@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.backend.protocol import Capability
+from edgec.backends.interface import Capability
 
 CAPABILITIES = (
     Capability(op="conv2d", static_int8=True, dynamic_int8=False, weights=("per-channel", "per-tensor")),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.backend.protocol import Artifact, TensorBinding
 from edgec.backends.example.model import ExampleModel
 from edgec.backends.example.runner import LAYERS
+from edgec.backends.interface import Artifact, TensorBinding
 from edgec.errors import StorageError
 from edgec.frozen import canonical_json
 from edgec.passes.contract import PassContext

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.binding import artifact_inputs, model_outputs
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.binding import artifact_inputs, model_outputs
 from edgec.backends.example.model import Layer
+from edgec.backends.interface import Artifact, OpRecord
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 

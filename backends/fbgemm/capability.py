@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.backend.protocol import Capability
+from edgec.backends.interface import Capability
 from edgec.backends.torch_quant import capability
 
 _TRANSPOSED = Capability(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgec.backend.protocol import OpProblem
+from edgec.backends.interface import OpProblem
 from edgec.backends.onnxruntime.capability import (
     CASTS,
     DATA_MOVEMENT,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.backend.protocol import OpRecord
+from edgec.backends.interface import OpRecord
 from edgec.backends.onnxruntime.capability import (
     CASTS,
     DATA_MOVEMENT,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.backend.protocol import (
+from edgec.backends.interface import (
     Artifact,
     Capability,
     Format,

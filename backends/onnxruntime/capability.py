@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgec.backend.protocol import Capability
+from edgec.backends.interface import Capability
 from edgec.target.spec import Device, QuantSpec
 
 WeightCodes = Literal["s8", "s7", "u8"]

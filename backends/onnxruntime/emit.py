@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
+from edgec.backends.interface import Artifact, OpRecord, TensorBinding
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.capability import INTEGER_PRODUCTS, saturates
 from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, constants, input_names, output_names, producers

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backend.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
 from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, VALUE_PRESERVING
 from edgec.backends.onnxruntime.dynamic_linear import dynamic_layers
 from edgec.backends.onnxruntime.graph import constants, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, channel_axis, find_layers
 from edgec.backends.onnxruntime.observe import excludes_zero
+from edgec.backends.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.protocol import LayerFidelity
+from edgec.backends.interface import LayerFidelity
 from edgec.backends.onnxruntime.capability import saturates
 from edgec.backends.onnxruntime.graph import OnnxModel, consumers, copy, input_names, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, find_layers

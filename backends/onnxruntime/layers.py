@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgec.backend.layer_names import layer_path, unique_names
+from edgec.backends.layer_names import layer_path, unique_names
 from edgec.backends.onnxruntime.graph import constants
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PlacedLayer:
 
     Attributes:
         name: module path in the user's model where it is known, else the op's own name; unique.
-        op: as `edgec.backend.protocol.Capability.op`.
+        op: as `edgec.backends.interface.Capability.op`.
         node: name of its node.
         weight: name of its weight.
     """

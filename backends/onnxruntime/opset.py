@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgec import worker
 from edgec.backends.onnxruntime.graph import STANDARD_DOMAINS, all_nodes, opset
 from edgec.backends.onnxruntime.session import first_line, open_session, run
 from edgec.errors import EdgecError, UnsupportedError
+from edgec.workers import worker
 
 if TYPE_CHECKING:
     import onnx
@@ -69,7 +69,7 @@ def _raised(proto: onnx.ModelProto, work: Path, where: str, *, quantized: bool) 
 
 
 def convert(payload: dict[str, Any], progress: worker.Progress) -> dict[str, Any]:
-    """Raise the opset of file ``source`` to `RAISED` and write file ``result`` (an `edgec.worker` task).
+    """Raise the opset of file ``source`` to `RAISED` and write file ``result`` (an `edgec.workers.worker` task).
 
     Raises:
         UnsupportedError: the converter has no way, or gives another function.

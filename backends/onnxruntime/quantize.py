@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgec.backend.layer_names import select
+from edgec.backends.layer_names import select
 from edgec.backends.onnxruntime.calibrate import ranges, unusable
 from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, DynamicCodes, Granularity, WeightCodes
 from edgec.backends.onnxruntime.dynamic_linear import DynamicLinear, dynamic_layers

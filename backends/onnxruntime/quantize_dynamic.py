@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from edgec.backend.bisect import smallest_excluded
+from edgec.backends.bisect import smallest_excluded
 from edgec.backends.onnxruntime.capability import (
     DYNAMIC_OPS,
     DYNAMIC_REASONS,

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backend.binding import artifact_inputs
-from edgec.backend.layer_names import unique_names
-from edgec.backend.protocol import ActivationRange, Artifact
-from edgec.backend.ranges import range_of, use_by_codes, use_by_values
+from edgec.backends.binding import artifact_inputs
+from edgec.backends.interface import ActivationRange, Artifact
+from edgec.backends.layer_names import unique_names
 from edgec.backends.onnxruntime.graph import constants, producers
 from edgec.backends.onnxruntime.origin import layer_of, origins
 from edgec.backends.onnxruntime.session import open_session, run
+from edgec.backends.ranges import range_of, use_by_codes, use_by_values
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.backend.bisect import smallest_excluded
+from edgec.backends.bisect import smallest_excluded
 from edgec.backends.onnxruntime.capability import STATIC_OPS
 from edgec.backends.onnxruntime.graph import OnnxModel, TensorType, canonical_bytes, constants, tensor_types
 from edgec.backends.onnxruntime.place_pairs import Placement, place_pairs

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgec.backend.binding import artifact_inputs, model_outputs
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.binding import artifact_inputs, model_outputs
+from edgec.backends.interface import Artifact, OpRecord
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.op_times import OpTime, op_times
 from edgec.backends.onnxruntime.session import open_session, run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from edgec.backend.protocol import OpProblem
+from edgec.backends.interface import OpProblem
 from edgec.backends.tflite.capability import NO_INT8
 from edgec.model.graph_ops import CONTROL_FLOW, GraphOp, producers
 from edgec.target.spec import Precision

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from edgec.backend.protocol import OpRecord
+from edgec.backends.interface import OpRecord
 from edgec.backends.tflite.capability import (
     DYNAMIC_INT8,
     MIN_DYNAMIC_ELEMENTS,

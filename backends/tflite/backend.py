@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgec.backend.protocol import (
+from edgec.backends.interface import (
     Artifact,
     Capability,
     Format,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from edgec.backend.protocol import TensorBinding
+from edgec.backends.interface import TensorBinding
 from edgec.backends.tflite.layout import to_artifact
 from edgec.dataset.spool import Spool
 from edgec.errors import UnsupportedError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from edgec.backend.protocol import Capability
+from edgec.backends.interface import Capability
 
 WEIGHTED = frozenset(
     {

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.binding import artifact_inputs
-from edgec.backend.protocol import Artifact, OpDifference
+from edgec.backends.binding import artifact_inputs
+from edgec.backends.interface import Artifact, OpDifference
 from edgec.backends.tflite.runner import load
 from edgec.model.spec import Array, Tensors
 from edgec.quant.fidelity import SqnrMeter
@@ -28,7 +28,7 @@ def first_difference(
     """The op after which two runtimes are farthest apart, as seen from what it was given.
 
     Both run without delegates, which hide what lies between the ops that they take over: where the builtin kernels
-    agree, no op is named. Arguments as of `edgec.backend.protocol.RuntimeComparer`.
+    agree, no op is named. Arguments as of `edgec.backends.interface.RuntimeComparer`.
     """
     known, doubted = (_Program(artifact, file, runtime, threads) for runtime in (right, wrong))
     meters = {index: SqnrMeter() for op in known.ops for index in op.outputs}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import LayerFidelity
+from edgec.backends.interface import LayerFidelity
 from edgec.backends.tflite.flatbuffer import indices, text, unpack
 from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.layout import to_artifact

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.backend.protocol import OpRecord
+from edgec.backends.interface import OpRecord
 from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen
 from edgec.backends.tflite.flatbuffer import LiteOp, foreign_ops, normalise, output_names, read_ops
 from edgec.errors import UnsupportedError

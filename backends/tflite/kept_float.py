@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from edgec.backend.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
+from edgec.backends.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, text

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.layer_names import plain_name
+from edgec.backends.layer_names import plain_name
 from edgec.backends.tflite.capability import STATIC_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, text
 from edgec.backends.tflite.module_paths import Origin, Product, weight_key
@@ -41,7 +41,7 @@ class PlacedLayer:
 
     Attributes:
         name: module path in the user's model, or its node's name, or the Keras layer that onnx2tf made; unique.
-        op: as `edgec.backend.protocol.Capability.op`.
+        op: as `edgec.backends.interface.Capability.op`.
         places: numbers of its operators, in execution order; several where onnx2tf or the converter split it.
     """
 

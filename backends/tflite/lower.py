@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgec.backend.protocol import TensorBinding
+from edgec.backends.interface import TensorBinding
 from edgec.backends.tflite import by_tensorflow, direct, onnx_graph
 from edgec.backends.tflite.finish import finish
 from edgec.backends.tflite.flatbuffer import input_shapes, rename_interface

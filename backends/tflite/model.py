@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgec.backend.protocol import TensorBinding
+from edgec.backends.interface import TensorBinding
 from edgec.frozen import canonical_json
 from edgec.passes.contract import Coverage
 

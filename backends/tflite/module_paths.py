@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backend.layer_names import layer_path, plain_name, unique_names
+from edgec.backends.layer_names import layer_path, plain_name, unique_names
 from edgec.model.spec import Array
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import TensorBinding
+from edgec.backends.interface import TensorBinding
 from edgec.backends.tflite.flatbuffer import indices, pack, unpack
 from edgec.backends.tflite.layout import to_artifact
 from edgec.backends.tflite.quantizable import ranged_tensors, rectified_tensors, signature_names

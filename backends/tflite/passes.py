@@ -127,7 +127,7 @@ class QuantizeWeights:
         return None
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
-        from edgec.backend.layer_names import select
+        from edgec.backends.layer_names import select
         from edgec.backends.tflite.audit import coverage_of, kept_in_float
         from edgec.backends.tflite.finish import audit_content, finish
         from edgec.backends.tflite.flatbuffer import pack, unpack

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import TensorBinding
+from edgec.backends.interface import TensorBinding
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, pack, text, unpack
 from edgec.backends.tflite.int8_forms import write_int8_forms
 from edgec.backends.tflite.layers import PlacedLayer, find_layers, name_tensors

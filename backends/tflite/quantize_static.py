@@ -78,7 +78,7 @@ class QuantizeStatic:
         return None
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
-        from edgec.backend.layer_names import select
+        from edgec.backends.layer_names import select
         from edgec.backends.tflite.audit import coverage_of, kept_in_float
         from edgec.backends.tflite.finish import audit_content, finish
         from edgec.backends.tflite.static_int8 import quantize

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.binding import artifact_inputs
-from edgec.backend.layer_names import unique_names
-from edgec.backend.protocol import ActivationRange, Artifact
-from edgec.backend.ranges import range_of, use_by_codes, use_by_values
+from edgec.backends.binding import artifact_inputs
+from edgec.backends.interface import ActivationRange, Artifact
+from edgec.backends.layer_names import unique_names
+from edgec.backends.ranges import range_of, use_by_codes, use_by_values
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, pack, text, unpack
 from edgec.backends.tflite.runner import load
 from edgec.errors import UnsupportedError
@@ -24,7 +24,7 @@ Grid = tuple[float, int, str]
 class LiteRangeWatch:
     """A file whose quantized activations are outputs too, which leaves the interpreter its fast kernels.
 
-    Arguments as of `edgec.backend.protocol.RangeWatcher.watch_ranges`.
+    Arguments as of `edgec.backends.interface.RangeWatcher.watch_ranges`.
     """
 
     def __init__(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.binding import artifact_inputs, model_outputs
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.binding import artifact_inputs, model_outputs
+from edgec.backends.interface import Artifact, OpRecord
 from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen, stored_tensors
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors

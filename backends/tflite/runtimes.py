@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgec.backend.protocol import Package
+from edgec.backends.interface import Package
 from edgec.target.spec import Emit, Target
 
 LITERT = "ai-edge-litert"

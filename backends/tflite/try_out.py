@@ -12,7 +12,7 @@ import numpy as np
 from edgec.backends.tflite.runner import INTERPRETERS, load
 from edgec.errors import PassError, UnsupportedError, WorkerError
 from edgec.model.spec import Array
-from edgec.worker import Progress, call
+from edgec.workers.worker import Progress, call
 
 
 def check_kernels(content: bytes, runtimes: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ def check_runs(content: bytes, inputs: dict[str, Array], runtimes: Sequence[str]
 
 
 def try_out(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Load a file in a runtime and run it once (an `edgec.worker` task)."""
+    """Load a file in a runtime and run it once (an `edgec.workers.worker` task)."""
     folder, runtime = Path(payload["folder"]), payload["runtime"]
     progress(f"load in {runtime}")
     interpreter = load(runtime, folder / "model.tflite", num_threads=1)

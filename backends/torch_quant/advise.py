@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgec.backend.protocol import Capability, OpProblem
+from edgec.backends.interface import Capability, OpProblem
 from edgec.backends.torch_quant.unsupported import PRELU
 from edgec.model.graph_ops import CONTROL_FLOW, GraphOp, after
 from edgec.model.onnx_torch.refused import NOT_CONVERTED, REFUSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgec.backend.protocol import OpRecord
+from edgec.backends.interface import OpRecord
 from edgec.passes.contract import Coverage
 from edgec.target.spec import Precision
 

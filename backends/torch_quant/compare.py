@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.protocol import LayerFidelity
+from edgec.backends.interface import LayerFidelity
 from edgec.backends.torch_quant.collect import call_arguments, spread
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.layers import layer_nodes

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backends.interface import Artifact, TensorBinding
 from edgec.backends.torch_quant.audit import FLOAT, executed_ops, is_integer_product
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.protocol import Layer
+from edgec.backends.interface import Layer
 from edgec.backends.torch_quant.kernels import TRANSPOSED
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.errors import PassError

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.bisect import smallest_excluded
+from edgec.backends.bisect import smallest_excluded
 from edgec.backends.torch_quant.audit import FLOAT
 from edgec.backends.torch_quant.collect import call_arguments
 from edgec.backends.torch_quant.model import TorchModel

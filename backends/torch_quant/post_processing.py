@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgec.backend.post_processing import Op, Role, post_processing, role_of
+from edgec.backends.post_processing import Op, Role, post_processing, role_of
 from edgec.passes.graph_edit import module_of
 from edgec.passes.node_values import Value
 

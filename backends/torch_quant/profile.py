@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-from edgec.backend.protocol import OpRecord, OpTime
+from edgec.backends.interface import OpRecord, OpTime
 
 
 def op_times(call: Callable[[], Any], ops: Sequence[OpRecord], runs: int) -> tuple[OpTime, ...]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.binding import artifact_inputs
-from edgec.backend.protocol import ActivationRange, Artifact
-from edgec.backend.ranges import range_of, use_by_codes, use_by_values
+from edgec.backends.binding import artifact_inputs
+from edgec.backends.interface import ActivationRange, Artifact
+from edgec.backends.ranges import range_of, use_by_codes, use_by_values
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.runner import TorchRunner
 from edgec.errors import UnsupportedError
@@ -20,7 +20,7 @@ class TorchRangeWatch:
     """A file whose graph returns its quantized activations too.
 
     Ranges are known once it has run, for TorchScript tells no dtypes of tensors: it runs once on zeros. Arguments as of
-    `edgec.backend.protocol.RangeWatcher.watch_ranges`.
+    `edgec.backends.interface.RangeWatcher.watch_ranges`.
     """
 
     def __init__(self, artifact: Artifact, file: Path, threads: int) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.binding import artifact_inputs, model_outputs
-from edgec.backend.protocol import Artifact, OpRecord, OpTime
+from edgec.backends.binding import artifact_inputs, model_outputs
+from edgec.backends.interface import Artifact, OpRecord, OpTime
 from edgec.backends.torch_quant.audit import executed_ops, with_layers
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.profile import op_times

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.post_processing import POST_PROCESSING
+from edgec.backends.post_processing import POST_PROCESSING
 from edgec.backends.torch_quant.audit import FLOAT
 from edgec.backends.torch_quant.post_processing import post_processing_nodes
 from edgec.passes.graph_edit import constant, module_of

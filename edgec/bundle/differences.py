@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import TensorReader
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import TensorReader
+from edgec.backends.registry import get_backend
 from edgec.bundle.manifest import MANIFEST, Manifest
 from edgec.bundle.write import is_digested
 

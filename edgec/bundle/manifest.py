@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from edgec.backend.protocol import Artifact, LayerFidelity, OpRecord
+from edgec.backends.interface import Artifact, LayerFidelity, OpRecord
 from edgec.dataset.spool import SpoolInfo
 from edgec.frozen import Frozen
 from edgec.machine import Isa, Platform

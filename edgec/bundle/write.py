@@ -27,7 +27,7 @@ from edgec.bundle.manifest import (
     Measurements,
 )
 from edgec.errors import StorageError, UsageError
-from edgec.files import write_atomically
+from edgec.storage.files import write_atomically
 
 PROGRAMS = frozenset({"bench/bench.py", "bench/run.sh"})
 """Files of a bundle that are run; all others have mode 0644."""

@@ -13,7 +13,7 @@ from edgec.model.onnx_survey import read_graph
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import WEAK_EVIDENCE, Coverage
 from edgec.passes.fx_ops import ops_of_graph
-from edgec.plan import Plan
+from edgec.plan.plan import Plan
 from edgec.project.record import told_path
 
 

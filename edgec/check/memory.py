@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgec.check.records import Finding, finding_of, warning
 from edgec.errors import UnsupportedError
 from edgec.model.graph_ops import OpGraph
-from edgec.plan import Plan
+from edgec.plan.plan import Plan
 from edgec.target.spec import Precision
 
 _WEIGHT_BYTES: dict[Precision, float] = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgec.backend.protocol import OpAdviser
+from edgec.backends.interface import OpAdviser
 from edgec.check.model import listed
 from edgec.check.records import Finding, finding_of, warning
 from edgec.errors import TraceError, UnsupportedError
 from edgec.model.graph_ops import OpGraph
 from edgec.model.spec import FloatModel
-from edgec.plan import Plan, PlannedEmit
+from edgec.plan.plan import Plan, PlannedEmit
 from edgec.target.spec import Precision
 
 WEIGHTED = frozenset(

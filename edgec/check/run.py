@@ -17,10 +17,10 @@ from edgec.check.targets import Planned, plan_targets
 from edgec.dataset.write import Purpose
 from edgec.errors import InputSpecError
 from edgec.frozen import Frozen
-from edgec.log import captured
 from edgec.model.spec import TensorSpec
 from edgec.project.load import FlagValues
 from edgec.project.spec import DataSpec, Project
+from edgec.workers.log import captured
 
 SECONDS_A_SET = 0.6
 """For which each set of samples is read."""

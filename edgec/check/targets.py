@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgec.check.records import Finding, finding_of
 from edgec.errors import EdgecError, ProjectError
-from edgec.plan import Plan, make_plan, without_toolchain
+from edgec.plan.plan import Plan, make_plan, without_toolchain
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project, TrainSpec
 from edgec.target.load import ResolvedTarget, load_target
 from edgec.target.select import select

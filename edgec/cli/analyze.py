@@ -15,7 +15,7 @@ from edgec.cli.tell import tell
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgec.analyze import Analyzed
+    from edgec.analyze.analyze import Analyzed
     from edgec.errors import EdgecError
 
 LOG_WIDTH = 160
@@ -44,8 +44,8 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
     """
     from rich.console import Console
 
-    from edgec.analyze import analyze_target, static_int8_target
-    from edgec.log import terminal
+    from edgec.analyze.analyze import analyze_target, static_int8_target
+    from edgec.workers.log import terminal
 
     project = project_of(root, given)
     names = targets_of(project, root)

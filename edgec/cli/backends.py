@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgec.backend.registry import (
+from edgec.backends.registry import (
     backend_names,
     get_backend,
     install_command,

@@ -17,7 +17,7 @@ import click
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where to write result.json.")
 def command(bundle: Path, artifact: str | None, out: Path | None, **options: Any) -> None:
     """Time BUNDLE here, with the harness that runs on the device; writes bench/result.json."""
-    from edgec.bench.run import bench_on_host
+    from edgec.bundle.bench.run import bench_on_host
     from edgec.machine import host_machine, matches
 
     file = out or bundle / "bench" / "result.json"

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-    from edgec.assemble import Bundle, Inspector
+    from edgec.build.api import Bundle
+    from edgec.build.build import Inspector
+    from edgec.build.job import Inputs
+    from edgec.build.run import BuildResult
     from edgec.check.records import Finding
     from edgec.errors import EdgecError
-    from edgec.execute.job import Inputs
-    from edgec.execute.run import BuildResult
-    from edgec.plan import Plan
+    from edgec.plan.plan import Plan
     from edgec.project.spec import Project
-    from edgec.worker import Progress
+    from edgec.workers.worker import Progress
 
 LOG_WIDTH = 160
 """Columns of tables that go to a file or a pipe, as in CI."""
@@ -68,11 +69,11 @@ def command(
     """
     from rich.console import Console
 
+    from edgec.build.depfile import write_depfile
     from edgec.bundle.check import incomplete
     from edgec.cli.findings import EARLY, tell_others
-    from edgec.depfile import write_depfile
     from edgec.errors import EdgecError, IncompleteError, UsageError
-    from edgec.log import terminal
+    from edgec.workers.log import terminal
 
     if all_or_nothing and keep_going:
         raise UsageError("--all-or-nothing and --keep-going exclude each other", hint="leave one of them out")
@@ -125,8 +126,8 @@ class _How:
 
 def _rule(bundle: Bundle, project: Project, root: Path) -> tuple[Path, tuple[Path, ...]]:
     """A built bundle's manifest and what it depends on."""
-    from edgec.depfile import dependencies
-    from edgec.plan import make_plan
+    from edgec.build.depfile import dependencies
+    from edgec.plan.plan import make_plan
     from edgec.target.load import load_target
 
     target = load_target(bundle.manifest.target.name, root)
@@ -141,7 +142,7 @@ def _rule(bundle: Bundle, project: Project, root: Path) -> tuple[Path, tuple[Pat
 
 def _tell_missing(plan: Plan, console: Console) -> None:
     """Say before the work begins which artifacts cannot be made, unless it is all: then the build says so at once."""
-    from edgec.plan import without_toolchain
+    from edgec.plan.plan import without_toolchain
 
     missing = without_toolchain(plan)
     for file, error in missing.items() if len(missing) < len(plan.emits) else ():
@@ -154,9 +155,9 @@ def _read_ahead(
     names: tuple[str, ...], project: Project, how: _How, console: Console
 ) -> Iterator[Mapping[str, Inputs]]:
     """What several targets are built from, read and found right before the first is; one target reads for itself."""
+    from edgec.build.inputs import inputs_of_all
     from edgec.errors import EdgecError
-    from edgec.execute.inputs import inputs_of_all
-    from edgec.plan import make_plan
+    from edgec.plan.plan import make_plan
     from edgec.target.load import load_target
 
     if len(names) < 2:
@@ -204,12 +205,12 @@ def _tell_samples(result: BuildResult, console: Console) -> None:
 
 
 def _build(name: str, project: Project, how: _How, console: Console, inputs: Inputs | None) -> Bundle:
-    from edgec.assemble import build_target
+    from edgec.build.build import build_target
     from edgec.cli.findings import show_findings
     from edgec.cli.show_bundle import show_bundle
     from edgec.cli.show_result import show_result
-    from edgec.execute.follow_lock import LockUse
-    from edgec.plan import make_plan
+    from edgec.lock.follow import LockUse
+    from edgec.plan.plan import make_plan
     from edgec.target.load import load_target
 
     began = time.monotonic()
@@ -234,7 +235,7 @@ def _build(name: str, project: Project, how: _How, console: Console, inputs: Inp
             )  # fmt: skip
 
         if how.check_reproducible:
-            from edgec.reproduce import SecondBuild
+            from edgec.build.reproduce import SecondBuild
 
             second = SecondBuild(
                 name, project, how.root, threads=how.threads, all_or_nothing=how.all_or_nothing, locked=how.locked,

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edgec.cli.options import project_of, project_options, targets_of
-from edgec.plan import Plan, make_plan, record, without_toolchain
+from edgec.plan.plan import Plan, make_plan, record, without_toolchain
 from edgec.target.load import load_target
 
 

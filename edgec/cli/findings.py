@@ -21,7 +21,7 @@ from edgec.errors import (
     TargetError,
     UntrustedModelError,
 )
-from edgec.log import terminal
+from edgec.workers.log import terminal
 
 STYLES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow"}
 EARLY = (

@@ -23,10 +23,10 @@ import click
 )  # fmt: skip
 def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> None:
     """Write a CI job: build each target, hold it to its gates, compare it with what is published, publish on a tag."""
-    from edgec.backend.registry import package_version
-    from edgec.ci.write import KINDS, TABLE, write_ci
+    from edgec.backends.registry import package_version
     from edgec.errors import ProjectError
     from edgec.project.load import load_project
+    from edgec.publish.ci.write import KINDS, TABLE, write_ci
     from edgec.target.load import load_target
     from edgec.target.select import select
 

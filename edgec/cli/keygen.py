@@ -22,7 +22,7 @@ def command(name: Path) -> None:
 
     NAME.key is encrypted with the passphrase in EDGEC_KEY_PASSWORD, if that is set.
     """
-    from edgec.provenance.keys import generate
+    from edgec.bundle.provenance.keys import generate
 
     key = generate(name)
     secret = "private key, readable for you only, not to be committed"

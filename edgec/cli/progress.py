@@ -12,7 +12,7 @@ def steps(name: str) -> Iterator[Callable[[str], None]]:
     from rich.console import Console
     from rich.markup import escape
 
-    from edgec.log import terminal
+    from edgec.workers.log import terminal
 
     with terminal() as stream:
         console = Console(file=stream)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from edgec.analyze.page import told_metric
+from edgec.analyze.records import ArtifactAnalysis, CellScore
 from edgec.quant.words import words
-from edgec.report.analysis import told_metric
 from edgec.report.page import NOT_MEASURED, number
-from edgec.verify.sensitivity import ArtifactAnalysis, CellScore
 
 
 def sensitivity_table(item: ArtifactAnalysis, metric: str) -> Table:

@@ -10,7 +10,7 @@ from edgec.passes.contract import Coverage
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgec.assemble import Bundle
+    from edgec.build.api import Bundle
 
 SHOWN = 3
 """Subjects of one reason that are named; all are in the manifest and the report."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from edgec.build.accept import ending, without_missed
+from edgec.build.artifact import FailedArtifact
+from edgec.build.run import BuildResult
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.errors import GateError
-from edgec.execute.accept import ending, without_missed
-from edgec.execute.artifact import FailedArtifact
-from edgec.execute.run import BuildResult
-from edgec.plan import Plan
+from edgec.plan.plan import Plan
 
 
 def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_nothing: bool) -> None:

@@ -32,9 +32,9 @@ def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | No
     The digests are checked first. The passphrase of a key is in EDGEC_KEY_PASSWORD.
     """
     from edgec.bundle.manifest import ATTESTATIONS, SBOM
-    from edgec.provenance.keys import private_keys
-    from edgec.provenance.sign import sign_bundle
-    from edgec.provenance.slsa import LOCAL_BUILDER
+    from edgec.bundle.provenance.keys import private_keys
+    from edgec.bundle.provenance.sign import sign_bundle
+    from edgec.bundle.provenance.slsa import LOCAL_BUILDER
 
     held = private_keys(keys)
     for bundle in bundles:

@@ -56,11 +56,11 @@ def command(
     from rich.console import Console
     from rich.markup import escape
 
-    from edgec.log import terminal
-    from edgec.report.sweep import markdown_table
     from edgec.sweep.making import Means
+    from edgec.sweep.page import markdown_table
     from edgec.sweep.run import sweep_targets
     from edgec.sweep.save import swept_targets
+    from edgec.workers.log import terminal
 
     levels = _levels(prune, precision, method)
     project = project_of(root, given)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from edgec.ladder.rungs import FALLBACK
+from edgec.plan.rungs import FALLBACK
 from edgec.quant.words import words
 from edgec.report.page import NOT_MEASURED, number
 from edgec.verify.blame import blame_lines, slower_line

@@ -104,7 +104,7 @@ def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check_command(files: tuple[Path, ...]) -> None:
     """Check target files; the exit code tells."""
-    from edgec.backend.fit import check_possible
+    from edgec.plan.fit import check_possible
     from edgec.target.load import check_file
 
     for file in files:

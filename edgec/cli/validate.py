@@ -94,7 +94,7 @@ def command(
         raise
     log.unlink()
     if html is not None:
-        from edgec.report.validation import render_validation
+        from edgec.validate.page import render_validation
 
         _write(html, render_validation(found.validation, found.inputs))
     _show(found.validation, as_json=as_json)
@@ -143,7 +143,7 @@ def _judge(validation: Validation, limits: tuple[Limit, ...]) -> None:
 
 def _write(file: Path, text: str) -> None:
     from edgec.errors import StorageError
-    from edgec.files import write_atomically
+    from edgec.storage.files import write_atomically
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

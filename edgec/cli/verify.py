@@ -35,14 +35,14 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplet
     from edgec.bundle.check import check_digests, refuse_incomplete
 
     if keys:
-        from edgec.provenance.verify import verify_signature
+        from edgec.bundle.provenance.verify import verify_signature
 
         verified = verify_signature(bundle, keys)
         click.echo(f"{bundle}: {verified.files} files as signed by key {verified.key}, for {verified.target}")
     manifest = check_digests(bundle)
     click.echo(f"{bundle}: {len(manifest.files)} files match their digests")
     if not keys:
-        from edgec.provenance.verify import claimed_signers
+        from edgec.bundle.provenance.verify import claimed_signers
 
         if claimed := claimed_signers(bundle):
             click.echo(
@@ -57,8 +57,8 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplet
 
 
 def _replay(bundle: Path, manifest: Manifest) -> None:
-    from edgec.bench.run import bench_on_host
-    from edgec.bench.write import expected_file
+    from edgec.bundle.bench.run import bench_on_host
+    from edgec.bundle.bench.write import expected_file
 
     for item in manifest.accuracy:
         named = printable(f"{item.artifact} in {item.runtime}")

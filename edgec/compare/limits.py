@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from edgec.fail_on import parse_fail_on
 from edgec.frozen import Frozen
+from edgec.verify.fail_on import parse_fail_on
 
 Quantity = Literal["accuracy", "agreement", "size", "latency", "memory"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -37,7 +37,7 @@ class Limit(Frozen):
 
 
 def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
-    """The limits of all ``--fail-on`` options, see `edgec.fail_on`.
+    """The limits of all ``--fail-on`` options, see `edgec.verify.fail_on`.
 
     Raises:
         UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgec.backend.registry import package_version
-from edgec.cache import Cache, code_digest
+from edgec.backends.registry import package_version
 from edgec.dataset.spool import Spool
 from edgec.frozen import digest_json
 from edgec.machine import Machine
 from edgec.passes.contract import PassRecord
-from edgec.plan import PlannedEmit
+from edgec.plan.plan import PlannedEmit
 from edgec.quant.recipe import Recipe
+from edgec.storage.cache import Cache, code_digest
 from edgec.target.spec import Target
 
 COMMON_PACKAGES = ("torch", "numpy", "torch-pruning")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from edgec.errors import EdgecError, LockError, StorageError, UnsupportedError, outside_the_model
 from edgec.ladder.float_layers import Ranking, most_trials, rank_layers
-from edgec.ladder.lock import LockedArtifact
-from edgec.ladder.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.ladder.steps import Steps
 from edgec.ladder.trial import Attempt, Trial
+from edgec.lock.file import LockedArtifact
+from edgec.plan.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.quant.recipe import Recipe
 from edgec.verify.gates import gate_line
 from edgec.verify.records import CandidateScore, RungRecord

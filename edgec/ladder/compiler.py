@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.registry import get_backend
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, StorageError
 from edgec.model import store
@@ -20,7 +20,7 @@ from edgec.passes.runner import run_passes
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
 from edgec.verify.run import run_samples
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 KEPT_RESULTS = 12
 """Results of passes that are kept for recipes to come; the oldest go first. Of quantized models one is kept."""
@@ -38,7 +38,7 @@ class _Lowered:
 
 
 class ArtifactCompiler:
-    """Lowers, quantizes, emits and runs one artifact of a target. Lives in a worker (`edgec.worker.Worker.create`).
+    """Lowers, quantizes, emits and runs one artifact of a target. Lives in a worker (`Worker.create`).
 
     Args:
         payload: ``target`` (record), ``emit`` (index), ``calibration`` (spool folder or None), ``work`` (private

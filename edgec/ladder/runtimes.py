@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edgec.backend.protocol import OpDifference, RuntimeSpec
+from edgec.backends.interface import OpDifference, RuntimeSpec
 from edgec.passes.contract import LEFT_OUT, Coverage
 from edgec.verify.records import GateResult, Measurement
 

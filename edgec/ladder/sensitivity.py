@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Sequence
 
-from edgec.backend.protocol import Layer
+from edgec.backends.interface import Layer
 from edgec.errors import TargetError
 from edgec.ladder.trial import Trial
 from edgec.quant.recipe import Recipe

@@ -11,20 +11,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.protocol import Artifact, Layer, LayerFidelity, OpDifference, RuntimeSpec
+from edgec.backends.interface import Artifact, Layer, LayerFidelity, OpDifference, RuntimeSpec
 from edgec.dataset.spool import Spool
 from edgec.errors import WorkerError
 from edgec.ladder.cells import Cells
 from edgec.ladder.runtimes import AllowedRuntimes, left_out
 from edgec.passes.contract import Coverage, PassRecord
-from edgec.plan import PlannedEmit
+from edgec.plan.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Precision, Target
 from edgec.verify.fidelity import compare_outputs
 from edgec.verify.outputs import Outputs, open_outputs
 from edgec.verify.records import CandidateScore, GateResult, Measurement
 from edgec.verify.settle import sure_agreement
-from edgec.worker import WITH_TORCH, Worker
+from edgec.workers.worker import WITH_TORCH, Worker
 
 COMPILER = "edgec.ladder.compiler:ArtifactCompiler"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.errors import InputSpecError, ModelError
-from edgec.files import sha256_of
 from edgec.model import onnx_file
 from edgec.model.checkpoint import check_pt2_is_data, kind_of, refuse_checkpoint
 from edgec.model.exported import call_of, dtype_of, exported_inputs, refuse_other_floats
@@ -14,6 +13,7 @@ from edgec.model.onnx_inputs import input_specs
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.project.spec import ModelSpec
+from edgec.storage.files import sha256_of
 from edgec.toml_source import suggest
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from edgec.errors import EdgecError, ModelError
-from edgec.files import sha256_of
 from edgec.model import onnx_file
 from edgec.model.exported import dtype_of
 from edgec.model.graph_ops import GraphOp, OpGraph
@@ -17,6 +16,7 @@ from edgec.model.onnx_floats import in_float32
 from edgec.model.onnx_inputs import settled_inputs
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
+from edgec.storage.files import sha256_of
 
 _FLOATS = frozenset({1, 10, 11, 16})
 _INTEGERS = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "TopK"})

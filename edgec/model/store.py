@@ -83,7 +83,7 @@ def load(folder: Path) -> FloatModel:
     graph = None
     if index.graph:
         # our own GraphModule in the build's private folder: no foreign pickle gets here. What is kept between builds
-        # is copied there and checked first (edgec.execute.sealed)
+        # is copied there and checked first (edgec.storage.sealed)
         graph = torch.load(folder / _GRAPH, map_location="cpu", weights_only=False).eval()
     return FloatModel(
         name=index.name,

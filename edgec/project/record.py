@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from edgec.files import sha256_of
 from edgec.frozen import canonical_json
 from edgec.project.flags import PATH_KEYS
 from edgec.project.imports import neighbours
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
+from edgec.storage.files import sha256_of
 
 
 def told_path(path: str) -> str:

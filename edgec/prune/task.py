@@ -1,4 +1,4 @@
-"""Pruning as a task of a worker process (`edgec.worker`): channels, zeros, and the training that makes up for it."""
+"""Pruning as a task of a worker process: channels, zeros, and the training that makes up for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
 from edgec.project.spec import TrainSpec
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 if TYPE_CHECKING:
     from torch import fx

@@ -27,7 +27,6 @@ from edgec.bundle.write import (
     storage_errors,
 )
 from edgec.errors import PublishError, StorageError, UsageError
-from edgec.files import write_atomically
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
 from edgec.publish.place import FORMS, FolderPlace
 from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
@@ -41,7 +40,8 @@ from edgec.publish.transfer import (
     persist,
     read_pieces,
 )
-from edgec.worker import Progress
+from edgec.storage.files import write_atomically
+from edgec.workers.worker import Progress
 
 _LOCK = "publish.lock"
 _AGAIN = "publish it there again"

@@ -11,7 +11,7 @@ from edgec.bundle.manifest import MANIFEST
 from edgec.errors import BundleError
 from edgec.publish.store import Offer, Outgoing
 from edgec.publish.untrusted import check_offer
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 
 def outgoing(folders: Sequence[Path], progress: Progress, *, allow_incomplete: bool = False) -> tuple[Outgoing, ...]:

@@ -26,7 +26,7 @@ from edgec.publish.store import Offer, Snapshot, open_store
 from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive
 from edgec.publish.untrusted import check_offer
 from edgec.target.select import choose
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 READINGS = 3
 """Times that a target is tried when the place changes meanwhile."""
@@ -75,7 +75,7 @@ def pull(
     out, patience = out.absolute(), patience or Patience()
     refuse_within(out)
     if keys:
-        from edgec.provenance.keys import public_keys
+        from edgec.bundle.provenance.keys import public_keys
 
         public_keys(keys)  # a key that cannot be used is told before anything is fetched
     store = open_store(place, patience)
@@ -160,7 +160,7 @@ class _Pull:
     def _verified(self, bundle: Path) -> str:
         if not self.keys:
             return ""
-        from edgec.provenance.verify import verify_signature
+        from edgec.bundle.provenance.verify import verify_signature
 
         return verify_signature(bundle, self.keys).key
 

@@ -24,7 +24,7 @@ from edgec.publish.place import S3Place
 from edgec.publish.s3_client import CONFLICT, MISSING, code_of, connect, told
 from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
 from edgec.publish.transfer import CHUNK, Patience, mebibytes, open_file, persist
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 CONFLICTS = 20
 """Times that an index is read again because another publisher changed it meanwhile."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgec.bundle.files import BundleFile
 from edgec.errors import PublishError
 from edgec.frozen import Frozen
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,6 +149,6 @@ def open_store(place: Place, patience: Patience) -> Store:
         from edgec.publish.s3 import S3Store
 
         return S3Store(place, patience)
-    from edgec.publish.oci import OciStore
+    from edgec.publish.oci.store import OciStore
 
     return OciStore(place, patience)

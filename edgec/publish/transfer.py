@@ -21,7 +21,7 @@ from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.write import PROGRAMS, digest_file, storage_errors
 from edgec.errors import BundleError, PublishError
 from edgec.publish.store import Body
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 T = TypeVar("T")
 

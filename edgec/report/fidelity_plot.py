@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.backend.protocol import LayerFidelity
+from edgec.backends.interface import LayerFidelity
 from edgec.report.page import number
 from edgec.report.plot import Bar, BarPlot, plot_bars
 

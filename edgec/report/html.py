@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from edgec.bundle.manifest import Manifest, PassTime, count_ops
-from edgec.ladder.rungs import FALLBACK
 from edgec.model.spec import Array
 from edgec.passes.contract import WEAK_EVIDENCE
+from edgec.plan.rungs import FALLBACK
 from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
@@ -16,7 +17,7 @@ from edgec.report.pictures import Picture, pictures
 from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import Measurement
 
-TEMPLATE = "report.html.j2"
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def render_report(

@@ -1,4 +1,4 @@
-"""Pages from the templates of this folder: one file each, without outside references."""
+"""Pages from templates: one file each, without outside references."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ import jinja2
 NOT_MEASURED = "-"
 
 
-def render_page(template: str, **values: Any) -> str:
-    """A template filled with `values`; all text in them is escaped."""
+def render_page(template: Path, **values: Any) -> str:
+    """A template filled with `values`; all text in them is escaped.
+
+    Args:
+        template: file; it may include templates of its own folder and of this one.
+        values: what it names.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, kib=_kib, shape=_shape)
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template.name).render(**values)
 
 
 def number(value: float | None, digits: int = 2) -> str:

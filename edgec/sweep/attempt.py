@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgec.errors import EdgecError
 from edgec.sweep.cell import TASK, CellRequest
-from edgec.worker import WITH_TORCH, Progress, Worker
+from edgec.workers.worker import WITH_TORCH, Progress, Worker
 
 
 def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: Progress) -> EdgecError | None:

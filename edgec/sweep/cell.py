@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
+from edgec.build.artifact import BuiltArtifact
+from edgec.build.job import Job
+from edgec.build.run import BuildResult, run_plan
 from edgec.bundle.manifest import accuracy_of, pass_facts
 from edgec.bundle.write import digest_file
-from edgec.cache import Cache
 from edgec.dataset.reads import digest_names, what_is_read
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import ProjectError, outside_the_model
-from edgec.execute.artifact import BuiltArtifact
-from edgec.execute.job import Job
-from edgec.execute.run import BuildResult, run_plan
-from edgec.execute.workspace import cache_folder, checkpoint_folder, explained, workspace
-from edgec.files import write_atomically
-from edgec.plan import make_plan
+from edgec.plan.plan import make_plan
 from edgec.project.spec import Project
+from edgec.storage.cache import Cache
+from edgec.storage.files import write_atomically
+from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart, digest_sample
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import Target
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 TASK = "edgec.sweep.cell:run_cell"
 
@@ -48,7 +48,7 @@ class CellRequest:
 
 
 def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Make a cell and keep it (an `edgec.worker` task).
+    """Make a cell and keep it (an `edgec.workers.worker` task).
 
     Args:
         payload: ``key``, ``target`` and ``project`` (records), ``root``, ``out`` and ``cwd`` (folders), ``threads``,

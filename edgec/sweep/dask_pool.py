@@ -16,15 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.backend.registry import package_version
+from edgec.backends.registry import package_version
 from edgec.errors import BackendUnavailableError, EdgecError, UsageError, WorkerError
-from edgec.files import write_atomically
+from edgec.storage.files import write_atomically
 from edgec.sweep.attempt import attempt
 from edgec.sweep.cell import CellRequest
 from edgec.sweep.environment import differences
 from edgec.sweep.pool import Finished
 from edgec.sweep.store import CellStore
-from edgec.worker import Progress, Worker
+from edgec.workers.worker import Progress, Worker
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -7,10 +7,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from edgec.backend.registry import get_backend, package_version
-from edgec.cache import code_digest
+from edgec.backends.registry import get_backend, package_version
 from edgec.ladder.cells import COMMON_PACKAGES
 from edgec.machine import host_machine
+from edgec.storage.cache import code_digest
 
 
 @cache

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgec.build.depfile import dependencies
 from edgec.bundle.write import digest_file
 from edgec.dataset.source import missing
 from edgec.dataset.sources import python_sources
-from edgec.depfile import dependencies
 from edgec.errors import ModelError
 from edgec.frozen import digest_json
-from edgec.plan import Plan
+from edgec.plan.plan import Plan
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
 from edgec.sweep.environment import environment

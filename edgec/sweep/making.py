@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgec.build.room import JOB_MB, available_mb, room_on_cores
 from edgec.errors import EdgecError, StorageError, UsageError
-from edgec.execute.room import JOB_MB, available_mb, room_on_cores
 from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool
 from edgec.sweep.environment import environment
@@ -16,7 +16,7 @@ from edgec.sweep.keys import Keys, backends_of
 from edgec.sweep.pool import LocalPool
 from edgec.sweep.store import CellRecord, CellStore
 from edgec.sweep.variants import Cell, mixed
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 Crew = LocalPool | DaskPool
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.verify.tradeoffs import Point
+from edgec.sweep.records import Point
 
 
 def on_front(points: Sequence[Point]) -> tuple[bool, ...]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgec.errors import GateError, UsageError
+from edgec.sweep.records import Point
 from edgec.toml_source import suggest
-from edgec.verify.tradeoffs import Point
 
 EXAMPLE = "accuracy>=0.90, size<=100, min latency"
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgec.bundle.manifest import Accuracy
+from edgec.sweep.records import Pace, Point
 from edgec.sweep.store import CellArtifact
 from edgec.sweep.timing import Placed, Timed
 from edgec.sweep.variants import Cell
-from edgec.verify.tradeoffs import Pace, Point
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from edgec.errors import EdgecError, WorkerError
 from edgec.sweep.attempt import attempt
 from edgec.sweep.cell import CellRequest
-from edgec.worker import Progress, Worker
+from edgec.workers.worker import Progress, Worker
 
 ATTEMPTS = 3
 """Processes that a cell may cost; whoever kills the third has a reason."""

@@ -8,28 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgec.backend.registry import package_version
+from edgec.backends.registry import package_version
 from edgec.bundle.write import storage_errors
-from edgec.cache import Cache
 from edgec.errors import EdgecError, GateError, TargetError, UsageError
-from edgec.execute.workspace import cache_folder
-from edgec.files import write_atomically
 from edgec.machine import host_machine
-from edgec.plan import require_toolchain
+from edgec.plan.plan import require_toolchain
 from edgec.project.spec import Project
-from edgec.report.sweep import render_sweep
+from edgec.storage.cache import Cache
+from edgec.storage.files import write_atomically
+from edgec.storage.workspace import cache_folder
 from edgec.sweep.keys import Keys
 from edgec.sweep.making import Crew, MadeCells, Means, choose_crew, make_cells
+from edgec.sweep.page import render_sweep
 from edgec.sweep.pareto import on_front
 from edgec.sweep.pick import Rule, parse_rule
 from edgec.sweep.points import Made, points_of
+from edgec.sweep.records import Point, Sweep, Unmade
 from edgec.sweep.save import own_file, save_target
 from edgec.sweep.store import CellStore
 from edgec.sweep.timing import Placed, Timed, Timer
 from edgec.sweep.variants import Cell, Levels, cells_of, reference_of
 from edgec.target.load import load_target
-from edgec.verify.tradeoffs import Point, Sweep, Unmade
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from edgec.bundle.write import storage_errors
 from edgec.errors import TargetError, UsageError
-from edgec.files import write_atomically
+from edgec.storage.files import write_atomically
+from edgec.sweep.records import Point
 from edgec.target.files import target_files
 from edgec.target.load import load_target, resolve_file
 from edgec.target.spec import Emit, check_name
-from edgec.verify.tradeoffs import Point
 
 MARK = "# Written by `edgec sweep`"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 from pydantic import ValidationError
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import Accuracy, PassFacts
 from edgec.bundle.write import digest_file, digest_folder, storage_errors
 from edgec.dataset.reads import digest_names

@@ -18,19 +18,19 @@ from typing import Any
 
 import filelock
 
-from edgec.backend.protocol import Artifact
-from edgec.backend.registry import get_backend
-from edgec.cache import Cache, code_digest
+from edgec.backends.interface import Artifact
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, StorageError
 from edgec.frozen import digest_json
 from edgec.machine import host_machine
+from edgec.storage.cache import Cache, code_digest
 from edgec.sweep.store import SAMPLE, CellArtifact
 from edgec.target.spec import BenchSpec
 from edgec.verify.records import Latency, Speed
 from edgec.verify.run import imports_of
 from edgec.verify.speed import time_artifacts
-from edgec.worker import Progress, WorkerResult, call
+from edgec.workers.worker import Progress, WorkerResult, call
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Timer:
 
 
 def time_pinned(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """`time_artifacts`, on ``cores`` only (an `edgec.worker` task)."""
+    """`time_artifacts`, on ``cores`` only (an `edgec.workers.worker` task)."""
     os.sched_setaffinity(0, payload["cores"])  # this process does nothing else
     return time_artifacts(payload, progress)
 

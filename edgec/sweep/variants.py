@@ -9,14 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgec.backend.fit import check_possible
-from edgec.backend.registry import get_backend
+from edgec.backends.registry import get_backend
 from edgec.errors import TargetError
-from edgec.plan import Plan, make_plan
+from edgec.plan.fit import check_possible
+from edgec.plan.plan import Plan, make_plan
 from edgec.project.spec import BuildSpec, Gates, Project
+from edgec.sweep.records import Unmade
 from edgec.target.load import ResolvedTarget
 from edgec.target.spec import WEIGHT_ONLY, Budget, CalibrationMethod, Precision, PruneSpec, QuantSpec, Target
-from edgec.verify.tradeoffs import Unmade
 
 NO_GATES = Gates(min_sqnr_db=-1e9)
 """Any outputs hold this; with no gate of quality at all, those that fit the metric would apply."""

@@ -1,4 +1,4 @@
-"""Quantization-aware training as a task of a worker process (`edgec.worker`)."""
+"""Quantization-aware training as a task of a worker process (`edgec.workers.worker`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.cache import code_digest
 from edgec.dataset.entry import entry_place, python_entry
 from edgec.dataset.sources import python_sources
 from edgec.dataset.spool import Spool
@@ -20,7 +19,8 @@ from edgec.model.spec import FloatModel
 from edgec.project.load import split_entry
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
-from edgec.worker import Progress
+from edgec.storage.cache import code_digest
+from edgec.workers.worker import Progress
 
 if TYPE_CHECKING:
     from edgec.train.prepare import TrainableModel

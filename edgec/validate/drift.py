@@ -16,7 +16,7 @@ from edgec.validate.records import Drift, LayerDrift, Share
 from edgec.validate.sides import Runnable, Side
 from edgec.verify.ranges import RangeRecord, input_uses, leaving, looked_at, ranges_from
 from edgec.verify.run import imports_of
-from edgec.worker import Progress, call
+from edgec.workers.worker import Progress, call
 
 MOST_SAMPLES = 1024
 """Samples whose activations are looked at, evenly spread."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
-from edgec.fail_on import parse_fail_on
 from edgec.frozen import Frozen
 from edgec.validate.records import Drift, RunResult, Validation
+from edgec.verify.fail_on import parse_fail_on
 
 Quantity = Literal["drop", "fall", "disagreement", "drift"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -40,7 +40,7 @@ class Miss(Frozen):
 
 
 def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
-    """The limits of all ``--fail-on`` options, see `edgec.fail_on`; ``%`` and ``points`` are the same here.
+    """The limits of all ``--fail-on`` options, see `edgec.verify.fail_on`; ``%`` and ``points`` are the same here.
 
     Raises:
         UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import computed_field
 
-from edgec.backend.protocol import ActivationRange
+from edgec.backends.interface import ActivationRange
 from edgec.frozen import Frozen
 from edgec.verify.records import MayBeInfinite, MetricResult, OutputFidelity
 

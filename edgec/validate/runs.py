@@ -12,7 +12,7 @@ from edgec.validate.records import RunResult
 from edgec.validate.sides import Runnable, Side
 from edgec.verify.outputs import Outputs, open_outputs
 from edgec.verify.run import imports_of
-from edgec.worker import Progress, call
+from edgec.workers.worker import Progress, call
 
 
 @dataclass

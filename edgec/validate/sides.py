@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.check import check_digests
 from edgec.bundle.manifest import Manifest
 from edgec.errors import BundleError, UsageError, printable

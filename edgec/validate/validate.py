@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.backend.registry import package_version
+from edgec.backends.registry import package_version
 from edgec.dataset.spool import Spool
 from edgec.errors import WorkerError
 from edgec.model.spec import Array
@@ -22,7 +22,7 @@ from edgec.validate.samples import Samples
 from edgec.validate.sides import Side
 from edgec.validate.suggest import choose, write_samples
 from edgec.verify.outputs import Outputs
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 WORST = 16
 """Samples of each artifact that are told one by one."""

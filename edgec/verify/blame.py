@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec.backend.protocol import OpRecord, OpTime
+from edgec.backends.interface import OpRecord, OpTime
 from edgec.verify.records import Measurement, SlowOp
 
 MOST = 8

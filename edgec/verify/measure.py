@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgec.backend.protocol import Artifact, OpRecord, RuntimeSpec
-from edgec.backend.registry import package_version
+from edgec.backends.interface import Artifact, OpRecord, RuntimeSpec
+from edgec.backends.registry import package_version
 from edgec.errors import EdgecError
 from edgec.machine import Machine
 from edgec.model.spec import Array
@@ -15,7 +15,7 @@ from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs, first_output, open_outputs
 from edgec.verify.records import Measurement
-from edgec.worker import WorkerResult
+from edgec.workers.worker import WorkerResult
 
 
 def measure(

@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import ActivationRange, Artifact, RangeWatch, RangeWatcher
-from edgec.backend.ranges import use_by_values
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import ActivationRange, Artifact, RangeWatch, RangeWatcher
+from edgec.backends.ranges import use_by_values
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.frozen import Frozen
 from edgec.model.spec import Array, Tensors
 from edgec.verify.outputs import chunks
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 MOST_SAMPLES = 256
 """Samples that are looked at when a bundle is built, at most."""
@@ -66,11 +66,11 @@ class RangeRecord(Frozen):
 
 
 def observe_ranges(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Run an int8 artifact and look at its activations (an `edgec.worker` task).
+    """Run an int8 artifact and look at its activations (an `edgec.workers.worker` task).
 
     Args:
         payload: ``artifact`` (record), ``file``, ``runtime``, ``spool`` (folder), ``indices`` (samples), ``threads``,
-            and ``out``, an .npy to write: (samples, ranges, 2), as of `edgec.backend.protocol.RangeWatch`.
+            and ``out``, an .npy to write: (samples, ranges, 2), as of `edgec.backends.interface.RangeWatch`.
         progress: told the name of each step.
 
     Returns:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgec.backend.protocol import OpRecord
+from edgec.backends.interface import OpRecord
 from edgec.frozen import Frozen
 from edgec.machine import Machine
 from edgec.quant.recipe import Recipe

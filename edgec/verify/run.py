@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.protocol import Artifact, Runner, RuntimeComparer
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import Artifact, Runner, RuntimeComparer
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, UnsupportedError
 from edgec.model.spec import Tensors
 from edgec.verify.outputs import OutputWriter
-from edgec.worker import LIGHT, WITH_TORCH, Progress
+from edgec.workers.worker import LIGHT, WITH_TORCH, Progress
 
 COMPARED_SAMPLES = 4
 """Samples that two runtimes are compared on op by op."""
 
 
 def run_artifact(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Run an artifact (an `edgec.worker` task).
+    """Run an artifact (an `edgec.workers.worker` task).
 
     Args:
         payload: ``artifact`` (record, as JSON text or values), ``file``, ``runtime``, ``spool`` and ``out`` (folders),
@@ -64,14 +64,14 @@ def imports_of(artifact: Artifact) -> Sequence[str]:
 
 
 def first_difference(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Where two runtimes of an artifact begin to compute different things (an `edgec.worker` task).
+    """Where two runtimes of an artifact begin to compute different things (an `edgec.workers.worker` task).
 
     Args:
         payload: ``artifact`` (record), ``file``, ``right`` and ``wrong`` (runtimes), ``spool`` (folder), ``threads``.
         progress: told the name of each step.
 
     Returns:
-        ``op`` (an `edgec.backend.protocol.OpDifference`, or None when the backend cannot tell).
+        ``op`` (an `edgec.backends.interface.OpDifference`, or None when the backend cannot tell).
     """
     artifact = Artifact.model_validate_json(json.dumps(payload["artifact"]))
     backend = get_backend(artifact.backend)

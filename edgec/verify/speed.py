@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.protocol import Artifact, OpTime, OpTimer, Runner
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import Artifact, OpTime, OpTimer, Runner
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.model.spec import Tensors
 from edgec.verify.blame import Profile, slow_ops
 from edgec.verify.records import Latency, Speed
-from edgec.worker import Progress
+from edgec.workers.worker import Progress
 
 MAX_SECONDS = 20.0
 """Timing ends after this long, once `MIN_ROUNDS` are done: a slow model must not hold up the build."""
@@ -35,7 +35,7 @@ Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def time_artifacts(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Batch-1 latency of an artifact and, where it has one, its float twin's (an `edgec.worker` task).
+    """Batch-1 latency of an artifact and, where it has one, its float twin's (an `edgec.workers.worker` task).
 
     Args:
         payload: ``artifacts`` (one or two of ``artifact``, a record, and ``file``; the twin is the second),

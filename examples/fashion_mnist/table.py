@@ -7,8 +7,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgec.report.sweep import markdown_table, render_figure
-from edgec.verify.tradeoffs import Point, Sweep
+from edgec.sweep.page import markdown_table, render_figure
+from edgec.sweep.records import Point, Sweep
 
 # edge_opt, SmallCNN 16/32 on a Raspberry Pi 4: accuracy in %, size in MB, latency in ms
 PUBLISHED = {

@@ -9,8 +9,8 @@ from typing import get_args
 
 import pytest
 
-from edgec.backend.protocol import Backend, Capability, Format, Package, RuntimeSpec
-from edgec.backend.registry import BUILT_IN, backend_names, get_backend
+from edgec.backends.interface import Backend, Capability, Format, Package, RuntimeSpec
+from edgec.backends.registry import BUILT_IN, backend_names, get_backend
 from edgec.passes.contract import Pass, options_of
 from edgec.quant.recipe import Recipe
 from edgec.target.files import BUILT_IN as TARGETS
@@ -19,7 +19,7 @@ from edgec.target.spec import Emit, Precision, Target
 
 FOLDERS = Path(__file__).parents[2] / "backends"
 HEAVY = ("torch", "tensorflow", "onnx", "onnxruntime", "onnx2tf", "tflite_runtime", "ai_edge_litert", "torch_pruning")
-MODULES = ("edgec", "edgec.cli.targets", "edgec.cli.main", "edgec.plan", *BUILT_IN.values())
+MODULES = ("edgec", "edgec.cli.targets", "edgec.cli.main", "edgec.plan.plan", *BUILT_IN.values())
 
 IMPORT_ALONE = """
 import importlib, sys

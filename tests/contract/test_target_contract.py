@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.fit import check_possible
+from edgec.plan.fit import check_possible
 from edgec.target.files import BUILT_IN, target_files
 from edgec.target.load import check_file, load_target
 
@@ -20,7 +20,7 @@ DEVICES = tuple(sorted(file.stem for file in (BUILT_IN / "devices").glob("*.toml
 PLAN_ALL = """
 import json, sys
 from pathlib import Path
-from edgec.plan import make_plan, record
+from edgec.plan.plan import make_plan, record
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
 from edgec.target.files import target_files
 from edgec.target.load import load_target

@@ -25,7 +25,7 @@ from edgec.passes.weight_simulation import simulated_weight
 from edgec.project.spec import DataSpec, InputSpec, ModelSpec, Preprocess, TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.target.load import load_target
-from edgec.worker import call
+from edgec.workers.worker import call
 
 pytestmark = pytest.mark.data
 

@@ -16,7 +16,7 @@ import pytest
 from host_target import HOST
 
 import edgec
-from edgec.backend.registry import BUILT_IN
+from edgec.backends.registry import BUILT_IN
 from edgec.target.load import load_target
 
 pytestmark = pytest.mark.data

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgec.backend.protocol import Artifact, OpDifference, Package, Runner, RuntimeSpec
 from edgec.backends.example.backend import ExampleBackend
 from edgec.backends.example.model import ExampleModel
+from edgec.backends.interface import Artifact, OpDifference, Package, Runner, RuntimeSpec
 from edgec.model.spec import Array, FloatModel, Tensors
 from edgec.passes.contract import PassContext
 from edgec.target.spec import Emit, Target

@@ -49,7 +49,7 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 def workers(parent: int) -> list[int]:
     """Process ids of the workers that build `parent` has started: the children of its fork servers."""
-    servers = [number for number in _children(parent) if b"edgec.fork_server" in _read(number, "cmdline")]
+    servers = [number for number in _children(parent) if b"edgec.workers.fork_server" in _read(number, "cmdline")]
     return [number for server in servers for number in _children(server)]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgec.analyze.records import Analysis
 from edgec.errors import ModelError, TargetError
-from edgec.verify.sensitivity import Analysis
 
 from .command import edgec, environment, start
 

@@ -14,8 +14,8 @@ import pytest
 from servers.registry import PASSWORD, USER, DebianRegistry
 
 from edgec.bundle.check import check_digests
-from edgec.ci.write import render
 from edgec.errors import TargetError, UsageError
+from edgec.publish.ci.write import render
 
 from .command import EDGEC, edgec, environment
 from .conftest import DIGITS

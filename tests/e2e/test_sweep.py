@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import GateError, StoppedError, TargetError, UsageError
-from edgec.verify.tradeoffs import Sweep
+from edgec.sweep.records import Sweep
 
 from .command import edgec, start, workers
 from .sweeping import CELLS, SWEEP, cells, counts, eventually, finished, processes_of, wait_for

@@ -34,12 +34,12 @@ def test_wheel(tmp_path: Path) -> None:
     assert tracked("backends", "*.py") <= names
     data = {
         "edgec/edgec.mk",
-        "edgec/ci/templates/Makefile",
-        "edgec/ci/templates/github.yml",
-        "edgec/ci/templates/gitlab.yml",
+        "edgec/publish/ci/templates/Makefile",
+        "edgec/publish/ci/templates/github.yml",
+        "edgec/publish/ci/templates/gitlab.yml",
         "edgec/report/report.html.j2",
-        "edgec/bench/harness/bench.py",
-        "edgec/bench/harness/run.sh",
+        "edgec/bundle/bench/harness/bench.py",
+        "edgec/bundle/bench/harness/run.sh",
     }
     assert data <= names
     assert not {name for name in names if name.startswith(("tests/", "backends/", "targets/"))}

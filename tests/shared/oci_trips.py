@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgec.bundle.files import bundle_files
-from edgec.publish.oci import OciStore
+from edgec.publish.oci.store import OciStore
 from edgec.publish.outgoing import outgoing
 from edgec.publish.place import OciPlace
 from edgec.publish.pull import Pulled, pull

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
+from edgec.backends.interface import Artifact, OpRecord, TensorBinding
 from edgec.bundle.manifest import Manifest, ProjectRecord, accuracy_of
 from edgec.bundle.write import digest_file
 from edgec.dataset.spool import Spool, SpoolInfo
@@ -17,7 +17,7 @@ from edgec.machine import Isa, Machine
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import Coverage, Pass, PassContext
 from edgec.passes.runner import run_passes
-from edgec.plan import make_plan, record
+from edgec.plan.plan import make_plan, record
 from edgec.project.spec import CalibrationSpec, DataSpec, EvaluationSpec, ModelSpec, Preprocess, Project
 from edgec.target.load import load_target
 from edgec.verify.records import GateResult, Latency, Measurement, MetricResult, OutputFidelity

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.cache import Cache
 from edgec.errors import StorageError
+from edgec.storage.cache import Cache
 
 KEY, OTHER = "a" * 64, "b" * 64
 VALUE = {"sqnr_db": "Infinity", "metric": {"value": 0.1 + 0.2, "drop": -0.0}, "failure": 'says "ä"\n', "all": [1, None]}
@@ -17,7 +17,7 @@ VALUE = {"sqnr_db": "Infinity", "metric": {"value": 0.1 + 0.2, "drop": -0.0}, "f
 WRITER = """
 import sys
 from pathlib import Path
-from edgec.cache import Cache
+from edgec.storage.cache import Cache
 
 cache = Cache(Path(sys.argv[1]))
 for turn in range(150):

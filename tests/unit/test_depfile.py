@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.depfile import dependencies, write_depfile
+from edgec.build.depfile import dependencies, write_depfile
 from edgec.project.load import load_project
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import BackendUnavailableError, ProjectError, TargetError
-from edgec.plan import make_plan, record, require_any_toolchain, require_toolchain, without_toolchain
+from edgec.plan.plan import make_plan, record, require_any_toolchain, require_toolchain, without_toolchain
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project, TrainSpec
 from edgec.target.load import ResolvedTarget, load_target
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_made_here_is_told_with_what_to_install(monkeypatch: pyte
     plan = make_plan(built_in("rpi4-int8"), COMPLETE)
     assert without_toolchain(plan) == {}
     have = {"onnx", "onnxruntime", "onnx2tf", "ai-edge-litert", "tflite-runtime", "torch"}
-    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: "1.0" if name in have else None)
+    monkeypatch.setattr("edgec.backends.registry.package_version", lambda name: "1.0" if name in have else None)
     ((file, error),) = without_toolchain(plan).items()
     assert (file, error.what, error.hint) == (
         "model.tflite",

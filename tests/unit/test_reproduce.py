@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgec.build.reproduce import SecondBuild
 from edgec.errors import ReproducibilityError
 from edgec.project.spec import EvaluationSpec, InputSpec, ModelSpec, Project
-from edgec.reproduce import SecondBuild
 
 MODEL = """
 import json, os, sys, time

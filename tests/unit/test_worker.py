@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from edgec.errors import DatasetError, ToolchainError, WorkerError
-from edgec.forked import SERVERS
-from edgec.worker import Progress, Worker, WorkerResult, call
+from edgec.workers.forked import SERVERS
+from edgec.workers.worker import Progress, Worker, WorkerResult, call
 
 HERE = str(Path(__file__).parent)
 
@@ -136,7 +136,7 @@ def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
     payload = {"pid_file": str(tmp_path / "pid")}
     code = f"""
 from pathlib import Path
-from edgec.worker import call
+from edgec.workers.worker import call
 call("test_worker:sleep", {payload!r}, log=Path({str(tmp_path / "log")!r}), what="orphan")
 """
     parent = subprocess.Popen([sys.executable, "-c", code])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec.assemble import build_target
+from edgec.build.build import build_target
+from edgec.build.run import BuildResult
 from edgec.errors import EdgecError
-from edgec.execute.run import BuildResult
-from edgec.plan import Plan, make_plan
+from edgec.plan.plan import Plan, make_plan
 from edgec.project.load import load_project
 from edgec.target.load import load_target
 

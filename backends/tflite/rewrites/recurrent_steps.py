@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.backend.layer_names import layer_path, plain_name
+from edgec.backends.layer_names import layer_path, plain_name
 from edgec.backends.tflite.rewrites.graph import Graph, attribute
 from edgec.model.spec import Array
 from edgec.passes.contract import Coverage

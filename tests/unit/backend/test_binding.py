@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.backend.binding import artifact_inputs, model_outputs
-from edgec.backend.protocol import Artifact, TensorBinding
+from edgec.backends.binding import artifact_inputs, model_outputs
+from edgec.backends.interface import Artifact, TensorBinding
 from edgec.errors import InputSpecError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import pytest
 
-from edgec.backend.bisect import MAX_TRIES, smallest_excluded
+from edgec.backends.bisect import MAX_TRIES, smallest_excluded
 from edgec.errors import EdgecError, PassError, StorageError
 
 NAMES = [f"{op}_{number}" for number in range(50) for op in ("conv", "add", "concat", "pool")]

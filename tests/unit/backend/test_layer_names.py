@@ -13,7 +13,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from edgec.backend.layer_names import layer_path, module_path, unique_names
+from edgec.backends.layer_names import layer_path, module_path, unique_names
 from edgec.backends.onnxruntime.layers import find_all_layers, find_layers
 from edgec.backends.tflite.module_paths import find_products
 

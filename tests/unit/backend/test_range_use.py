@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgec.backend.protocol import RangeWatcher
-from edgec.backend.ranges import range_of, use_by_codes, use_by_values
-from edgec.backend.registry import BUILT_IN, get_backend
+from edgec.backends.interface import RangeWatcher
+from edgec.backends.ranges import range_of, use_by_codes, use_by_values
+from edgec.backends.registry import BUILT_IN, get_backend
 
 
 def test_ranges_are_those_of_the_codes() -> None:

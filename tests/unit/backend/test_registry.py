@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Package
-from edgec.backend.registry import (
+from edgec.backends.interface import Package
+from edgec.backends.registry import (
     BUILT_IN,
     backend_names,
     get_backend,
@@ -90,7 +90,7 @@ def test_missing_packages_are_told_with_what_installs_them(tmp_path: Path, monke
 def test_a_package_without_wheels_for_this_python_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = get_backend("tflite")
     runtime = next(item for item in backend.packages if item.python_below)
-    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None)
+    monkeypatch.setattr("edgec.backends.registry.package_version", lambda name: None)
     assert runtime.distribution in missing_packages(backend, "fp32")
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     assert runtime.no_wheel == "tflite-runtime has no wheel for this Python (3.13)"
@@ -98,7 +98,7 @@ def test_a_package_without_wheels_for_this_python_is_not_missing(monkeypatch: py
 
 
 def test_a_package_may_be_needed_for_some_precisions_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None)
+    monkeypatch.setattr("edgec.backends.registry.package_version", lambda name: None)
     backend = get_backend("tflite")
     assert "tensorflow" in missing_packages(backend, "int8")
     assert "tensorflow" not in missing_packages(backend, "fp32")

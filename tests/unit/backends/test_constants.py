@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.backend.protocol import TensorReader
-from edgec.backend.registry import BUILT_IN, get_backend
+from edgec.backends.interface import TensorReader
+from edgec.backends.registry import BUILT_IN, get_backend
 
 
 def reader(name: str) -> TensorReader:

@@ -15,8 +15,8 @@ import torch
 from encoder import make_encoder, sentences
 from torch import nn
 
-from edgec.backend.protocol import Artifact, OpRecord, Runner
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import Artifact, OpRecord, Runner
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool, write_index
 from edgec.model import store
 from edgec.model.samples import sample_tensors

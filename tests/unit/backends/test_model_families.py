@@ -19,8 +19,8 @@ import pytest
 import torch
 from host_target import HOST
 
-from edgec.backend.protocol import Artifact, OpRecord
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import Artifact, OpRecord
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import write_index
 from edgec.model import store
 from edgec.model.outputs import tensors_of
@@ -28,7 +28,7 @@ from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import trace
 from edgec.quant.recipe import Recipe
 from edgec.target.load import load_target
-from edgec.worker import Worker
+from edgec.workers.worker import Worker
 
 MODELS = Path(__file__).parents[2] / "families" / "models.py"
 _SPEC = importlib.util.spec_from_file_location("family_models", MODELS)

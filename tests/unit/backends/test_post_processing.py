@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.backend.post_processing import Op, Role, post_processing
+from edgec.backends.post_processing import Op, Role, post_processing
 
 ROLES: dict[str, Role] = {
     "conv": "product", "mean": "mean", "relu": "activation", "softmax": "softmax", "reshape": "move", "cat": "join",

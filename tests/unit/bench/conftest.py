@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.backend.protocol import Artifact, TensorBinding
-from edgec.bench.write import HarnessArtifact, write_harness
+from edgec.backends.interface import Artifact, TensorBinding
+from edgec.bundle.bench.write import HarnessArtifact, write_harness
 from edgec.bundle.manifest import Manifest
 from edgec.bundle.write import write_manifest
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.backend.protocol import Artifact, TensorBinding
-from edgec.bench.write import HarnessArtifact, write_harness
+from edgec.backends.interface import Artifact, TensorBinding
+from edgec.bundle.bench.write import HarnessArtifact, write_harness
 from edgec.bundle.manifest import Manifest
 from edgec.bundle.write import write_manifest
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.bench.write import HARNESS
+from edgec.bundle.bench.write import HARNESS
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "bench-result.md"
 Done = subprocess.CompletedProcess[str]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.bench.run import bench_on_host
+from edgec.bundle.bench.run import bench_on_host
 from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.write import write_manifest
 from edgec.errors import BundleError, ParityError, StorageError, UsageError, WorkerError

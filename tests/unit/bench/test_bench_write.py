@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.backend.protocol import Artifact, TensorBinding
-from edgec.backend.registry import package_version
-from edgec.bench.write import HarnessArtifact, tolerance, write_harness
+from edgec.backends.interface import Artifact, TensorBinding
+from edgec.backends.registry import package_version
+from edgec.bundle.bench.write import HarnessArtifact, tolerance, write_harness
 from edgec.errors import InternalError, StorageError
 from edgec.target.load import load_target
 from edgec.target.spec import Precision

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.archive import pack, read_archive, unpack, write_archive
 from edgec.bundle.check import check_digests
 from edgec.bundle.manifest import MANIFEST, SUMS, Manifest, Measurements

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.interface import Artifact, OpRecord
 from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.manifest import (
     MANIFEST,

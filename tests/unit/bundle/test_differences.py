@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.differences import compare_bundles
 from edgec.bundle.manifest import MANIFEST, Manifest
 from edgec.bundle.write import write_manifest

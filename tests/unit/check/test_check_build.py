@@ -16,7 +16,7 @@ from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.model.load import load_model
 from edgec.passes.contract import WEAK_EVIDENCE
-from edgec.plan import make_plan
+from edgec.plan.plan import make_plan
 from edgec.project.load import load_project
 from edgec.report.html import render_report
 from edgec.target.load import load_target

@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgec.backend.protocol import OpAdviser
-from edgec.backend.registry import BUILT_IN, get_backend
+from edgec.backends.interface import OpAdviser
+from edgec.backends.registry import BUILT_IN, get_backend
 from edgec.backends.tflite.advise import NO_FORM
 from edgec.check.memory import estimate
 from edgec.check.ops import is_weighty

@@ -90,7 +90,7 @@ def test_no_target_is_named(folder: Path, look: Look) -> None:
 
 
 def test_packages_that_are_missing(look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None if name == "tensorflow" else "1.0")
+    monkeypatch.setattr("edgec.backends.registry.package_version", lambda name: None if name == "tensorflow" else "1.0")
     found = look("rpi4-int8", "rpi4-fp32")
     (missing,) = told(found, "toolchain")  # fp32 needs none of it
     assert missing.where == "rpi4-int8: model.tflite: backend tflite"

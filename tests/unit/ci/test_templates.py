@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edgec.ci.write import KINDS, TABLE, Kind, render
+from edgec.publish.ci.write import KINDS, TABLE, Kind, render
 
 CHECK = Path(sys.executable).with_name("check-jsonschema")
 SCHEMAS = {

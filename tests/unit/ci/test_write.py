@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.ci.write import KINDS, TABLE, Kind, write_ci
 from edgec.errors import StorageError, UsageError
+from edgec.publish.ci.write import KINDS, TABLE, Kind, write_ci
 
 
 def write(kind: Kind, root: Path, *, force: bool = False) -> Path:

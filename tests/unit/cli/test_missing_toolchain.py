@@ -14,7 +14,7 @@ HINT = "pip install 'edgec[tflite]'"
 
 @pytest.fixture(autouse=True)
 def without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgec.backend.registry.package_version", lambda name: None if name == "tensorflow" else "1.0")
+    monkeypatch.setattr("edgec.backends.registry.package_version", lambda name: None if name == "tensorflow" else "1.0")
 
 
 def test_backends_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

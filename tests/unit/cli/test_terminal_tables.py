@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from edgec.analyze.records import ArtifactAnalysis, CellScore, LayerSensitivity
 from edgec.cli.sensitivity_table import reasons, sensitivity_table
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.quant.recipe import Recipe
 from edgec.verify.records import GateResult, Measurement, RungRecord, SlowOp, Speed
-from edgec.verify.sensitivity import ArtifactAnalysis, CellScore, LayerSensitivity
 
 SLOW = Speed(
     ratio=0.5, low=0.4, high=0.6, float_ms=1.0, runs=20, times_ops=True,

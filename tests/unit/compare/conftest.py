@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import Manifest, Measurements, accuracy_of
 from edgec.bundle.write import write_manifest, write_measurements
 from edgec.compare.side import Side, read_side

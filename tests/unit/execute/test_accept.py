@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
+from edgec.build.accept import ending, without_missed
+from edgec.build.artifact import BuiltArtifact, FailedArtifact
+from edgec.build.run import BuildResult
 from edgec.errors import GateError, UnsupportedError
-from edgec.execute.accept import ending, without_missed
-from edgec.execute.artifact import BuiltArtifact, FailedArtifact
-from edgec.execute.run import BuildResult
 from edgec.ladder.trial import Attempt
-from edgec.plan import Plan, make_plan
+from edgec.plan.plan import Plan, make_plan
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
 from edgec.quant.recipe import Recipe
 from edgec.target.load import load_target

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.execute.latency_goal import what_is_timed
+from edgec.prune.latency_goal import what_is_timed
 from edgec.target.load import load_target
 from edgec.target.spec import Target
 

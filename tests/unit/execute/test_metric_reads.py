@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgec.build.metric_reads import try_metric
 from edgec.errors import ProjectError
-from edgec.execute.metric_reads import try_metric
 from edgec.verify.metrics import Metric
 
 METRIC = """import importlib

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.execute.room import available_mb, room_on_cores
+from edgec.build.room import available_mb, room_on_cores
 
 GIB = 1 << 30
 

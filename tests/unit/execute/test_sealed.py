@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.execute.sealed import seal, unseal, user_key
+from edgec.storage.sealed import seal, unseal, user_key
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 TOLD = {"summary": "half of it", "share": 0.5}

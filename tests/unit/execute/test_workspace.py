@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgec.errors import ModelError, UnsupportedError
-from edgec.execute.workspace import model_step
+from edgec.storage.workspace import model_step
 
 
 def test_a_librarys_exception_is_explained_and_an_explained_one_is_left_as_it_is(

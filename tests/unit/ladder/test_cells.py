@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from edgec.cache import Cache, code_digest
 from edgec.errors import WorkerError
 from edgec.ladder.cells import Cells, identify
 from edgec.machine import Machine
 from edgec.passes.contract import PassRecord
-from edgec.plan import make_plan
+from edgec.plan.plan import make_plan
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
 from edgec.quant.recipe import Recipe
+from edgec.storage.cache import Cache, code_digest
 from edgec.target.load import load_target
 
 MACHINE = Machine(arch="x86_64", cpu="test cpu", features=("avx2",), cores=2)

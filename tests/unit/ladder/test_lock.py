@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import ProjectError
-from edgec.ladder.lock import LOCK, Lock, LockedArtifact, LockedTarget, OldLock, read_lock, write_lock
+from edgec.lock.file import LOCK, Lock, LockedArtifact, LockedTarget, OldLock, read_lock, write_lock
 from edgec.quant.recipe import Recipe
 from edgec.verify.records import CandidateScore, RungRecord
 

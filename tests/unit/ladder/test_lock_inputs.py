@@ -10,10 +10,10 @@ import pytest
 
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
-from edgec.ladder.lock_inputs import differences, inputs_before, inputs_loaded, is_only_locked
+from edgec.lock.inputs import differences, inputs_before, inputs_loaded, is_only_locked
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource, TensorSpec
-from edgec.plan import make_plan
+from edgec.plan.plan import make_plan
 from edgec.project.record import flat, settings
 from edgec.project.spec import (
     BuildSpec,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.ladder.climb import TIE_DB, WORTH_DB, _nearest, _worth_keeping
 from edgec.ladder.trial import Attempt
 from edgec.quant.recipe import RANGE_METHODS, Recipe

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from edgec.ladder.rungs import candidates, first_recipe, linear_first, reason_against, rungs
+from edgec.plan.rungs import candidates, first_recipe, linear_first, reason_against, rungs
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.load import load_target
 from edgec.target.spec import Precision, QuantSpec, Target

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from edgec.backend.protocol import OpDifference, RuntimeSpec
+from edgec.backends.interface import OpDifference, RuntimeSpec
 from edgec.ladder.runtimes import AllowedRuntimes
 from edgec.verify.records import GateResult, Measurement, OutputFidelity
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Artifact
-from edgec.bench.write import HARNESS
+from edgec.backends.interface import Artifact
+from edgec.bundle.bench.write import HARNESS
 from edgec.bundle.manifest import REPORT, Manifest, Measurements
+from edgec.bundle.provenance.keys import generate, private_keys
+from edgec.bundle.provenance.sign import sign_bundle
 from edgec.bundle.write import write_manifest, write_measurements
-from edgec.provenance.keys import generate, private_keys
-from edgec.provenance.sign import sign_bundle
 
 
 @pytest.fixture(scope="session")

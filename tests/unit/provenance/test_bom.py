@@ -11,10 +11,10 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import SBOM, Manifest, accuracy_of
+from edgec.bundle.provenance.bom import bill_of_materials
 from edgec.model.spec import ModelSource
-from edgec.provenance.bom import bill_of_materials
 from edgec.verify.records import OutputFidelity
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgec.bundle.provenance.keys import PASSWORD, SIGNING_KEY, generate, private_keys, public_keys
 from edgec.errors import BackendUnavailableError, SignatureError, StorageError, UsageError
-from edgec.provenance.keys import PASSWORD, SIGNING_KEY, generate, private_keys, public_keys
 
 
 def openssl(*arguments: str | Path, data: bytes = b"") -> bytes:

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import ATTESTATIONS, MEASUREMENTS, REPORT, SBOM, SUMS, Manifest, ProjectRecord, accuracy_of
+from edgec.bundle.provenance.keys import private_keys
+from edgec.bundle.provenance.sign import sign_bundle
 from edgec.bundle.write import write_manifest
 from edgec.errors import BundleError, StorageError, UsageError
 from edgec.frozen import canonical_json
 from edgec.model.spec import ModelSource
-from edgec.provenance.keys import private_keys
-from edgec.provenance.sign import sign_bundle
 from edgec.verify.records import OutputFidelity
 
 

@@ -14,17 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM, SUMS, Manifest
+from edgec.bundle.provenance.accuracy import ACCURACY
+from edgec.bundle.provenance.envelope import seal
+from edgec.bundle.provenance.keys import private_keys, public_keys
+from edgec.bundle.provenance.sign import sign_bundle
+from edgec.bundle.provenance.slsa import PROVENANCE
+from edgec.bundle.provenance.statement import Statement, read_statement
+from edgec.bundle.provenance.verify import claimed_signers, verify_signature
 from edgec.bundle.write import write_manifest
 from edgec.errors import SignatureError
-from edgec.provenance.accuracy import ACCURACY
-from edgec.provenance.envelope import seal
-from edgec.provenance.keys import private_keys, public_keys
-from edgec.provenance.sign import sign_bundle
-from edgec.provenance.slsa import PROVENANCE
-from edgec.provenance.statement import Statement, read_statement
-from edgec.provenance.verify import claimed_signers, verify_signature
 
 
 def refused(bundle: Path, key: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from servers.s3 import environment, new_bucket, s3_server
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import REPORT, Manifest, Measurements
 from edgec.bundle.write import write_manifest, write_measurements
 from edgec.publish.place import S3Place

@@ -17,7 +17,7 @@ from servers.registry import DebianRegistry
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import ATTESTATIONS
 from edgec.errors import PublishError, TargetError, UsageError
-from edgec.publish.oci import OciStore
+from edgec.publish.oci.store import OciStore
 from edgec.publish.outgoing import outgoing
 from edgec.publish.place import OciPlace, parse
 from edgec.publish.pull import Pulled, pull
@@ -194,7 +194,7 @@ def test_only_what_changed_is_sent(make_bundle: Callable[..., Path], repository:
 def test_publishing_replaces_and_adding_keeps(
     make_bundle: Callable[..., Path], repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgec.publish.tags.SETTLE", 0.01)
+    monkeypatch.setattr("edgec.publish.oci.tags.SETTLE", 0.01)
     one, other = make_bundle(tmp_path, "rpi4-int8"), make_bundle(tmp_path, "x86-64-int8")
     first = send(repository, one)
     assert send(repository, other, add=True).targets == ("rpi4-int8", "x86-64-int8")
@@ -212,7 +212,7 @@ def test_publishing_replaces_and_adding_keeps(
 def test_adding_to_a_tag_that_is_not_there(
     make_bundle: Callable[..., Path], repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgec.publish.tags.SETTLE", 0.01)
+    monkeypatch.setattr("edgec.publish.oci.tags.SETTLE", 0.01)
     assert send(repository, make_bundle(tmp_path, "rpi4-int8"), add=True).targets == ("rpi4-int8",)
 
 

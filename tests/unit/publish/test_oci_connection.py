@@ -10,11 +10,11 @@ from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import CredentialsError, PublishError
 from edgec.publish import credentials
-from edgec.publish.connection import LARGEST_DOCUMENT, Connection
-from edgec.publish.failures import registry_words
-from edgec.publish.identity import parse_challenges
+from edgec.publish.oci.connection import LARGEST_DOCUMENT, Connection
+from edgec.publish.oci.failures import registry_words
+from edgec.publish.oci.identity import parse_challenges
+from edgec.publish.oci.trust import is_loopback, split_host
 from edgec.publish.transfer import BrokenError, Patience, persist
-from edgec.publish.trust import is_loopback, split_host
 
 HASTY = Patience(timeout=2.0, retries=2, wait=0.01)
 FINE = frozenset({200})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgec.errors import CredentialsError
-from edgec.publish.credentials import DOCKER_HUB_KEY, PASSWORD, USER, credentials_for
+from edgec.publish.oci.credentials import DOCKER_HUB_KEY, PASSWORD, USER, credentials_for
 
 HOST = "registry.local:5000"
 SECRET = "s3cret-of-mine"

@@ -17,7 +17,7 @@ from servers.wire import Wire
 
 from edgec.bundle.files import bundle_files
 from edgec.errors import BundleError, PublishError
-from edgec.publish.oci import OciStore
+from edgec.publish.oci.store import OciStore
 from edgec.publish.outgoing import outgoing
 from edgec.publish.store import Published
 from edgec.publish.transfer import Patience

@@ -15,8 +15,8 @@ from servers.registry import DebianRegistry
 from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import EdgecError, PublishError
-from edgec.publish.oci import OciStore
-from edgec.publish.oci_records import BUILD, BUNDLE, EMPTY, INDEX_TYPE, MANIFEST_TYPE, TARGET, TITLE, Descriptor
+from edgec.publish.oci.records import BUILD, BUNDLE, EMPTY, INDEX_TYPE, MANIFEST_TYPE, TARGET, TITLE, Descriptor
+from edgec.publish.oci.store import OciStore
 from edgec.publish.outgoing import outgoing
 from edgec.publish.place import OciPlace
 from edgec.publish.pull import pull
@@ -277,8 +277,8 @@ def test_registry_that_says_it_stored_something_else(make_bundle: Callable[..., 
 
 
 def test_registry_that_gives_other_bytes_than_asked_for(tmp_path: Path) -> None:
-    from edgec.publish.connection import Connection
-    from edgec.publish.registry import Repository
+    from edgec.publish.oci.connection import Connection
+    from edgec.publish.oci.registry import Repository
 
     blob = Descriptor(media_type="x", digest="sha256:" + "0" * 64, size=9)
     with Scripted(lambda asked: Reply(206, {"Content-Range": "bytes 2-8/9"}, b"1234567")) as server:

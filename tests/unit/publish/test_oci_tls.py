@@ -10,7 +10,7 @@ from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import PublishError
 from edgec.publish import credentials
-from edgec.publish.connection import Connection
+from edgec.publish.oci.connection import Connection
 from edgec.publish.transfer import Patience
 
 FINE = frozenset({200})

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from edgec.backend.protocol import LayerFidelity
-from edgec.quant.recipe import Recipe
-from edgec.report.analysis import render_analysis
-from edgec.verify.records import MetricResult
-from edgec.verify.sensitivity import (
+from edgec.analyze.page import render_analysis
+from edgec.analyze.records import (
     Analysis,
     ArtifactAnalysis,
     CellScore,
@@ -17,6 +14,9 @@ from edgec.verify.sensitivity import (
     gain,
     most_sensitive_first,
 )
+from edgec.backends.interface import LayerFidelity
+from edgec.quant.recipe import Recipe
+from edgec.verify.records import MetricResult
 
 HOSTILE = "<script>alert('x')</script>\"><b>&amp;"
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from edgec.backend.protocol import LayerFidelity
+from edgec.backends.interface import LayerFidelity
 from edgec.report.fidelity_plot import plot_fidelity
 from edgec.report.plot import LABEL, LONGEST, VALUE, WIDTH, Bar, plot_bars
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.interface import Artifact, OpRecord
 from edgec.bundle.manifest import ArtifactRecord, Manifest, PassTime
 from edgec.model.spec import ModelSource, TensorSpec
 from edgec.passes.contract import Coverage

@@ -11,9 +11,9 @@ from edgec.machine import Machine
 from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.report.scatter import HEIGHT, WIDTH, Mark, plot_scatter
-from edgec.report.sweep import HEADINGS, markdown_table, render_sweep
+from edgec.sweep.page import HEADINGS, markdown_table, render_sweep
+from edgec.sweep.records import Pace, Point, Sweep, Unmade
 from edgec.verify.records import MetricResult
-from edgec.verify.tradeoffs import Pace, Point, Sweep, Unmade
 
 HOSTILE = "<script>alert('x')</script>\"><b>&amp;|"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgec.report.pictures import pictures
-from edgec.report.validation import render_validation
+from edgec.validate.page import render_validation
 from edgec.validate.quality import share
 from edgec.validate.records import ClassResult, Drift, LayerDrift, RunResult, SampleDifference, Validation
 

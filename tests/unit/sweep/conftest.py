@@ -10,8 +10,8 @@ import pytest
 
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, InputSpec, ModelSpec, Project
 from edgec.quant.recipe import Recipe
+from edgec.sweep.records import Pace, Point
 from edgec.verify.records import MetricResult
-from edgec.verify.tradeoffs import Pace, Point
 
 
 def _pace(ms: float, ratio: float) -> Pace:

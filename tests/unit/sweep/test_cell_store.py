@@ -7,7 +7,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.write import digest_file
 from edgec.dataset.reads import digest_names
 from edgec.quant.recipe import Recipe

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.sweep.pareto import on_front
-from edgec.verify.tradeoffs import Point
+from edgec.sweep.records import Point
 
 
 def test_each_respect_alone_is_enough(make_point: Callable[..., Point]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edgec.errors import GateError, UsageError
 from edgec.sweep.pick import parse_rule
-from edgec.verify.tradeoffs import Point
+from edgec.sweep.records import Point
 
 
 def test_conditions_then_the_aim(make_point: Callable[..., Point]) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import TargetError, UsageError
+from edgec.sweep.records import Point
 from edgec.sweep.save import own_file, save_target, swept_targets
 from edgec.target.load import load_target
 from edgec.target.spec import Emit
-from edgec.verify.tradeoffs import Point
 
 
 def test_it_loads_with_the_points_levels(tmp_path: Path, make_point: Callable[..., Point]) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from edgec.build.room import JOB_MB, room_for
 from edgec.errors import EdgecError, ProjectError, UsageError, WorkerError
-from edgec.execute.room import JOB_MB, room_for
 from edgec.project.spec import Project
 from edgec.sweep import dask_pool
 from edgec.sweep.cell import CellRequest

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 
 from edgec.machine import host_machine
-from edgec.report.sweep import render_figure
-from edgec.verify.tradeoffs import Point, Sweep
+from edgec.sweep.page import render_figure
+from edgec.sweep.records import Point, Sweep
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import accuracy_of
 from edgec.errors import PassError
 from edgec.project.spec import Project

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Artifact
-from edgec.cache import Cache
+from edgec.backends.interface import Artifact
 from edgec.errors import StorageError
 from edgec.quant.recipe import Recipe
+from edgec.storage.cache import Cache
 from edgec.sweep.store import SAMPLE, CellArtifact
 from edgec.sweep.timing import Placed, Timed, Timer, _lock_file
 from edgec.target.spec import BenchSpec

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.fit import check_possible
 from edgec.errors import TargetError
+from edgec.plan.fit import check_possible
 from edgec.target.load import check_file, load_target
 
 BOARD = """\

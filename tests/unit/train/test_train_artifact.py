@@ -14,7 +14,7 @@ from host_target import HOST
 from onnx import numpy_helper
 from torch import nn
 
-from edgec.backend.registry import get_backend
+from edgec.backends.registry import get_backend
 from edgec.passes.contract import PassContext
 from edgec.passes.runner import run_passes
 from edgec.passes.weight_layers import weight_layers

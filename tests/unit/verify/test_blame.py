@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgec.backend.protocol import OpRecord, OpTime
+from edgec.backends.interface import OpRecord, OpTime
 from edgec.verify.blame import CONVERTS, SLOW_KERNEL, Profile, blame_lines, slow_ops, slower_line
 from edgec.verify.records import Measurement, Speed
 

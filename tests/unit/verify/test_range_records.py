@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.backend.protocol import ActivationRange
+from edgec.backends.interface import ActivationRange
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.model.spec import Array, TensorSpec

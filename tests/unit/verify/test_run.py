@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from edgec.backend.protocol import Artifact, RuntimeSpec, TensorBinding
+from edgec.backends.interface import Artifact, RuntimeSpec, TensorBinding
 from edgec.dataset.write import write_spool
 from edgec.errors import InputSpecError, ModelError, UnsupportedError, WorkerError
 from edgec.machine import host_machine
@@ -18,7 +18,7 @@ from edgec.verify.measure import measure
 from edgec.verify.metrics import choose_metric
 from edgec.verify.outputs import OutputWriter, open_outputs
 from edgec.verify.reference import float_outputs
-from edgec.worker import call
+from edgec.workers.worker import call
 
 RUNTIME = RuntimeSpec(name="onnxruntime", distribution="onnxruntime")
 INPUTS = (TensorSpec(name="v", shape=(1, 6)),)

@@ -12,12 +12,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgec.backend.protocol import Artifact, OpRecord, TensorBinding
+from edgec.backends.interface import Artifact, OpRecord, TensorBinding
 from edgec.dataset.spool import write_index
 from edgec.model.spec import Array, Tensors, TensorSpec
 from edgec.verify.records import Latency, Speed
 from edgec.verify.speed import ENOUGH_ROUNDS, MOST_RUNS, compare_turns, in_turns
-from edgec.worker import call
+from edgec.workers.worker import call
 
 
 class Waiting:

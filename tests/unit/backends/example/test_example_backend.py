@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgec.backend.protocol import Artifact
 from edgec.backends.example.backend import BACKEND
+from edgec.backends.interface import Artifact
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import EdgecError, UnsupportedError
@@ -27,7 +27,7 @@ from edgec.quant.recipe import RANGE_METHODS, RangeMethod, Recipe
 from edgec.quant.statistics import TensorStatistics
 from edgec.target.load import load_target
 from edgec.target.spec import Emit, Precision, Target
-from edgec.worker import Worker
+from edgec.workers.worker import Worker
 
 CNN = """
 from torch import nn

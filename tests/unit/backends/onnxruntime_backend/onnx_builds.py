@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from edgec.backend.protocol import Artifact, OpRecord, Runner
+from edgec.backends.interface import Artifact, OpRecord, Runner
 from edgec.backends.onnxruntime.backend import BACKEND
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec

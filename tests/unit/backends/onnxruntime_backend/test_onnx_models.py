@@ -13,7 +13,7 @@ import torch
 from host_target import HOST_ISA
 from torch import nn
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.backends.onnxruntime.backend import BACKEND
 from edgec.backends.onnxruntime.graph import OnnxModel
 from edgec.dataset.spool import Spool, SpoolInfo

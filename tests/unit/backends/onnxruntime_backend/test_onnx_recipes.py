@@ -14,7 +14,7 @@ from host_target import HOST_ISA
 from onnx import numpy_helper
 from torch import nn
 
-from edgec.backend.protocol import Artifact, OpRecord
+from edgec.backends.interface import Artifact, OpRecord
 from edgec.backends.onnxruntime.backend import BACKEND
 from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, INTEGER_PRODUCTS
 from edgec.backends.onnxruntime.exclude import RECIPE_REASON

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.backend.protocol import Artifact
+from edgec.backends.interface import Artifact
 from edgec.backends.onnxruntime.backend import BACKEND
 from edgec.backends.onnxruntime.capability import (
     INTEGER_KERNELS,
@@ -62,7 +62,7 @@ def test_products_are_integer_kernels() -> None:
 
 def test_listing_passes_imports_no_toolchain() -> None:
     code = (
-        "import sys; from edgec.backend.registry import get_backend; b = get_backend('onnxruntime');"
+        "import sys; from edgec.backends.registry import get_backend; b = get_backend('onnxruntime');"
         "assert not {'onnx', 'onnxruntime', 'torch'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

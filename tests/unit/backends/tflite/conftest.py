@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from edgec import worker
-from edgec.backend.protocol import Artifact, Layer, LayerFidelity
+from edgec.backends.interface import Artifact, Layer, LayerFidelity
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.model import store
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import PassRecord
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Arch, Device, Emit, Precision, QuantSpec, Target
+from edgec.workers import worker
 
 SAMPLES = 12
 _FACTS = ("arch", "triple", "cpu", "isa", "cores", "ram_mb")

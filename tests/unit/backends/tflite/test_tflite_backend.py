@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from edgec.backend.protocol import Backend
+from edgec.backends.interface import Backend
 from edgec.backends.tflite.backend import BACKEND
 from edgec.backends.tflite.passes import QuantizeDynamic, QuantizeWeights, StoreFloat16
 from edgec.backends.tflite.quantize_static import CollectRanges, QuantizeInt16, QuantizeStatic

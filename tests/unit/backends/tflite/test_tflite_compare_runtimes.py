@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.backend.protocol import Artifact, RuntimeComparer, TensorBinding
+from edgec.backends.interface import Artifact, RuntimeComparer, TensorBinding
 from edgec.backends.tflite.backend import BACKEND, LITERT, TFLITE_RUNTIME
 from edgec.backends.tflite.compare_runtimes import first_difference
 from edgec.backends.tflite.runner import LiteRunner

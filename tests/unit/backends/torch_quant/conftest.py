@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from edgec.backend.protocol import Artifact, Runner
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import Artifact, Runner
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec

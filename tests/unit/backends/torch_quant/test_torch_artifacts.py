@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgec.backend.registry import get_backend
+from edgec.backends.registry import get_backend
 from edgec.backends.torch_quant.engines import running
 from edgec.errors import InputSpecError, UnsupportedError
 from edgec.quant.half import SPARED
@@ -182,7 +182,7 @@ def test_impossible_targets_are_told_why(make_target: MakeTarget) -> None:
 
 def test_listing_passes_imports_no_torch() -> None:
     code = (
-        "import sys; from edgec.backend.registry import get_backend; get_backend('fbgemm'); get_backend('qnnpack');"
+        "import sys; from edgec.backends.registry import get_backend; get_backend('fbgemm'); get_backend('qnnpack');"
         "from edgec.backends.torch_quant import passes, quantize; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})

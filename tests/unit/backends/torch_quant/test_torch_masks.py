@@ -101,7 +101,7 @@ def test_added_masks_leave_the_scores_alone(make_target: MakeTarget, hidden: flo
 
 
 def test_the_artifact_tells_why_the_sum_is_in_float(make_target: MakeTarget, tmp_path: Path) -> None:
-    from edgec.backend.registry import get_backend
+    from edgec.backends.registry import get_backend
 
     target = make_target("qnnpack")
     result, _ = quantized(seeded(lambda: Masked(-1e9, True)), target, draw())

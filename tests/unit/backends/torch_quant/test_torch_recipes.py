@@ -13,7 +13,7 @@ import torch
 from host_target import HOST_ISA
 from torch import nn
 
-from edgec.backend.registry import get_backend
+from edgec.backends.registry import get_backend
 from edgec.errors import PassError
 from edgec.passes.contract import PassContext
 from edgec.passes.runner import run_passes

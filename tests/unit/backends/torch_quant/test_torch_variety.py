@@ -10,8 +10,8 @@ import pytest
 import torch
 from op_nets import NETS, Net
 
-from edgec.backend.protocol import Artifact, OpRecord
-from edgec.backend.registry import get_backend
+from edgec.backends.interface import Artifact, OpRecord
+from edgec.backends.registry import get_backend
 from edgec.backends.torch_quant.audit import FLOAT
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.errors import UnsupportedError

@@ -1,0 +1,1 @@
+"""Which layers lose most when they are quantized: `edgec analyze`."""

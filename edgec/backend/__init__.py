@@ -1,1 +1,0 @@
-"""The backend protocol, the registry of backends, and the process that compiles one artifact."""

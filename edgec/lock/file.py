@@ -1,0 +1,150 @@
+"""``edgec.lock``: what the targets of a project were last built from, and which recipe each artifact got.
+
+The file lies beside edgec.toml and belongs into version control. A build follows its recipes without searching while
+what they were chosen for is the same; `edgec build --locked` fails when anything at all differs.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+from pydantic import Field, ValidationError
+
+from edgec.errors import ProjectError
+from edgec.frozen import Frozen, digest_json
+from edgec.quant.recipe import Recipe
+from edgec.storage.files import write_atomically
+from edgec.target.spec import Precision
+from edgec.verify.records import RungRecord
+
+LOCK = "edgec.lock"
+RESTORE = "restore it from version control, or delete it: the next build searches again"
+"""What to do about a damaged file."""
+_WIDTH = 120
+"""Columns of a line of the file, unless it holds one value that is longer."""
+_TABLES = 3
+"""Tables around the entry of an artifact: targets, one of them, its artifacts."""
+
+
+class LockedArtifact(Frozen):
+    """The recipe of one artifact of a target."""
+
+    recipe: Recipe
+    precision: Precision
+    """The target's, or that of its fallback."""
+    rungs: tuple[RungRecord, ...]
+    """What the search tried. A build that follows the lock records it as its own: its bundle is the same."""
+
+
+class LockedTarget(Frozen):
+    """One target as it was last built."""
+
+    inputs: dict[str, str]
+    """What it was built from, by name: digests, versions and settings (`edgec.lock.inputs`)."""
+    artifacts: dict[str, LockedArtifact]
+    """By file name."""
+
+
+class Lock(Frozen):
+    """The whole file."""
+
+    schema_version: Literal[2] = 2
+    targets: dict[str, LockedTarget] = Field(default_factory=dict)
+
+
+class OldLock(Frozen):
+    """A file of an earlier edgec, which kept recipes only where there was a choice."""
+
+    schema_version: Literal[1]
+    targets: dict[str, Any]
+
+
+def read_lock(file: Path) -> Lock | OldLock:
+    """What `file` says; an empty lock when it does not exist.
+
+    Raises:
+        ProjectError: the file is damaged, or of a newer edgec.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Lock()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ProjectError(f"cannot be read: {exc}", where=str(file)) from exc
+    try:
+        content = json.loads(text)
+        old = isinstance(content, dict) and content.get("schema_version") == 1
+        return (OldLock if old else Lock).model_validate_json(text)
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    except ValueError as exc:
+        told = f"this is no JSON: {exc}"
+    except RecursionError:
+        told = "its lists and tables are nested too deeply to be read"
+    raise ProjectError(told, where=str(file), hint=RESTORE)
+
+
+def write_lock(
+    root: Path,
+    target: str,
+    inputs: Mapping[str, str],
+    entries: Mapping[str, LockedArtifact],
+    files: Collection[str],
+) -> None:
+    """Replace entries of one target; other targets stay, also those that another build writes at the same time.
+
+    Args:
+        root: the project's folder.
+        target: whose entries these are.
+        inputs: what it was built from.
+        entries: by artifact.
+        files: all artifacts that the target has. An entry of one that was not built this time stays when it is of
+            the same inputs; all others are forgotten.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    guard = Path(tempfile.gettempdir(), f"edgec-{digest_json(str(root.absolute()))[:16]}.lock")
+    with filelock.FileLock(guard):
+        lock = read_lock(root / LOCK)
+        targets = lock.targets if isinstance(lock, Lock) else {}
+        before = targets.get(target)
+        kept = before.artifacts if before is not None and before.inputs == inputs else {}
+        artifacts = {name: entry for name, entry in kept.items() if name in files} | dict(entries)
+        record = Lock(targets={**targets, target: LockedTarget(inputs=dict(inputs), artifacts=artifacts)})
+        if record != lock:
+            write_atomically(root / LOCK, _text(record))
+
+
+def _text(lock: Lock) -> str:
+    """The file: what is not said has its default; small values are one line each, so that a diff is easy to read."""
+    return _json(json.loads(lock.model_dump_json(exclude_defaults=True)) | {"schema_version": 2}) + "\n"
+
+
+def _json(value: Any, depth: int = 0, taken: int = 0) -> str:
+    """A value as JSON, over several lines where it is no part of an artifact, or too long.
+
+    Args:
+        value: what to write.
+        depth: of tables and lists around it, which is also how far its lines are indented.
+        taken: columns of the first line that are not free.
+    """
+    line = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    short = depth > _TABLES and len(line) + taken < _WIDTH
+    if not isinstance(value, (dict, list)) or not value or short:
+        return line
+    inner = " " * (depth + 1)
+    names = [""] * len(value) if isinstance(value, list) else [f"{json.dumps(key)}: " for key in sorted(value)]
+    items = value if isinstance(value, list) else [item for _, item in sorted(value.items())]
+    parts = [
+        f"{inner}{name}{_json(item, depth + 1, len(inner) + len(name) + 1)}"
+        for name, item in zip(names, items, strict=True)
+    ]
+    opening, closing = "[]" if isinstance(value, list) else "{}"
+    return f"{opening}\n" + ",\n".join(parts) + f"\n{' ' * depth}{closing}"

@@ -1,0 +1,191 @@
+"""How a build of one target follows ``edgec.lock``, is held to it, and renews it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.build.job import BuildData
+from edgec.build.manifest import training_samples
+from edgec.build.run import BuildResult
+from edgec.errors import LockError, ProjectError
+from edgec.lock.file import LOCK, RESTORE, Lock, LockedArtifact, LockedTarget, OldLock, read_lock, write_lock
+from edgec.lock.inputs import (
+    IMPORTED,
+    METRIC_READS,
+    TRAINING,
+    differences,
+    inputs_before,
+    inputs_loaded,
+    is_only_locked,
+)
+from edgec.plan.plan import Plan, PlannedEmit
+from edgec.plan.rungs import reason_against
+from edgec.project.load import PROJECT_FILE
+from edgec.workers.worker import Progress
+
+_RENEW = "undo the change, or build without --locked: that renews edgec.lock"
+
+
+@dataclass(frozen=True)
+class LockUse:
+    """What a build does with the lock."""
+
+    locked: bool = False
+    """Fail when anything differs from it; such a build never writes it."""
+    file: Path | None = None
+    """Read this one instead of the project's, and write none."""
+
+
+UNLOCKED = LockUse()
+
+
+class FollowedLock:
+    """The lock as one build sees it.
+
+    Args:
+        plan: what is built.
+        root: the project's folder.
+        use: whether it binds the build.
+        threads: CPU threads of each toolchain process.
+        progress: told why it does not hold.
+
+    Raises:
+        ProjectError: the file is damaged, or of a newer edgec.
+    """
+
+    def __init__(self, plan: Plan, root: Path, use: LockUse, threads: int, progress: Progress) -> None:
+        self._plan, self._root, self._use, self._progress = plan, root, use, progress
+        self._file = use.file or root / LOCK
+        self._before = inputs_before(plan, root, threads)
+        self._lock = read_lock(self._file)
+        self._target: LockedTarget | None = None
+        if isinstance(self._lock, Lock):
+            self._target = self._lock.targets.get(plan.target.name)
+        self._followed: Mapping[str, LockedArtifact] = {}
+        self._reads: dict[str, str] = {}
+
+    def check(self) -> None:
+        """Hold the build to the lock before anything is loaded, when it is bound.
+
+        Raises:
+            LockError: there is no lock, it lacks the target or an artifact, or anything differs that is known by now.
+            ProjectError: it holds a recipe that no build of these inputs writes.
+        """
+        if not self._use.locked:
+            return
+        name = self._plan.target.name
+        hint = "build once without --locked, and keep edgec.lock under version control"
+        if not self._file.exists():
+            beside = "" if (self._root / PROJECT_FILE).exists() else f": it is kept beside an {PROJECT_FILE}"
+            raise LockError(f"there is no {LOCK}{beside}", where=str(self._file), hint=hint)
+        if isinstance(self._lock, OldLock):
+            raise LockError("an earlier edgec wrote it, which locked less", where=str(self._file), hint=hint)
+        if self._target is None:
+            raise LockError(f"{name} is not in it", where=str(self._file), hint=hint)
+        wrong = differences(self._of(self._before), self._before)
+        files = self._files()
+        wrong |= {file: "not locked -> to be built" for file in files if file not in self._target.artifacts}
+        wrong |= {file: "locked -> not of the target" for file in self._target.artifacts if file not in files}
+        self._refuse(wrong)
+        self._check_recipes()
+
+    def loaded(self, data: BuildData) -> None:
+        """Compare the model and the samples too: once they are there, and before anything is made of them.
+
+        Raises:
+            LockError: something differs, and the build is bound to the lock.
+            ProjectError: the lock holds a recipe that no build of these inputs writes.
+        """
+        if isinstance(self._lock, OldLock) and self._plan.target.name in self._lock.targets:
+            self._progress(f"{LOCK} was written by an earlier edgec: search again, and replace it")
+        if self._target is None:
+            return
+        trained = data.training is not None and TRAINING in self._target.inputs
+        samples = {TRAINING: data.training.read()} if trained and data.training is not None else {}
+        present = self._inputs(data) | inputs_loaded(data.model.source, samples)
+        known = {name: value for name, value in self._target.inputs.items() if not name.startswith(METRIC_READS)}
+        if self._holds(differences(known, present)):
+            self._check_recipes()
+            self._followed = self._target.artifacts
+
+    def metric_ran(self, reads: Mapping[str, str]) -> None:
+        """Compare what the metric reads too: once it has judged the float model, and before artifacts are made.
+
+        Raises:
+            LockError: something differs, and the build is bound to the lock.
+        """
+        self._reads = {f"{METRIC_READS}{name}": digest for name, digest in reads.items()}
+        if self._target is None or not self._followed:
+            return
+        known = {name: value for name, value in self._target.inputs.items() if name.startswith(METRIC_READS)}
+        if not self._holds(differences(known, self._reads)):
+            self._followed = {}
+
+    def entry(self, item: PlannedEmit) -> LockedArtifact | None:
+        """What the lock says of an artifact, if it holds."""
+        return self._followed.get(item.file)
+
+    def renew(self, result: BuildResult) -> None:
+        """Write down what a build was made from and came to; only of a project with an edgec.toml.
+
+        Artifacts that time was too short for are left out: another build may find better.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        if self._use.locked or self._use.file is not None or not (self._root / PROJECT_FILE).exists():
+            return
+        rungs = [rung for one in result.built for rung in one.rungs]
+        training = training_samples(self._plan, result.data, rungs)
+        inputs = self._inputs(result.data) | inputs_loaded(result.data.model.source, {TRAINING: training})
+        inputs |= self._reads
+        entries = {
+            one.artifact.file: LockedArtifact(
+                recipe=one.attempt.recipe, precision=one.attempt.precision, rungs=one.rungs
+            )
+            for one in result.built
+            if not one.hurried
+        }
+        write_lock(self._root, self._plan.target.name, inputs, entries, self._files())
+
+    def _inputs(self, data: BuildData) -> dict[str, str]:
+        samples = {"calibration": data.calibration, "evaluation": data.evaluation}
+        return self._before | inputs_loaded(data.model.source, samples)
+
+    def _of(self, names: Collection[str]) -> dict[str, str]:
+        """What is locked under these names, or can be known as early as they are."""
+        late = (TRAINING, "calibration", "evaluation")
+        assert self._target is not None
+        return {
+            name: value
+            for name, value in self._target.inputs.items()
+            if name in names or not (name in late or name.startswith((IMPORTED, METRIC_READS)))
+        }
+
+    def _files(self) -> tuple[str, ...]:
+        return tuple(item.file for item in self._plan.emits)
+
+    def _holds(self, wrong: Mapping[str, str]) -> bool:
+        """Whether recipes are followed though this differs; raises LockError when the build is bound to the lock."""
+        if self._use.locked:
+            self._refuse(wrong)
+        names = [name for name in wrong if not is_only_locked(name)]
+        if names:
+            self._progress(f"{LOCK} no longer holds ({', '.join(names)} changed): search again")
+        return not names
+
+    def _check_recipes(self) -> None:
+        assert self._target is not None
+        for item in self._plan.emits:
+            entry = self._target.artifacts.get(item.file)
+            reason = reason_against(entry.recipe, entry.precision, self._plan.target, item.ladder) if entry else ""
+            if reason:
+                place = f"targets.{self._plan.target.name}.artifacts.{item.file}"
+                raise ProjectError(f"{place}: {reason}", where=str(self._file), hint=RESTORE)
+
+    def _refuse(self, wrong: Mapping[str, str]) -> None:
+        if wrong:
+            lines = "".join(f"\n  {name}: {told}" for name, told in wrong.items())
+            raise LockError(f"not as {LOCK} says (locked -> now):{lines}", where=self._plan.target.name, hint=_RENEW)

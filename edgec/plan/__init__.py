@@ -1,0 +1,1 @@
+"""Target + project -> plan: what a build will do, as values."""

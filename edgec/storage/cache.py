@@ -1,0 +1,83 @@
+"""Results on disk by the digest of everything they were made from: a killed run goes on where it was.
+
+An entry is one small JSON file, written whole under a private name and renamed, so that processes may share a folder
+without locks. It carries a digest of its content: one that is damaged counts as absent and is written anew. Entries
+never go stale, since whatever could change a result is part of its key (see `edgec.ladder.cells`); the folder may be
+removed at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgec.errors import StorageError
+from edgec.frozen import canonical_json, digest_json
+from edgec.storage.files import write_atomically
+
+
+class Cache:
+    """Entries of one folder, which is made when the first one is written.
+
+    Args:
+        folder: where they are; nothing else should be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self.found = 0
+        """Entries that were asked for and there."""
+        self.stored = 0
+        """Entries that were written."""
+
+    def get(self, key: str) -> Any:
+        """The JSON value under `key` (hex digits), or None."""
+        try:
+            entry = json.loads(self._file(key).read_bytes())
+            value = entry["value"]
+            if entry["key"] != key or entry["sha256"] != digest_json(value):
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        with self._lock:
+            self.found += 1
+        return value
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a JSON value, not None, under `key`; the last of several writers wins.
+
+        Raises:
+            StorageError: the disk is full or read-only.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise StorageError(f"cannot be made: {exc.strerror}", where=str(self._folder)) from exc
+        entry = {"key": key, "sha256": digest_json(value), "value": value}
+        write_atomically(self._file(key), canonical_json(entry))
+        with self._lock:
+            self.stored += 1
+
+    def _file(self, key: str) -> Path:
+        return self._folder / f"{key}.json"
+
+
+@cache
+def code_digest(module: str) -> str:
+    """SHA-256 (hex) over the Python files of a package or module: a version alone does not tell what was edited."""
+    digest = hashlib.sha256()
+    imported = importlib.import_module(module)
+    for root in map(Path, getattr(imported, "__path__", ())):
+        for folder, _, names in sorted(os.walk(root, followlinks=True)):
+            for file in (Path(folder, name) for name in sorted(names) if name.endswith(".py")):
+                digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    if not hasattr(imported, "__path__") and imported.__file__:
+        digest.update(Path(imported.__file__).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Worker processes: functions that run in a process of their own."""

@@ -1,0 +1,289 @@
+"""Functions in a process of their own: their memory, noise and crashes do not reach the compiler.
+
+`call` runs ``package.module:function`` in a process with a JSON payload and gets JSON back; big things travel as files
+named in the payload. The process is forked by one that has imported what it needs (`edgec.workers.forked`). A `Worker`
+keeps such a process for several calls, and an object in it. All output of the child goes to a log file. The child
+(`edgec.workers.process`) reports its current step through a pipe, so that a crash or an out-of-memory kill is explained
+with the step's name. It dies with its parent, also when that is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgec.errors import EdgecError, StorageError, ToolchainError, WorkerError, error_classes
+from edgec.workers.forked import fork, prepare
+
+Progress = Callable[[str], None]
+"""Told the name of the step that begins."""
+Task = Callable[[dict[str, Any], Progress], dict[str, Any]]
+
+ANSWERED = "\x06"
+"""What the child writes instead of a step when an answer is complete."""
+LIGHT = ("numpy", "edgec.verify.run")
+"""Imported beforehand for functions that run a runtime: these count the memory it takes."""
+WITH_TORCH = ("torch", "edgec.ladder.compiler")
+"""Imported beforehand for functions that use torch in any case."""
+NO_ANSWER = 74
+"""Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
+_LONGEST = 400
+"""Characters of a toolchain's own words that are told; all of them are in the log."""
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """What the function returned, and what the process cost."""
+
+    value: dict[str, Any]
+    seconds: float
+    peak_rss_mb: float
+    """Of the process until then."""
+
+
+def call(
+    task: str,
+    payload: dict[str, Any],
+    *,
+    log: Path,
+    what: str,
+    threads: int = 1,
+    on_progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
+    imports: Sequence[str] = LIGHT,
+) -> WorkerResult:
+    """Run `task` in its own process and wait for it.
+
+    Args:
+        task: ``package.module:function`` of type `Task`.
+        payload: JSON values; passed to the function.
+        log: file that the process's output is appended to.
+        what: what it does, for messages: ``tflite: model.tflite``.
+        threads: OMP/BLAS threads of the process.
+        on_progress: told each step the function begins.
+        environment: of the process; None: this one's, with what keeps toolchains quiet, reproducible and in `threads`.
+        imports: modules that are imported before the process begins.
+
+    Raises:
+        EdgecError: whatever the function raised, with `log` attached.
+        ToolchainError: it raised something that is no error of the tree.
+        WorkerError: the process crashed, was killed or ended without an answer.
+    """
+    began = time.perf_counter()
+    with Worker(
+        log=log, what=what, threads=threads, on_progress=on_progress, environment=environment, imports=imports
+    ) as worker:
+        result = worker.call(task, payload)
+    return WorkerResult(result.value, time.perf_counter() - began, result.peak_rss_mb)
+
+
+def import_ahead(log: Path, threads: int) -> None:
+    """Let what workers need be imported while this process loads the model.
+
+    Args:
+        log: gets what is printed meanwhile.
+        threads: of the workers to come.
+
+    Raises:
+        WorkerError: no process can be started.
+    """
+    try:
+        prepare(WITH_TORCH, _environment(threads, ""), log)
+    except OSError as exc:
+        raise WorkerError(f"cannot start a process: {exc}", where="import what workers need") from exc
+
+
+class Worker:
+    """A process that answers one request after the other, until the context ends.
+
+    Args:
+        log: file that the process's output is appended to.
+        what: what it does, for messages.
+        threads: OMP/BLAS threads of the process.
+        on_progress: told each step that a function begins.
+        environment: as of `call`.
+        imports: as of `call`.
+
+    Raises:
+        WorkerError: the process cannot be started.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Path,
+        what: str,
+        threads: int = 1,
+        on_progress: Progress | None = None,
+        environment: Mapping[str, str] | None = None,
+        imports: Sequence[str] = LIGHT,
+    ) -> None:
+        self._log, self._what = log, what
+        self._on_progress = on_progress
+        self._step = ""
+        self._requests = 0
+        self._ended: int | None = None
+        self._events: queue.Queue[int | None] = queue.Queue()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
+        try:
+            self._start(_environment(threads, self._private.name) if environment is None else environment, imports)
+        except BaseException:
+            self._private.cleanup()
+            raise
+
+    def _start(self, environment: Mapping[str, str], imports: Sequence[str]) -> None:
+        status, report = os.pipe()
+        orders, self._orders = os.pipe()
+        try:
+            with self._log.open("ab") as sink:
+                files = (orders, report, sink.fileno())
+                self._process = fork(imports, environment, Path(self._private.name), files, self._log)
+        except OSError as exc:
+            os.close(status)
+            os.close(self._orders)
+            raise WorkerError(f"cannot start a process: {exc}", where=self._what, log=str(self._log)) from exc
+        finally:
+            os.close(orders)
+            os.close(report)
+        self._listener = threading.Thread(target=self._listen, args=(status,), daemon=True)
+        self._listener.start()
+        self._waiter = threading.Thread(target=self._wait, daemon=True)
+        self._waiter.start()
+
+    def _listen(self, status: int) -> None:
+        with os.fdopen(status, encoding="utf-8") as lines:
+            for line in lines:
+                told = line.rstrip("\n")
+                if told == ANSWERED:
+                    self._events.put(None)
+                    continue
+                self._step = told
+                if self._on_progress:
+                    with contextlib.suppress(Exception):  # who cannot be told must not stop the work
+                        self._on_progress(told)
+
+    def _wait(self) -> None:
+        code = self._process.wait()
+        self._listener.join(timeout=5)  # what it said last is heard before its end is told
+        self._events.put(code)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone, so that another one may do better."""
+        return self._ended is not None
+
+    def call(self, task: str, payload: dict[str, Any]) -> WorkerResult:
+        """Run a function of type `Task`; errors as of `edgec.workers.worker.call`."""
+        return self._ask({"task": task}, payload)
+
+    def create(self, factory: str, payload: dict[str, Any]) -> WorkerResult:
+        """Make the object that `ask` speaks to: ``package.module:Class``, called as a `Task` is, returning nothing."""
+        return self._ask({"create": factory}, payload)
+
+    def ask(self, method: str, payload: dict[str, Any]) -> WorkerResult:
+        """Call a method of the object as a `Task`."""
+        return self._ask({"method": method}, payload)
+
+    def _ask(self, request: dict[str, Any], payload: dict[str, Any]) -> WorkerResult:
+        self._requests += 1
+        self._step = ""
+        began = time.perf_counter()
+        folder = Path(self._private.name)
+        response = folder / f"response-{self._requests}.json"
+        (folder / f"request-{self._requests}.json").write_text(json.dumps(request | {"payload": payload}))
+        with contextlib.suppress(BrokenPipeError):  # its end is told below
+            os.write(self._orders, f"{self._requests}\n".encode())
+        if self._ended is None:
+            self._ended = self._events.get()
+        place = f"{self._what}, step {self._step}" if self._step else self._what
+        try:
+            answer = json.loads(response.read_text())
+        except (OSError, ValueError):
+            if self._ended is None:  # it said that there is an answer
+                self._ended = self._events.get()
+            raise _crash(self._ended or 0, place, self._log) from None
+        if "error" in answer:
+            raise _revive(answer["error"], place, self._log)
+        return WorkerResult(answer["value"], time.perf_counter() - began, answer["peak_rss_mb"])
+
+    def kill(self) -> None:
+        """End the process now, from whichever thread; a request that waits for it fails with WorkerError."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # with whatever it has started; its answers are on disk
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._orders)
+        self.kill()
+        self._waiter.join()
+        self._private.cleanup()
+
+
+def _environment(threads: int, folder: str) -> dict[str, str]:
+    """The child's environment; `folder` is for the temporary files that toolchains leave behind."""
+    quiet = {
+        "TMPDIR": folder,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TF_USE_LEGACY_KERAS": "1",
+        "PYTHONWARNINGS": "ignore",
+        "PYTHONHASHSEED": "0",
+    }
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return {**os.environ, **quiet, **counts}
+
+
+def _crash(code: int, place: str, log: Path) -> EdgecError:
+    if code == NO_ANSWER:
+        return StorageError("cannot write: no space left on device", where=str(log.parent), hint="free some space")
+    if code == -signal.SIGKILL:
+        return WorkerError(
+            "the process was killed (SIGKILL); most often the machine ran out of memory",
+            where=place,
+            hint="give it more memory, build fewer targets at once (make -j1), or calibrate with fewer samples",
+            log=str(log),
+        )
+    if code < 0:
+        return WorkerError(
+            f"the toolchain crashed ({signal.Signals(-code).name})",
+            where=place,
+            hint="the log ends with the crash",
+            log=str(log),
+        )
+    return WorkerError(
+        f"the toolchain ended the process (exit code {code})",
+        where=place,
+        hint="the log ends with the reason",
+        log=str(log),
+    )
+
+
+def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
+    classes: dict[str, type[EdgecError]] = {cls.__name__: cls for cls in (*error_classes(), ToolchainError)}
+    cls = classes.get(error["class"])
+    if cls is None:
+        words = " ".join(f"{error['class']}: {error['what']}".rstrip(": ").split())
+        told = words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
+        return ToolchainError(
+            f"the toolchain could not do this step, and gives no reason but its own ({told})",
+            where=place,
+            hint="the log has the whole traceback; other backends may take the model",
+            log=str(log),
+        )
+    return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))
