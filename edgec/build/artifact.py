@@ -9,6 +9,7 @@ from pathlib import Path
 from edgec.backends.interface import Artifact, LayerFidelity
 from edgec.bundle.manifest import GATES_MISSED, MEASUREMENTS, NOT_BUILT
 from edgec.errors import EdgecError
+from edgec.ladder.maker import CompiledArtifact
 from edgec.ladder.trial import Attempt
 from edgec.passes.contract import BELOW_GOAL, Coverage, PassRecord
 from edgec.verify.gates import gate_line
@@ -28,8 +29,8 @@ class BuiltArtifact:
     coverage: tuple[Coverage, ...]
     hurried: bool
     """Whether time ran out before all rungs were tried."""
-    twin: tuple[Artifact, Path] | None
-    """The same in float32, and its folder; None when this is that."""
+    twin: CompiledArtifact | None
+    """The same in float32; None where it is float32 itself, or could not be made."""
     ranges: RangeRecord | None = None
     """How evaluation samples lie in its calibrated ranges; None where that was not asked for."""
 
@@ -41,12 +42,17 @@ class BuiltArtifact:
     @property
     def file(self) -> Path:
         """Where it is."""
-        return self.attempt.folder / self.artifact.file
+        return self.attempt.made.file
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """One for each runtime."""
         return self.attempt.measurements
+
+    @property
+    def working_runtimes(self) -> tuple[str, ...]:
+        """Judged runtimes that run it, the one that is timed first."""
+        return tuple(item.runtime for item in self.measurements if item.judged and not item.failure)
 
 
 @dataclass(frozen=True)
@@ -89,8 +95,3 @@ def below_goal(gates: Sequence[GateResult]) -> tuple[Coverage, ...]:
         for gate in gates
         if gate.state == "short"
     )
-
-
-def outputs_folder(folder: Path, runtime: str) -> Path:
-    """Where the outputs of an attempt in a runtime are, one ``<output>.npy`` each."""
-    return folder / "outputs" / runtime

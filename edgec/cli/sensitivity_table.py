@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgec.analyze.page import told_metric
-from edgec.analyze.records import ArtifactAnalysis, CellScore
+from edgec.analyze.records import ArtifactAnalysis, RecipeScore
 from edgec.quant.words import words
 from edgec.report.page import NOT_MEASURED, number
 
@@ -47,5 +47,5 @@ def reasons(item: ArtifactAnalysis) -> Sequence[str]:
     return [f"{', '.join(subjects)}: {failure}" for failure, subjects in concerned.items()]
 
 
-def _cells(score: CellScore) -> tuple[str, str]:
+def _cells(score: RecipeScore) -> tuple[str, str]:
     return (number(score.sqnr_db, 1), told_metric(score.metric))

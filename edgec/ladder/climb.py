@@ -53,7 +53,7 @@ class Climb:
     """
 
     def __init__(self, trial: Trial, deadline: float = math.inf, *, bound: bool = False) -> None:
-        self._trial = trial
+        self._trial, self._maker = trial, trial.maker
         self._deadline = deadline
         self._bound = bound
         self._attempts: list[Attempt] = []
@@ -77,7 +77,7 @@ class Climb:
             if locked and (found := self._locked(locked)):
                 return found
             if not self._attempts:
-                self._trial.lower(first)  # else it is found out once for each candidate, after its float corrections
+                self._maker.lower(first)  # else it is found out once for each candidate, after its float corrections
             return self._climb(ladder, first)
         except EdgecError as error:
             # what is wrong with the machine or the project is wrong with any precision
@@ -139,7 +139,7 @@ class Climb:
         if not self._attempts:
             reasons = "; ".join(f"{item.rung}: {item.reason}" for item in self._records)
             raise UnsupportedError(
-                f"no rung of the accuracy ladder can be tried ({reasons})", where=self._trial.item.file
+                f"no rung of the accuracy ladder can be tried ({reasons})", where=self._maker.item.file
             )
         reason = stopped or "no rung of the accuracy ladder met the gates"
         if not hopeless and (fallback := self._fallback(reason)):
@@ -173,7 +173,7 @@ class Climb:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""
         told: dict[Recipe, CandidateScore] = {}
         best = best.model_copy(update=rung.base)
-        if reasons := self._trial.reasons_against(best):
+        if reasons := self._maker.reasons_against(best):
             self._skip(rung.name, "; ".join(reasons))
             return None
         for variations in rung.stages:
@@ -211,12 +211,12 @@ class Climb:
         """The fewest of the noisiest layers in float with which the gates are met."""
         # each variant would be rounded adaptively anew, for layers that may stay in float
         best = best.model_copy(update={"round_adaptively": False})
-        layers = len(self._trial.layers(best)) - len(best.float_layers)
+        layers = len(self._maker.layers(best)) - len(best.float_layers)
         limit = layers // 2
         if limit < 1:
             self._skip("mixed-precision", "too few layers to leave some of them in float")
             return None
-        steps = Steps(lambda step: self._trial.progress(f"float layers: {step}"), most_trials(layers), at_most=True)
+        steps = Steps(lambda step: self._maker.progress(f"float layers: {step}"), most_trials(layers), at_most=True)
         ranking = rank_layers(self._trial, best, steps)
         met: Attempt | None = None
         last: Attempt | None = None
@@ -270,10 +270,10 @@ class Climb:
         margins = [gate for gate in same if gate.margin is not None and gate.runtime == worst.runtime]
         best = max(margins, key=lambda gate: gate.margin or 0.0)
         tried = f"after {len(self._attempts)} attempt{'s' if len(self._attempts) > 1 else ''}"
-        self._trial.progress(f"{rung}: {worst.gate} {worst.limit:g} is missed, best so far {best.value:.4g} {tried}")
+        self._maker.progress(f"{rung}: {worst.gate} {worst.limit:g} is missed, best so far {best.value:.4g} {tried}")
 
     def _fallback(self, reason: str) -> Climbed | None:
-        precision = self._trial.target.quantize.fallback
+        precision = self._maker.target.quantize.fallback
         if precision is None:
             return None
         attempt = self._trial.attempt(Recipe(), precision)
@@ -302,7 +302,7 @@ class Climb:
     def _skip(self, rung: str, reason: str, candidates: tuple[CandidateScore, ...] = ()) -> None:
         self._records.append(
             RungRecord(
-                artifact=self._trial.item.file, rung=rung, state="skipped", recipe=None, sqnr_db=None, reason=reason,
+                artifact=self._maker.item.file, rung=rung, state="skipped", recipe=None, sqnr_db=None, reason=reason,
                 candidates=candidates,
             )
         )  # fmt: skip

@@ -9,9 +9,9 @@ from pathlib import Path
 from edgec.backends.registry import package_version
 from edgec.dataset.spool import Spool
 from edgec.frozen import Frozen, canonical_json
-from edgec.ladder.cells import COMMON_PACKAGES
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
+from edgec.plan.identity import package_versions
 from edgec.plan.plan import Plan
 from edgec.project.load import split_entry
 from edgec.project.record import code_digests, digest_of, flat, settings, told_beside, told_path
@@ -41,7 +41,6 @@ def inputs_before(plan: Plan, root: Path, threads: int) -> dict[str, str]:
         threads: CPU threads of each toolchain process.
     """
     project = plan.project
-    packages = {package.distribution for item in plan.emits for package in item.backend.packages}
     inputs = {
         "edgec": package_version("edgec") or "unknown",
         "gates": _stated(project.gates),
@@ -53,7 +52,7 @@ def inputs_before(plan: Plan, root: Path, threads: int) -> dict[str, str]:
         "target": plan.target.digest(),
         "threads": str(threads),
     }
-    inputs |= {name: package_version(name) or "not installed" for name in sorted(packages | {*COMMON_PACKAGES})}
+    inputs |= package_versions([item.backend for item in plan.emits])
     inputs |= {f"code {name}": digest for name, digest in code_digests(project, root).items()}
     inputs |= _settings(project)
     if project.train is not None:
