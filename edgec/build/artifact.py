@@ -73,8 +73,8 @@ class FailedArtifact:
     def gap(self) -> Coverage:
         """For the manifest: the same each time and wherever it is built, so without what was timed, and where."""
         place = self.error.where.removeprefix(self.file).lstrip(": ")
-        told = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
-        reason = "; ".join(map(_told, self.missed)) or told
+        what = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
+        reason = "; ".join(map(_missed_line, self.missed)) or what
         return Coverage(subject=self.file, state=self.state, reason=reason)
 
     @property
@@ -83,7 +83,7 @@ class FailedArtifact:
         return GATES_MISSED if self.missed else NOT_BUILT
 
 
-def _told(gate: GateResult) -> str:
+def _missed_line(gate: GateResult) -> str:
     line = f"{gate.gate} {gate.limit:g}: missed, see {MEASUREMENTS}" if gate.gate in TIMED else gate_line(gate)
     return f"{gate.runtime}: {line}"
 

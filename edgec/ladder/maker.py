@@ -138,8 +138,8 @@ class ArtifactMaker:
 
     def layers(self, recipe: Recipe) -> tuple[Layer, ...]:
         """The layers that `recipe` could leave in float."""
-        found = self.results.get("layers", recipe, lambda: self._ask("layers", recipe, {})["layers"])
-        return tuple(Layer.model_validate_json(json.dumps(one)) for one in found)
+        layers = self.results.get("layers", recipe, lambda: self._ask("layers", recipe, {})["layers"])
+        return tuple(Layer.model_validate_json(json.dumps(one)) for one in layers)
 
     def compare_layers(self, recipe: Recipe) -> tuple[LayerFidelity, ...]:
         """SQNR of each layer's output against the float model's."""

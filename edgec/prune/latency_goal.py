@@ -80,7 +80,7 @@ def find_share(
             share = search_share(probes.cost, 1 - spec.amount)
             found = {"share": share, "cost": probes.costs.get(share, 1.0)}
         context.cache.put(key, found)
-    return LatencyShare(found["share"], _told(context, spec, found["cost"]))
+    return LatencyShare(found["share"], _coverage(context, spec, found["cost"]))
 
 
 def what_is_timed(target: Target) -> dict[str, Any]:
@@ -94,16 +94,16 @@ def what_is_timed(target: Target) -> dict[str, Any]:
     }
 
 
-def _told(context: BuildContext, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
+def _coverage(context: BuildContext, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
     device, subject = context.plan.target.device, "prune.goal"
-    told = []
+    coverage = []
     if abs(cost - (1 - spec.amount)) > NEAR:
         reason = f"untrained probes came no nearer than {cost:.2f} of the unpruned latency, {1 - spec.amount:.2f} asked"
-        told.append(Coverage(subject=subject, state="not reached", reason=reason))
+        coverage.append(Coverage(subject=subject, state="not reached", reason=reason))
     if not matches(device, host_machine()):
         reason = f"times were taken on this machine, which is not like {device.name}"
-        told.append(Coverage(subject=subject, state="measured elsewhere", reason=reason))
-    return tuple(told)
+        coverage.append(Coverage(subject=subject, state="measured elsewhere", reason=reason))
+    return tuple(coverage)
 
 
 class _Probes:
@@ -151,7 +151,7 @@ class _Probes:
         context, bench = self._context, self._context.plan.target.bench
         context.progress(f"prune: time it without {share:.0%} of the channels")
         one = self._compiled(self._pruned(share), f"without-{share:g}")
-        told = self._timer.call(
+        answer = self._timer.call(
             "edgec.verify.speed:time_artifacts",
             {
                 "artifacts": [
@@ -164,9 +164,9 @@ class _Probes:
                 "runs": bench.runs or 100,
             },
         ).value
-        if told["speed"] is None:
+        if answer["speed"] is None:
             raise PassError("the unpruned artifact cannot be timed", where="prune.goal", hint='goal = "macs"')
-        self.costs[share] = 1 / Speed.model_validate_json(told["speed"]).ratio
+        self.costs[share] = 1 / Speed.model_validate_json(answer["speed"]).ratio
         return self.costs[share]
 
     def _pruned(self, share: float) -> FloatModel:

@@ -28,7 +28,7 @@ class TrainingSamples:
         evaluation: samples that must not be among them.
         folder: the spool to make.
         root: folder that the project's paths are relative to.
-        progress: told when it is read.
+        progress: receives a step when it is read.
 
     Raises:
         DatasetError: there is no such data.
