@@ -8,6 +8,9 @@ from pathlib import Path, PurePath
 
 from edgec.backends.interface import Artifact, Format
 from edgec.backends.registry import package_version
+from edgec.build.artifact import BuiltArtifact
+from edgec.build.result import BuildResult
+from edgec.build.twin import missing_twin
 from edgec.bundle.manifest import (
     ArtifactRecord,
     FloatTwin,
@@ -20,15 +23,12 @@ from edgec.bundle.manifest import (
 from edgec.bundle.write import digest_file
 from edgec.check.build import coverage_of
 from edgec.dataset.spool import Spool, SpoolInfo
-from edgec.build.artifact import BuiltArtifact
-from edgec.build.result import BuildResult
-from edgec.build.twin import missing_twin
-from edgec.storage.files import compressed_size
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import Coverage
 from edgec.plan.plan import Plan, record
 from edgec.project.record import project_file_digest, settings, told_beside, told_path
+from edgec.storage.files import compressed_size
 from edgec.train.training_data import used_training_samples
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.build.artifact import BuiltArtifact
 from edgec.build.inputs import Inputs
+from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.model.spec import Array
 from edgec.passes.contract import Coverage
 from edgec.plan.context import BuildContext

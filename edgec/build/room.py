@@ -26,7 +26,7 @@ def available_mb(system: Path = Path("/")) -> int:
     Args:
         system: root of the file system that ``proc`` and ``sys`` are in.
     """
-    return max(0, min(_free(system), *_left_in_groups(system))) >> 20
+    return max(0, min([_free(system), *_left_in_groups(system)])) >> 20
 
 
 def _free(system: Path) -> int:

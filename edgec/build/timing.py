@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgec.build.artifact import BuiltArtifact
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError
-from edgec.build.artifact import BuiltArtifact
 from edgec.passes.contract import Coverage
 from edgec.plan.context import BuildContext
 from edgec.verify.records import Latency, Measurement, Speed

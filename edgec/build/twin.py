@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.bundle.manifest import FloatTwin
 from edgec.build.result import BuildResult
+from edgec.bundle.manifest import FloatTwin
 from edgec.passes.contract import Coverage
 from edgec.plan.plan import Plan
 
