@@ -47,7 +47,7 @@ class Opened:
 
 def open_model(spec: ModelSpec, root: Path) -> Opened:
     """Load a model as far as it goes, and find what is wrong with it."""
-    stated = tuple(item.tensor() for item in spec.inputs)
+    stated = tuple(TensorSpec.of(item) for item in spec.inputs)
     opened = Opened(stated, bool(stated))
     if spec.path is None:
         return opened  # the plan tells it

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edgec.errors import InputSpecError, ModelError
 from edgec.model.onnx_inputs import merge
-from edgec.model.spec import DType, TensorSpec
+from edgec.model.spec import TensorSpec
 from edgec.model.trace import Call
+from edgec.project.spec import DType
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,9 @@ from edgec.errors import EdgecError, InputSpecError, ModelError
 from edgec.model import onnx_file
 from edgec.model.outputs import flatten_outputs, is_flat, numbers_left_out, tensors_of
 from edgec.model.samples import close, sample_tensors
-from edgec.model.spec import DType, FloatModel, ModelSource, TensorSpec
+from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import NO_FUNCTION, Call, Traced, explain, trace
+from edgec.project.spec import DType
 
 if TYPE_CHECKING:
     import torch

@@ -34,7 +34,7 @@ def load_model(spec: ModelSpec, root: Path) -> FloatModel:
     name, _, function = spec.path.partition(":") if ".py:" in spec.path else (spec.path, "", "")
     path = existing(root, name)
     weights = existing(root, spec.weights) if spec.weights else None
-    stated = tuple(item.tensor() for item in spec.inputs)
+    stated = tuple(TensorSpec.of(item) for item in spec.inputs)
     if path.suffix == ".py":
         if not function:
             raise ModelError("a Python file needs a function", where=name, hint=f"{name}:function")

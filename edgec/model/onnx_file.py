@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
-from edgec.model.spec import Array, DType, TensorSpec
+from edgec.model.spec import Array, TensorSpec
+from edgec.project.spec import DType
 
 DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 """TensorProto.DataType -> dtype."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from edgec.errors import InputSpecError
 from edgec.model.onnx_file import DTYPES, UNNAMED, dims_of, graph_inputs
-from edgec.model.spec import DType, TensorSpec
+from edgec.model.spec import TensorSpec
+from edgec.project.spec import DType
 from edgec.toml_source import suggest
 
 _BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "batch_dim"})

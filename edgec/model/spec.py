@@ -11,12 +11,12 @@ import numpy as np
 from pydantic import Field
 
 from edgec.frozen import Frozen
+from edgec.project.spec import DType, InputSpec
 
 if TYPE_CHECKING:
     import torch.fx
     import torch.nn
 
-DType = Literal["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
 SourceFormat = Literal["python", "pt2", "torchscript", "onnx"]
 Array = np.ndarray[Any, np.dtype[Any]]
 """Any NumPy array."""
@@ -30,6 +30,11 @@ class TensorSpec(Frozen):
     name: str
     shape: tuple[int, ...]
     dtype: DType = "float32"
+
+    @classmethod
+    def of(cls, stated: InputSpec) -> TensorSpec:
+        """The spec of an input that the project states."""
+        return cls(name=stated.name, shape=stated.shape, dtype=stated.dtype)
 
 
 class ModelSource(Frozen):

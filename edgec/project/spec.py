@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from edgec.frozen import Frozen
-from edgec.model.spec import DType, TensorSpec
 from edgec.quant.recipe import Effort, RungName
+
+DType = Literal["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
+"""Dtypes of a model's inputs and outputs."""
 
 
 def _key(flag: str, help_: str, default: Any = None, **constraints: Any) -> Any:
@@ -22,10 +24,6 @@ class InputSpec(Frozen):
     shape: tuple[Annotated[int, Field(ge=1)], ...]
     """Full shape with the batch axis, normally ``[1, ...]``; ``[]`` for a scalar."""
     dtype: DType = "float32"
-
-    def tensor(self) -> TensorSpec:
-        """The same as a TensorSpec."""
-        return TensorSpec(name=self.name, shape=self.shape, dtype=self.dtype)
 
 
 class ModelSpec(Frozen):
