@@ -1,4 +1,4 @@
-"""What kind of file a ``.pt`` is, and reading it without executing code from it."""
+"""The kinds of files that torch writes, and reading them without executing code from them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from edgec.errors import ModelError, UntrustedModelError
 
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["pt2", "torchscript", "checkpoint", "onnx", "unknown"]
+TorchFile = Literal["pt2", "torchscript", "checkpoint"]
 _ENTRY_HINT = "give the model as a Python entry, edgec build file.py:function --weights FILE"
 
 
-def kind_of(path: Path) -> Kind:
-    """The kind of model file, from its content; ONNX (a bare protobuf) and safetensors from their suffixes."""
-    if path.suffix.lower() == ".onnx":
-        return "onnx"
-    if path.suffix.lower() == ".safetensors":
-        return "checkpoint"
+def torch_file(path: Path) -> TorchFile | None:
+    """What kind of file of torch this is, from its content; None when it is not one."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -30,20 +26,25 @@ def kind_of(path: Path) -> Kind:
             return "pt2"
         if any(name.endswith("/constants.pkl") for name in names):
             return "torchscript"
-        return "checkpoint" if any(name.endswith("/data.pkl") for name in names) else "unknown"
+        return "checkpoint" if any(name.endswith("/data.pkl") for name in names) else None
     with path.open("rb") as file:
-        return "checkpoint" if file.read(1) == b"\x80" else "unknown"  # a pickle, as torch.save wrote before 1.6
+        return "checkpoint" if file.read(1) == b"\x80" else None  # a pickle, as torch.save wrote before 1.6
 
 
-def refuse_checkpoint(path: Path) -> ModelError | UntrustedModelError:
-    """The error for a file of weights that was given as the model."""
+def refuse(path: Path) -> NoReturn:
+    """Refuse a file of weights that is given as the model.
+
+    Raises:
+        UntrustedModelError: it is a pickled module.
+        ModelError: it is a state_dict.
+    """
     if path.suffix.lower() != ".safetensors" and (names := unsafe_globals(path)):
-        return UntrustedModelError(
+        raise UntrustedModelError(
             f"this is a pickled module: loading it would execute code ({_listed(names)})",
             where=path.name,
             hint=f"{_ENTRY_HINT}: torch.save(model.state_dict(), ...)",
         )
-    return ModelError(
+    raise ModelError(
         "a state_dict has no architecture; edgec build file.py:function --weights FILE",
         where=path.name,
     )
@@ -82,7 +83,7 @@ def read_weights(path: Path) -> Any:
 
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if kind_of(path) != "checkpoint":
+    if torch_file(path) != "checkpoint":
         raise ModelError("not a torch.save file", where=path.name, hint="torch.save(model.state_dict(), path)")
     if names := unsafe_globals(path):
         raise UntrustedModelError(

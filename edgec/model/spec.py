@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch.fx
     import torch.nn
 
-SourceFormat = Literal["python", "pt2", "torchscript", "onnx"]
 Array = np.ndarray[Any, np.dtype[Any]]
 """Any NumPy array."""
 Tensors = Mapping[str, Array]
@@ -40,7 +39,8 @@ class TensorSpec(Frozen):
 class ModelSource(Frozen):
     """Where the float model came from."""
 
-    format: SourceFormat
+    format: str
+    """By its name in `edgec.model.formats.registry`."""
     path: str
     """File name as the user gave it, relative to the project folder where possible."""
     sha256: str

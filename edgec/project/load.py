@@ -66,10 +66,11 @@ def no_project(root: Path) -> ProjectError:
 
 
 def _relative(value: str, cwd: Path, root: Path, *, keep: bool) -> str:
-    file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
-    if keep and not colon:
+    entry = split_entry(value)
+    if keep and entry is None:
         return value  # a metric or loss by name
-    return os.path.relpath(cwd / file, root) + colon + function
+    path = os.path.relpath(cwd / (entry[0] if entry else value), root)
+    return f"{path}:{entry[1]}" if entry else path
 
 
 def split_entry(value: str) -> tuple[str, str] | None:
