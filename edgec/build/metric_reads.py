@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from edgec.dataset.reads import what_is_read
+from edgec.dataset.file_accesses import record_file_accesses
 from edgec.project.load import split_entry
 from edgec.project.record import digest_of, told_path
 from edgec.verify.metrics import Metric
@@ -36,7 +36,7 @@ def try_metric(
     if entry is None:
         metric.compare(reference, reference)
         return {}
-    with what_is_read(root, scratch) as reads:
+    with record_file_accesses(root, scratch) as reads:
         metric.compare(reference, reference)
     folders = {root.resolve(), (root / entry[0]).resolve().parent}
     own = [path for path in reads.files if not folders.isdisjoint(path.resolve().parents)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgec.dataset.preprocess import fits
-from edgec.dataset.source import Row
+from edgec.dataset.sample_source import Row
 from edgec.errors import DatasetError
 from edgec.model.spec import TensorSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgec.dataset.preprocess import CHANNELS_FIRST, is_channels_last, scales, steps_to_input
-from edgec.dataset.source import Row, Source
+from edgec.dataset.sample_source import Row, SampleSource
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import Preprocess
 
@@ -15,7 +15,7 @@ def history(
     inputs: tuple[TensorSpec, ...],
     arrays: Sequence[Array],
     preprocess: Preprocess,
-    source: Source,
+    source: SampleSource,
     index: int,
 ) -> Iterator[str]:
     """What became of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``."""
@@ -32,7 +32,7 @@ def history(
 
 
 def assumptions(
-    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source, index: int
+    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: SampleSource, index: int
 ) -> Iterator[str]:
     """What the way of sample `index` into the model takes for granted, a line each."""
     for item in inputs:

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from edgec.dataset.leak import check_classes, check_disjoint
-from edgec.dataset.source import missing
+from edgec.dataset.sample_source import missing
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.model.spec import TensorSpec

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-UNSEEN = frozenset({"site-packages", "node_modules", "__pycache__"})
-"""Folders whose Python files are no part of a project; see `python_sources` for others."""
+IGNORED_FOLDERS = frozenset({"site-packages", "node_modules", "__pycache__"})
+"""Folders whose Python files are no part of a project; see `python_files` for others."""
 
 
-def python_sources(folder: Path) -> Iterator[Path]:
+def python_files(folder: Path) -> Iterator[Path]:
     """All Python files in `folder` and its subfolders, sorted within each.
 
     Left out are hidden folders, virtual environments, installed packages, and bundles: a benchmark harness that a build
@@ -23,6 +23,6 @@ def python_sources(folder: Path) -> Iterator[Path]:
 
 
 def _is_seen(folder: Path) -> bool:
-    if folder.name in UNSEEN or folder.name.startswith(".") or (folder / "pyvenv.cfg").exists():
+    if folder.name in IGNORED_FOLDERS or folder.name.startswith(".") or (folder / "pyvenv.cfg").exists():
         return False
     return not ((folder / "manifest.json").is_file() and any((folder / it).exists() for it in ("bench", "report.html")))

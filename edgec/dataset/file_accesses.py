@@ -61,8 +61,8 @@ _hooked: list[bool] = []
 
 
 @dataclass
-class Reads:
-    """What was read; complete when the context of `what_is_read` ends."""
+class FileAccesses:
+    """What was read; complete when the context of `record_file_accesses` ends."""
 
     files: set[Path] = field(default_factory=set)
     """Regular files, but for Python's own."""
@@ -71,7 +71,7 @@ class Reads:
 
 
 @contextmanager
-def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
+def record_file_accesses(root: Path, *apart: Path) -> Iterator[FileAccesses]:
     """What Python opens for reading inside.
 
     Args:
@@ -82,7 +82,7 @@ def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
         sys.addaudithook(_hear)  # for good: hooks cannot be taken away
         _hooked.append(True)
     names: set[str] = set()
-    found = Reads()
+    found = FileAccesses()
     _listening.append(names)
     try:
         yield found

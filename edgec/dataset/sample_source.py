@@ -15,11 +15,11 @@ from edgec.toml_source import suggest
 Row = Mapping[str, Array]
 """One sample as stored: model input name -> array, without preprocessing."""
 LabelledRow = tuple[Row, Any]
-"""A row and its label; None where the source has none, or has them as `Source.labels`."""
+"""A row and its label; None where the source has none, or has them as `SampleSource.labels`."""
 
 
 @dataclass(frozen=True)
-class Source:
+class SampleSource:
     """A set of samples that is read one after another; it holds none of them in memory.
 
     Attributes:
@@ -46,7 +46,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Request:
+class ReadRequest:
     """What to read: the user's words, the model's inputs, and a scratch folder for what cannot be streamed."""
 
     spec: DataSpec

@@ -10,7 +10,7 @@ from edgec.dataset.arrays import read_npy, read_npz
 from edgec.dataset.entry import python_entry
 from edgec.dataset.folder import read_folder
 from edgec.dataset.python import read_python
-from edgec.dataset.source import Request, Source, missing
+from edgec.dataset.sample_source import ReadRequest, SampleSource, missing
 from edgec.errors import DatasetError
 from edgec.model.spec import TensorSpec
 from edgec.project.load import split_entry
@@ -18,7 +18,7 @@ from edgec.project.spec import DataSpec, Preprocess
 
 
 @contextmanager
-def open_source(
+def open_samples(
     spec: DataSpec,
     preprocess: Preprocess,
     inputs: tuple[TensorSpec, ...],
@@ -26,7 +26,7 @@ def open_source(
     scratch: Path,
     *,
     seed: int,
-) -> Iterator[Source]:
+) -> Iterator[SampleSource]:
     """The samples that `spec` names, relative to `root`; readable while the context is open.
 
     Args:
@@ -41,7 +41,7 @@ def open_source(
         DatasetError: it is missing, unreadable or of no known kind.
     """
     path = root / spec.data
-    request = Request(spec, path, inputs, scratch, preprocess)
+    request = ReadRequest(spec, path, inputs, scratch, preprocess)
     if split_entry(spec.data):
         if spec.labels or spec.inputs:
             raise DatasetError(
