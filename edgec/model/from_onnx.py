@@ -1,7 +1,4 @@
-"""A torch graph of an ONNX model, so that the torch passes and backends serve it too.
-
-Imports torch: only for use inside functions.
-"""
+"""A torch graph of an ONNX model, so that the torch passes and backends serve it too."""
 
 from __future__ import annotations
 

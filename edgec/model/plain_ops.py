@@ -1,4 +1,4 @@
-"""Functions of torch that the ONNX exporter lacks, computed by ones that it has. Imports torch: only within functions.
+"""Functions of torch that the ONNX exporter lacks, computed by ones that it has.
 
 Shapes are fixed where models are exported, so they are numbers here.
 """

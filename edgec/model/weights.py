@@ -2,7 +2,6 @@
 
 People save weights under other names than the model has: in a dict beside the optimizer's state, or with the prefix of
 what was around the model in training. What fits is found by comparing names and shapes with the model's own.
-Imports torch: only for use inside functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Modules around the user's. Imports torch: only for use inside functions."""
+"""Modules around the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers can share out the scales of the channels between them. Imports torch: only for use inside functions."""
+"""Which layers can share out the scales of the channels between them."""
 
 from __future__ import annotations
 

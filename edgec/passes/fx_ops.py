@@ -1,4 +1,4 @@
-"""The ops of a torch graph, by ONNX's names where ONNX has them. Imports torch only inside functions."""
+"""The ops of a torch graph, by ONNX's names where ONNX has them."""
 
 from __future__ import annotations
 

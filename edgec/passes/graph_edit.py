@@ -1,4 +1,4 @@
-"""Reading and editing FX graphs: what the portable passes share. Imports torch only inside functions."""
+"""Reading and editing FX graphs: what the portable passes share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Up or down: AdaRound's relaxation on a Gram matrix, then single flips.
-
-Imports torch: only for use inside functions.
-"""
+"""Up or down: AdaRound's relaxation on a Gram matrix, then single flips."""
 
 from __future__ import annotations
 

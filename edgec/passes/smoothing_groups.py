@@ -1,4 +1,4 @@
-"""Which linear layers read one tensor, and what makes it. Imports torch: only for use inside functions."""
+"""Which linear layers read one tensor, and what makes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights as a backend will round them: symmetric codes on a grid. Imports torch: only for use inside functions."""
+"""Weights as a backend will round them: symmetric codes on a grid."""
 
 from __future__ import annotations
 

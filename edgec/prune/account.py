@@ -1,4 +1,4 @@
-"""What pruning did, for people and records. Imports torch: only for use inside functions."""
+"""What pruning did, for people and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much to prune for a goal that is no number of channels. Imports torch only inside functions."""
+"""How much to prune for a goal that is no number of channels."""
 
 from __future__ import annotations
 

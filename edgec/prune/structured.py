@@ -1,4 +1,4 @@
-"""Removing whole channels from a float model. Imports torch: only for use inside functions."""
+"""Removing whole channels from a float model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Zeros in the weights of a float model: single weights, or two of every four.
-
-Imports torch: only for use inside functions.
-"""
+"""Zeros in the weights of a float model: single weights, or two of every four."""
 
 from __future__ import annotations
 

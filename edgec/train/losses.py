@@ -1,4 +1,4 @@
-"""What training makes small, and what is told of its progress. Imports torch: only for use inside functions."""
+"""What training makes small, and what is told of its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A float model made ready for training, and what training made of it. Imports torch: only for use inside functions."""
+"""A float model made ready for training, and what training made of it."""
 
 from __future__ import annotations
 
