@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from edgec.errors import DatasetError
 from edgec.frozen import Frozen
@@ -85,35 +86,29 @@ class PassResult(Generic[M]):
     coverage: Sequence[Coverage] = field(default=())
 
 
-@runtime_checkable
-class Pass(Protocol[M]):
-    """A step of the pipeline: a frozen dataclass whose fields are its options."""
+class Pass(ABC, Generic[M]):
+    """A step of the pipeline. Subclasses are frozen dataclasses, whose fields are the options of the pass."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier, a verb phrase: ``fold-batch-norm``."""
-        ...
+    name: ClassVar[str]
+    """Stable identifier, a verb phrase: ``fold-batch-norm``."""
+    optional: ClassVar[bool] = False
+    """Whether a model is as right without the pass: then its failure is recorded, and does not fail the build."""
 
     def requires(self, model: M, ctx: PassContext) -> str | None:
         """None when the pass applies to `model`; else the reason it is skipped, which is recorded."""
-        ...
+        return None
 
+    @abstractmethod
     def run(self, model: M, ctx: PassContext) -> PassResult[M]:
         """Return the changed model; `model` itself is left untouched.
 
         Raises:
             PassError: the pass cannot do what it promises.
         """
-        ...
 
     def ensures(self, model: M, ctx: PassContext) -> str | None:
         """None when the result keeps the pass's promise; else what is wrong (the runner raises PassError)."""
-        ...
-
-
-def is_optional(step: Pass[Any]) -> bool:
-    """Whether a model is as right without the pass, by its attribute ``optional``: then it can fail no build."""
-    return bool(getattr(step, "optional", False))
+        return None
 
 
 class PassRecord(Frozen):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel, TensorSpec
 from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.graph_edit import finish, needs_graph, own_graph
+from edgec.passes.graph_edit import GraphPass, finish, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,
     channel_axis,
@@ -33,7 +33,7 @@ MOST_SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class CorrectBias:
+class CorrectBias(GraphPass):
     """Add ``E[y] - E[y_rounded]`` of each output channel to the bias, in execution order.
 
     Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2 and appendix D. Only biases change: the backend
@@ -41,20 +41,15 @@ class CorrectBias:
     nothing: that pass corrects the biases itself.
     """
 
-    optional: ClassVar[bool] = True
-
     grid: WeightGrid
     float_layers: tuple[str, ...] = ()
     """Layers that the backend will keep in float."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "correct-bias"
+    name: ClassVar[str] = "correct-bias"
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph and calibration samples."""
-        return needs_graph(model) or needs_samples(ctx)
+        return super().requires(model, ctx) or needs_samples(ctx)
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Compare means over evenly spread calibration samples."""

@@ -12,7 +12,7 @@ from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, TensorSpec
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.passes.correct_bias import not_finite
-from edgec.passes.graph_edit import add_module, checked, finish, input_shapes, needs_graph, own_graph
+from edgec.passes.graph_edit import GraphPass, add_module, checked, finish, input_shapes, own_graph
 from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_graph, sample_of, spread, weight_layers
 
 if TYPE_CHECKING:
@@ -32,11 +32,10 @@ _MARGIN = 0.9
 """Share of a clamp's limit that calibration samples may come to, where others are to stay below it."""
 _MOVED = 0.01
 """Logarithm (base 2) of a factor below which it is not worth a clamp."""
-_NAME = "equalize-cross-layer"
 
 
 @dataclass(frozen=True)
-class EqualizeCrossLayer:
+class EqualizeCrossLayer(GraphPass):
     """Divide output channel i of a layer by s_i, and multiply input channel i of the next by it.
 
     ``s_i = sqrt(r1_i r2_i) / r2_i`` makes the ranges of both layers' weights equal, channel by channel (Nagel et al.
@@ -49,16 +48,7 @@ class EqualizeCrossLayer:
     are 1, the clamp stays and the pair is left alone.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return _NAME
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "equalize-cross-layer"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Scale all pairs; the outputs are compared with those before."""
@@ -98,10 +88,10 @@ def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> Pass
             scale = factor.to(pair.first.module.weight.dtype)
             scale_outputs(pair.first.module, 1 / scale)
             scale_inputs(pair.second.module, scale, pair.repeat)
-        result = checked(_NAME, unclamped, finish(graph)).graph
+        result = checked(EqualizeCrossLayer.name, unclamped, finish(graph)).graph
         assert result is not None
         assert model.graph is not None
-        compare_on_samples(_NAME, model.graph, result, model.inputs, calibration)
+        compare_on_samples(EqualizeCrossLayer.name, model.graph, result, model.inputs, calibration)
     summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
     return PassResult(model.with_graph(result, same_function=False), summary, coverage)
 

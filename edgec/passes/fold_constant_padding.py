@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.graph_edit import bypass, call_counts, checked, finish, module_of, needs_graph, own_graph
+from edgec.passes.graph_edit import GraphPass, bypass, call_counts, checked, finish, module_of, own_graph
 
 if TYPE_CHECKING:
     import torch
@@ -15,23 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FoldConstantPadding:
+class FoldConstantPadding(GraphPass):
     """Give a convolution the symmetric zero padding of a ZeroPad before it.
 
     Asymmetric padding ("SAME" at stride 2) stays, as no framework's convolution layer has it; see
     `edgec.passes.embed_padding` for what the torch backends do about it.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "fold-constant-padding"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "fold-constant-padding"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Fold each pad whose readers are all convolutions with zero padding of their own."""
@@ -56,10 +47,6 @@ class FoldConstantPadding:
                 continue
             coverage.append(Coverage(subject=str(node.target), state="padding kept", reason=reason))
         return PassResult(checked(self.name, model, finish(graph)), f"folded {folded} pads", tuple(coverage))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has compared the outputs."""
-        return None
 
 
 def zero_padding(module: torch.nn.Module | None) -> list[tuple[int, int]] | None:

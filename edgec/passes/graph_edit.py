@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.errors import PassError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close, sample_tensors
 from edgec.model.spec import FloatModel
+from edgec.passes.contract import Pass, PassContext
 
 if TYPE_CHECKING:
     import torch
     from torch import fx
 
 
-def needs_graph(model: FloatModel) -> str | None:
-    """The reason a graph pass is skipped, when `model` has no graph."""
-    return None if model.graph is not None else f"the model has no graph: {model.untraceable}"
+class GraphPass(Pass[FloatModel]):
+    """A pass on the torch graph of a float model, without which the model is as right."""
+
+    optional: ClassVar[bool] = True
+
+    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """A graph."""
+        return None if model.graph is not None else f"the model has no graph: {model.untraceable}"
 
 
 def own_graph(model: FloatModel) -> fx.GraphModule:

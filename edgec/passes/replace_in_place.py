@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.graph_edit import checked, finish, module_of, needs_graph, own_graph
+from edgec.passes.graph_edit import GraphPass, checked, finish, module_of, own_graph
 from edgec.passes.node_values import Value, values_of
 
 if TYPE_CHECKING:
@@ -52,22 +52,13 @@ _VIEW_MODULES = ("Flatten", "Unflatten", "Identity", "Dropout", "Dropout1d", "Dr
 
 
 @dataclass(frozen=True)
-class ReplaceInPlaceOps:
+class ReplaceInPlaceOps(GraphPass):
     """Let what reads a tensor after it was changed read the result of the op that changed it.
 
     A change that other views of the same memory show is left as it is, and told.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "replace-in-place-ops"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "replace-in-place-ops"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Replace each op whose tensor is read under one name only from there on."""
@@ -85,10 +76,6 @@ class ReplaceInPlaceOps:
             return PassResult(model, "replaced 0 ops in place", tuple(coverage))
         told = f"replaced {replaced} ops in place"
         return PassResult(checked(self.name, model, finish(graph)), told, tuple(coverage))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has compared the outputs."""
-        return None
 
 
 def writes(node: fx.Node, graph: fx.GraphModule) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Coverage, PassContext, PassResult
 from edgec.passes.correct_bias import correct_biases, needs_samples, not_finite, rounded_weights
-from edgec.passes.graph_edit import finish, needs_graph, own_graph
+from edgec.passes.graph_edit import GraphPass, finish, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,
     in_groups,
@@ -40,7 +40,7 @@ _KEEP_EVERY = 4
 
 
 @dataclass(frozen=True)
-class RoundAdaptively:
+class RoundAdaptively(GraphPass):
     """Place weights on the backend's grid, each up or down as the layer's outputs want it.
 
     Nagel et al. 2020, https://arxiv.org/abs/2004.10568, with the layer-wise loss: from the inputs that it has in the
@@ -50,8 +50,6 @@ class RoundAdaptively:
     What remains of a mean error goes into the biases (see `CorrectBias`, which is not to be run too).
     """
 
-    optional: ClassVar[bool] = True
-
     grid: WeightGrid
     steps: int = 120
     samples: int = 64
@@ -59,14 +57,11 @@ class RoundAdaptively:
     float_layers: tuple[str, ...] = ()
     """Layers that the backend will keep in float."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "round-adaptively"
+    name: ClassVar[str] = "round-adaptively"
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph and calibration samples."""
-        return needs_graph(model) or needs_samples(ctx)
+        return super().requires(model, ctx) or needs_samples(ctx)
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Round group after group of layers, each on what the float layers before it give."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from edgec.errors import EdgecError, PassError
-from edgec.passes.contract import Coverage, M, Pass, PassContext, PassRecord, PassResult, is_optional, options_of
+from edgec.passes.contract import Coverage, M, Pass, PassContext, PassRecord, PassResult, options_of
 
 
 def run_passes(
@@ -18,8 +18,8 @@ def run_passes(
 ) -> tuple[M, tuple[PassRecord, ...]]:
     """Run `passes` in order, each on the result of the one before.
 
-    A pass that `is_optional` never fails the build: what it cannot do is recorded, as for one
-    that does not apply, and the model stays as it is.
+    An optional pass never fails the build: what it cannot do is recorded, as for one that does not apply, and the
+    model stays as it is.
 
     Args:
         passes: the pipeline.
@@ -44,7 +44,7 @@ def run_passes(
         try:
             result = _run(step, model, ctx)
         except PassError as error:
-            if not is_optional(step):
+            if not step.optional:
                 raise
             failure = error.what
         if fingerprint(model) != digest:

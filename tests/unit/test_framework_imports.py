@@ -13,16 +13,7 @@ import sys
 
 import edgec
 
-FRAMEWORKS = ("torch", "torch_pruning", "onnx", "onnxruntime", "tensorflow", "onnx2tf")
-    "torch",
-    "torch_pruning",
-    "tensorflow",
-    "onnx",
-    "onnxruntime",
-    "onnx2tf",
-    "ai_edge_litert",
-    "tflite_runtime",
-)
+FRAMEWORKS = ("torch", "torch_pruning", "onnx", "onnxruntime", "tensorflow", "onnx2tf", "ai_edge_litert")
 FRAMEWORK_MODULES = (
     *(f"edgec.backends.torch_quant.{name}" for name in ("batches", "dynamic_linear", "float_call", "half")),
     *(f"edgec.backends.torch_quant.{name}" for name in ("pair_observer", "range_observer")),

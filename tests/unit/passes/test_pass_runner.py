@@ -9,14 +9,14 @@ import pytest
 
 from edgec.errors import PassError, UnsupportedError
 from edgec.frozen import digest_json
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
 from edgec.passes.runner import run_passes
 
 Numbers = list[int]
 
 
 @dataclass(frozen=True)
-class Append:
+class Append(Pass[Numbers]):
     """Append a number, in the way the test asks."""
 
     number: int
