@@ -10,7 +10,8 @@ import numpy as np
 from edgec.backends.onnxruntime.graph import OnnxModel, all_nodes, copy, name_nodes
 from edgec.backends.onnxruntime.lower import quiet_logging
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx

@@ -25,7 +25,8 @@ from edgec.backends.onnxruntime.observe import observed_tensors
 from edgec.backends.onnxruntime.place_pairs import Placement
 from edgec.backends.onnxruntime.refused import place_what_runs
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from edgec.backends.onnxruntime.session import first_line
 from edgec.backends.onnxruntime.trial import check_runs
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx

@@ -17,7 +17,8 @@ from edgec.backends.onnxruntime.graph import (
 )
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, untie_weights
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED, spared, to_half
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS
 from edgec.backends.tflite.model import Arithmetic, LiteModel
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED
 
 _DENSE_PER_TENSOR = Coverage(

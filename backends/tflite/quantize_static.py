@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.model import LiteModel
 from edgec.errors import PassError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
 from edgec.target.spec import Emit
 

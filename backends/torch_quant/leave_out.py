@@ -14,7 +14,8 @@ from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, try_without
 from edgec.backends.torch_quant.unsupported import quantizable_nodes, unsupported_nodes
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import module_of
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Width, weight_observer
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED
 
 if TYPE_CHECKING:

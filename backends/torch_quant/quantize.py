@@ -17,7 +17,8 @@ from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
 from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, first_line
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, Pass, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.multiplications import multiplications
 from edgec.passes.node_values import values_of
 from edgec.quant.recipe import RangeMethod

@@ -23,7 +23,7 @@ from edgec.ladder.sensitivity import pinned
 from edgec.ladder.trial import Scoring, Trial
 from edgec.workers.log import captured
 from edgec.passes.attention_share import attention_rules
-from edgec.passes.contract import FELL_BACK, Coverage
+from edgec.passes.coverage import Coverage, CoverageState
 from edgec.plan.plan import PlannedEmit, require_toolchain
 from edgec.verify.gates import judge
 from edgec.verify.measure import measure
@@ -153,7 +153,8 @@ class _Maker:
         twin: tuple[Artifact, Path] | None = None
         if attempt.precision != trial.target.precision:
             reason = climbed.rungs[-1].reason
-            coverage += (Coverage(subject=file, state=f"{FELL_BACK}{attempt.precision}", reason=reason),)
+            fallback: CoverageState = "fell back to fp16" if attempt.precision == "fp16" else "fell back to fp32"
+            coverage += (Coverage(subject=file, state=fallback, reason=reason),)
         elif attempt.precision == "int8" and not attempt.refused and self._job.in_full:
             try:
                 layers = trial.compare_layers(attempt.recipe)

@@ -27,7 +27,7 @@ from edgec.build.twin import untold_twin
 from edgec.storage.files import compressed_size
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan, record
 from edgec.project.record import project_file_digest, settings, told_beside, told_path
 from edgec.verify.records import RungRecord

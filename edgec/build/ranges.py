@@ -11,7 +11,7 @@ from edgec.build.artifact import BuiltArtifact
 from edgec.build.job import BuildData, Job
 from edgec.build.processes import Processes
 from edgec.model.spec import Array
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.verify.ranges import (
     RangeRecord,
     input_ranges,

@@ -9,7 +9,7 @@ from edgec.errors import EdgecError
 from edgec.build.artifact import BuiltArtifact
 from edgec.build.job import Job
 from edgec.build.processes import Processes
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.verify.records import Latency, Measurement, Speed
 from edgec.verify.run import imports_of
 

@@ -16,7 +16,8 @@ from edgec.dataset.spool import Spool
 from edgec.errors import WorkerError
 from edgec.ladder.cells import Cells
 from edgec.ladder.runtimes import AllowedRuntimes, left_out
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import Precision, Target

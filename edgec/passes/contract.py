@@ -6,16 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from edgec.errors import DatasetError
 from edgec.frozen import Frozen
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Emit, Target
 
 if TYPE_CHECKING:
     from edgec.dataset.spool import Spool
 
 M = TypeVar("M")
+PassState = Literal["changed", "unchanged", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -44,36 +46,6 @@ class PassContext:
         if self.calibration is None or not len(self.calibration):
             raise DatasetError(f"{what} needs calibration samples", where=self.target.name)
         return self.calibration
-
-
-FELL_BACK = "fell back to "
-"""How the state of an artifact begins that no rung of the accuracy ladder brought through its gates."""
-BELOW_GOAL = "below the goal"
-"""State of an artifact in a runtime that misses a default gate, and is kept."""
-LEFT_OUT = "runtime left out"
-"""State of an artifact in a runtime that is wrong where another one is right: the bundle does not allow it."""
-
-
-WEAK_EVIDENCE = "weak evidence"
-"""State of a set of samples that is too small, or too much alike, for what is concluded from it."""
-
-
-class Coverage(Frozen):
-    """One thing that was not done as the target asks, and why. Shown in the report; never silent."""
-
-    subject: str
-    """Layer, op or artifact it concerns."""
-    state: str
-    """What it is instead, e.g. ``float32``, ``skipped``, ``emulated``, ``not measured``."""
-    reason: str
-
-    @property
-    def loud(self) -> bool:
-        """Whether to tell it loudly: an artifact has another precision than the target's, or runs in fewer runtimes.
-
-        Or it is farther from the float model than edgec wants.
-        """
-        return self.state.startswith((FELL_BACK, LEFT_OUT, BELOW_GOAL))
 
 
 @dataclass(frozen=True)
@@ -116,8 +88,7 @@ class PassRecord(Frozen):
 
     name: str
     options: dict[str, Any]
-    state: str
-    """``changed``, ``unchanged`` or ``skipped``."""
+    state: PassState
     summary: str
     seconds: float
     """Wall time; kept out of the manifest's reproducible part."""

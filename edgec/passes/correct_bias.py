@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel, TensorSpec
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import GraphPass, finish, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgec.dataset.spool import Spool
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, TensorSpec
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.correct_bias import not_finite
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import GraphPass, add_module, checked, finish, input_shapes, own_graph
 from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_graph, sample_of, spread, weight_layers
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import GraphPass, bypass, call_counts, checked, finish, module_of, own_graph
 
 if TYPE_CHECKING:

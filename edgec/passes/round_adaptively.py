@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.correct_bias import correct_biases, needs_samples, not_finite, rounded_weights
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import GraphPass, finish, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from edgec.errors import EdgecError, PassError
-from edgec.passes.contract import Coverage, M, Pass, PassContext, PassRecord, PassResult, options_of
+from edgec.passes.contract import M, Pass, PassContext, PassRecord, PassResult, options_of
+from edgec.passes.coverage import Coverage
 
 
 def run_passes(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.correct_bias import needs_samples, not_finite
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import GraphPass, checked, finish, own_graph
 from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_side_by_side, sample_of, spread
 from edgec.quant.recipe import WeightGrid

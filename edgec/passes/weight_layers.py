@@ -12,7 +12,7 @@ from edgec.errors import PassError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close
 from edgec.model.spec import TensorSpec
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import module_of
 
 if TYPE_CHECKING:

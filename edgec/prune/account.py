@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.prune.finetune import FineTuned, School
 from edgec.prune.goals import NEAR
 from edgec.prune.structured import Removed

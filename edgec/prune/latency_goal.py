@@ -20,7 +20,8 @@ from edgec.ladder.trial import COMPILER
 from edgec.machine import host_machine, matches
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
 from edgec.plan.rungs import first_recipe
 from edgec.prune.goals import NEAR, search_share

@@ -21,7 +21,8 @@ from edgec.ladder.cells import COMMON_PACKAGES
 from edgec.machine import host_machine
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import prune_options
 from edgec.prune.latency_goal import FoundShare, find_share
 from edgec.prune.task import refuse_without_graph

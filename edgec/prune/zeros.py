@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.weight_layers import WeightLayer, is_transposed, weight_layers
 
 Masks = dict[str, torch.Tensor]

@@ -10,7 +10,7 @@ from typing import Any
 from edgec.build.job import BuildData, Job
 from edgec.build.processes import Processes
 from edgec.errors import EdgecError, ProjectError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.target.spec import WEIGHT_ONLY
