@@ -29,7 +29,7 @@ from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
 from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan, record
-from edgec.project.record import project_file_digest, settings, told_beside, told_path
+from edgec.project.record import project_file_digest, settings, recorded_beside, recorded_path
 from edgec.verify.records import RungRecord
 
 
@@ -97,11 +97,11 @@ def training_samples(plan: Plan, data: BuildData, rungs: Sequence[RungRecord]) -
 
 
 def _told_source(source: ModelSource) -> ModelSource:
-    told = told_beside(source.path, source.imported)
+    told = recorded_beside(source.path, source.imported)
     return source.model_copy(
         update={
-            "path": PurePath(told_path(source.path)).as_posix(),
-            "weights": told_path(source.weights) if source.weights else None,
+            "path": PurePath(recorded_path(source.path)).as_posix(),
+            "weights": recorded_path(source.weights) if source.weights else None,
             "imported": {told[name]: digest for name, digest in source.imported.items()},
         }
     )
@@ -110,7 +110,7 @@ def _told_source(source: ModelSource) -> ModelSource:
 def _told_data(spool: Spool | None) -> SpoolInfo | None:
     if spool is None:
         return None
-    return spool.info.model_copy(update={"origin": told_path(spool.info.origin)})
+    return spool.info.model_copy(update={"origin": recorded_path(spool.info.origin)})
 
 
 def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[Format]) -> tuple[Coverage, ...]:

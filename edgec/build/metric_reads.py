@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgec.dataset.file_accesses import record_file_accesses
 from edgec.project.load import split_entry
-from edgec.project.record import digest_of, told_path
+from edgec.project.record import digest_of, recorded_path
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
 
@@ -40,5 +40,5 @@ def try_metric(
         metric.compare(reference, reference)
     folders = {root.resolve(), (root / entry[0]).resolve().parent}
     own = [path for path in reads.files if not folders.isdisjoint(path.resolve().parents)]
-    told = {told_path(os.path.relpath(path, root)): path for path in sorted(own)}
+    told = {recorded_path(os.path.relpath(path, root)): path for path in sorted(own)}
     return {name: digest_of(path) for name, path in sorted(told.items()) if name not in known}

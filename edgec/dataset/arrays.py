@@ -44,8 +44,8 @@ def read_npz(request: ReadRequest) -> SampleSource:
         check_dtype(name, headers[name].dtype, path)
     counts = {name: _count(name, headers[name], path) for name in arrays.values()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DatasetError(f"arrays have different numbers of samples ({told})", where=str(path))
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=str(path))
     for name in set(arrays.values()):
         if headers[name].fortran:  # column order: a row is spread over the whole member
             _extract(path, name, request.scratch)
@@ -78,7 +78,9 @@ def read_npy(request: ReadRequest) -> SampleSource:
     count = _count(path.name, _Header(array.shape, False, array.dtype), path)
     labels = request.spec.labels
     if labels is not None and not labels.endswith(".npy"):
-        raise DatasetError(f'labels "{labels}" is no .npy file', where=str(path), hint="labels of an .npy are an .npy")
+        raise DatasetError(
+            f'labels "{labels}" is not an .npy file', where=str(path), hint="labels of an .npy are an .npy"
+        )
 
     def rows() -> Iterator[LabelledRow]:
         for row in array:
@@ -94,7 +96,7 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise missing(path) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
-        raise DatasetError(f"is damaged or no NumPy file: {exc}", where=str(path)) from exc
+        raise DatasetError(f"is damaged or not a NumPy file: {exc}", where=str(path)) from exc
     except (ValueError, RuntimeError) as exc:  # numpy: not an .npy, or pickled; zipfile: encrypted
         raise DatasetError(f"cannot be read: {exc}", where=str(path)) from exc
     except OSError as exc:

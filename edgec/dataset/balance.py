@@ -38,7 +38,7 @@ def choose(count: int, labels: Array | None, samples: int | None, seed: int) -> 
 
 
 def class_labels(labels: Array | None) -> npt.NDArray[Any] | None:
-    """`labels` as one integer a sample, or None when they are no class labels. Whole numbers in floats are."""
+    """`labels` as one integer a sample (also of floats with whole numbers); None when they are not class labels."""
     if labels is None or labels.dtype.kind not in "iubf" or labels.size != len(labels):
         return None
     flat = labels.reshape(-1)

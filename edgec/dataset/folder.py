@@ -27,14 +27,13 @@ def read_folder(request: ReadRequest) -> SampleSource:
             where=str(root),
             hint="move the files into a class folder, or out of this folder",
         )
-    found = [(file, None) for file in loose]
+    files = list(loose)
     labels: list[int] = []
     for label, folder in enumerate(classes):
-        files, other = _files(folder)
-        found += [(file, None) for file in files]
-        labels += [label] * len(files)
-        skipped += other
-    files = [file for file, _ in found]
+        members, others = _files(folder)
+        files += members
+        labels += [label] * len(members)
+        skipped += others
 
     def image(file: Path) -> ReadImage:
         return read_image(file, only, request.preprocess)

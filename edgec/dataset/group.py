@@ -1,6 +1,6 @@
 """Models that take several samples in one run: their first axis is fixed at more than one.
 
-Data for them is stored in one of two ways, told apart by the shape of an entry: entries of the full shape are runs as
+Data for them is stored in one of two ways, which differ in the shape of an entry: entries of the full shape are runs as
 they are; entries of the shape behind the first axis are single samples, of which each run takes the next few.
 """
 
@@ -47,11 +47,11 @@ def grouping_of(row: Row, inputs: tuple[TensorSpec, ...], origin: str) -> Groupi
         return as_is  # which is then refused with the shapes
     size = inputs[0].shape[0] if inputs[0].shape else 1
     if len(single) < len(inputs) or any(item.shape[:1] != (size,) for item in inputs):
-        told = "; ".join(
+        shapes = "; ".join(
             f'"{item.name}" takes {list(item.shape)}, and is {list(row[item.name].shape)}' for item in inputs
         )
         raise DatasetError(
-            f"some inputs are given as single samples, and others are not: {told}",
+            f"some inputs are given as single samples, and others are not: {shapes}",
             where=origin,
             hint="give every entry of each input in the full shape that the model takes",
         )

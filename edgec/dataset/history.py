@@ -1,4 +1,4 @@
-"""What becomes of a stored sample on its way into the model, in words, for manifest, report and terminal."""
+"""The steps from a stored sample to a model input, as text for manifest, report and terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def history(
     source: SampleSource,
     index: int,
 ) -> Iterator[str]:
-    """What became of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``."""
+    """The steps of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``."""
     for item, array in zip(inputs, arrays, strict=True):
         stored = row[item.name]
         is_image = source.is_image(index)
@@ -34,7 +34,7 @@ def history(
 def assumptions(
     row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: SampleSource, index: int
 ) -> Iterator[str]:
-    """What the way of sample `index` into the model takes for granted, a line each."""
+    """Assumptions made when sample `index` was converted to model input, a line each."""
     for item in inputs:
         array = row[item.name]
         same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)

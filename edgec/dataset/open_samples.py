@@ -1,4 +1,4 @@
-"""Which reader a data source needs: by its name and what stands on disk."""
+"""The reader of a data source, chosen by its name and by what is on disk."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def open_samples(
     """The samples that `spec` names, relative to `root`; readable while the context is open.
 
     Args:
-        spec: the data source in the user's words.
+        spec: the data source as the project states it.
         preprocess: how image files are brought to the inputs' size and colours.
         inputs: what the samples will feed.
         root: folder that paths are relative to.
-        scratch: folder for what a reader must lay down to be able to stream it.
+        scratch: folder for arrays that cannot be streamed from where they are.
         seed: random seed of a Python entry.
 
     Raises:
-        DatasetError: it is missing, unreadable or of no known kind.
+        DatasetError: it is missing, unreadable or of an unknown kind.
     """
     path = root / spec.data
     request = ReadRequest(spec, path, inputs, scratch, preprocess)
@@ -59,10 +59,10 @@ def open_samples(
     elif path.suffix == ".npy":
         yield read_npy(request)
     elif path.suffix == ".py":
-        raise DatasetError("names no function", where=spec.data, hint=f'data = "{spec.data}:FUNCTION"')
+        raise DatasetError("a Python file needs a function", where=spec.data, hint=f'data = "{spec.data}:FUNCTION"')
     else:
         raise DatasetError(
-            "is no data that edgec reads",
+            "edgec cannot read this as data",
             where=str(path),
             hint="data is an .npz or .npy file, a folder of images, or a Python entry file.py:function",
         )

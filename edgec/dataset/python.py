@@ -88,8 +88,8 @@ def _from_arrays(request: ReadRequest, x: Any, y: Any) -> SampleSource:
         check_dtype("labels", labels.dtype, request.path)
         counts["labels"] = len(labels) if labels.ndim else 0
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DatasetError(f"arrays have different numbers of samples ({told})", where=place)
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=place)
 
     def rows() -> Iterator[LabelledRow]:
         for index in range(next(iter(counts.values()))):

@@ -1,4 +1,4 @@
-"""What every reader returns: a set of samples that can be gone through again and again."""
+"""What every reader returns: samples that are read in passes, as often as needed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SampleSource:
         ready: floats of this source are model input as they are (Python entries), so preprocessing is not for them.
         place: names sample i for messages, e.g. by its file.
         is_image: whether sample i is an image file, which ``[preprocess]`` may resize.
-        steps: what sample i was as a file, and what reading did to it; empty for arrays.
+        steps: form of sample i as a file, and what reading did to it; empty for arrays.
         notes: what reading had to assume or leave out.
     """
 
@@ -47,7 +47,7 @@ class SampleSource:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """What to read: the user's words, the model's inputs, and a scratch folder for what cannot be streamed."""
+    """What to read: the data source, the model's inputs, and a scratch folder for what cannot be streamed."""
 
     spec: DataSpec
     path: Path

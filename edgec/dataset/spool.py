@@ -39,7 +39,7 @@ class SpoolInfo(Frozen):
     labels are then of the entries."""
     first_sample: tuple[str, ...] = ()
     """What was done to the first sample on its way into the model, a line for each input:
-    ``48x64 RGB -> center crop 64x64 -> / 255 -> float32 [1,3,64,64], 0 to 1``. Images are told as height x width."""
+    ``48x64 RGB -> center crop 64x64 -> / 255 -> float32 [1,3,64,64], 0 to 1``. Image sizes are height x width."""
 
 
 class Spool(Sequence[dict[str, Array]]):

@@ -1,4 +1,4 @@
-"""From the user's data to a spool: choose, preprocess, check and lay down, one sample at a time."""
+"""From the user's data to a spool: choose, preprocess, check and write, one sample at a time."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _write(
             f"gave {len(slots)} samples in the first pass and fewer in the second; it must give the same each time",
             where=spec.data,
         )
-    notes += _told_grouping(grouping, len(digests), what, spec.data)
+    notes += _grouping_notes(grouping, len(digests), what, spec.data)
     order = range(len(digests) - len(digests) % grouping.size)
     write_index(
         folder,
@@ -145,12 +145,12 @@ def _write(
     )
 
 
-def _told_grouping(grouping: Grouping, count: int, what: Purpose, origin: str) -> Iterator[str]:
+def _grouping_notes(grouping: Grouping, count: int, what: Purpose, origin: str) -> Iterator[str]:
     size = grouping.size
     if size == 1:
         return
     if count < size:
-        raise DatasetError(f"{count} {what} samples are there, and the model takes {size} at once", where=origin)
+        raise DatasetError(f"the {what} data has {count} samples, and the model takes {size} at once", where=origin)
     yield f"{size} samples make a run, since the model's first axis is {size}; its outputs are split again"
     if count % size:
         yield f"the last {count % size} of {count} {what} samples are left out: they do not fill a run"

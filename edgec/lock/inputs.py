@@ -14,7 +14,7 @@ from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
 from edgec.plan.plan import Plan
 from edgec.project.load import split_entry
-from edgec.project.record import code_digests, digest_of, flat, settings, told_beside, told_path
+from edgec.project.record import code_digests, digest_of, flat, recorded_beside, recorded_path, settings
 from edgec.project.spec import Project
 
 TRAINING = "training samples"
@@ -47,7 +47,7 @@ def inputs_before(plan: Plan, root: Path, threads: int) -> dict[str, str]:
         "gates": _stated(project.gates),
         "isa": host_isa().words(),
         "ladder": ", ".join(rung.name for rung in plan.emits[0].ladder),
-        "metric": told_path(project.evaluation.metric) if project.evaluation else _NONE,
+        "metric": recorded_path(project.evaluation.metric) if project.evaluation else _NONE,
         "python": platform.python_version(),
         "seed": str(project.build.seed),
         "target": plan.target.digest(),
@@ -78,7 +78,7 @@ def inputs_loaded(source: ModelSource, data: Mapping[str, Spool | None]) -> dict
         source: of the model.
         data: sets of samples by name.
     """
-    told = told_beside(source.path, source.imported)
+    told = recorded_beside(source.path, source.imported)
     found = {f"{IMPORTED}{told[name]}": digest for name, digest in source.imported.items()}
     return found | {name: spool.info.content_digest for name, spool in data.items() if spool is not None}
 

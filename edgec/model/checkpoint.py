@@ -65,8 +65,8 @@ def unsafe_globals(file: Any) -> list[str]:
             with torch.serialization.safe_globals(_inert()):
                 torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as refused:
-            found = [line.strip() for line in str(refused).splitlines() if "GLOBAL" in line or "global" in line]
-            return found[:1] or ["a class that is not a plain tensor"]
+            refusals = [line.strip() for line in str(refused).splitlines() if "GLOBAL" in line or "global" in line]
+            return refusals[:1] or ["a class that is not a plain tensor"]
         except Exception:
             raise ModelError(f"not a readable torch.save file: {exc}", where=str(getattr(file, "name", file))) from None
         return []
@@ -77,7 +77,7 @@ def read_weights(path: Path) -> Any:
 
     Raises:
         UntrustedModelError: the file holds more than tensors and plain containers.
-        ModelError: it is no weights file.
+        ModelError: it is not a weights file.
     """
     import torch
 

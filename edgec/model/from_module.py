@@ -208,12 +208,12 @@ def _output_specs(
 ) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:
     """Specs of what the model returned, under names that no input has; also gives notes."""
     try:
-        found = flatten_outputs(result)
+        named = flatten_outputs(result)
     except ModelError as error:
         raise ModelError(error.what, where=where, hint=error.hint) from error
-    taken = {item.name for item in inputs} | {name for name, _ in found}
+    taken = {item.name for item in inputs} | {name for name, _ in named}
     specs, notes = [], []
-    for name, item in found:
+    for name, item in named:
         own = name
         while own in {spec.name for spec in inputs} or (own != name and own in taken):
             own += "_out"

@@ -27,7 +27,7 @@ def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Ar
         samples: pairs of inputs and the outputs that the original gives for them.
 
     Returns:
-        The graph, checked against every sample, or the reason there is none.
+        The graph, checked against every sample, or the reason why it has none.
     """
     tensors = [[torch.from_numpy(array.copy()) for array in inputs] for inputs, _ in samples]
     try:

@@ -68,13 +68,13 @@ def external_files(proto: Any) -> list[str]:
 
 
 def _tensors(graph: Any) -> list[Any]:
-    found = []
+    tensors = []
     for inner in graphs_of(graph):
-        found += inner.initializer
+        tensors += inner.initializer
         for node in inner.node:
             for attribute in node.attribute:
-                found += [attribute.t, *attribute.tensors]
-    return found
+                tensors += [attribute.t, *attribute.tensors]
+    return tensors
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
@@ -107,9 +107,9 @@ _QUANTIZED_OPS = frozenset(
 def refuse_quantized(proto: Any, name: str) -> None:
     """Raises ModelError when the model holds quantized values: edgec quantizes float models itself."""
     ops = {node.op_type for node in nodes_of(proto)}
-    if found := sorted(op for op in ops if op in _QUANTIZED_OPS or op.startswith("QLinear")):
+    if quantized := sorted(op for op in ops if op in _QUANTIZED_OPS or op.startswith("QLinear")):
         raise ModelError(
-            f"the model is already quantized ({', '.join(found)}): give the float model",
+            f"the model is already quantized ({', '.join(quantized)}): give the float model",
             where=name,
             hint="edgec quantizes it for the target; export the model before any quantization tool has changed it",
         )

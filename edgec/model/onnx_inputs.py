@@ -37,9 +37,9 @@ def settled_inputs(
     given = {spec.name: spec for spec in stated}
     inputs = graph_inputs(proto)
     names = [item.name for item in inputs]
-    told = f"it has: {', '.join(names)}"
+    known = f"it has: {', '.join(names)}"
     problems = [
-        InputSpecError(f"no input named {item}", where=name, hint=suggest(item, names) or told)
+        InputSpecError(f"no input named {item}", where=name, hint=suggest(item, names) or known)
         for item in sorted(set(given) - set(names))
     ]
     sizes = _named_sizes(inputs, given)

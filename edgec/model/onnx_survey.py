@@ -64,13 +64,13 @@ def survey(file: ModelFile) -> ModelSurvey:
     problems += unsettled
     fed = onnx_file.graph_inputs(proto)
     inputs = tuple(specs[item.name] for item in fed if item.name in specs)
-    found = ModelSurvey(
+    surveyed = ModelSurvey(
         tuple(problems), notes, inputs, len(inputs) == len(fed),
         {item.name: tuple(onnx_file.dims_of(item)) for item in fed if item.name not in specs},
         _declared_outputs(proto),
         graph_of(_with_shapes(proto, inputs if whole and len(inputs) == len(fed) else None)),
     )  # fmt: skip
-    return found if problems else _run(found, path, name)
+    return surveyed if problems else _run(surveyed, path, name)
 
 
 def _whole(path: Path, proto: Any, name: str) -> Iterator[EdgecError]:
@@ -104,14 +104,14 @@ def _quantized(proto: Any, name: str) -> Iterator[EdgecError]:
 
 
 def _with_shapes(proto: Any, specs: Sequence[TensorSpec] | None) -> Any:
-    """The model with the shapes of all tensors, where these can be told."""
+    """The model with the shapes of all tensors, where these can be inferred."""
     import onnx
 
     try:
         fixed = proto if specs is None else onnx_file.fix_dims(proto, specs)
         return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
     except Exception:
-        return proto  # without shapes there is less to tell, and the checker has told what is wrong
+        return proto  # without shapes less is known, and the checker has reported what is wrong
 
 
 def read_graph(path: Path, specs: Sequence[TensorSpec]) -> OpGraph:
@@ -177,26 +177,26 @@ def _ops(
 
 def _declared_outputs(proto: Any) -> tuple[TensorSpec, ...]:
     """Specs of the outputs with a batch of 1, up to the first with an open size or a dtype that edgec has not."""
-    found = []
+    specs = []
     for item in proto.graph.output:
         dims = onnx_file.dims_of(item)
         sizes = [1 if place == 0 and isinstance(dim, str) else dim for place, dim in enumerate(dims)]
         dtype = onnx_file.DTYPES.get(item.type.tensor_type.elem_type)
         if dtype is None or not sizes or any(isinstance(size, str) for size in sizes):
             break
-        found.append(TensorSpec(name=item.name, shape=tuple(int(size) for size in sizes), dtype=dtype))
-    return tuple(found)
+        specs.append(TensorSpec(name=item.name, shape=tuple(int(size) for size in sizes), dtype=dtype))
+    return tuple(specs)
 
 
-def _run(found: ModelSurvey, path: Path, name: str) -> ModelSurvey:
+def _run(surveyed: ModelSurvey, path: Path, name: str) -> ModelSurvey:
     """The same with a model that a made-up sample was run through, or what ONNX Runtime says."""
-    sample = sample_arrays(found.inputs, seed=0)
+    sample = sample_arrays(surveyed.inputs, seed=0)
     try:
-        results = onnx_file.run_model(path, found.inputs, sample, name, optimized=True)
+        results = onnx_file.run_model(path, surveyed.inputs, sample, name, optimized=True)
         outputs = tuple(
             TensorSpec(name=title, shape=item.shape, dtype=dtype_of(item.dtype, title, name)) for title, item in results
         )
     except EdgecError as error:
-        return replace(found, problems=(error,))
+        return replace(surveyed, problems=(error,))
     source = ModelSource(format="onnx", path=name, sha256=sha256_of(path))
-    return replace(found, outputs=outputs, model=FloatModel(path.stem, source, found.inputs, outputs, onnx=path))
+    return replace(surveyed, outputs=outputs, model=FloatModel(path.stem, source, surveyed.inputs, outputs, onnx=path))

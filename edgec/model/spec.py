@@ -1,4 +1,4 @@
-"""What flows through the pipeline: tensor specs and the float model."""
+"""The types that the pipeline passes on: tensor specs and the float model."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ class ModelSource(Frozen):
     weights: str | None = None
     weights_sha256: str | None = None
     imported: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of what the model is made of besides: files that a Python entry imports from its folder, and ONNX
-    external data."""
+    """SHA-256 of further files: those that a Python entry imports from its folder, and ONNX external data."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class FloatModel:
 
     Attributes:
         inputs: specs in call order.
-        outputs: specs in the order the model returns them; names are made up (``output_0``...) where it has none.
+        outputs: specs in the order the model returns them; ``output_0``... where it has no names.
         graph: FX graph of plain ``torch.nn`` modules, in eval mode; None when the model cannot be traced.
         untraceable: why `graph` is None, with the user's file, line and source text; empty otherwise.
         module: the eager eval-mode module (equal to `graph` when that is there); None when only ONNX is known.

@@ -11,7 +11,7 @@ from edgec.model.trace import Call
 
 
 class AlwaysEval(torch.nn.Module):
-    """`inner`, in eval mode whatever is asked: the modules of torch.export raise when they are told a mode."""
+    """`inner`, in eval mode whatever is asked: the modules of torch.export raise when a mode is set."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a pass is: a frozen value with one method, whose effect is measured and not believed."""
+"""The base class of passes, and their context, result and record."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class PassContext:
     """The artifact being made; None while portable passes run."""
 
     def samples(self, what: str) -> Spool:
-        """The calibration samples, for who cannot do without.
+        """The calibration samples, for a pass that needs them.
 
         Args:
-            what: who needs them.
+            what: the pass, for the message.
 
         Raises:
-            DatasetError: there are none.
+            DatasetError: the target has no calibration samples.
         """
         if self.calibration is None or not len(self.calibration):
             raise DatasetError(f"{what} needs calibration samples", where=self.target.name)
@@ -50,11 +50,11 @@ class PassContext:
 
 @dataclass(frozen=True)
 class PassResult(Generic[M]):
-    """The new model and what the pass has to tell. Whether it changed anything is measured by the runner."""
+    """The new model and a report. Whether the pass changed anything is measured by the runner."""
 
     model: M
     summary: str = ""
-    """One line for people: ``folded 4 BatchNorm2d``."""
+    """One line for the report: ``folded 4 BatchNorm2d``."""
     coverage: Sequence[Coverage] = field(default=())
 
 

@@ -119,7 +119,7 @@ def correct_biases(
     for the error that its own weights make of the float model's inputs.
 
     Args:
-        graph: its weights are left alone; a bias is added where there is none.
+        graph: its weights are left alone; a bias is added where a layer has none.
         reference: the float model; may be `graph` itself.
         weights: rounded weights by layer name.
         inputs: what both graphs take.

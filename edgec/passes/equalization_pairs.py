@@ -90,7 +90,7 @@ def _follow(
         if len(current.users) != 1:
             return None
         following = next(iter(current.users))
-        # a tensor that stands beside the data (a shape, a mask) is no chain
+        # a tensor beside the data (a shape, a mask) does not form a chain
         if following.all_input_nodes != [current] or following not in shapes or current not in shapes:
             return None
         if second := by_node.get(following):

@@ -30,7 +30,7 @@ _SETTLED = 1e-3
 _WIDEST = 2.0**16
 """Bound of all factors and their inverses."""
 _MARGIN = 0.9
-"""Share of a clamp's limit that calibration samples may come to, where others are to stay below it."""
+"""Share of a clamp's limit that calibration samples may reach, so that other samples stay below it."""
 _MOVED = 0.01
 """Logarithm (base 2) of a factor below which it is not worth a clamp."""
 
@@ -83,7 +83,7 @@ def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> Pass
         moves = [bool((factor.log2().abs() > _MOVED).any()) for factor in factors]
         moving = [pair for pair, moved in zip(pairs, moves, strict=True) if moved]
         coverage = (*refused, *_remove_clamps(graph, moving, seen))
-        # a made-up sample may come to a limit that calibration samples do not: it proves the factors alone
+        # a made-up sample may reach a limit that calibration samples do not: it proves the factors alone
         unclamped = replace(model, graph=finish(copy.deepcopy(graph)))
         for pair, factor in zip(pairs, factors, strict=True):
             scale = factor.to(pair.first.module.weight.dtype)
@@ -112,26 +112,26 @@ class _Seen:
 def _observe(graph: fx.GraphModule, pairs: Sequence[Pair], inputs: Sequence[TensorSpec], spool: Spool | None) -> _Seen:
     import torch
 
-    found = _Seen()
+    observed = _Seen()
     if spool is None or not pairs:
-        return found
+        return observed
     between = {pair.between: pair for pair in pairs}
     clamps = {clamp for pair in pairs for clamp in pair.clamps}
 
     def seen(node: fx.Node, source: Any, result: Any) -> None:
         if node in clamps:
             peak = source.amax()
-            found.peaks[node] = torch.maximum(found.peaks.get(node, peak), peak)
+            observed.peaks[node] = torch.maximum(observed.peaks.get(node, peak), peak)
         if pair := between.get(node):
             channels = result.movedim(pair.axis, 0).reshape(result.shape[pair.axis], -1).abs().amax(dim=1)
             channels = channels.reshape(-1, pair.repeat).amax(dim=1).double()
-            found.ranges[node] = torch.maximum(found.ranges.get(node, channels), channels)
+            observed.ranges[node] = torch.maximum(observed.ranges.get(node, channels), channels)
 
-    # taking a clamp away changes what the model computes for each input that comes to it: no sample may be left out
+    # taking a clamp away changes what the model computes for each input that reaches it: no sample may be left out
     for index in range(len(spool)) if clamps else spread(len(spool), SAMPLES):
         run_graph(graph, sample_of(spool, inputs, index), seen)
-        found.samples += 1
-    return found
+        observed.samples += 1
+    return observed
 
 
 def _without_reached_limits(
@@ -141,7 +141,7 @@ def _without_reached_limits(
     kept: list[Pair] = []
     coverage: list[Coverage] = []
     for pair in pairs:
-        # a NaN compares as false: it counts as having come to the limit
+        # a NaN compares as false: it counts as having reached the limit
         reached = [
             clamp
             for clamp, limit in _limits(graph, pair).items()

@@ -34,7 +34,7 @@ class FoldBatchNorm(GraphPass):
     name: ClassVar[str] = "fold-batch-norm"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
-        """Fold each BatchNorm that follows a layer nothing else reads; the others are told in the coverage."""
+        """Fold each BatchNorm that follows a layer nothing else reads; the others are recorded in the coverage."""
         from torch import nn
         from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 

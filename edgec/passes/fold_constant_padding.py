@@ -37,7 +37,7 @@ class FoldConstantPadding(GraphPass):
             if any(before != after for before, after in pads):
                 reason = "it is asymmetric; a convolution pads both sides alike"
             elif not all(can_take_padding(user, node, graph, counts) for user in node.users):
-                reason = "what follows is no convolution that could pad instead"
+                reason = "what follows is not a convolution that could pad instead"
             else:
                 for user in node.users:
                     conv: Any = module_of(user, graph)

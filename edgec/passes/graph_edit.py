@@ -112,10 +112,10 @@ def constant(value: Any, graph: fx.GraphModule) -> tuple[bool, Any]:
         if node in known:
             return True
         if node.op == "get_attr":
-            found: Any = graph
+            attribute: Any = graph
             for part in str(node.target).split("."):
-                found = getattr(found, part)
-            known[node] = found
+                attribute = getattr(attribute, part)
+            known[node] = attribute
             return True
         sources = node.all_input_nodes
         # an op without inputs may be random; one with a trailing underscore changes its input

@@ -31,17 +31,17 @@ def values_of(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict[fx
     import torch
     from torch import fx
 
-    found: dict[fx.Node, Value] = {}
+    values: dict[fx.Node, Value] = {}
 
     class _Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
-            found[n] = _value(value)
+            values[n] = _value(value)
             return value
 
     with torch.no_grad():
         _Recorder(graph).run(*[item.clone() for item in example])
-    return found
+    return values
 
 
 def _value(value: Any) -> Value:

@@ -22,5 +22,5 @@ def after_pruning() -> tuple[Pass[FloatModel], ...]:
 
 
 def portable_passes() -> tuple[Pass[FloatModel], ...]:
-    """What is done to the float model whichever artifact is made of it, where nothing is pruned."""
+    """The passes on the float model that all artifacts share, without pruning."""
     return (*before_pruning(), *after_pruning())

@@ -54,9 +54,9 @@ _VIEW_MODULES = ("Flatten", "Unflatten", "Identity", "Dropout", "Dropout1d", "Dr
 
 @dataclass(frozen=True)
 class ReplaceInPlaceOps(GraphPass):
-    """Let what reads a tensor after it was changed read the result of the op that changed it.
+    """Let readers of a changed tensor read the result of the op that changed it.
 
-    A change that other views of the same memory show is left as it is, and told.
+    A change that other views of the same memory show is left as it is, and recorded.
     """
 
     name: ClassVar[str] = "replace-in-place-ops"
@@ -75,8 +75,8 @@ class ReplaceInPlaceOps(GraphPass):
             replaced += 1
         if not replaced:
             return PassResult(model, "replaced 0 ops in place", tuple(coverage))
-        told = f"replaced {replaced} ops in place"
-        return PassResult(checked(self.name, model, finish(graph)), told, tuple(coverage))
+        summary = f"replaced {replaced} ops in place"
+        return PassResult(checked(self.name, model, finish(graph)), summary, tuple(coverage))
 
 
 def writes(node: fx.Node, graph: fx.GraphModule) -> bool:
@@ -146,10 +146,10 @@ def _out_of_place(node: fx.Node, graph: fx.GraphModule) -> bool:
         return True
     name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).rstrip("_")
     homes = (torch.Tensor,) if node.op == "call_method" else (torch, torch.nn.functional)
-    found = next((getattr(home, name) for home in homes if hasattr(home, name)), None)
-    if not callable(found):
+    function = next((getattr(home, name) for home in homes if hasattr(home, name)), None)
+    if not callable(function):
         return False  # x.fill_(0) and the like
-    node.target = name if node.op == "call_method" else found
+    node.target = name if node.op == "call_method" else function
     return True
 
 

@@ -71,8 +71,8 @@ class RewriteAsModules(GraphPass):
             graph.graph.erase_node(node)
             replaced += 1
             _number_padding(call, graph)
-        told = f"rewrote {replaced} calls to plain modules"
-        return PassResult(checked(self.name, model, finish(graph)), told, tuple(coverage))
+        summary = f"rewrote {replaced} calls to plain modules"
+        return PassResult(checked(self.name, model, finish(graph)), summary, tuple(coverage))
 
 
 def _function_name(node: fx.Node) -> str | None:

@@ -140,10 +140,10 @@ class RoundAdaptively(GraphPass):
         gram, gain = data.gram(centred=self.correct_bias), 0.0
         if gram.isfinite().all():
             fixed = largest | (grouped == 0)
-            found = round_by_gradient(grouped, scale, fixed, limit, _regularized(gram, data.count), self.steps)
-            before, after = (data.loss(item * scale - grouped, centred=self.correct_bias) for item in (codes, found))
+            rounded = round_by_gradient(grouped, scale, fixed, limit, _regularized(gram, data.count), self.steps)
+            before, after = (data.loss(item * scale - grouped, centred=self.correct_bias) for item in (codes, rounded))
             if after < before:
-                codes, gain = found, 10 * math.log10(before / max(after, 1e-30))
+                codes, gain = rounded, 10 * math.log10(before / max(after, 1e-30))
         # the largest weight itself, not its code times the scale, so that the scale is found again to the last bit
         placed = torch.where(largest, grouped, codes * scale)
         module.weight = nn.Parameter(placed.reshape(weight.shape).to(weight.dtype))
@@ -160,7 +160,7 @@ def _regularized(gram: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _refusals(layers: Sequence[WeightLayer]) -> Sequence[Coverage]:
-    found = []
+    refusals = []
     for layer in layers:
         width = layer.module.weight[0].numel()
         if is_transposed(layer.module):
@@ -169,8 +169,8 @@ def _refusals(layers: Sequence[WeightLayer]) -> Sequence[Coverage]:
             reason = f"{width} weights an output channel: their Gram matrix is too large (at most {MAX_WIDTH})"
         else:
             continue
-        found.append(Coverage(subject=layer.name, state="rounded to nearest", reason=reason))
-    return found
+        refusals.append(Coverage(subject=layer.name, state="rounded to nearest", reason=reason))
+    return refusals
 
 
 def _memory(layer: WeightLayer) -> int:

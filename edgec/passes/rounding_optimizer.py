@@ -49,8 +49,8 @@ def round_by_gradient(
             parts = weight[block], scale[block], codes[block]
             floor = (parts[0] / parts[1]).floor()
             free = ~fixed[block] & (floor >= -limit) & (floor + 1 <= limit)
-            found = _relaxed(*parts, floor, free, gram[block[0]], steps)
-            codes[block] = _flipped(*parts[:2], found, floor, free, gram[block[0]])
+            rounded = _relaxed(*parts, floor, free, gram[block[0]], steps)
+            codes[block] = _flipped(*parts[:2], rounded, floor, free, gram[block[0]])
     return codes
 
 

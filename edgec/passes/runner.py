@@ -1,4 +1,4 @@
-"""Running passes: what each did is measured by fingerprints, and what was skipped is recorded."""
+"""Runs passes: fingerprints measure what each changed, and what was skipped is recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_passes(
         model: what it begins with; left untouched.
         ctx: what passes may know.
         fingerprint: digest of a model (hex).
-        on_progress: told the name of each pass that begins.
+        on_progress: called with the name of each pass that begins.
 
     Raises:
         EdgecError: what a pass raised.

@@ -96,8 +96,8 @@ def smooth(model: FloatModel, how: SmoothScales, samples: Spool, threads: int) -
     added = sum(group.norm is None for group in smoothed)
     count = sum(len(group.layers) for group in smoothed)
     summary = f"smoothed the inputs of {count} linear layers, with {added} multiplications more"
-    told = tuple(Coverage(subject=name, state="not smoothed", reason=reason) for name, reason in coverage.items())
-    return PassResult(model.with_graph(result, same_function=False), summary, told)
+    unsmoothed = tuple(Coverage(subject=name, state="not smoothed", reason=reason) for name, reason in coverage.items())
+    return PassResult(model.with_graph(result, same_function=False), summary, unsmoothed)
 
 
 def _spread(samples: Spool) -> list[int]:
@@ -109,18 +109,18 @@ def _factors(
 ) -> dict[fx.Node, torch.Tensor]:
     """The factors of each tensor that is better read smoothed, in float32."""
     wanted = {group.source: group for group in groups}
-    found: dict[fx.Node, torch.Tensor] = {}
+    factors: dict[fx.Node, torch.Tensor] = {}
 
     def look(node: fx.Node, values: list[torch.Tensor]) -> list[torch.Tensor]:
         if group := wanted.get(node):
             best = _best_factors(group, values, how)
             if best is not None:
-                found[node] = best
+                factors[node] = best
         return values
 
     if wanted:
         run_side_by_side(graph, samples, look)
-    return found
+    return factors
 
 
 def _best_factors(group: Group, inputs: Sequence[torch.Tensor], how: SmoothScales) -> torch.Tensor | None:

@@ -31,8 +31,8 @@ class Reader:
     @property
     def weight(self) -> torch.Tensor:
         """The weight, shape (outputs, channels)."""
-        found: torch.Tensor = getattr(self.module, self.attribute).detach()
-        return found
+        weight: torch.Tensor = getattr(self.module, self.attribute).detach()
+        return weight
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _linear_readers(graph: fx.GraphModule) -> list[Reader]:
 def _attention_readers(graph: fx.GraphModule) -> list[Reader]:
     """Attention modules with one tensor for query, key and value, in order."""
     calls = [(node, module_of(node, graph)) for node in graph.graph.nodes]
-    found = []
+    readers = []
     for node, module in calls:
         if type(module) is not nn.MultiheadAttention or sum(other is module for _, other in calls) > 1:
             continue
@@ -115,8 +115,8 @@ def _attention_readers(graph: fx.GraphModule) -> list[Reader]:
         whole = len(given) == 1 and module.in_proj_weight is not None
         masks = {*node.args[3:], *node.kwargs.values()} - given
         if whole and not given & {item for item in masks if isinstance(item, fx.Node)}:
-            found.append(Reader(module, node, "in_proj_weight"))
-    return found
+            readers.append(Reader(module, node, "in_proj_weight"))
+    return readers
 
 
 def _norm_for(source: fx.Node, readers: set[fx.Node], graph: fx.GraphModule) -> Any:

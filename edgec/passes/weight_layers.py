@@ -44,7 +44,7 @@ def weight_layers(
 
     Args:
         graph: after the portable passes.
-        float_layers: module paths to leave out; names of ops that are no modules mean nothing here.
+        float_layers: module paths to leave out; names of ops that are not modules have no effect.
 
     Returns:
         The layers, and what else holds weights and why it is left alone. A module called under several names is one
@@ -203,7 +203,7 @@ def quiet_torch(threads: int) -> Iterator[None]:
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:
-    found: Any = graph
+    attribute: Any = graph
     for part in path.split("."):
-        found = getattr(found, part)
-    return found
+        attribute = getattr(attribute, part)
+    return attribute

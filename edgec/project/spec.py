@@ -76,8 +76,8 @@ class Preprocess(Frozen):
         needed = {"resize_to": ("center-crop",), "pad": ("fit",), "interpolation": ("exact", "fit", "center-crop")}
         for key, modes in needed.items():
             if getattr(self, key) is not None and self.resize not in modes:
-                told = " or ".join(f'"{mode}"' for mode in modes)
-                raise ValueError(f"{key} is for resize = {told}, which is not stated")
+                listed = " or ".join(f'"{mode}"' for mode in modes)
+                raise ValueError(f"{key} is for resize = {listed}, which is not stated")
         return self
 
 

@@ -1,4 +1,4 @@
-"""From the statistics of a tensor to the range that its codes shall span."""
+"""From the statistics of a tensor to the range that its codes span."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WIDENINGS = 64
 
 
 def needs_histogram(method: RangeMethod) -> bool:
-    """Whether a method reads a histogram, which `TensorStatistics` must then be told to count."""
+    """Whether a method reads a histogram, which `TensorStatistics` must then count."""
     return method in ("percentile", "entropy", "mse")
 
 

@@ -28,14 +28,14 @@ def window_pads(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> Pads
     if rule == "VALID":
         return [(0, 0)] * count
     if rule in ("", "NOTSET"):
-        pads = call.get("pads", [0] * 2 * count)
-        return list(zip(pads[:count], pads[count:], strict=True))
-    found = []
+        stated = call.get("pads", [0] * 2 * count)
+        return list(zip(stated[:count], stated[count:], strict=True))
+    pads = []
     for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size)
         less, more = total // 2, total - total // 2
-        found.append((less, more) if rule == "SAME_UPPER" else (more, less))
-    return found
+        pads.append((less, more) if rule == "SAME_UPPER" else (more, less))
+    return pads
 
 
 def torch_pads(pads: Pads) -> list[int]:
@@ -78,8 +78,8 @@ def _with_weights(call: Call, layer: Any, weight: torch.Tensor, bias: torch.Tens
     layer.weight = call.parameter(weight)
     if bias is not None:
         layer.bias = call.parameter(bias)
-    found: nn.Module = layer
-    return found
+    module: nn.Module = layer
+    return module
 
 
 def _conv_transpose(call: Call) -> Value:
@@ -143,14 +143,14 @@ def _transposed_pads(
     elif rule in ("SAME_UPPER", "SAME_LOWER"):
         wanted = [size * step for size, step in zip(sizes, stride, strict=True)]
     if wanted is None:
-        pads = [0] * 2 * axes if rule == "VALID" else call.get("pads", [0] * 2 * axes)
-        return list(zip(pads[:axes], pads[axes:], strict=True))
-    found = []
+        stated = [0] * 2 * axes if rule == "VALID" else call.get("pads", [0] * 2 * axes)
+        return list(zip(stated[:axes], stated[axes:], strict=True))
+    pads = []
     for size, span, step, more, target in zip(sizes, spans, stride, extra, wanted, strict=True):
         total = step * (size - 1) + more + span - target
         less, rest = total // 2, total - total // 2
-        found.append((less, rest) if rule == "SAME_UPPER" else (rest, less))
-    return found
+        pads.append((less, rest) if rule == "SAME_UPPER" else (rest, less))
+    return pads
 
 
 def _pad(call: Call) -> Value:
