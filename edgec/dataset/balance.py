@@ -18,6 +18,12 @@ def choose(count: int, labels: Array | None, samples: int | None, seed: int) -> 
     With class labels (integers, one a sample), class counts differ by at most one, except for classes that have
     no more samples; every prefix of the result is balanced in the same way. Without, one sample is drawn from
     each of `samples` equal stretches of the set. None, or more than there are, takes all.
+
+    Args:
+        count: samples in the set.
+        labels: one a sample, or None.
+        samples: how many to choose; None for all.
+        seed: of the choice.
     """
     wanted = count if samples is None else min(samples, count)
     rng = np.random.default_rng(seed)

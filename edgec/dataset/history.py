@@ -18,7 +18,16 @@ def history(
     source: SampleSource,
     index: int,
 ) -> Iterator[str]:
-    """The steps of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``."""
+    """The steps of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``.
+
+    Args:
+        row: the stored sample.
+        inputs: specs of the model's inputs.
+        arrays: the sample as fed, in the order of `inputs`.
+        preprocess: the project's ``[preprocess]``.
+        source: of the sample.
+        index: of the sample in its source.
+    """
     for item, array in zip(inputs, arrays, strict=True):
         stored = row[item.name]
         is_image = source.is_image(index)
@@ -34,7 +43,15 @@ def history(
 def assumptions(
     row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: SampleSource, index: int
 ) -> Iterator[str]:
-    """Assumptions made when sample `index` was converted to model input, a line each."""
+    """Assumptions made when sample `index` was converted to model input, a line each.
+
+    Args:
+        row: the stored sample.
+        inputs: specs of the model's inputs.
+        preprocess: the project's ``[preprocess]``.
+        source: of the sample.
+        index: of the sample in its source.
+    """
     for item in inputs:
         array = row[item.name]
         same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)

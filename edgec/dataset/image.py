@@ -48,6 +48,11 @@ class Placement:
 def read_image(file: Path, spec: TensorSpec, preprocess: Preprocess) -> ReadImage:
     """The image in `file`, upright, in the colours and the size that `spec` and `preprocess` ask for.
 
+    Args:
+        file: of a kind in `IMAGE_SUFFIXES`.
+        spec: the model input that takes the image.
+        preprocess: states size and colours.
+
     Raises:
         DatasetError: the input or the file is not an image, or their sizes differ and ``[preprocess]`` has no resize.
     """
@@ -125,6 +130,11 @@ def place(size: tuple[int, int], wanted: tuple[int, int], preprocess: Preprocess
 
     ``center-crop`` gives the sizes and corners of torchvision's ``Resize`` and ``CenterCrop``; ``fit`` those of YOLO's
     letterbox.
+
+    Args:
+        size: of the image, in pixels.
+        wanted: of the input, in pixels.
+        preprocess: states how to resize.
 
     Raises:
         DatasetError: ``resize_to`` leaves less than the input takes.

@@ -35,6 +35,11 @@ def check_classes(calibration: Spool, evaluation: Spool) -> None:
 def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibration") -> Spool:
     """The calibration (or training) samples that are not in the evaluation data, by digests of what the model sees.
 
+    Args:
+        calibration: the set to check.
+        evaluation: the held-out set.
+        what: name of the first set in messages.
+
     Returns:
         `calibration` itself when nothing is shared. When a few samples are (see `STRAY_SHARE`), a spool without
         them, beside it, whose notes say so.

@@ -74,7 +74,13 @@ def missing(path: Path) -> DatasetError:
 
 
 def check_dtype(array_name: str, dtype: Any, path: Path) -> None:
-    """Raise DatasetError unless arrays of `dtype` hold plain numbers or booleans."""
+    """Raise DatasetError unless arrays of `dtype` hold plain numbers or booleans.
+
+    Args:
+        array_name: for the message.
+        dtype: NumPy's.
+        path: of the file, for the message.
+    """
     if dtype.hasobject:
         raise DatasetError(
             f'array "{array_name}" holds pickled objects, which edgec does not load',

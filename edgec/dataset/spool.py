@@ -98,7 +98,20 @@ def write_index(
     group: int = 1,
     first_sample: tuple[str, ...] = (),
 ) -> None:
-    """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last."""
+    """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last.
+
+    Args:
+        folder: of the spool.
+        inputs: specs of the arrays, in order.
+        digests: SHA-256 of each entry's input bytes.
+        indices: place of each entry in the source.
+        labels: [entries, ...]; None without labels.
+        origin: the data source as the project names it.
+        notes: what reading assumed, changed or left out.
+        classes: names of the classes that labels number.
+        group: entries in one sample.
+        first_sample: steps of the first sample, a line for each input.
+    """
     hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
     for digest in digests:
         hashed.update(digest)

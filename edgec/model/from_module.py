@@ -77,6 +77,16 @@ def from_module(
 ) -> FloatModel:
     """Run a sample through `module` and capture its graph by `graph_of`; arguments are as of `from_python`.
 
+    Args:
+        title: name of the model.
+        source: where it came from.
+        module: in eval mode.
+        specs: inputs in call order.
+        notes: what was assumed so far.
+        graph_of: captures the graph from the model and two samples.
+        where: the file, for messages.
+        call: how `module` takes its inputs; by position where None.
+
     Raises:
         ModelError: it returns no tensors.
         InputSpecError: it does not accept the inputs.

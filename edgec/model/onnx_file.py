@@ -178,6 +178,13 @@ def run_model(
 ) -> list[tuple[str, Array]]:
     """`run`, for a model of the user.
 
+    Args:
+        path: of the file.
+        specs: its inputs, in order.
+        arrays: one for each input.
+        name: the file as the project names it, for messages.
+        optimized: whether ONNX Runtime may optimize the graph.
+
     Raises:
         ModelError: ONNX Runtime has no kernel for one of its ops.
         InputSpecError: the model does not accept `arrays`.
@@ -200,6 +207,12 @@ def run(
     path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array], *, optimized: bool = False
 ) -> list[tuple[str, Array]]:
     """Outputs of an ONNX model in ONNX Runtime on one thread, as the graph is written unless `optimized`.
+
+    Args:
+        path: of the file, or its bytes.
+        specs: its inputs, in order.
+        arrays: one for each input.
+        optimized: whether ONNX Runtime may optimize the graph.
 
     Raises:
         Exception: whatever the runtime raises.

@@ -21,6 +21,11 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
     A name that a stated shape gives a size has it in all inputs. A batch is 1: the first axis where it is symbolic,
     and every axis of that name, as recurrent states have their batch elsewhere.
 
+    Args:
+        proto: the ModelProto.
+        stated: the project's inputs.
+        name: the file as the project names it, for messages.
+
     Raises:
         InputSpecError: `stated` contradicts the file, or a symbolic dim is not stated.
     """
@@ -33,7 +38,13 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
 def settled_inputs(
     proto: Any, stated: Sequence[TensorSpec], name: str
 ) -> tuple[dict[str, TensorSpec], list[InputSpecError]]:
-    """`input_specs` by name of those inputs that can be settled, and everything that is wrong with the others."""
+    """`input_specs` by name of those inputs that can be settled, and everything that is wrong with the others.
+
+    Args:
+        proto: the ModelProto.
+        stated: the project's inputs.
+        name: the file as the project names it, for messages.
+    """
     given = {spec.name: spec for spec in stated}
     inputs = graph_inputs(proto)
     names = [item.name for item in inputs]
@@ -88,6 +99,13 @@ def _named_sizes(inputs: Sequence[Any], given: Mapping[str, TensorSpec]) -> dict
 
 def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
     """One input's spec from what the file fixes and what the project states.
+
+    Args:
+        name: of the input.
+        dims: sizes, and names of dims that the file does not fix.
+        dtype: in the file.
+        stated: the spec that the project states, if any.
+        where: the file, for messages.
 
     Raises:
         InputSpecError: they contradict each other, or a dim is left open.

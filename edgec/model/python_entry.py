@@ -76,6 +76,12 @@ def entry_module(
 
     Runs within `imports_from`. Random initial weights are the same in every run.
 
+    Args:
+        file: absolute path.
+        function: name of a function or class in it.
+        arguments: keyword arguments.
+        weights: a state_dict file; None: the module keeps its own weights.
+
     Raises:
         ModelError: the file fails, has no such function, or returns no module; or the weights do not fit.
     """

@@ -62,7 +62,14 @@ def zero_padding(module: torch.nn.Module | None) -> list[tuple[int, int]] | None
 
 
 def can_take_padding(user: fx.Node, pad: fx.Node, graph: fx.GraphModule, counts: dict[str, int]) -> bool:
-    """Whether `user` is a convolution, called once, whose zero padding may grow by that of `pad`."""
+    """Whether `user` is a convolution, called once, whose zero padding may grow by that of `pad`.
+
+    Args:
+        user: node that reads the padded tensor.
+        pad: node of the ZeroPad.
+        graph: that both are in.
+        counts: calls of each module, see `call_counts`.
+    """
     from torch import nn
 
     module = module_of(user, graph)

@@ -75,7 +75,13 @@ def call_counts(graph: fx.GraphModule) -> dict[str, int]:
 
 
 def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str:
-    """Add a submodule under a name near `stem` that is still free; returns the name."""
+    """Add a submodule under a name near `stem` that is still free; returns the name.
+
+    Args:
+        graph: to add to.
+        stem: wanted name.
+        module: set to eval mode.
+    """
     name = free_name(graph, stem)
     graph.add_submodule(name, module.eval())
     return name
@@ -158,6 +164,11 @@ def input_shapes(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict
 
 def checked(name: str, before: FloatModel, graph: fx.GraphModule) -> FloatModel:
     """`before` with `graph`, once both are seen to give the same outputs on a made-up sample.
+
+    Args:
+        name: of the pass, for the message.
+        before: the model with its graph.
+        graph: the changed graph.
 
     Raises:
         PassError: they do not.

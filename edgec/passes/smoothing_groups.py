@@ -75,7 +75,13 @@ def find_groups(graph: fx.GraphModule, *, multiply: bool) -> tuple[list[Group], 
 
 
 def apply_factors(graph: fx.GraphModule, group: Group, factors: torch.Tensor) -> None:
-    """Divide the channels of a group's tensor, and multiply the columns of its layers, in place."""
+    """Divide the channels of a group's tensor, and multiply the columns of its layers, in place.
+
+    Args:
+        graph: to change.
+        group: layers that read one tensor.
+        factors: [channels] of that tensor.
+    """
     for layer in group.layers:
         scaled = nn.Parameter(layer.weight * factors, requires_grad=False)
         setattr(layer.module, layer.attribute, scaled)

@@ -21,7 +21,13 @@ def grid_scale(rows: torch.Tensor, grid: WeightGrid) -> torch.Tensor:
 
 
 def rounded(rows: torch.Tensor, scale: torch.Tensor, grid: WeightGrid) -> torch.Tensor:
-    """Rows on the grid, to nearest."""
+    """Rows on the grid, to nearest.
+
+    Args:
+        rows: [channels, weights].
+        scale: [channels, 1].
+        grid: of the backend.
+    """
     limit = math.floor(grid.limit)
     return (rows / scale).round().clamp(-limit, limit) * scale
 

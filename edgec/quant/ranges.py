@@ -33,7 +33,16 @@ def choose_range(
     percentile: float = PERCENTILE,
     name: str = "",
 ) -> tuple[float, float]:
-    """The range of one tensor, statistics of which are per tensor. See `choose_ranges`."""
+    """The range of one tensor, statistics of which are per tensor. See `choose_ranges`.
+
+    Args:
+        statistics: per tensor.
+        method: how to choose.
+        codes: levels of the quantized tensor.
+        symmetric: ranges [-T, T] instead.
+        percentile: for the method of that name.
+        name: of the tensor, for messages.
+    """
     lows, highs = choose_ranges(statistics, method, codes=codes, symmetric=symmetric, percentile=percentile, name=name)
     if len(lows) != 1:
         raise InternalError(f"{len(lows)} channels have no one range", where=name)

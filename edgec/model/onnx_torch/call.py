@@ -108,7 +108,13 @@ class Call:
         return self.integers(index, name)
 
     def number(self, index: int, name: str, default: float | None) -> float | None:
-        """What older opsets have as an attribute and newer ones as an input: its one number."""
+        """What older opsets have as an attribute and newer ones as an input: its one number.
+
+        Args:
+            index: of the input.
+            name: of the attribute.
+            default: where the node has neither.
+        """
         if name in self.attributes:
             return float(self.attributes[name])
         if self[index] is None:

@@ -21,7 +21,13 @@ Pads = list[tuple[int, int]]
 
 
 def window_pads(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> Pads:
-    """The padding of a convolution or pool, whether it is written as numbers or as a rule."""
+    """The padding of a convolution or pool, whether it is written as numbers or as a rule.
+
+    Args:
+        call: the node.
+        sizes: of the spatial axes of the input.
+        kernel: taps along each spatial axis.
+    """
     count = len(kernel)
     strides, dilations = call.get("strides", [1] * count), call.get("dilations", [1] * count)
     rule = call.get("auto_pad", "NOTSET")
@@ -44,7 +50,14 @@ def torch_pads(pads: Pads) -> list[int]:
 
 
 def pad_by(call: Call, value: Value, pads: Pads, fill: float = 0.0) -> Value:
-    """Constant padding of the last axes: a layer."""
+    """Constant padding of the last axes: a layer.
+
+    Args:
+        call: the node.
+        value: the tensor to pad.
+        pads: before and after, by axis.
+        fill: the constant.
+    """
     if not any(amount for pair in pads for amount in pair):
         return value
     if fill == 0 and len(pads) in _ZERO_PADS and value.ndim == len(pads) + 2:

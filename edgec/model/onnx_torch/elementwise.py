@@ -158,7 +158,14 @@ def _clip(call: Call) -> Value:
 
 
 def clamp(call: Call, value: Value, low: float | None, high: float | None) -> Value:
-    """The layer or function that limits `value`."""
+    """The layer or function that limits `value`.
+
+    Args:
+        call: the node.
+        value: the tensor to limit.
+        low: lower limit.
+        high: upper limit.
+    """
     from torch import nn
 
     if not value.dtype.is_floating_point:

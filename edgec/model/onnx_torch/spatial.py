@@ -61,7 +61,13 @@ def _col2im(call: Call) -> Value:
 
 
 def bilinear(image: Value, rows: Value, columns: Value) -> Value:
-    """Samples of [channels, height, width] at places of one shape; zeros are around the image."""
+    """Samples of [channels, height, width] at places of one shape; zeros are around the image.
+
+    Args:
+        image: [channels, height, width].
+        rows: in pixels, of any shape.
+        columns: in pixels, same shape.
+    """
     height, width = image.shape[-2], image.shape[-1]
     top, left = torch.floor(rows), torch.floor(columns)
     flat = torch.reshape(image, [image.shape[0], height * width])
