@@ -172,7 +172,7 @@ def _load_labels(request: ReadRequest, labels: str | Path | None, count: int) ->
 
 
 def _assign(request: ReadRequest, headers: dict[str, _Header], exclude: str | None) -> dict[str, str]:
-    """Which array feeds which input: as stated, else by the same name, else the only candidate."""
+    """Model input -> array that feeds it: as stated, else by the same name, else the only candidate."""
     stated, path = request.spec.inputs, request.path
     known = [item.name for item in request.inputs]
     for name in stated:

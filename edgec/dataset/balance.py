@@ -1,4 +1,4 @@
-"""Which samples of a set to use: a deterministic, class-balanced choice."""
+"""A deterministic, class-balanced choice of samples."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ IMPORTLIB = str(Path(importlib.__file__).parent) + os.sep
 _BACKPORT = f"{os.sep}importlib_metadata{os.sep}"
 """The backport from PyPI: once imported, it looks in place of Python's own."""
 OWN_NAMES = frozenset({"edgec.lock", "targets", "__pycache__"})
-"""What edgec and Python write into a project; the target itself is part of each key."""
+"""Names that edgec and Python write into a project; the target itself is part of each key."""
 
 _listening: list[set[str]] = []
 

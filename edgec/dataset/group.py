@@ -21,11 +21,11 @@ class Grouping:
     size: int
     """Entries of the data in one run."""
     entries: tuple[TensorSpec, ...]
-    """What one entry is: the model's inputs, with a first axis of 1 where several entries make a run."""
+    """Specs of one entry: the model's inputs, with a first axis of 1 where several entries make a run."""
 
 
 def grouping_of(row: Row, inputs: tuple[TensorSpec, ...], origin: str) -> Grouping:
-    """How the data is grouped, by the shapes of its first entry.
+    """The grouping of the data, by the shapes of its first entry.
 
     Args:
         row: the entry.

@@ -32,15 +32,15 @@ class ReadImage:
     array: Array
     """uint8: HWC, or the input's shape without its first axis when it has one channel."""
     steps: tuple[str, ...]
-    """What it was, and what was done to it: ``48x64 RGB``, ``center crop 64x64``."""
+    """Its form in the file, and each change: ``48x64 RGB``, ``center crop 64x64``."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How an image gets to the size of an input; heights and widths in pixels."""
+    """Size and place of an image in an input; heights and widths in pixels."""
 
     resized: tuple[int, int]
-    """What the whole image is resized to."""
+    """Size of the whole image after resizing."""
     offset: tuple[int, int]
     """Where its top left corner then is in the input: above 0 with a border, below 0 where it is cut."""
 

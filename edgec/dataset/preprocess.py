@@ -45,7 +45,7 @@ def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: b
 
 
 def steps_to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: bool) -> tuple[str, ...]:
-    """What `to_input` does to a sample, in words: ``channels first``, ``/ 255``; arguments as there.
+    """The steps of `to_input` as text: ``channels first``, ``/ 255``.
 
     Args:
         array: the stored sample.

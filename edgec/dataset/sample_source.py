@@ -1,4 +1,4 @@
-"""What every reader returns: samples that are read in passes, as often as needed."""
+"""The result of every reader: samples that are read in passes, as often as needed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SampleSource:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """What to read: the data source, the model's inputs, and a scratch folder for what cannot be streamed."""
+    """The data source to read, the model's inputs, and a scratch folder for arrays that cannot be streamed."""
 
     spec: DataSpec
     path: Path

@@ -31,14 +31,14 @@ class SpoolInfo(Frozen):
     origin: str
     """The data source as the user named it."""
     notes: tuple[str, ...] = ()
-    """What reading had to assume, change or leave out, for the report."""
+    """Assumptions, changes and omissions of reading, for the report."""
     classes: tuple[str, ...] = ()
     """Names of the classes that labels number, where the source has names."""
     group: int = 1
     """Entries of the source in one sample: more than 1 for a model that takes several at once. Digests, indices and
     labels are then of the entries."""
     first_sample: tuple[str, ...] = ()
-    """What was done to the first sample on its way into the model, a line for each input:
+    """The steps from the first stored sample to model input, a line for each input:
     ``48x64 RGB -> center crop 64x64 -> / 255 -> float32 [1,3,64,64], 0 to 1``. Image sizes are height x width."""
 
 

@@ -18,7 +18,7 @@ _ENTRY_HINT = "give the model as a Python entry, edgec build file.py:function --
 
 
 def torch_file(path: Path) -> TorchFile | None:
-    """What kind of file of torch this is, from its content; None when it is not one."""
+    """The kind of torch file, from its content; None when it is not a file of torch."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -73,7 +73,7 @@ def unsafe_globals(file: Any) -> list[str]:
 
 
 def read_weights(path: Path) -> Any:
-    """What a weights file holds: the tensors of a ``.safetensors`` by name, or what ``torch.save`` was given.
+    """The content of a weights file: the tensors of a ``.safetensors`` by name, or the object given to ``torch.save``.
 
     Raises:
         UntrustedModelError: the file holds more than tensors and plain containers.
@@ -99,7 +99,7 @@ def read_weights(path: Path) -> Any:
 
 
 def _inert() -> list[Any]:
-    """What checkpoints hold beside tensors that is data only: NumPy numbers, and the options of a command line."""
+    """Types in checkpoints, beside tensors, that are data only: NumPy numbers, and the options of a command line."""
     import argparse
 
     import numpy as np

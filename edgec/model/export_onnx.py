@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 17
-"""What the legacy exporter writes well, and onnx2tf and ONNX Runtime both read."""
+"""Opset that the legacy exporter writes well, and onnx2tf and ONNX Runtime both read."""
 
 
 NEWER_OPSET = 18
-"""What torch.export's exporter writes, for what the legacy one lacks; all three read it too."""
+"""Opset of torch.export's exporter, for ops that the legacy one lacks; all three read it too."""
 
 
 @dataclass(frozen=True)

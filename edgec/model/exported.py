@@ -1,4 +1,4 @@
-"""What a torch.export program or a TorchScript file states about itself."""
+"""Inputs, calling convention and dtypes of torch.export programs and TorchScript files."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from edgec.project.spec import DType
 DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 """TensorProto.DataType -> dtype."""
 UNNAMED = "?"
-"""What stands for a dim that has neither size nor name."""
+"""Placeholder for a dim that has neither size nor name."""
 
 
 def require_onnx() -> None:

@@ -12,7 +12,7 @@ from edgec.project.spec import DType
 from edgec.toml_source import suggest
 
 _BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "batch_dim"})
-"""What exporters call the batch."""
+"""Names that exporters give the batch."""
 
 
 def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[TensorSpec, ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 _NUMBERS = (bool, int, float, complex, str)
-"""What a model may return beside its tensors: it is left out."""
+"""Types of values that a model may return beside its tensors: they are left out."""
 
 
 def flatten_outputs(value: Any) -> list[tuple[str, torch.Tensor]]:
@@ -58,7 +58,7 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
 
 
 def tensors_like(parts: Any, value: Any) -> list[Any]:
-    """What stands in `parts` where `value`, of the same nesting, has its tensors."""
+    """The items of `parts` at the places where `value`, of the same nesting, has its tensors."""
     import torch
 
     return [part for _, item, part in _leaves(value, parts) if isinstance(item, torch.Tensor)]

@@ -77,7 +77,7 @@ class FloatModel:
     module: torch.nn.Module | None = None
     onnx: Path | None = None
     notes: tuple[str, ...] = field(default=())
-    """What loading had to assume or change, for the report."""
+    """Assumptions and changes of loading, for the report."""
 
     def with_graph(self, graph: torch.fx.GraphModule, *, same_function: bool) -> FloatModel:
         """A copy with another graph; `onnx` is kept only when the function computed is still the same."""

@@ -1,4 +1,4 @@
-"""What can be said about a model file without building from it."""
+"""The record of a model file's content and problems, made without building from it."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Call:
     names: tuple[str, ...] = ()
 
     def __call__(self, module: Any, inputs: Sequence[Any]) -> Any:
-        """What `module` returns for `inputs`."""
+        """The result of `module` for `inputs`."""
         first = len(inputs) - len(self.names)
         return module(*inputs[:first], **dict(zip(self.names, inputs[first:], strict=True)))
 

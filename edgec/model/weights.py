@@ -149,7 +149,7 @@ def _matches(own: State, key: str, state: State) -> Iterator[_Match]:
 
 
 def _prefixes(own: State, state: State) -> list[str]:
-    """What stands before a name of `own` in names of `state`: for all of them, or most."""
+    """The prefix of names of `own` in names of `state`: of all of them, or most."""
     sample = [name for name in own if not name.endswith(_COUNTER)]
     counts: dict[str, int] = {}
     for name in sample:
@@ -195,7 +195,7 @@ def _as_parametrized(state: State, own: State) -> State:
 
 
 def _unlike(name: str, given: torch.Tensor, own: torch.Tensor) -> str:
-    """What keeps a tensor of the file from being this one of the model; empty when nothing does."""
+    """Why a tensor of the file cannot be this one of the model; empty when it can."""
     if given.is_quantized or (own.is_floating_point() and not given.is_floating_point()):
         return f"{name}: {str(given.dtype).removeprefix('torch.')} in the file, the model computes in float"
     if is_lazy(own) or given.shape == own.shape or (own.dim() == 0 and given.numel() == 1):

@@ -23,7 +23,7 @@ class AlwaysEval(torch.nn.Module):
         return self
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """What `inner` returns."""
+        """The result of `inner`."""
         return self.inner(*inputs)
 
 

@@ -22,7 +22,7 @@ PassState = Literal["changed", "unchanged", "skipped"]
 
 @dataclass(frozen=True)
 class PassContext:
-    """What a pass may know besides the model. Nothing is handed on through it: passes return results."""
+    """Everything a pass may use besides the model. It carries no results: passes return them."""
 
     target: Target
     work: Path
@@ -84,7 +84,7 @@ class Pass(ABC, Generic[M]):
 
 
 class PassRecord(Frozen):
-    """What one pass did, for manifest and report."""
+    """Effect of one pass, for manifest and report."""
 
     name: str
     options: dict[str, Any]

@@ -74,7 +74,7 @@ def needs_samples(ctx: PassContext) -> str | None:
 
 
 def not_finite(model: FloatModel) -> str | None:
-    """What is wrong with the weights and biases that a correction has made."""
+    """Why weights and biases are invalid after a correction; None when they are finite."""
     assert model.graph is not None
     layers = weight_layers(model.graph)[0]
     names = [
@@ -220,7 +220,7 @@ def _float_means(
 
 
 def _affordable(reference: fx.GraphModule, sample: Sequence[torch.Tensor]) -> int:
-    """How many samples may be run side by side: 32, or what fits into 64 MB where that is more."""
+    """Number of samples that are run side by side: 32, or what fits into 64 MB where that is more."""
     import torch
 
     live: dict[fx.Node, int] = {}

@@ -1,4 +1,4 @@
-"""Which layers can share out the scales of the channels between them."""
+"""Pairs of layers between which scales of channels can be moved."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class EqualizeCrossLayer(GraphPass):
 
 
 def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> PassResult[FloatModel]:
-    """What `EqualizeCrossLayer` does.
+    """Apply `EqualizeCrossLayer`.
 
     Args:
         model: must have a graph; left untouched.
@@ -99,14 +99,14 @@ def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> Pass
 
 @dataclass
 class _Seen:
-    """What calibration samples show."""
+    """Peaks and ranges on calibration samples."""
 
     ranges: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
     """Largest magnitude of each channel of the tensors that pairs' second layers read."""
     peaks: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
     """Largest input of clamps; NaN where one was."""
     samples: int = 0
-    """How many calibration samples were run."""
+    """Number of calibration samples that were run."""
 
 
 def _observe(graph: fx.GraphModule, pairs: Sequence[Pair], inputs: Sequence[TensorSpec], spool: Spool | None) -> _Seen:

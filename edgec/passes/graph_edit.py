@@ -66,7 +66,7 @@ def module_of(node: Any, graph: fx.GraphModule) -> torch.nn.Module | None:
 
 
 def call_counts(graph: fx.GraphModule) -> dict[str, int]:
-    """How often each module is called: a module called twice cannot be changed for one caller."""
+    """Number of calls of each module: a module called twice cannot be changed for one caller."""
     counts: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":

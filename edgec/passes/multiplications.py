@@ -1,4 +1,4 @@
-"""How often each call of a float graph multiplies by weights."""
+"""Number of multiplications by weights of each call of a float graph."""
 
 from __future__ import annotations
 

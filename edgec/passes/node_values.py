@@ -1,4 +1,4 @@
-"""What the nodes of a graph give: kinds, dtypes and shapes, known from one sample."""
+"""Kinds, dtypes and shapes of the values of a graph's nodes, from one sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """What one node gives.
+    """The value of one node.
 
     Attributes:
         kind: ``tensor``, ``tensors`` (a tuple or list that holds one) or ``plain`` (sizes, numbers, slices).

@@ -12,12 +12,12 @@ from edgec.passes.strip_inference_no_ops import StripInferenceNoOps
 
 
 def before_pruning() -> tuple[Pass[FloatModel], ...]:
-    """What makes plain modules of the float model, whose channels can be removed and whose BatchNorm can learn."""
+    """The passes that turn calls into plain modules, whose channels can be removed and whose BatchNorm can learn."""
     return (ReplaceInPlaceOps(), RewriteAsModules(), StripInferenceNoOps())
 
 
 def after_pruning() -> tuple[Pass[FloatModel], ...]:
-    """What makes as few ops as possible of it, for inference only."""
+    """The passes that merge ops, for inference only."""
     return (FoldBatchNorm(), FoldConstantPadding())
 
 

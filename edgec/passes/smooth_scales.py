@@ -69,7 +69,7 @@ class SmoothScales(GraphPass):
 
 
 def smooth(model: FloatModel, how: SmoothScales, samples: Spool, threads: int) -> PassResult[FloatModel]:
-    """What `SmoothScales` does.
+    """Apply `SmoothScales`.
 
     Args:
         model: must have a graph; left untouched.

@@ -1,4 +1,4 @@
-"""Which linear layers read one tensor, and what makes it."""
+"""Groups of linear layers that read one tensor, with the layer that makes it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def neighbours(file: Path) -> tuple[Path, ...]:
 
 
 def _imported(path: Path, package: Name) -> Iterator[Name]:
-    """What the statements of one file import; what ``from a import b`` names may be a module or not."""
+    """The names that the statements of one file import; ``b`` of ``from a import b`` may be a module or not."""
     try:
         tree = ast.parse(path.read_bytes()) if path.suffix == ".py" else ast.Module([], [])
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):

@@ -10,7 +10,7 @@ from edgec.quant.search_range import window
 
 _CANDIDATES = 512
 _EMPTY = 0.1
-"""What stands for an empty bin's count in a logarithm."""
+"""Count used for an empty bin in a logarithm."""
 
 
 def least_divergence(distribution: Distribution, codes: int, symmetric: bool) -> tuple[float, float]:

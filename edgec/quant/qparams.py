@@ -101,7 +101,7 @@ def quantize(array: Array, params: QParams | ChannelQParams) -> Array:
 
 
 def dequantize(codes: Array, params: QParams | ChannelQParams) -> Array:
-    """What codes stand for, float32."""
+    """The real values of codes, float32."""
     scale, zero_point = _broadcast(params, codes.ndim)
     result: Array = (codes.astype(np.int64) - zero_point).astype(np.float32) * scale
     return result

@@ -1,4 +1,4 @@
-"""What calibration remembers of one tensor, however many samples it sees: extremes, moving averages, histograms."""
+"""Statistics of one tensor over any number of calibration samples: extremes, moving averages, histograms."""
 
 from __future__ import annotations
 

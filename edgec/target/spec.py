@@ -42,7 +42,7 @@ def check_name(name: str) -> str:
 
 
 class Device(Frozen):
-    """What the silicon is: facts only, each with its source. It never describes the machine edgec runs on."""
+    """Facts about the device's hardware, each with its source. It never describes the machine edgec runs on."""
 
     name: str
     description: str
@@ -170,7 +170,7 @@ class PruneSpec(Frozen):
 
 
 class Budget(Frozen):
-    """What the artifact may cost; judged per artifact, in the build."""
+    """Limits of size and latency; judged per artifact, in the build."""
 
     size_kib: Annotated[float, Field(gt=0)] | None = None
     latency_ms: Annotated[float, Field(gt=0)] | None = None
@@ -180,7 +180,7 @@ class Budget(Frozen):
 
 
 class BenchSpec(Frozen):
-    """What the benchmark harness of the bundle does by default."""
+    """Defaults of the bundle's benchmark harness."""
 
     threads: Annotated[int, Field(ge=1)] = 1
     warmup: Annotated[int, Field(ge=0)] = 10

@@ -1,4 +1,4 @@
-"""What a format of model files provides."""
+"""The interface of a format of model files."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def _heads(value: Value, heads: int) -> Value:
 
 
 def _masks(call: Call, queries: int, keys: int, past: int) -> list[Value]:
-    """What is added to the scores; constants come as one."""
+    """The tensors added to the scores; constants are added up to one."""
     fixed = torch.zeros(queries, keys)
     if call.get("is_causal", 0):
         steps = torch.arange(keys)[None] > torch.arange(queries)[:, None] + past

@@ -30,7 +30,7 @@ class _Windows:
     dilation: tuple[int, ...]
     pads: Pads
     counts: tuple[int, ...]
-    """How many windows there are, by axis."""
+    """Number of windows, by axis."""
 
     @classmethod
     def of(cls, call: Call) -> _Windows:

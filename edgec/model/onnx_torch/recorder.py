@@ -37,7 +37,7 @@ class Recorded(fx.Proxy):
 
 
 Value = Any
-"""What flows between converters: a tensor (constant), a `Recorded`, a list of these (a sequence), or None (absent)."""
+"""A value between converters: a tensor (constant), a `Recorded`, a list of these (a sequence), or None (absent)."""
 
 
 class Recorder(fx.Tracer):

@@ -13,7 +13,7 @@ from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, is_co
 from edgec.model.onnx_torch.recorder import Value
 
 MAX_STEPS = 1024
-"""How many steps are written out at most: a graph of more is too slow to handle."""
+"""Largest number of steps that are written out: a graph of more is too slow to handle."""
 
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """Torch's gates, as indices into ONNX's: i f g o of i o f c, and r z n of z r h."""

@@ -31,7 +31,7 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What all axes share."""
+    """Settings that all axes share."""
 
     mode: str
     coordinates: str
