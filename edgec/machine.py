@@ -96,7 +96,8 @@ class Isa(Frozen):
     def words(self) -> str:
         """On one line."""
         vendor = (self.vendor,) if self.vendor else ()
-        return " ".join((self.arch, *vendor, *self.features, f"torch={self.torch}", *self.limits))
+        torch = (f"torch={self.torch}",) if self.torch else ()
+        return " ".join((self.arch, *vendor, *self.features, *torch, *self.limits))
 
 
 def host_machine() -> Machine:
@@ -107,6 +108,11 @@ def host_machine() -> Machine:
 def host_isa() -> Isa:
     """What kernel libraries can use in this process and its children; imports torch."""
     return describe_isa(platform.machine(), _cpuinfo(), torch_capability(), os.environ)
+
+
+def host_kernels() -> Isa:
+    """What `host_isa` states, without torch's own choice, which follows from the rest; imports no framework."""
+    return describe_isa(platform.machine(), _cpuinfo(), "", os.environ)
 
 
 def describe_isa(uname: str, cpuinfo: str, capability: str, environment: Mapping[str, str]) -> Isa:

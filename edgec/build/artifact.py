@@ -9,6 +9,7 @@ from pathlib import Path
 from edgec.backends.interface import Artifact, LayerFidelity
 from edgec.bundle.manifest import MEASUREMENTS
 from edgec.errors import EdgecError
+from edgec.ladder.maker import CompiledArtifact
 from edgec.ladder.trial import Attempt
 from edgec.passes.contract import PassRecord
 from edgec.passes.coverage import Coverage, CoverageState
@@ -29,8 +30,8 @@ class BuiltArtifact:
     coverage: tuple[Coverage, ...]
     hurried: bool
     """Whether time ran out before all rungs were tried."""
-    twin: tuple[Artifact, Path] | None
-    """The same in float32, and its folder; None when this is that."""
+    twin: CompiledArtifact | None
+    """The same in float32; None where it is float32 itself, or could not be made."""
     ranges: RangeRecord | None = None
     """How evaluation samples lie in its calibrated ranges; None where that was not asked for."""
 
@@ -42,12 +43,17 @@ class BuiltArtifact:
     @property
     def file(self) -> Path:
         """Where it is."""
-        return self.attempt.folder / self.artifact.file
+        return self.attempt.made.file
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """One for each runtime."""
         return self.attempt.measurements
+
+    @property
+    def working_runtimes(self) -> tuple[str, ...]:
+        """Judged runtimes that run it, the one that is timed first."""
+        return tuple(item.runtime for item in self.measurements if item.judged and not item.failure)
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ class FailedArtifact:
     def gap(self) -> Coverage:
         """For the manifest: the same each time and wherever it is built, so without what was timed, and where."""
         place = self.error.where.removeprefix(self.file).lstrip(": ")
-        told = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
-        reason = "; ".join(map(_told, self.missed)) or told
+        what = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
+        reason = "; ".join(map(_missed_line, self.missed)) or what
         return Coverage(subject=self.file, state=self.state, reason=reason)
 
     @property
@@ -78,7 +84,7 @@ class FailedArtifact:
         return "gates missed" if self.missed else "not built"
 
 
-def _told(gate: GateResult) -> str:
+def _missed_line(gate: GateResult) -> str:
     line = f"{gate.gate} {gate.limit:g}: missed, see {MEASUREMENTS}" if gate.gate in TIMED else gate_line(gate)
     return f"{gate.runtime}: {line}"
 
@@ -90,8 +96,3 @@ def below_goal(gates: Sequence[GateResult]) -> tuple[Coverage, ...]:
         for gate in gates
         if gate.state == "short"
     )
-
-
-def outputs_folder(folder: Path, runtime: str) -> Path:
-    """Where the outputs of an attempt in a runtime are, one ``<output>.npy`` each."""
-    return folder / "outputs" / runtime

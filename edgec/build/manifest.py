@@ -21,16 +21,15 @@ from edgec.bundle.write import digest_file
 from edgec.check.build import coverage_of
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.build.artifact import BuiltArtifact
-from edgec.build.job import BuildData
-from edgec.build.run import BuildResult
-from edgec.build.twin import untold_twin
+from edgec.build.result import BuildResult
+from edgec.build.twin import missing_twin
 from edgec.storage.files import compressed_size
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
 from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan, record
 from edgec.project.record import project_file_digest, settings, recorded_beside, recorded_path
-from edgec.verify.records import RungRecord
+from edgec.train.training_data import used_training_samples
 
 
 def manifest_of(
@@ -54,60 +53,47 @@ def manifest_of(
         replayed: formats that the harness runs.
         twin: the float artifact that the bundle carries.
     """
-    data = result.data
-    source = _told_source(data.model.source)
-    rungs = [rung for one in result.built for rung in one.rungs]
-    training = training_samples(plan, data, rungs)
+    inputs = result.prepared.inputs
+    source = _recorded_source(inputs.model.source)
+    training = used_training_samples(plan, inputs.training, result.rungs)
     return Manifest(
         edgec=package_version("edgec") or "unknown",
         target=plan.target,
         target_digest=plan.target.digest(),
         source=source,
-        calibration=_told_data(data.calibration),
-        evaluation=_told_data(data.evaluation),
-        training=_told_data(training),
+        calibration=_recorded_data(inputs.calibration),
+        evaluation=_recorded_data(inputs.evaluation),
+        training=_recorded_data(training),
         project=ProjectRecord(
             sha256=project_file_digest(root),
             settings=settings(plan.project),
-            code=dict(sorted(result.code.items())),
+            code=dict(sorted((result.prepared.code or {}).items())),
             threads=threads,
         ),
         isa=host_isa(),
         plan=record(plan).model_dump(mode="json"),
         artifacts=tuple(_artifact(one, folder, plan) for one in result.built),
-        coverage=_coverage(result, source, replayed) + untold_twin(plan, twin),
+        coverage=_coverage(result, source, replayed) + missing_twin(plan, twin),
         gates=tuple(map(without_times, result.gates)),
         complete=not result.failures,
-        accuracy=tuple(accuracy_of(item) for one in result.built for item in one.measurements),
+        accuracy=tuple(map(accuracy_of, result.measurements)),
         toolchain=_toolchain(plan, [one.artifact for one in result.built]),
         float_twin=twin,
     )
 
 
-def training_samples(plan: Plan, data: BuildData, rungs: Sequence[RungRecord]) -> Spool | None:
-    """Training samples, where pruning or a rung of the ladder used them; they are read when they were not yet.
-
-    Raises:
-        DatasetError: they cannot be read.
-    """
-    trained = any(rung.rung == "training" and rung.recipe is not None for rung in rungs)
-    if data.training is None or not (trained or plan.prune is not None):
-        return None
-    return data.training.read()
-
-
-def _told_source(source: ModelSource) -> ModelSource:
-    told = recorded_beside(source.path, source.imported)
+def _recorded_source(source: ModelSource) -> ModelSource:
+    names = recorded_beside(source.path, source.imported)
     return source.model_copy(
         update={
             "path": PurePath(recorded_path(source.path)).as_posix(),
             "weights": recorded_path(source.weights) if source.weights else None,
-            "imported": {told[name]: digest for name, digest in source.imported.items()},
+            "imported": {names[name]: digest for name, digest in source.imported.items()},
         }
     )
 
 
-def _told_data(spool: Spool | None) -> SpoolInfo | None:
+def _recorded_data(spool: Spool | None) -> SpoolInfo | None:
     if spool is None:
         return None
     return spool.info.model_copy(update={"origin": recorded_path(spool.info.origin)})
@@ -125,8 +111,8 @@ def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[For
         if one.artifact.format not in replayed
     ]
     coverage += [item.gap for item in result.failures]
-    coverage += coverage_of(result.data.findings)
-    coverage += [Coverage(subject=source.path, state="assumed", reason=note) for note in result.data.notes]
+    coverage += coverage_of(result.prepared.findings)
+    coverage += [Coverage(subject=source.path, state="assumed", reason=note) for note in result.prepared.notes]
     return tuple(dict.fromkeys(coverage))
 
 

@@ -7,22 +7,22 @@ from dataclasses import replace
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError
 from edgec.build.artifact import BuiltArtifact
-from edgec.build.job import Job
-from edgec.build.processes import Processes
 from edgec.passes.coverage import Coverage
+from edgec.plan.context import BuildContext
 from edgec.verify.records import Latency, Measurement, Speed
 from edgec.verify.run import imports_of
+from edgec.workers.group import WorkerGroup
 
 
-def timed(built: BuiltArtifact, job: Job, evaluation: Spool, processes: Processes) -> BuiltArtifact:
-    """`built` with its times in each runtime that runs it; what could not be timed is told in its coverage."""
+def timed(built: BuiltArtifact, context: BuildContext, evaluation: Spool, workers: WorkerGroup) -> BuiltArtifact:
+    """`built` with its times in each runtime that runs it; what could not be timed is recorded in its coverage."""
     if built.attempt.refused:
         return built
     measurements: list[Measurement] = []
     coverage: list[Coverage] = []
     for item in built.measurements:
         try:
-            measurements.append(item if item.failure else _timed(built, item, job, evaluation, processes))
+            measurements.append(item if item.failure else _timed(built, item, context, evaluation, workers))
         except EdgecError as error:
             measurements.append(item)
             subject = f"{item.artifact} in {item.runtime}"
@@ -32,16 +32,14 @@ def timed(built: BuiltArtifact, job: Job, evaluation: Spool, processes: Processe
 
 
 def _timed(
-    built: BuiltArtifact, measured: Measurement, job: Job, evaluation: Spool, processes: Processes
+    built: BuiltArtifact, measured: Measurement, context: BuildContext, evaluation: Spool, workers: WorkerGroup
 ) -> Measurement:
-    bench = job.plan.target.bench
-    pair = [(built.artifact, built.file)]
-    if built.twin is not None:
-        pair.append((built.twin[0], built.twin[1] / built.twin[0].file))
-    result = processes.call(
+    bench = context.plan.target.bench
+    pair = [built.attempt.made, *([built.twin] if built.twin else [])]
+    result = workers.call(
         "edgec.verify.speed:time_artifacts",
         {
-            "artifacts": [{"artifact": one.model_dump_json(), "file": str(file)} for one, file in pair],
+            "artifacts": [{"artifact": one.artifact.model_dump_json(), "file": str(one.file)} for one in pair],
             "runtime": measured.runtime,
             "spool": str(evaluation.folder),
             "threads": bench.threads,
@@ -51,7 +49,7 @@ def _timed(
         what=f"{built.artifact.file} in {measured.runtime}",
         threads=bench.threads,
         imports=imports_of(built.artifact),
-        on_progress=lambda step: job.progress(f"{built.artifact.file}: {step}"),
+        on_progress=lambda step: context.progress(f"{built.artifact.file}: {step}"),
     ).value
     latency, speed = result["latency"], result["speed"]
     return measured.model_copy(

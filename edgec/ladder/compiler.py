@@ -44,7 +44,7 @@ class ArtifactCompiler:
         payload: ``target`` (record), ``emit`` (index), ``calibration`` (spool folder or None), ``work`` (private
             folder), ``seed``, ``threads``. Each request has ``model`` (folder of `edgec.model.store`), ``recipe``
             (record) and ``precision``.
-        progress: told the name of each step.
+        progress: receives the name of each step.
     """
 
     def __init__(self, payload: dict[str, Any], progress: Progress) -> None:
@@ -107,8 +107,8 @@ class ArtifactCompiler:
         lowered = self._lowered(payload, progress)
         (model, _), context = self._quantized(payload, progress)
         progress("compare layers")
-        found = self._backend.compare_layers(lowered.made[0], model, context)
-        return {"layers": [item.model_dump(mode="json") for item in found]}
+        layers = self._backend.compare_layers(lowered.made[0], model, context)
+        return {"layers": [item.model_dump(mode="json") for item in layers]}
 
     def _lowered(self, payload: dict[str, Any], progress: Progress) -> _Lowered:
         """The backend's float model, after the float-side corrections of the recipe."""

@@ -25,7 +25,7 @@ def choose_masks(graph: fx.GraphModule, sparsity: float, pattern: str) -> Masks:
             at one place of the kernel: weights lie so in kernels that multiply channels-last patches.
 
     Returns:
-        A mask for each weight that gets zeros; `left_dense` tells of the others.
+        A mask for each weight that gets zeros; `left_dense` lists the others.
     """
     if sparsity <= 0:
         return {}

@@ -14,7 +14,7 @@ from edgec.frozen import digest_json
 from edgec.plan.plan import Plan
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
-from edgec.sweep.environment import environment
+from edgec.sweep.environment import environment_of
 
 
 class Keys:
@@ -49,7 +49,7 @@ class Keys:
                 "project": project.model_dump(mode="json"),
                 "samples": plan.calibration_samples,
                 "files": {os.path.relpath(path, self._root): sha256 for path, sha256 in self.files(plan).items()},
-                "environment": dict(environment(backends)),
+                "environment": dict(environment_of(backends)),
                 "threads": self._threads,
             }
         )

@@ -38,7 +38,7 @@ def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, An
             weights that are exactly zero stay so; false if missing), ``spec`` (record), ``training`` (spool folder),
             ``calibration`` (the same, or None), ``out`` (folder to write the model to), ``checkpoints`` (folder kept
             between builds), ``root`` (project folder), ``seed``, ``threads``.
-        progress: told each epoch.
+        progress: receives each epoch.
 
     Returns:
         ``epochs`` (records with ``epoch``, ``loss`` and ``metric``), ``metric`` (its name), ``summary`` (one line),

@@ -172,7 +172,7 @@ def test_a_runtime_that_is_wrong_where_another_is_right_is_left_out(project: Pat
     assert manifest.complete
     (gap,) = [item for item in manifest.coverage if item.state == "runtime left out"]
     assert gap.subject == "model.npz in acme-old"
-    assert 'they part at linear "4"' in gap.reason
+    assert 'they differ from linear "4"' in gap.reason
     assert [(item.runtime, item.judged) for item in manifest.accuracy] == [("acme-old", False), ("acme-new", True)]
     assert {gate.runtime for gate in manifest.gates} == {"acme-new"}
     assert [item.state for item in manifest.artifacts[0].rungs] == ["met"]

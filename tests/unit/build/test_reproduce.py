@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edgec.build.reproduce import SecondBuild
+from edgec.build.options import BuildOptions
+from edgec.build.reproduce import check_reproducible
 from edgec.errors import ReproducibilityError
+from edgec.events import subscriber_of
+from edgec.plan.context import BuildContext
+from edgec.plan.plan import make_plan
 from edgec.project.spec import EvaluationSpec, InputSpec, ModelSpec, Project
+from edgec.storage.cache import Cache
+from edgec.target.load import load_target
 
 MODEL = """
 import json, os, sys, time
@@ -33,19 +39,20 @@ def test_a_second_build_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         evaluation=EvaluationSpec(data="e.npz"),
     )
     steps: list[str] = []
-    second = SecondBuild(
-        "x86-64-fp32", project, tmp_path, threads=1, all_or_nothing=False, locked=False, progress=steps.append
-    )
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    plan = make_plan(load_target("x86-64-fp32", tmp_path), project)
+    context = BuildContext(
+        plan, tmp_path, scratch, tmp_path / "build.log", Cache(tmp_path / "cache"), tmp_path, 1, 1,
+        subscriber_of(steps.append),
+    )  # fmt: skip
     with pytest.raises(
         ReproducibilityError, match=r"a second build .* failed, .*: model.py: .*no model this time"
     ) as caught:
-        second(tmp_path / "bundle", scratch, tmp_path / "build.log")
+        check_reproducible(tmp_path / "bundle", context, BuildOptions())
     assert caught.value.where == "x86-64-fp32"
     assert steps[0] == "build it again, to compare"
     assert "second build: load model.py:Net" in steps
-    assert second.found is None
     assert list(scratch.iterdir()) == []
     assert not (tmp_path / "dist").exists()
     told = json.loads((tmp_path / "told.json").read_text())

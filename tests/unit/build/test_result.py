@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from edgec.backends.interface import Artifact
-from edgec.build.accept import ending, without_missed
 from edgec.build.artifact import BuiltArtifact, FailedArtifact
-from edgec.build.run import BuildResult
+from edgec.build.result import BuildResult, ending, without_missed
 from edgec.errors import GateError, UnsupportedError
+from edgec.ladder.maker import CompiledArtifact
 from edgec.ladder.trial import Attempt
 from edgec.plan.plan import Plan, make_plan
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
@@ -49,16 +49,15 @@ def make(tmp_path: Path, plain_artifact: Artifact) -> Make:
             )
             for item in built
         )  # fmt: skip
-        data: Any = None  # not looked at
+        prepared: Any = None  # not looked at
         return BuildResult(
-            data,
+            prepared,
             tuple(
-                BuiltArtifact(Attempt(Recipe(), "int8", tmp_path, item, ()), (), (), (), (), False, None)
+                BuiltArtifact(Attempt(Recipe(), "int8", CompiledArtifact(item, tmp_path)), (), (), (), (), False, None)
                 for item in built
             ),
             gates,
             tuple(FailedArtifact(file, UnsupportedError("no op", where=f"{file}: conv1")) for file in unmade),
-            {},
         )
 
     return result

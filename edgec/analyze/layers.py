@@ -1,33 +1,33 @@
-"""All cells of one artifact that `edgec analyze` shows: each layer quantized alone, and all layers but one."""
+"""The analysis of one artifact: each layer quantized alone, and all layers but one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
-from edgec.analyze.records import ArtifactAnalysis, CellScore, LayerSensitivity, gain, most_sensitive_first
-from edgec.backends.interface import LayerFidelity
+from edgec.analyze.records import ArtifactAnalysis, LayerSensitivity, RecipeScore, gain, most_sensitive_first
+from edgec.backends.interface import Layer, LayerFidelity
 from edgec.backends.registry import require_packages
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, ProjectError, StorageError, TargetError, UnsupportedError, WorkerError
-from edgec.ladder.cells import Cells
-from edgec.ladder.sensitivity import one_at_a_time, pinned
+from edgec.ladder.maker import ArtifactMaker, ScoringSamples
+from edgec.ladder.pinned_layers import with_pinned_layers
 from edgec.ladder.steps import Steps
-from edgec.ladder.trial import Scoring, Trial
 from edgec.quant.recipe import Recipe
 from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
+from edgec.workers.worker import Progress
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What cells are measured against."""
+class Evaluation:
+    """What recipes are measured with."""
 
-    evaluation: Spool
+    samples: Spool
     reference: Callable[[], Outputs]
     """The float model's outputs, computed at the first call; from any thread."""
     metric: Metric
@@ -37,26 +37,25 @@ class Yardstick:
     """Held while the user's metric runs, which is not for several threads."""
 
 
-class LayerCells:
-    """Cells of one artifact, from the cache where they are there.
+class LayerAnalyzer:
+    """Measures recipes of one artifact, or takes the measurements from the cache.
 
     Args:
-        trial: makes and runs the artifact by any recipe; closed at the end.
-        cells: what earlier runs have left.
-        yardstick: what to measure against.
-        progress: told each cell, with counts and the time left.
+        maker: makes and runs the artifact by any recipe; closed at the end.
+        evaluation: samples, reference and metric.
+        progress: receives each measurement, with counts and the time left.
     """
 
-    def __init__(self, trial: Trial, cells: Cells, yardstick: Yardstick, progress: Callable[[str], None]) -> None:
-        self._trial, self._cells, self._yardstick = trial, cells, yardstick
-        self._progress = progress
+    def __init__(self, maker: ArtifactMaker, evaluation: Evaluation, progress: Progress) -> None:
+        self._maker, self._evaluation, self._progress = maker, evaluation, progress
+        self._runtime = maker.item.runtimes[0].name
 
     def stop(self) -> None:
-        """End the process, from another thread; `analysis` then raises `TrialStoppedError`."""
-        self._trial.stop()
+        """End the process, from another thread; `analysis` then raises `StoppedError`."""
+        self._maker.stop()
 
     def analysis(self, recipe: Recipe) -> tuple[ArtifactAnalysis, EdgecError | None]:
-        """Everything about the artifact, and why nothing could be found out.
+        """The analysis of the artifact, and the error that ended it, if any.
 
         Args:
             recipe: with which layers are quantized; those that the target pins stay in float with all others.
@@ -66,13 +65,11 @@ class LayerCells:
             TargetError: the target pins a layer that is not there.
             StorageError: the disk is full.
         """
-        item = self._trial.item
-        empty = ArtifactAnalysis(
-            artifact=item.file, backend=item.backend.name, runtime=item.runtimes[0].name, recipe=recipe
-        )
-        with self._trial:
+        item = self._maker.item
+        empty = ArtifactAnalysis(artifact=item.file, backend=item.backend.name, runtime=self._runtime, recipe=recipe)
+        with self._maker:
             try:
-                require_packages(item.backend, self._trial.target.precision)
+                require_packages(item.backend, self._maker.target.precision)
                 return self._analysis(empty, recipe), None
             except (StorageError, ProjectError, TargetError):
                 raise
@@ -80,13 +77,13 @@ class LayerCells:
                 return empty.model_copy(update={"failure": str(error)}), error
 
     def _analysis(self, empty: ArtifactAnalysis, recipe: Recipe) -> ArtifactAnalysis:
-        layers = self._trial.layers(recipe)
+        layers = self._maker.layers(recipe)
         if not layers:
-            raise UnsupportedError("it has no layers that can be told apart", where=self._trial.item.file)
-        free, recipe = recipe, pinned(self._trial, recipe)
+            raise UnsupportedError("its backend cannot name its layers", where=self._maker.item.file)
+        free, recipe = recipe, with_pinned_layers(self._maker, recipe)
         steps = Steps(self._progress, total=2 * len(layers) + 1)
 
-        def score(one: Recipe, subject: str) -> CellScore:
+        def score(one: Recipe, subject: str) -> RecipeScore:
             with steps.next(subject):
                 return self._score(one)
 
@@ -109,35 +106,35 @@ class LayerCells:
             }
         )
 
-    def _score(self, recipe: Recipe) -> CellScore:
-        spool = self._yardstick.evaluation
+    def _score(self, recipe: Recipe) -> RecipeScore:
+        spool = self._evaluation.samples
         try:
-            value = self._cells.kept(
+            value = self._maker.results.get(
                 "analysis",
                 recipe,
                 lambda: self._measured(recipe).model_dump(mode="json"),
                 samples=(spool.info.content_digest, range(len(spool))),
-                metric=self._yardstick.metric_digest,
+                metric=self._evaluation.metric_digest,
             )
         except WorkerError as error:  # not kept: it may come out otherwise next time
             return _no_artifact(error.what)
-        return CellScore.model_validate_json(json.dumps(value))
+        return RecipeScore.model_validate_json(json.dumps(value))
 
-    def _measured(self, recipe: Recipe) -> CellScore:
-        if reasons := self._trial.reasons_against(recipe):
+    def _measured(self, recipe: Recipe) -> RecipeScore:
+        if reasons := self._maker.reasons_against(recipe):
             return _no_artifact("; ".join(reasons))
-        yardstick = self._yardstick
-        reference = yardstick.reference()
-        scoring = Scoring(yardstick.evaluation, range(len(yardstick.evaluation)), reference)
-        outputs, failure = self._trial.outputs(recipe, scoring)
+        evaluation = self._evaluation
+        reference = evaluation.reference()
+        samples = ScoringSamples(evaluation.samples, range(len(evaluation.samples)), reference)
+        outputs, failure = self._maker.run(recipe, samples, self._runtime)
         if failure:
             return _no_artifact(failure)
         if other := [name for name, wanted in reference.items() if outputs[name].shape != wanted.shape]:
             return _no_artifact(f"output {', '.join(other)} has another shape than the float model's")
-        agreement = yardstick.metric.agreement(reference, outputs)
-        with yardstick.lock:
-            metric = yardstick.metric.compare(reference, outputs)
-        return CellScore(
+        agreement = evaluation.metric.agreement(reference, outputs)
+        with evaluation.lock:
+            metric = evaluation.metric.compare(reference, outputs)
+        return RecipeScore(
             sqnr_db=min(item.sqnr_db for item in compare_outputs(reference, outputs)),
             metric=metric,
             agreement=None if agreement is None else float(agreement.mean()),
@@ -147,19 +144,30 @@ class LayerCells:
         def compute() -> dict[str, Any]:
             self._progress("compare layers")
             try:
-                found = self._trial.compare_layers(recipe)
+                layers = self._maker.compare_layers(recipe)
             except (WorkerError, StorageError):
                 raise
             except EdgecError as error:
                 return {"layers": [], "failure": error.what}
-            return {"layers": [item.model_dump(mode="json") for item in found], "failure": ""}
+            return {"layers": [item.model_dump(mode="json") for item in layers], "failure": ""}
 
         try:
-            value = self._cells.kept("fidelity", recipe, compute)
+            value = self._maker.results.get("fidelity", recipe, compute)
         except WorkerError as error:
             return (), error.what
         return tuple(LayerFidelity.model_validate_json(json.dumps(item)) for item in value["layers"]), value["failure"]
 
 
-def _no_artifact(why: str) -> CellScore:
-    return CellScore(sqnr_db=None, metric=None, agreement=None, failure=why)
+def _no_artifact(why: str) -> RecipeScore:
+    return RecipeScore(sqnr_db=None, metric=None, agreement=None, failure=why)
+
+
+def one_at_a_time(layers: Sequence[Layer], recipe: Recipe) -> Iterator[tuple[Layer, Recipe]]:
+    """For each layer that `recipe` quantizes, the recipe that quantizes it alone."""
+    names = [layer.name for layer in layers]
+    # corrections depend on which layers are quantized: they would have to be made anew for each
+    recipe = recipe.model_copy(update={"correct_bias": False, "round_adaptively": False})
+    for layer in layers:
+        if layer.name not in recipe.float_layers:
+            others = tuple(sorted(name for name in names if name != layer.name))
+            yield layer, recipe.model_copy(update={"float_layers": others})

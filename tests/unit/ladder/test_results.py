@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgec.errors import WorkerError
-from edgec.ladder.cells import Cells, identify
-from edgec.machine import Machine
+from edgec.ladder.results import RecipeResults, identify
+from edgec.machine import Isa
 from edgec.passes.contract import PassRecord
-from edgec.plan.plan import make_plan
+from edgec.plan import identity
+from edgec.plan.context import BuildContext
+from edgec.plan.plan import Plan, make_plan
 from edgec.project.spec import CalibrationSpec, EvaluationSpec, ModelSpec, Project
 from edgec.quant.recipe import Recipe
 from edgec.storage.cache import Cache, code_digest
 from edgec.target.load import load_target
-
-MACHINE = Machine(arch="x86_64", cpu="test cpu", features=("avx2",), cores=2)
 
 
 class Counted:
@@ -34,8 +35,8 @@ class Counted:
 def test_equal_questions_are_answered_once(tmp_path: Path) -> None:
     compute = Counted()
     for _ in range(3):
-        cells = Cells(Cache(tmp_path), "identity")
-        assert cells.kept("score", Recipe(), compute, samples=("digest", range(3)), metric="m") == 1
+        results = RecipeResults(Cache(tmp_path), "identity")
+        assert results.get("score", Recipe(), compute, samples=("digest", range(3)), metric="m") == 1
     assert compute.count == 1
 
 
@@ -57,48 +58,54 @@ def test_another_question_has_another_answer(tmp_path: Path, other: dict[str, An
     plain: dict[str, Any] = {"what": "score", "recipe": Recipe(), "samples": ("digest", (0, 1, 2)), "metric": "m"}
     for given in (plain, plain | other):
         given = dict(given)
-        cells = Cells(Cache(tmp_path), given.pop("identity", "identity"))
-        cells.kept(given.pop("what"), given.pop("recipe"), compute, **given)
+        results = RecipeResults(Cache(tmp_path), given.pop("identity", "identity"))
+        results.get(given.pop("what"), given.pop("recipe"), compute, **given)
     assert compute.count == 2
 
 
 def test_what_was_trained_or_failed_is_not_kept(tmp_path: Path) -> None:
-    cells, compute = Cells(Cache(tmp_path), "identity"), Counted()
-    assert [cells.kept("score", Recipe(train=True), compute) for _ in range(2)] == [1, 2]
+    results, compute = RecipeResults(Cache(tmp_path), "identity"), Counted()
+    assert [results.get("score", Recipe(train=True), compute) for _ in range(2)] == [1, 2]
 
     def crash() -> None:
         raise WorkerError("killed")
 
     for _ in range(2):
         with pytest.raises(WorkerError):
-            cells.kept("score", Recipe(), crash)
-    assert cells.kept("score", Recipe(), compute) == 3
+            results.get("score", Recipe(), crash)
+    assert results.get("score", Recipe(), compute) == 3
 
 
-def test_an_identity_changes_with_everything_it_names(tmp_path: Path) -> None:
+def test_an_identity_changes_with_everything_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def step(before: str, after: str) -> PassRecord:
         return PassRecord(name="p", options={}, state="changed", summary="", seconds=0.0, before=before, after=after)
+
+    def context(plan: Plan, *, seed: int = 0, threads: int = 1) -> BuildContext:
+        build = plan.project.build.model_copy(update={"seed": seed})
+        plan = replace(plan, project=plan.project.model_copy(update={"build": build}))
+        return BuildContext(plan, tmp_path, tmp_path, tmp_path, Cache(tmp_path), tmp_path, threads, 1)
 
     project = Project(
         model=ModelSpec(path="model.py:Net"),
         calibration=CalibrationSpec(data="c.npz"),
         evaluation=EvaluationSpec(data="e.npz"),
     )
-    plans = [make_plan(load_target(name, tmp_path), project) for name in ("rpi4-int8", "x86-64-int8")]
-    one, other = plans
+    one, other = (make_plan(load_target(name, tmp_path), project) for name in ("rpi4-int8", "x86-64-int8"))
     steps = [step("1", "2"), step("2", "3")]
-    found = {
-        identify(one.target, one.emits[0], steps, None, MACHINE, 0, 1),
-        identify(other.target, one.emits[0], steps, None, MACHINE, 0, 1),
-        identify(one.target, one.emits[1], steps, None, MACHINE, 0, 1),
-        identify(one.target, one.emits[0], [step("0", "2"), step("2", "3")], None, MACHINE, 0, 1),
-        identify(one.target, one.emits[0], [step("1", "2"), step("2", "4")], None, MACHINE, 0, 1),
-        identify(one.target, one.emits[0], steps, None, MACHINE.model_copy(update={"features": ()}), 0, 1),
-        identify(one.target, one.emits[0], steps, None, MACHINE, 1, 1),
-        identify(one.target, one.emits[0], steps, None, MACHINE, 0, 2),
+    first = identify(context(one), one.emits[0], steps, None)
+    assert identify(context(one), one.emits[0], steps, None) == first
+    identities = {
+        first,
+        identify(context(other), one.emits[0], steps, None),
+        identify(context(one), one.emits[1], steps, None),
+        identify(context(one), one.emits[0], [step("0", "2"), step("2", "3")], None),
+        identify(context(one), one.emits[0], [step("1", "2"), step("2", "4")], None),
+        identify(context(one, seed=1), one.emits[0], steps, None),
+        identify(context(one, threads=2), one.emits[0], steps, None),
     }
-    assert len(found) == 8
-    assert identify(one.target, one.emits[0], steps, None, MACHINE, 0, 1) in found
+    monkeypatch.setattr(identity, "host_kernels", lambda: Isa(arch="aarch64", features=("asimd",), torch=""))
+    identities.add(identify(context(one), one.emits[0], steps, None))
+    assert len(identities) == 8
 
 
 def test_code_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

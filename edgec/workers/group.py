@@ -1,19 +1,29 @@
-"""Worker processes that several threads of a build wait for, and that can be ended together."""
+"""Worker processes of several threads, which can be stopped together."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgec.errors import WorkerError
-from edgec.ladder.trial import Trial, TrialStoppedError
 from edgec.workers.worker import LIGHT, Progress, Worker, WorkerResult
 
 
-class Processes:
-    """All processes of one build.
+class StoppedError(Exception):
+    """The build ends, and with it the work of all its threads; not an `EdgecError`, which would be recorded."""
+
+
+class Stoppable(Protocol):
+    """Holds a process that `WorkerGroup.stop` ends too."""
+
+    def stop(self) -> None:
+        """End the process for good, from another thread."""
+
+
+class WorkerGroup:
+    """All worker processes of one build.
 
     Args:
         log: receives what they print.
@@ -23,8 +33,8 @@ class Processes:
         self._log = log
         self._lock = threading.Lock()
         self._stopped = False
-        self._running: set[Worker] = set()
-        self._trials: list[Trial] = []
+        self._workers: set[Worker] = set()
+        self._members: list[Stoppable] = []
 
     def call(
         self,
@@ -38,41 +48,44 @@ class Processes:
     ) -> WorkerResult:
         """`edgec.workers.worker.call`, which `stop` can end.
 
+        Args:
+            task, payload, what, threads, on_progress, imports: as of `edgec.workers.worker.call`.
+
         Raises:
             EdgecError: as of `edgec.workers.worker.call`.
-            TrialStoppedError: `stop` was called.
+            StoppedError: `stop` was called.
         """
         with Worker(log=self._log, what=what, threads=threads, on_progress=on_progress, imports=imports) as worker:
             with self._lock:
                 if self._stopped:
-                    raise TrialStoppedError
-                self._running.add(worker)
+                    raise StoppedError
+                self._workers.add(worker)
             try:
                 return worker.call(task, payload)
             except WorkerError:
                 if self._stopped:
-                    raise TrialStoppedError from None
+                    raise StoppedError from None
                 raise
             finally:
                 with self._lock:
-                    self._running.discard(worker)
+                    self._workers.discard(worker)
 
-    def watch(self, trial: Trial) -> None:
-        """Let `stop` end the process of `trial` too.
+    def add(self, member: Stoppable) -> None:
+        """Let `stop` end the process of `member` too.
 
         Raises:
-            TrialStoppedError: `stop` was called.
+            StoppedError: `stop` was called.
         """
         with self._lock:
             if self._stopped:
-                raise TrialStoppedError
-            self._trials.append(trial)
+                raise StoppedError
+            self._members.append(member)
 
     def stop(self) -> None:
-        """End all processes for good, and what threads do with them."""
+        """End all processes for good."""
         with self._lock:
             self._stopped = True
-            for worker in self._running:
+            for worker in self._workers:
                 worker.kill()
-            for trial in self._trials:
-                trial.stop()
+            for member in self._members:
+                member.stop()

@@ -1,17 +1,38 @@
-"""Which of the artifacts that were made go into the bundle: those that hold all gates."""
+"""What a build has made and measured, and which of its artifacts go into the bundle: those that meet all gates."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from edgec.errors import EdgecError, GateError
-from edgec.build.artifact import FailedArtifact
-from edgec.build.run import BuildResult
+from edgec.build.artifact import BuiltArtifact, FailedArtifact
+from edgec.build.prepare import Prepared
 from edgec.plan.plan import Plan
 from edgec.target.spec import Target
 from edgec.verify.gates import gate_line
-from edgec.verify.records import GateResult
+from edgec.verify.records import GateResult, Measurement, RungRecord
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build has made and measured."""
+
+    prepared: Prepared
+    built: tuple[BuiltArtifact, ...]
+    """May miss gates (`without_missed`)."""
+    gates: tuple[GateResult, ...]
+    failures: tuple[FailedArtifact, ...]
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Of all artifacts in all runtimes."""
+        return tuple(item for one in self.built for item in one.measurements)
+
+    @property
+    def rungs(self) -> tuple[RungRecord, ...]:
+        """Of all artifacts."""
+        return tuple(rung for one in self.built for rung in one.rungs)
 
 
 def without_missed(result: BuildResult, plan: Plan) -> BuildResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.build.metric_reads import try_metric
+from edgec.build.metric import files_read
 from edgec.errors import ProjectError
 from edgec.verify.metrics import Metric
 
@@ -52,7 +52,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def reads(root: Path, name: str = "metric.py:score") -> dict[str, str]:
     known = ("metric.py", "helper.py")
-    return try_metric(Metric(name, None, root), OUTPUTS, root, root / "scratch", known=known)
+    return files_read(Metric(name, None, root), OUTPUTS, root, root / "scratch", known=known)
 
 
 def test_code_and_data_of_the_project_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,12 +64,12 @@ def test_code_and_data_of_the_project_are_told(root: Path, monkeypatch: pytest.M
     other = root.parent / "other"
     other.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(root.parent / "temporary"))
-    told = try_metric(Metric("../project/metric.py:score", None, other), OUTPUTS, other, root / "scratch", known=())
+    told = files_read(Metric("../project/metric.py:score", None, other), OUTPUTS, other, root / "scratch", known=())
     assert set(told) == {"metric.py", "helper.py", "chosen_late.py", "weights.txt"}
 
 
 def test_a_metric_that_fails_is_told_and_one_of_edgec_reads_nothing(root: Path) -> None:
-    assert try_metric(Metric("agreement", None, root, unit="class"), OUTPUTS, root, root, known=()) == {}
+    assert files_read(Metric("agreement", None, root, unit="class"), OUTPUTS, root, root, known=()) == {}
     (root / "weights.txt").write_text("half")
     with pytest.raises(ProjectError, match="ValueError"):
         reads(root)
