@@ -14,7 +14,7 @@ from edgec.model.spec import ModelSource
 from edgec.plan.identity import package_versions
 from edgec.plan.plan import Plan
 from edgec.project.load import split_entry
-from edgec.project.record import code_digests, digest_of, flat, settings, recorded_beside, recorded_path
+from edgec.project.record import code_digests, digest_of, flat, recorded_beside, recorded_path, settings
 from edgec.project.spec import Project
 
 TRAINING = "training samples"
