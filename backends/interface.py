@@ -13,7 +13,8 @@ from pydantic import Field
 from edgec.frozen import Frozen
 from edgec.model.graph_ops import GraphOp
 from edgec.model.spec import Array, FloatModel, Tensors
-from edgec.passes.contract import Coverage, Pass, PassContext
+from edgec.passes.contract import Pass, PassContext
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 

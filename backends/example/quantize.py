@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from edgec.backends.example.model import ExampleModel, Layer
 from edgec.backends.example.model import QParams as LayerQParams
 from edgec.backends.example.runner import run
 from edgec.model.spec import Array
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.quant.qparams import qparams
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
@@ -22,17 +22,12 @@ KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "mean-pool2d")
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[ExampleModel]):
     """Watch the input and every layer's output over the calibration samples, once for all recipes."""
 
     histogram: bool = False
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: ExampleModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
         samples = ctx.samples(self.name)
@@ -42,12 +37,9 @@ class CollectRanges:
                 one.observe(value)
         return PassResult(replace(model, statistics=statistics), f"{len(samples)} samples")
 
-    def ensures(self, model: ExampleModel, ctx: PassContext) -> str | None:
-        return None
-
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[ExampleModel]):
     """Quantize every layer to int8, with ranges from the statistics.
 
     Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference
@@ -57,12 +49,7 @@ class QuantizeStatic:
     calibration: RangeMethod = "minmax"
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: ExampleModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
         found = [

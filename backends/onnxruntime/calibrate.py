@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from edgec.backends.onnxruntime.observe import (
 from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import DatasetError
 from edgec.model.spec import Array, Tensors
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _TOGETHER = 32
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[OnnxModel]):
     """Run the calibration samples through the float graph and keep statistics of what may be quantized.
 
     The statistics serve every range method (those with histograms, if `histogram`) and every choice of float layers.
@@ -49,12 +49,7 @@ class CollectRanges:
     dynamic_linear: bool = False
     """Whether linear layers, and what stands between them, need no ranges."""
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         samples = ctx.samples(self.name)

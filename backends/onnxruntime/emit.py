@@ -13,12 +13,15 @@ from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, constan
 from edgec.backends.onnxruntime.layers import find_layers
 from edgec.errors import StorageError, UnsupportedError
 from edgec.model.spec import TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage, CoverageState
 
 if TYPE_CHECKING:
     import onnx
 
 FILE = "model.onnx"
+_FLOATS: dict[str, CoverageState] = {"float16": "float16", "float64": "float64"}
+"""States of ops that compute in another float dtype than float32."""
 
 
 def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
@@ -54,7 +57,7 @@ def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
         outputs=tuple(_binding(spec, made[spec.name], steps[made[spec.name]]) for spec in model.outputs),
         widens=precision in ("int8", "int8-dynamic") and not saturates(ctx.target.device),
         coverage=tuple(
-            Coverage(subject=op.name or op.op, state=op.dtype, reason=f"{op.op}: {op.reason}")
+            Coverage(subject=op.name or op.op, state=_FLOATS.get(op.dtype, "float32"), reason=f"{op.op}: {op.reason}")
             for op in ops
             if op.reason
         ),

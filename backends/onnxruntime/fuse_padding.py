@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.onnxruntime.graph import OnnxModel, constants, consumers, copy
 from edgec.model.spec import Array
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,19 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FuseAsymmetricPadding:
+class FuseAsymmetricPadding(Pass[OnnxModel]):
     """Fold a constant zero ``Pad`` into the ``pads`` of the convolutions that read it.
 
     ONNX convolutions pad each side on its own, so also "SAME" padding at stride 2 folds exactly. A Pad that stays
     is an op of its own, with a copy of the tensor.
     """
 
-    @property
-    def name(self) -> str:
-        return "fuse-asymmetric-padding"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "fuse-asymmetric-padding"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.layer_names import select
 from edgec.backends.onnxruntime.calibrate import ranges, unusable
@@ -25,7 +25,8 @@ from edgec.backends.onnxruntime.observe import observed_tensors
 from edgec.backends.onnxruntime.place_pairs import Placement
 from edgec.backends.onnxruntime.refused import place_what_runs
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ LEFT_REASON = "left in float by ONNX Runtime's quantizer"
 
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[OnnxModel]):
     """QDQ quantization: affine u8 activations, symmetric weights, int32 biases.
 
     ReLU and ReLU6 go: the output range of the op before them starts at 0 (and ends at 6), so saturation clamps.
@@ -49,12 +50,7 @@ class QuantizeStatic:
     dynamic: DynamicCodes | None = None
     """How linear layers are stored that quantize their inputs as the model runs; None: they are static."""
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         where = f"pass {self.name}"

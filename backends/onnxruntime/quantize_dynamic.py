@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgec.backends.bisect import smallest_excluded
 from edgec.backends.onnxruntime.capability import (
@@ -21,25 +21,21 @@ from edgec.backends.onnxruntime.session import first_line
 from edgec.backends.onnxruntime.trial import check_runs
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx
 
 
 @dataclass(frozen=True)
-class QuantizeDynamic:
+class QuantizeDynamic(Pass[OnnxModel]):
     """Signed weights for matrix products and LSTM; activations are quantized as the model runs."""
 
     weights: Granularity = "per-channel"
     codes: Literal["s8", "s7"] = "s8"
 
-    @property
-    def name(self) -> str:
-        return "quantize-dynamic"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-dynamic"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         untied = copy(model)

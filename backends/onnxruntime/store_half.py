@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED, spared, to_half
 
 if TYPE_CHECKING:
@@ -25,19 +26,14 @@ _WORST = 2.0**-10
 
 
 @dataclass(frozen=True)
-class StoreHalfWeights:
+class StoreHalfWeights(Pass[OnnxModel]):
     """Store weights in fp16, with a cast to float32 that the runtime computes once, when it loads the model.
 
     For devices without fp16 arithmetic. Converted throughout, a graph would be cast to float32 and back around every
     op there, and values between ops would be rounded, or overflow, for nothing.
     """
 
-    @property
-    def name(self) -> str:
-        return "store-half-weights"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "store-half-weights"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         coverage = [

@@ -17,7 +17,7 @@ from edgec.backends.tflite.capability import (
     STATIC_INT8,
     WEIGHTED,
 )
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Precision
 
 
@@ -125,8 +125,8 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
 
 def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
     """The ops with a reason, as coverage; equal ones are told once with their number, layers kept in float not here."""
-    found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
+    counts = Counter((item.op, item.reason) for item in records if item.reason and item.reason != CHOSEN)
     return tuple(
-        Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state=dtype, reason=reason)
-        for (op, dtype, reason), count in sorted(found.items())
+        Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state="float32", reason=reason)
+        for (op, reason), count in sorted(counts.items())
     )

@@ -8,7 +8,7 @@ from edgec.backends.interface import OpRecord
 from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen
 from edgec.backends.tflite.flatbuffer import LiteOp, foreign_ops, normalise, output_names, read_ops
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Precision
 
 

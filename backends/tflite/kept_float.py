@@ -9,7 +9,7 @@ from edgec.backends.post_processing import POST_PROCESSING, Op, Role, post_proce
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, text
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"

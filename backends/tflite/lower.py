@@ -23,7 +23,8 @@ from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.quantizable import make_quantizable, name_layers
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, FloatModel, TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import WEIGHT_ONLY
 
 MIN_SQNR_DB = 40.0
@@ -152,7 +153,11 @@ def _hopeless(file: Path, node: str, folder: Path) -> str:
 def _told(way: Way, failures: Sequence[str]) -> tuple[Coverage, ...]:
     if way is WAYS[0]:
         return ()
-    return (Coverage(subject="conversion", state=f"by {way.NAME}", reason="; ".join(dict.fromkeys(failures))),)
+    return (
+        Coverage(
+            subject="conversion", state="by onnx2tf by way of TensorFlow", reason="; ".join(dict.fromkeys(failures))
+        ),
+    )
 
 
 def _attempt(way: Way, task: _Task, folder: Path, *, nhwc: bool) -> LiteModel:

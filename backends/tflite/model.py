@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.backends.interface import TensorBinding
 from edgec.frozen import canonical_json
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     from edgec.backends.tflite.quantizable import Quantizable

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.model import LiteModel
 from edgec.errors import PassError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
 from edgec.target.spec import Emit
 
@@ -29,7 +30,7 @@ _WIDE_RANGES = Coverage(
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[LiteModel]):
     """Run the calibration samples through the float program and keep statistics of what may be quantized.
 
     They serve every range method (those with histograms, if `histogram`) and every choice of float layers.
@@ -37,12 +38,7 @@ class CollectRanges:
 
     histogram: bool = False
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.observe import observe
@@ -63,19 +59,14 @@ class CollectRanges:
 
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[LiteModel]):
     """Weights and activations in int8, ranges by `method`, all but `float_layers`; inputs and outputs stay float."""
 
     method: RangeMethod = "minmax"
     float_layers: tuple[str, ...] = ()
     per_channel: bool = True
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.layer_names import select
@@ -124,19 +115,14 @@ class QuantizeStatic:
 
 
 @dataclass(frozen=True)
-class QuantizeInt16:
+class QuantizeInt16(Pass[LiteModel]):
     """Weights in int8, activations in int16, by TensorFlow's own calibrator: much slower, nearly exact."""
 
     per_channel: bool = True
     runtimes: tuple[str, ...] = ()
     """What must be able to run it: not every kernel has a 16-bit form, and interpreters may abort."""
 
-    @property
-    def name(self) -> str:
-        return "quantize-int16"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-int16"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of

@@ -19,7 +19,7 @@ from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
 from edgec.backends.tflite.try_out import check_kernels
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.saturation import cut

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgec.backends.interface import OpRecord
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Precision
 
 PRODUCTS = ("conv", "linear", "matmul", "addmm", "bmm", "lstm", "gru", "rnn", "einsum", "attention")

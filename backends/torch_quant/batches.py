@@ -1,4 +1,4 @@
-"""How many calibration samples an observed graph is given at once. Imports torch: for use inside functions."""
+"""How many calibration samples an observed graph is given at once."""
 
 from __future__ import annotations
 

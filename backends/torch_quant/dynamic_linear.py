@@ -1,4 +1,4 @@
-"""Linear layers whose inputs are quantized as the model runs. Imports torch: for use inside functions."""
+"""Linear layers whose inputs are quantized as the model runs."""
 
 from __future__ import annotations
 

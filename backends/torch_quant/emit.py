@@ -17,7 +17,8 @@ from edgec.errors import StorageError, UnsupportedError
 from edgec.machine import host_machine, saturates
 from edgec.model.attention import attention_in_parts
 from edgec.model.spec import TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     from torch import fx
@@ -60,7 +61,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         coverage=tuple(
             Coverage(
                 subject=op.layer or op.name,
-                state=op.dtype,
+                state="float32",
                 reason=op.reason if op.reason.startswith(FLOAT) else f"{op.op}: {op.reason}",
             )
             for op in ops

@@ -1,4 +1,4 @@
-"""Calls that torch's quantizer leaves alone. Imports torch: for use inside functions."""
+"""Calls that torch's quantizer leaves alone."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.backends.bisect import smallest_excluded
 from edgec.backends.torch_quant.audit import FLOAT
@@ -14,7 +14,8 @@ from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, try_without
 from edgec.backends.torch_quant.unsupported import quantizable_nodes, unsupported_nodes
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import module_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _NAMED = 16
 
 
 @dataclass(frozen=True)
-class LeaveOutUnsupported:
+class LeaveOutUnsupported(Pass[TorchModel]):
     """Keep in float what is known to be unsupported, and what a try on one sample shows to be.
 
     What fails, or computes something else, is found by the name that the failure has, or by halving; ops of the same
@@ -37,14 +38,7 @@ class LeaveOutUnsupported:
     """The engine that is tried: of several the first."""
     weights: Granularity = "per-channel"
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "leave-out-unsupported"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        """Nothing."""
-        return None
+    name: ClassVar[str] = "leave-out-unsupported"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         """Decide by rules, then by trying."""
@@ -57,10 +51,6 @@ class LeaveOutUnsupported:
         coverage = [Coverage(subject=name, state="float32", reason=reason) for name, reason in in_order.items()]
         told = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
         return PassResult(replace(model, left_out=in_order), told, coverage)
-
-    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has tried the result."""
-        return None
 
 
 def _found_by_trying(

@@ -1,4 +1,4 @@
-"""The observer of activations: edgec's statistics in torch's place. Imports torch: for use inside functions."""
+"""The observer of activations: edgec's statistics in torch's place."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from edgec.check.build import coverage_of
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan, record
-from edgec.project.record import project_file_digest, settings, told_beside, told_path
+from edgec.project.record import project_file_digest, recorded_beside, recorded_path, settings
 from edgec.storage.files import compressed_size
 from edgec.train.training_data import used_training_samples
 
@@ -83,11 +83,11 @@ def manifest_of(
 
 
 def _recorded_source(source: ModelSource) -> ModelSource:
-    names = told_beside(source.path, source.imported)
+    names = recorded_beside(source.path, source.imported)
     return source.model_copy(
         update={
-            "path": PurePath(told_path(source.path)).as_posix(),
-            "weights": told_path(source.weights) if source.weights else None,
+            "path": PurePath(recorded_path(source.path)).as_posix(),
+            "weights": recorded_path(source.weights) if source.weights else None,
             "imported": {names[name]: digest for name, digest in source.imported.items()},
         }
     )
@@ -96,7 +96,7 @@ def _recorded_source(source: ModelSource) -> ModelSource:
 def _recorded_data(spool: Spool | None) -> SpoolInfo | None:
     if spool is None:
         return None
-    return spool.info.model_copy(update={"origin": told_path(spool.info.origin)})
+    return spool.info.model_copy(update={"origin": recorded_path(spool.info.origin)})
 
 
 def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[Format]) -> tuple[Coverage, ...]:

@@ -10,7 +10,7 @@ from edgec.build.artifact import BuiltArtifact
 from edgec.build.inputs import Inputs
 from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.model.spec import Array
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.verify.ranges import (
     RangeRecord,
@@ -27,7 +27,7 @@ from edgec.workers.group import WorkerGroup
 
 
 def with_ranges(built: BuiltArtifact, context: BuildContext, inputs: Inputs, workers: WorkerGroup) -> BuiltArtifact:
-    """`built` with its ranges on evaluation samples; activations that cannot be observed are recorded in its coverage."""
+    """`built` with its ranges on evaluation samples; what cannot be observed is recorded in its coverage."""
     if built.attempt.refused:
         return built
     try:

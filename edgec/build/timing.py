@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgec.build.artifact import BuiltArtifact
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.verify.records import Latency, Measurement, Speed
 from edgec.verify.run import imports_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgec.build.result import BuildResult
 from edgec.bundle.manifest import FloatTwin
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan
 
 FOLDER = "float"

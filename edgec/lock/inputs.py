@@ -14,7 +14,7 @@ from edgec.model.spec import ModelSource
 from edgec.plan.identity import package_versions
 from edgec.plan.plan import Plan
 from edgec.project.load import split_entry
-from edgec.project.record import code_digests, digest_of, flat, settings, told_beside, told_path
+from edgec.project.record import code_digests, digest_of, flat, recorded_beside, recorded_path, settings
 from edgec.project.spec import Project
 
 TRAINING = "training samples"
@@ -46,7 +46,7 @@ def inputs_before(plan: Plan, root: Path, threads: int) -> dict[str, str]:
         "gates": _stated(project.gates),
         "isa": host_isa().words(),
         "ladder": ", ".join(rung.name for rung in plan.emits[0].ladder),
-        "metric": told_path(project.evaluation.metric) if project.evaluation else _NONE,
+        "metric": recorded_path(project.evaluation.metric) if project.evaluation else _NONE,
         "python": platform.python_version(),
         "seed": str(project.build.seed),
         "target": plan.target.digest(),
@@ -77,7 +77,7 @@ def inputs_loaded(source: ModelSource, data: Mapping[str, Spool | None]) -> dict
         source: of the model.
         data: sets of samples by name.
     """
-    names = told_beside(source.path, source.imported)
+    names = recorded_beside(source.path, source.imported)
     imported = {f"{IMPORTED}{names[name]}": digest for name, digest in source.imported.items()}
     return imported | {name: spool.info.content_digest for name, spool in data.items() if spool is not None}
 

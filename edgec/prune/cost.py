@@ -1,4 +1,4 @@
-"""What a float model costs. Imports torch: only for use inside functions."""
+"""What a float model costs."""
 
 from __future__ import annotations
 

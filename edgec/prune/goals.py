@@ -1,4 +1,4 @@
-"""How much to prune for a goal other than a number of channels. Imports torch only inside functions."""
+"""How much to prune for a goal other than a number of channels."""
 
 from __future__ import annotations
 

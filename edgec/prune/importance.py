@@ -1,4 +1,4 @@
-"""How much each channel matters. Imports torch: only for use inside functions."""
+"""How much each channel matters."""
 
 from __future__ import annotations
 

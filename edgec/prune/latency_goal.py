@@ -17,7 +17,8 @@ from edgec.ladder.maker import COMPILER
 from edgec.machine import host_machine, matches
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
 from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment

@@ -1,4 +1,4 @@
-"""Removing whole channels from a float model. Imports torch: only for use inside functions."""
+"""Removing whole channels from a float model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from edgec.errors import PassError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import finish
 from edgec.prune.choose import Scored, choose, fitting
 from edgec.prune.cost import count_macs, count_parameters

@@ -16,7 +16,7 @@ from edgec.build.build import compile_target
 from edgec.build.result import BuildResult
 from edgec.bundle.manifest import accuracy_of, pass_facts
 from edgec.bundle.write import digest_file
-from edgec.dataset.reads import digest_names, what_is_read
+from edgec.dataset.file_accesses import digest_names, record_file_accesses
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import ProjectError, outside_the_model
 from edgec.events import subscriber_of
@@ -81,7 +81,7 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
             )  # fmt: skip
             known = {Path(name): str(sha256) for name, sha256 in payload["known"].items()}
             _check_unchanged(known, store)
-            with what_is_read(root, out, *known) as reads:
+            with record_file_accesses(root, out, *known) as reads:
                 result = compile_target(context, None, None, in_full=False)
             _check_unchanged(known, store)
             made = scratch / "cell"

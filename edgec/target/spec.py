@@ -1,4 +1,4 @@
-"""The records a target file is made of. All are frozen, strict about keys, and have a canonical digest."""
+"""The records of a target file. All are frozen, strict about keys, and have a canonical digest."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_name(name: str) -> str:
 
 
 class Device(Frozen):
-    """What the silicon is: facts only, each with its source. It never describes the machine edgec runs on."""
+    """Facts about the device's hardware, each with its source. It never describes the machine edgec runs on."""
 
     name: str
     description: str
@@ -136,7 +136,7 @@ class PruneSpec(Frozen):
     """Share of what `goal` names that is removed with whole channels; 0 removes none."""
     goal: PruneGoal = "channels"
     importance: Importance = "l1"
-    """What tells channels that are needed from those that are not."""
+    """The measure by which channels are kept or removed."""
     scope: Literal["layer", "global"] = "layer"
     """The same share of each layer, or the least important channels wherever they are."""
     round_to: Annotated[int, Field(ge=1, le=64)] | None = None
@@ -170,7 +170,7 @@ class PruneSpec(Frozen):
 
 
 class Budget(Frozen):
-    """What the artifact may cost; judged per artifact, in the build."""
+    """Limits of size and latency; judged per artifact, in the build."""
 
     size_kib: Annotated[float, Field(gt=0)] | None = None
     latency_ms: Annotated[float, Field(gt=0)] | None = None
@@ -180,7 +180,7 @@ class Budget(Frozen):
 
 
 class BenchSpec(Frozen):
-    """What the benchmark harness of the bundle does by default."""
+    """Defaults of the bundle's benchmark harness."""
 
     threads: Annotated[int, Field(ge=1)] = 1
     warmup: Annotated[int, Field(ge=0)] = 10
@@ -195,7 +195,7 @@ class Target(Frozen):
     device: Device
     precision: Precision
     emit: Annotated[tuple[Emit, ...], Field(min_length=1)]
-    """Artifacts to produce; the first is the primary one, which the harness runs unless told otherwise."""
+    """Artifacts to produce; the first is the primary one, which the harness runs by default."""
     quantize: QuantSpec = QuantSpec()
     prune: PruneSpec = PruneSpec()
     budget: Budget = Budget()

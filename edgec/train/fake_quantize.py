@@ -1,4 +1,4 @@
-"""Quantize and dequantize in float, with a straight-through gradient. Imports torch: only for use inside functions."""
+"""Quantize and dequantize in float, with a straight-through gradient."""
 
 from __future__ import annotations
 

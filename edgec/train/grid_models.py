@@ -9,7 +9,7 @@ from typing import Any
 
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, ProjectError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid

@@ -1,4 +1,4 @@
-"""The loss that training minimizes, and the measure of its progress. Imports torch: only for use inside functions."""
+"""The loss that training minimizes, and the measure of its progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A float model made ready for training, and what training made of it. Imports torch: only for use inside functions."""
+"""A float model made ready for training, and what training made of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import add_module
 from edgec.passes.weight_layers import WeightLayer, weight_layers
 from edgec.quant.recipe import WeightGrid

@@ -1,4 +1,4 @@
-"""Training samples as tensors, in batches where the model takes them. Imports torch: only for use inside functions."""
+"""Training samples as tensors, in batches where the model takes them."""
 
 from __future__ import annotations
 

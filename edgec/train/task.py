@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.dataset.entry import entry_place, python_entry
-from edgec.dataset.sources import python_sources
+from edgec.dataset.python_files import python_files
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
 from edgec.frozen import digest_json
@@ -201,5 +201,5 @@ def loss_sources(spec: TrainSpec, root: Path) -> dict[str, str]:
     folder = (root / entry[0]).parent
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in python_sources(folder)
+        for path in python_files(folder)
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.dataset.leak import check_classes, check_disjoint
-from edgec.dataset.source import missing
+from edgec.dataset.sample_source import missing
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.model.spec import TensorSpec
