@@ -17,7 +17,7 @@ import pytest
 
 from edgec.bundle.bench.write import HARNESS
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "bench-result.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "bench-result.md"
 Done = subprocess.CompletedProcess[str]
 
 
