@@ -1,5 +1,8 @@
-"""What every backend provides. A backend is the only place that imports its framework, and does so lazily:
-importing ``backends.X.backend`` costs nothing, so plans and target listings need no toolchain."""
+"""What every backend provides; in one file, for authors of backends read all of it.
+
+A backend is the only place that imports its framework, and does so lazily: importing ``backends.X.backend`` costs
+nothing, so plans and target listings need no toolchain.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,27 @@ from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 M = TypeVar("M")
-Format = Literal["torchscript", "onnx", "tflite", "npz"]
+
+
+class Format(Frozen):
+    """A file format of artifacts; the backend that writes it declares all that edgec knows of it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """As manifests record it: ``onnx``."""
+    suffix: str
+    """Of file names: ``.onnx``."""
+    media_type: str
+    """Of the artifact in an OCI registry: ``application/vnd.edgec.model.onnx``."""
+    runner: Path | None = None
+    """A Python file that bundles carry as ``bench/run_<name>.py``, by which the harness runs an artifact without edgec.
+
+    Its class ``Runner(entry, path, runtime, threads)`` loads an artifact; `entry` is its table of ``bench.json``.
+    ``prepare(arrays)`` converts one sample, arrays in the order of ``entry["inputs"]``, to what ``run(feed)`` takes,
+    which returns arrays in the order of ``entry["outputs"]``. The file is Python 3.9, and imports the standard library,
+    NumPy and the runtime, the latter two inside functions. None: bundles carry no harness for this format.
+    """
+    runs_in_torch: bool = False
+    """Whether the runtime is torch, which worker processes then have imported before they begin."""
 
 
 class Package(Frozen):
@@ -36,6 +59,9 @@ class Package(Frozen):
     """Arguments of pip that install it, where no extra does; empty: one does."""
     extra_from: tuple[int, int] | None = None
     """The first Python version that its extra brings it for, `install` notwithstanding; None: for none."""
+    requires: tuple[str, ...] = ("numpy",)
+    """What a device needs besides, where it is a runtime, as requirements of pip. Not pinned to the build machine's
+    versions: the device's Python may be older or newer than any that these have wheels for."""
 
     @property
     def no_wheel(self) -> str:
@@ -86,7 +112,8 @@ class Artifact(Frozen):
     """One emitted model file and how to feed it."""
 
     backend: str
-    format: Format
+    format: str
+    """`Format.name`."""
     file: str
     """File name inside the bundle, e.g. ``model.tflite``."""
     precision: Precision
@@ -290,6 +317,8 @@ class Backend(Protocol[M]):
     """The pip extra of edgec that brings its toolchain: ``edgec[onnx]``; "" for the core install."""
     precisions: tuple[Precision, ...]
     packages: tuple[Package, ...]
+    needs_graph: bool
+    """Whether it lowers torch graphs only: models without one, whose code cannot be traced, have no such artifact."""
     own_quantizer: str
     """What of quantization the toolchain does itself and edgec cannot set; "" for none. Shown by `edgec backends`."""
 

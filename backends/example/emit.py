@@ -7,17 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from edgec.backends.example.model import ExampleModel
-from edgec.backends.example.runner import LAYERS
-from edgec.backends.interface import Artifact, TensorBinding
+from edgec.backends.example.run_npz import LAYERS
+from edgec.backends.interface import Artifact, Format, TensorBinding
 from edgec.errors import StorageError
 from edgec.frozen import canonical_json
 from edgec.passes.contract import PassContext
 
+NAME = "example"
+"""Of the backend."""
 FILE = "model.npz"
+FORMAT = Format(
+    name="npz",
+    suffix=".npz",
+    media_type="application/vnd.edgec.arrays.npz",
+    runner=Path(__file__).with_name("run_npz.py"),
+)
 
 
 def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
-    """Write ``model.npz`` into folder `out`; the same model gives the same bytes."""
+    """Write the artifact into folder `out`; the same model gives the same bytes."""
     records = canonical_json([layer.model_dump(mode="json") for layer in model.layers])
     arrays = {name: model.arrays[name] for name in sorted(model.arrays)}
     try:
@@ -32,8 +40,8 @@ def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
         for spec in (model.input, model.output)
     )
     return Artifact(
-        backend="example",
-        format="npz",
+        backend=NAME,
+        format=FORMAT.name,
         file=FILE,
         precision=ctx.target.precision,
         inputs=(fed,),

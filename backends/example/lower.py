@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HINT = "this backend takes chains of Conv2d, Linear, ReLU, Flatten, MaxPool2d and AdaptiveAvgPool2d(1)"
 
-IMAGE_OPS = ("conv2d", "max-pool2d", "mean-pool2d")
+IMAGE_OPS = ("conv2d", "max-pool2d", "global-average-pool2d")
 """torch also takes these without a batch axis; the kernels here do not."""
 
 Lowered = tuple[Layer, dict[str, Array]]
@@ -113,8 +113,8 @@ def _max_pool(name: str, module: Any) -> Lowered | None:
     return Layer(op="max-pool2d", name=name, kernel=kernel, stride=stride, padding=padding), {}
 
 
-def _mean_pool(name: str, module: Any) -> Lowered | None:
-    return (Layer(op="mean-pool2d", name=name), {}) if _pair(module.output_size) == (1, 1) else None
+def _global_average_pool(name: str, module: Any) -> Lowered | None:
+    return (Layer(op="global-average-pool2d", name=name), {}) if _pair(module.output_size) == (1, 1) else None
 
 
 def _flatten(name: str, module: Any) -> Lowered | None:
@@ -131,6 +131,6 @@ _LAYERS: dict[str, Callable[[str, Any], Lowered | None]] = {
     "ReLU": lambda name, module: (Layer(op="relu", name=name), {}),
     "Flatten": _flatten,
     "MaxPool2d": _max_pool,
-    "AdaptiveAvgPool2d": _mean_pool,
+    "AdaptiveAvgPool2d": _global_average_pool,
 }
 """torch.nn class -> its layer, or None when its options are not supported."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.backends.example.model import ExampleModel, Layer
 from edgec.backends.example.model import QParams as LayerQParams
-from edgec.backends.example.runner import run
+from edgec.backends.example.run_npz import run_layers
 from edgec.model.spec import Array
 from edgec.passes.contract import PassContext, PassResult
 from edgec.quant.qparams import qparams
@@ -17,7 +17,7 @@ from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.statistics import TensorStatistics
 
-KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "mean-pool2d")
+KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "global-average-pool2d")
 """Ops whose output has the qparams of their input."""
 
 
@@ -38,7 +38,8 @@ class CollectRanges:
         samples = ctx.samples(self.name)
         statistics = tuple(TensorStatistics(self.histogram) for _ in (model.input, *model.layers))
         for sample in samples:
-            for one, value in zip(statistics, run(model.layers, model.arrays, sample[model.input.name]), strict=True):
+            outputs = run_layers(model.layers, model.arrays, sample[model.input.name])
+            for one, value in zip(statistics, outputs, strict=True):
                 one.observe(value)
         return PassResult(replace(model, statistics=statistics), f"{len(samples)} samples")
 

@@ -50,13 +50,14 @@ class TorchBackend:
     engines: tuple[str, ...]
     """Engines to choose from, fastest for small models first (`kernels.fastest_first`); the first is the default."""
     capabilities: tuple[Capability, ...]
-    format: Format = "torchscript"
+    format: Format = emitter.FORMAT
     extra: str = ""
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
     packages: tuple[Package, ...] = (
         Package(distribution="torch", purpose="compile"),
         Package(distribution="torch", purpose="run"),
     )
+    needs_graph: bool = True
     own_quantizer: str = (
         "torch.ao.quantization's FX graph mode decides which ops become one integer kernel and which share a scale; "
         "ranges, weights' grids and layers in float are edgec's, but sigmoid and tanh have fixed ranges; "

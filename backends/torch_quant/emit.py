@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.backends.interface import Artifact, TensorBinding
+from edgec.backends.interface import Artifact, Format, TensorBinding
 from edgec.backends.torch_quant.audit import FLOAT, executed_ops, is_integer_product
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
@@ -22,6 +22,13 @@ from edgec.passes.contract import Coverage, PassContext
 if TYPE_CHECKING:
     from torch import fx
 
+FORMAT = Format(
+    name="torchscript",
+    suffix=".pt",
+    media_type="application/vnd.edgec.model.torchscript",
+    runner=Path(__file__).with_name("run_torchscript.py"),
+    runs_in_torch=True,
+)
 _NUMBER = re.compile(rb"(?<=___torch_mangle_)\d+")
 """What torch adds to the name of a class that the process has had before."""
 
@@ -51,7 +58,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / file)) from exc
     return Artifact(
         backend=backend,
-        format="torchscript",
+        format=FORMAT.name,
         file=file,
         precision=precision,
         inputs=tuple(_binding(spec, None) for spec in model.inputs),

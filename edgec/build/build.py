@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.bundle.bench.write import FORMATS, HarnessArtifact, write_harness
+from edgec.bundle.bench.write import HarnessArtifact, can_replay, write_harness
 from edgec.bundle.check import incomplete
 from edgec.bundle.manifest import REPORT, Manifest, Measurements, PassTime
 from edgec.bundle.write import (
@@ -146,7 +146,7 @@ def _write(job: Job, result: BuildResult, gates: tuple[GateResult, ...], folder:
     if harness := [item for one in result.built if (item := _harness(one)) is not None]:
         write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
     twin = keep_twin(plan, result, folder)
-    manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, replayed=FORMATS, twin=twin)
+    manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, twin=twin)
     manifest = write_manifest(folder, manifest)
     write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
     shown = manifest.model_copy(update={"gates": result.gates})
@@ -164,7 +164,7 @@ def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 def _harness(one: BuiltArtifact) -> HarnessArtifact | None:
     """What the harness replays: the outputs of the first runtime that the target's device has; None when it cannot."""
     worked = tuple(item.runtime for item in one.measurements if item.judged and not item.failure)
-    if not worked or one.artifact.format not in FORMATS:
+    if not worked or not can_replay(one.artifact):
         return None
     folder = outputs_folder(one.attempt.folder, worked[0])
     expected = {

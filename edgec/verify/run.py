@@ -60,7 +60,7 @@ def run_artifact(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
 def imports_of(artifact: Artifact) -> Sequence[str]:
     """What the process of a task that runs an artifact has imported beforehand: nothing that other runtimes lack."""
-    return WITH_TORCH if artifact.format == "torchscript" else LIGHT
+    return WITH_TORCH if get_backend(artifact.backend).format.runs_in_torch else LIGHT
 
 
 def first_difference(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
