@@ -18,6 +18,7 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
 from edgec.errors import PublishError, printable
 from edgec.frozen import canonical_json
+from edgec.target.architecture import ARCHITECTURES
 from edgec.target.spec import Device
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -54,12 +55,6 @@ _SUFFIX_TYPES = {
     ".txt": "text/plain",
     "": "text/plain",
 }
-_ARCHITECTURES: dict[str, dict[str, str]] = {
-    "x86_64": {"architecture": "amd64"},
-    "aarch64": {"architecture": "arm64", "variant": "v8"},
-    "armv7": {"architecture": "arm", "variant": "v7"},
-}
-"""image-spec 1.1, "Image Index Property Descriptions", platform: names of Go's GOARCH, and CPU variants."""
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=LARGEST_BLOB)]
@@ -157,7 +152,7 @@ def describe(record: ImageIndex | ArtifactManifest) -> Descriptor:
 def platform_of(device: Device) -> Platform:
     """What docker and other OCI tools call a device's system."""
     system = "android" if "android" in device.triple else "linux"
-    return Platform(os=system, **_ARCHITECTURES[device.arch])
+    return Platform(os=system, **ARCHITECTURES[device.arch].oci)
 
 
 def layer_of(file: BundleFile, media_type: str | None = None) -> Descriptor:
