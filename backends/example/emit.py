@@ -1,4 +1,4 @@
-"""The artifact: one ``.npz`` file with the layers' records and arrays."""
+"""The artifact: one file of NumPy arrays, with the layers' records among them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edgec.passes.contract import PassContext
 
 NAME = "example"
 """Of the backend."""
-FILE = "model.npz"
 FORMAT = Format(
     name="npz",
     suffix=".npz",
     media_type="application/vnd.edgec.arrays.npz",
     runner=Path(__file__).with_name("run_npz.py"),
 )
+FILE = f"model{FORMAT.suffix}"
 
 
 def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
@@ -30,8 +30,9 @@ def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
     arrays = {name: model.arrays[name] for name in sorted(model.arrays)}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        # NumPy dates every entry 1980-01-01, so that the bytes follow from the content
-        np.savez(out / FILE, **{LAYERS: np.frombuffer(records.encode(), np.uint8)}, **arrays)
+        with (out / FILE).open("wb") as stream:  # NumPy adds .npz to other names
+            # NumPy dates every entry 1980-01-01, so that the bytes follow from the content
+            np.savez(stream, **{LAYERS: np.frombuffer(records.encode(), np.uint8)}, **arrays)
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / FILE)) from exc
     last = model.layers[-1].output if model.layers else None
