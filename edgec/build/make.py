@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -29,6 +28,7 @@ from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.records import Measurement
 from edgec.verify.reference import float_outputs
+from edgec.verify.requests import DifferenceAnswer, DifferenceRequest, RunAnswer, RunRequest
 from edgec.verify.run import imports_of
 from edgec.workers.worker import WorkerResult
 
@@ -173,24 +173,25 @@ class _Maker:
         job, judged = self._job, self._judged
         threads = job.plan.target.bench.threads
 
-        def run() -> WorkerResult:
+        def run() -> WorkerResult[RunAnswer]:
             return self._processes.call(
                 "edgec.verify.run:run_artifact",
-                {
-                    "artifact": artifact.model_dump(mode="json"),
-                    "file": str(folder / artifact.file),
-                    "runtime": runtime.name,
-                    "spool": str(judged.data.evaluation.folder),
-                    "out": str(outputs_folder(folder, runtime.name)),
-                    "threads": threads,
-                },
+                RunRequest(
+                    artifact=artifact,
+                    file=folder / artifact.file,
+                    runtime=runtime.name,
+                    spool=judged.data.evaluation.folder,
+                    out=outputs_folder(folder, runtime.name),
+                    threads=threads,
+                ),
+                RunAnswer,
                 what=f"{artifact.file} in {runtime.name}",
                 threads=threads,
                 imports=imports_of(artifact),
                 on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
             )
 
-        result: WorkerResult | EdgecError
+        result: WorkerResult[RunAnswer] | EdgecError
         try:
             result = UnsupportedError(runtime.missing) if runtime.missing else run()
         except WorkerError:
@@ -205,21 +206,21 @@ class _Maker:
     def _differ(self, artifact: Artifact, folder: Path, right: str, wrong: str) -> OpDifference | None:
         job, threads = self._job, self._job.plan.target.bench.threads
         try:
-            op = self._processes.call(
+            return self._processes.call(
                 "edgec.verify.run:first_difference",
-                {
-                    "artifact": artifact.model_dump(mode="json"),
-                    "file": str(folder / artifact.file),
-                    "right": right,
-                    "wrong": wrong,
-                    "spool": str(self._judged.data.evaluation.folder),
-                    "threads": threads,
-                },
+                DifferenceRequest(
+                    artifact=artifact,
+                    file=folder / artifact.file,
+                    right=right,
+                    wrong=wrong,
+                    spool=self._judged.data.evaluation.folder,
+                    threads=threads,
+                ),
+                DifferenceAnswer,
                 what=f"{artifact.file} in {wrong}",
                 threads=threads,
                 imports=imports_of(artifact),
                 on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
-            ).value["op"]
+            ).value.op
         except EdgecError:
             return None  # that it is wrong is known without it
-        return None if op is None else OpDifference.model_validate_json(json.dumps(op))

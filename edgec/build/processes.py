@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from edgec.errors import WorkerError
+from edgec.frozen import Frozen
 from edgec.ladder.trial import Trial, TrialStoppedError
-from edgec.workers.worker import LIGHT, Progress, Worker, WorkerResult
+from edgec.workers.worker import LIGHT, Answer, Progress, Worker, WorkerResult
 
 
 class Processes:
@@ -26,16 +27,40 @@ class Processes:
         self._running: set[Worker] = set()
         self._trials: list[Trial] = []
 
+    @overload
     def call(
         self,
         task: str,
-        payload: dict[str, Any],
+        request: Frozen,
+        answer: type[Answer],
         *,
         what: str,
         threads: int,
         on_progress: Progress,
         imports: Sequence[str] = LIGHT,
-    ) -> WorkerResult:
+    ) -> WorkerResult[Answer]: ...
+    @overload
+    def call(
+        self,
+        task: str,
+        request: dict[str, Any],
+        *,
+        what: str,
+        threads: int,
+        on_progress: Progress,
+        imports: Sequence[str] = LIGHT,
+    ) -> WorkerResult: ...
+    def call(
+        self,
+        task: str,
+        request: Frozen | dict[str, Any],
+        answer: type[Answer] | None = None,
+        *,
+        what: str,
+        threads: int,
+        on_progress: Progress,
+        imports: Sequence[str] = LIGHT,
+    ) -> WorkerResult[Any]:
         """`edgec.workers.worker.call`, which `stop` can end.
 
         Raises:
@@ -48,7 +73,7 @@ class Processes:
                     raise TrialStoppedError
                 self._running.add(worker)
             try:
-                return worker.call(task, payload)
+                return worker.request({"task": task}, request, answer)
             except WorkerError:
                 if self._stopped:
                     raise TrialStoppedError from None

@@ -18,10 +18,10 @@ from edgec.verify.ranges import (
     input_uses,
     looked_at,
     range_record,
-    ranges_from,
     unwatched_inputs,
     why_not,
 )
+from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.verify.run import imports_of
 
 
@@ -47,23 +47,23 @@ def _observed(built: BuiltArtifact, job: Job, data: BuildData, processes: Proces
     if reason := why_not(artifact) or ("" if worked else "no runtime runs it"):
         return _of_inputs(data, reason)
     indices, out = looked_at(evaluation), built.attempt.folder / "ranges.npy"
-    answer = processes.call(
+    watched = processes.call(
         "edgec.verify.ranges:observe_ranges",
-        {
-            "artifact": artifact.model_dump(mode="json"),
-            "file": str(built.file),
-            "runtime": worked[0],
-            "spool": str(evaluation.folder),
-            "indices": indices,
-            "threads": job.threads,
-            "out": str(out),
-        },
+        RangesRequest(
+            artifact=artifact,
+            file=built.file,
+            runtime=worked[0],
+            spool=evaluation.folder,
+            indices=tuple(indices),
+            threads=job.threads,
+            out=out,
+        ),
+        RangesAnswer,
         what=f"{artifact.file} in {worked[0]}",
         threads=job.threads,
         imports=imports_of(artifact),
         on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
-    ).value
-    watched = ranges_from(answer)
+    ).value.ranges
     inputs = unwatched_inputs(input_ranges(data.calibration or evaluation), watched)
     found: Array = np.concatenate([np.load(out), input_uses(inputs, evaluation, indices)], axis=1)
     return range_record((*watched, *inputs), found, runtime=worked[0])

@@ -10,7 +10,8 @@ from edgec.build.artifact import BuiltArtifact
 from edgec.build.job import Job
 from edgec.build.processes import Processes
 from edgec.passes.contract import Coverage
-from edgec.verify.records import Latency, Measurement, Speed
+from edgec.verify.records import Measurement
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.verify.run import imports_of
 
 
@@ -40,23 +41,18 @@ def _timed(
         pair.append((built.twin[0], built.twin[1] / built.twin[0].file))
     result = processes.call(
         "edgec.verify.speed:time_artifacts",
-        {
-            "artifacts": [{"artifact": one.model_dump_json(), "file": str(file)} for one, file in pair],
-            "runtime": measured.runtime,
-            "spool": str(evaluation.folder),
-            "threads": bench.threads,
-            "warmup": bench.warmup,
-            "runs": bench.runs,
-        },
+        TimingRequest(
+            artifacts=tuple(ArtifactFile(artifact=one, file=file) for one, file in pair),
+            runtime=measured.runtime,
+            spool=evaluation.folder,
+            threads=bench.threads,
+            warmup=bench.warmup,
+            runs=bench.runs,
+        ),
+        TimingAnswer,
         what=f"{built.artifact.file} in {measured.runtime}",
         threads=bench.threads,
         imports=imports_of(built.artifact),
         on_progress=lambda step: job.progress(f"{built.artifact.file}: {step}"),
     ).value
-    latency, speed = result["latency"], result["speed"]
-    return measured.model_copy(
-        update={
-            "latency": Latency.model_validate_json(latency) if latency else None,
-            "speed": Speed.model_validate_json(speed) if speed else None,
-        }
-    )
+    return measured.model_copy(update={"latency": result.latency, "speed": result.speed})

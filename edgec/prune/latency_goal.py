@@ -27,7 +27,7 @@ from edgec.prune.goals import NEAR, search_share
 from edgec.storage.cache import Cache, code_digest
 from edgec.storage.workspace import cache_folder
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
-from edgec.verify.records import Speed
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.workers.log import captured
 from edgec.workers.worker import WITH_TORCH, Worker
 
@@ -149,22 +149,21 @@ class _Probes:
         job, bench = self._job, self._job.plan.target.bench
         job.progress(f"prune: time it without {share:.0%} of the channels")
         one = self._compiled(self._pruned(share), f"without-{share:g}")
-        told = self._timer.call(
+        speed = self._timer.call(
             "edgec.verify.speed:time_artifacts",
-            {
-                "artifacts": [
-                    {"artifact": item.model_dump_json(), "file": str(file)} for item, file in (one, self._twin)
-                ],
-                "runtime": job.plan.emits[0].runtimes[0].name,
-                "spool": str(self._samples.folder),
-                "threads": bench.threads,
-                "warmup": bench.warmup,
-                "runs": bench.runs or 100,
-            },
-        ).value
-        if told["speed"] is None:
+            TimingRequest(
+                artifacts=tuple(ArtifactFile(artifact=item, file=file) for item, file in (one, self._twin)),
+                runtime=job.plan.emits[0].runtimes[0].name,
+                spool=self._samples.folder,
+                threads=bench.threads,
+                warmup=bench.warmup,
+                runs=bench.runs or 100,
+            ),
+            TimingAnswer,
+        ).value.speed
+        if speed is None:
             raise PassError("the unpruned artifact cannot be timed", where="prune.goal", hint='goal = "macs"')
-        self.costs[share] = 1 / Speed.model_validate_json(told["speed"]).ratio
+        self.costs[share] = 1 / speed.ratio
         return self.costs[share]
 
     def _pruned(self, share: float) -> FloatModel:

@@ -11,10 +11,7 @@ activations, their mean: it is kept with its spread over the evaluation samples.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,6 +22,7 @@ from edgec.dataset.spool import Spool
 from edgec.frozen import Frozen
 from edgec.model.spec import Array, Tensors
 from edgec.verify.outputs import chunks
+from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.workers.worker import Progress
 
 MOST_SAMPLES = 256
@@ -65,27 +63,24 @@ class RangeRecord(Frozen):
     """Why activations were not looked at; `layers` are then the model's inputs, or none."""
 
 
-def observe_ranges(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Run an int8 artifact and look at its activations (an `edgec.workers.worker` task).
+def observe_ranges(request: RangesRequest, progress: Progress) -> RangesAnswer:
+    """Run an int8 artifact and observe its activations (a task of `edgec.workers.worker`).
 
     Args:
-        payload: ``artifact`` (record), ``file``, ``runtime``, ``spool`` (folder), ``indices`` (samples), ``threads``,
-            and ``out``, an .npy to write: (samples, ranges, 2), as of `edgec.backends.interface.RangeWatch`.
-        progress: told the name of each step.
+        request: what to run, and where the observations go.
+        progress: called with the name of each step.
 
-    Returns:
-        ``ranges`` (`ActivationRange`s), or ``reason`` when they cannot be looked at.
+    Raises:
+        UnsupportedError: the runtime refuses the artifact, or does not show its activations.
     """
-    artifact = Artifact.model_validate_json(json.dumps(payload["artifact"]))
-    backend = get_backend(artifact.backend)
-    if reason := why_not(artifact):
-        return {"ranges": [], "reason": reason}
+    backend = get_backend(request.artifact.backend)
+    if reason := why_not(request.artifact):
+        return RangesAnswer(reason=reason)
     assert isinstance(backend, RangeWatcher)
-    runtime, indices = str(payload["runtime"]), [int(index) for index in payload["indices"]]
-    progress(f"look at the activations of {len(indices)} samples in {runtime}")
-    watch = backend.watch_ranges(artifact, Path(payload["file"]), runtime, int(payload["threads"]))
-    np.save(payload["out"], uses(watch, Spool(Path(payload["spool"])), indices))
-    return {"ranges": [item.model_dump(mode="json") for item in watch.ranges], "reason": ""}
+    progress(f"observe the activations of {len(request.indices)} samples in {request.runtime}")
+    watch = backend.watch_ranges(request.artifact, request.file, request.runtime, request.threads)
+    np.save(request.out, uses(watch, Spool(request.spool), request.indices))
+    return RangesAnswer(ranges=tuple(watch.ranges))
 
 
 def why_not(artifact: Artifact) -> str:
@@ -185,11 +180,6 @@ def unwatched_inputs(
     """Inputs that an artifact has no range of its own for."""
     known = {item.input for item in watched}
     return tuple(item for item in inputs if item.input not in known)
-
-
-def ranges_from(answer: Mapping[str, Any]) -> tuple[ActivationRange, ...]:
-    """The ranges in what `observe_ranges` returned."""
-    return tuple(ActivationRange.model_validate_json(json.dumps(item)) for item in answer["ranges"])
 
 
 def _place(spool: Spool, name: str) -> int:
