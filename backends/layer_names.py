@@ -72,8 +72,13 @@ def plain_name(name: str) -> str:
 def select(layers: Iterable[Layer], names: Sequence[str], where: str) -> tuple[Layer, ...]:
     """The layers with these names.
 
+    Args:
+        layers: of the model.
+        names: of some of them.
+        where: for messages.
+
     Raises:
-        PassError: a name is no layer.
+        PassError: a name is not a layer.
     """
     known = {layer.name: layer for layer in layers}
     for name in names:

@@ -25,7 +25,16 @@ FILE = f"model{FORMAT.suffix}"
 
 
 def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
-    """Write the artifact into folder `out`; the same model gives the same bytes."""
+    """Write the artifact file; the same model gives the same bytes.
+
+    Args:
+        model: after all passes.
+        ctx: the target.
+        out: folder to write to; made if it is not there.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     records = canonical_json([layer.model_dump(mode="json") for layer in model.layers])
     arrays = {name: model.arrays[name] for name in sorted(model.arrays)}
     try:

@@ -27,7 +27,7 @@ def lower(model: FloatModel) -> ExampleModel:
 
     Raises:
         TraceError: the model has no graph.
-        UnsupportedError: it is no chain, or a layer is of another kind; the layer is named.
+        UnsupportedError: it is not a chain, or a layer is of another kind; the layer is named.
     """
     if model.graph is None:
         hint = "the onnxruntime and tflite backends may take it, with each branch as one sample goes through it"

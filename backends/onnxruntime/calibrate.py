@@ -89,6 +89,14 @@ def observe(
     with the number of samples. (The stock calibrater keeps every output until the end, and its
     ``max_intermediate_outputs`` throws data away unmerged.)
 
+    Args:
+        model: the float graph.
+        samples: in the float model's names and layout.
+        histogram: collect histograms too, not only extremes.
+        threads: CPU threads of the runtime.
+        work: scratch folder.
+        never: tensors that stay in float.
+
     Raises:
         DatasetError: there are no samples, or the model answers one with NaN.
         UnsupportedError: ONNX Runtime refuses the graph.

@@ -30,6 +30,11 @@ FORMAT = Format(
 def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
     """Write ``model.onnx`` into folder `out`.
 
+    Args:
+        model: after all passes.
+        ctx: the target and its settings.
+        out: folder to write to; made if it is not there.
+
     Raises:
         UnsupportedError: the runtime refuses it, or executes nothing of an int8 target in int8.
         StorageError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Layer by layer, how near a quantized graph comes to the float graph it was made from."""
+"""SQNR of each layer of a quantized graph, against the float graph that it was made from."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def compare_layers(model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> 
     """SQNR of each layer's output (after its ReLU, which quantization merges into it) over a few samples.
 
     Both graphs run as artifacts do, with integer kernels in the quantized one.
+
+    Args:
+        model: the float graph.
+        quantized: what the passes made of it.
+        ctx: holds the calibration samples.
 
     Raises:
         DatasetError: there are no samples.

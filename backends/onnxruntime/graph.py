@@ -51,7 +51,7 @@ def input_names(model: OnnxModel) -> dict[str, str]:
     """Float model's input name -> graph's, without the inputs that no op reads (exporters drop those).
 
     Raises:
-        UnsupportedError: the graph's inputs cannot be told from the model's.
+        UnsupportedError: the graph's inputs cannot be matched to the model's.
     """
     there = [item.name for item in model.proto.graph.input]
     stated = [spec.name for spec in model.inputs]
@@ -59,7 +59,7 @@ def input_names(model: OnnxModel) -> dict[str, str]:
         return {name: name for name in stated if name in there}
     if len(there) != len(stated):
         raise UnsupportedError(
-            f"the ONNX graph's inputs ({', '.join(there)}) cannot be told from the model's ({', '.join(stated)})",
+            f"the ONNX graph's inputs ({', '.join(there)}) cannot be matched to the model's ({', '.join(stated)})",
             where=model.name,
         )
     return dict(zip(stated, there, strict=True))
@@ -199,7 +199,13 @@ def weights_in_bodies(proto: onnx.ModelProto) -> dict[str, str]:
 
 
 def check_names(proto: onnx.ModelProto, names: Iterable[str], where: str) -> None:
-    """Raise PassError when one of `names` is no node: the quantizer would silently ignore it."""
+    """Raise PassError when one of `names` is not a node: the quantizer would silently ignore it.
+
+    Args:
+        proto: the graph.
+        names: of nodes.
+        where: for messages.
+    """
     if unknown := sorted(set(names) - {node.name for node in proto.graph.node}):
         raise PassError(f"no such node: {', '.join(unknown)}", where=where)
 

@@ -108,6 +108,11 @@ def with_observations(
     Convolutions of the runtime keep their channels in blocks, and to unfold a whole tensor costs as much as the
     convolution. So rectified feature maps give their maxima by a global pool, and their samples by a strided one,
     which both read the blocks as they are; other tensors are reduced to a minimum and a maximum.
+
+    Args:
+        model: the float graph.
+        histogram: whether histograms are collected.
+        never: tensors that stay in float.
     """
     from onnx import TensorProto, helper
 

@@ -158,7 +158,7 @@ def _lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _inlined(proto: onnx.ModelProto, functions: list[tuple[str, str]]) -> onnx.ModelProto:
-    """With the bodies of `functions` in place of their calls; as it is where ONNX cannot tell what they are."""
+    """With the bodies of `functions` in place of their calls; unchanged where ONNX cannot infer their types."""
     import onnx.inliner
     from onnx import helper
 

@@ -73,7 +73,7 @@ def place_what_runs(
 
 
 def refusal(why: str) -> str:
-    """How coverage tells of an op that had to be left out."""
+    """The coverage record of an op that had to be left out."""
     return f"kept in float: ONNX Runtime cannot take it in int8: {why}"
 
 

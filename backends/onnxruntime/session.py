@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions with every thread and log setting stated, and its errors told in edgec's words."""
+"""ONNX Runtime sessions with every thread and log setting stated, and its errors without its source paths and codes."""
 
 from __future__ import annotations
 

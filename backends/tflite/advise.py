@@ -1,4 +1,4 @@
-"""What TFLite has no form of, or computes in float, told from the ops of an ONNX graph alone."""
+"""Which ops of an ONNX graph TFLite does not support, or computes in float, from the ops alone."""
 
 from __future__ import annotations
 

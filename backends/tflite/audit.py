@@ -102,7 +102,7 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
         return ""  # integer and boolean arithmetic is index computation, as in the float model
     if precision in _STORED:
         if op not in WEIGHTED:
-            return ""  # all arithmetic is float by design: only what becomes of weights is told
+            return ""  # all arithmetic is float by design: only the storage of weights is recorded
         if any(item.stored for item in inputs):
             return f"weight-only: {_STORED[precision]} weights, dequantized when loaded and computed in float32"
         return "its weights stay float32: they are not constant, or of a form that is not stored in codes"
@@ -124,7 +124,7 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
 
 
 def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
-    """The ops with a reason, as coverage; equal ones are told once with their number, layers kept in float not here."""
+    """The ops with a reason, as coverage; equal ones once with their number; without layers kept in float."""
     found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
     return tuple(
         Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state=dtype, reason=reason)

@@ -19,7 +19,7 @@ MOST_DB = 120.0
 """Above this two float tensors are equal but for the order of additions."""
 LEAST_DB = -20.0
 NOTABLE_DB = 10.0
-"""What an op loses of its inputs' nearness is no rounding any more."""
+"""Loss of SQNR from an op's inputs to its output that rounding does not explain."""
 
 
 def first_difference(

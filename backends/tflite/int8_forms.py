@@ -89,8 +89,8 @@ def _written_out(model: Any, item: Any) -> list[Any] | None:
         return add("TRANSPOSE", [index, order], swapped), swapped
 
     def reshaped(index: int, shape: list[int]) -> int:
-        told = add_constant(model, f"{name}/shape", np.array(shape, np.int32))
-        return add("RESHAPE", [index, told], shape, newShape=np.array(shape, np.int32))
+        shape_index = add_constant(model, f"{name}/shape", np.array(shape, np.int32))
+        return add("RESHAPE", [index, shape_index], shape, newShape=np.array(shape, np.int32))
 
     left_shape, right_shape, out_shape = shapes
     batches = prod(out_shape[:-2])
@@ -120,8 +120,8 @@ def _written_out(model: Any, item: Any) -> list[Any] | None:
         parts.append(found)
     products = [add("FULLY_CONNECTED", [one, other, -1], [rows, columns]) for one, other in zip(*parts, strict=True)]
     packed = add("PACK", products, [batches, rows, columns], valuesCount=batches, axis=0)
-    told = add_constant(model, f"{name}/shape", np.array(out_shape, np.int32))
-    steps.append(operator(model, "RESHAPE", 1, [packed, told], [made], newShape=np.array(out_shape, np.int32)))
+    shape_index = add_constant(model, f"{name}/shape", np.array(out_shape, np.int32))
+    steps.append(operator(model, "RESHAPE", 1, [packed, shape_index], [made], newShape=np.array(out_shape, np.int32)))
     return steps
 
 

@@ -56,12 +56,12 @@ def kept_float(model: Any, ranges: Ranges) -> dict[int, str]:
 def coverage_of_kept(model: Any, kept: Mapping[int, str]) -> tuple[Coverage, ...]:
     """One record for each layer and reason."""
     tensors = model.subgraphs[0].tensors
-    told = dict.fromkeys(
+    records = dict.fromkeys(
         (_subject(model, tensors, place), reason)
         for place, reason in sorted(kept.items())
         if indices(model.subgraphs[0].operators[place].outputs)
     )
-    return tuple(Coverage(subject=subject, state="float32", reason=reason) for subject, reason in told)
+    return tuple(Coverage(subject=subject, state="float32", reason=reason) for subject, reason in records)
 
 
 def _subject(model: Any, tensors: Any, place: int) -> str:

@@ -1,7 +1,7 @@
 """The layers of a float flatbuffer: what of it can be quantized one by one, by the user's names.
 
 `name_tensors` writes each layer's name into the names of the tensors it makes. TensorFlow's quantizer keeps them, so
-they tell in the quantized file, too, which layer an op belongs to.
+they name the layer of an op in the quantized file too.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def observe(
     interpreter: Any = Interpreter(model_content=pack(model), num_threads=threads)
     interpreter.allocate_tensors()
     for item in inputs:  # tensors whose shapes are computed have no place before the first run
-        told = next(found for found in interpreter.get_input_details() if found["index"] == fed[item.artifact_name])
-        interpreter.set_tensor(told["index"], np.zeros(told["shape"], told["dtype"]))
+        details = next(found for found in interpreter.get_input_details() if found["index"] == fed[item.artifact_name])
+        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     interpreter.invoke()
     empty = {index: TensorStatistics(histogram) for index in watched if not interpreter.tensor(index)().size}
     watched = tuple(index for index in watched if index not in empty)

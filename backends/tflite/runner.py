@@ -35,8 +35,8 @@ def load(runtime: str, file: Path, **options: Any) -> Any:
         interpreter = module.Interpreter(model_path=str(file), **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as exc:
-        told = " ".join(str(exc).split())
-        raise UnsupportedError(f"{runtime} refuses the file: {told}", where=file.name) from exc
+        message = " ".join(str(exc).split())
+        raise UnsupportedError(f"{runtime} refuses the file: {message}", where=file.name) from exc
     return interpreter
 
 

@@ -36,6 +36,11 @@ def choose_ranges(
 
     Outputs of the model keep their whole range: what a clipped head cuts off first is the answer itself, the largest
     logit or the far end of a regression.
+
+    Args:
+        quantizable: what of the program can be int8.
+        statistics: of each tensor, by its number.
+        method: how ranges follow from statistics.
     """
     model = unpack(quantizable.content)
     same = same_values(model)
@@ -107,8 +112,8 @@ def quantize(
     try:
         content, left = leave_out(attempt, candidates)
     except Exception as exc:
-        told = " ".join(str(exc).split())[:300]
-        raise UnsupportedError(f"TensorFlow's quantizer fails: {told}", where="tflite") from exc
+        message = " ".join(str(exc).split())[:300]
+        raise UnsupportedError(f"TensorFlow's quantizer fails: {message}", where="tflite") from exc
     place_of = {name: place for place, name in names.items()}
     refused = {place_of[item.candidate.name]: f"left in float: {_first_line(item.reason)}" for item in left}
     return Quantized(content, (*coverage_of_kept(model, kept), *coverage_of_kept(model, refused)))
@@ -133,8 +138,8 @@ def _signature(model: Any, place: int) -> tuple[Any, ...]:
     operator = graph.operators[place]
     operands = [graph.tensors[index] for index in (*indices(operator.inputs), *indices(operator.outputs)) if index >= 0]
     options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
-    told = tuple(sorted((name, repr(value)) for name, value in options.items()))
-    return kind_of(model, operator), told, tuple((item.type, len(indices(item.shape))) for item in operands)
+    settings = tuple(sorted((name, repr(value)) for name, value in options.items()))
+    return kind_of(model, operator), settings, tuple((item.type, len(indices(item.shape))) for item in operands)
 
 
 def _first_line(reason: str) -> str:

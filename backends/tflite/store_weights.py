@@ -103,7 +103,13 @@ def _store(model: Any, index: int, axis: int, storage: Storage) -> tuple[int, li
 
 
 def block_scales(weight: Array, rows: Array, storage: Storage) -> Array:
-    """For each block the scale of least error: its own, or its channel's, on whose grid trained weights may lie."""
+    """For each block the scale of least error: its own, or its channel's, on whose grid trained weights may lie.
+
+    Args:
+        weight: of a layer, [channels, ...].
+        rows: the same as blocks.
+        storage: how codes are stored.
+    """
     own = mse_weight_scales(rows, storage.grid, 0)
     channel = np.repeat(weight_scales(weight, storage.grid, 0), len(rows) // len(weight))
 

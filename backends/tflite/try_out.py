@@ -1,4 +1,4 @@
-"""Whether runtimes can run a file at all, found out in a process of its own: what they cannot run may abort it."""
+"""Whether runtimes can run a file at all, tried in a process of its own: what they cannot run may abort it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def check_kernels(content: bytes, runtimes: Sequence[str]) -> None:
         try:
             module.Interpreter(model_content=content, num_threads=1)
         except (ValueError, RuntimeError) as exc:
-            told = next((line for line in str(exc).splitlines() if "builtin opcode" in line), "")
-            if told:
-                raise UnsupportedError(f"{runtime}: {told}", where="tflite") from exc
+            message = next((line for line in str(exc).splitlines() if "builtin opcode" in line), "")
+            if message:
+                raise UnsupportedError(f"{runtime}: {message}", where="tflite") from exc
 
 
 def check_runs(content: bytes, inputs: dict[str, Array], runtimes: Sequence[str], work: Path) -> None:
@@ -42,7 +42,7 @@ def check_runs(content: bytes, inputs: dict[str, Array], runtimes: Sequence[str]
         work: scratch folder.
 
     Raises:
-        PassError: a runtime refuses the file, dies of it, or answers with values that are not finite.
+        PassError: a runtime refuses the file, crashes on it, or gives values that are not finite.
     """
     folder = work / "try-out"
     folder.mkdir(exist_ok=True)
@@ -55,8 +55,8 @@ def check_runs(content: bytes, inputs: dict[str, Array], runtimes: Sequence[str]
         try:
             call(f"{__name__}:try_out", request, Done, log=folder / "log.txt", what=f"tflite: {runtime}")
         except (UnsupportedError, WorkerError) as exc:
-            told = exc.what if isinstance(exc, UnsupportedError) else f"{runtime} dies of the file"
-            raise PassError(told, where="tflite", hint="keep int8 activations, or layers in float") from exc
+            message = exc.what if isinstance(exc, UnsupportedError) else f"{runtime} crashes on the file"
+            raise PassError(message, where="tflite", hint="keep int8 activations, or layers in float") from exc
 
 
 class TryOut(Frozen):
@@ -89,5 +89,5 @@ def try_out(request: TryOut, progress: Progress) -> Done:
     interpreter.invoke()
     for item in interpreter.get_output_details():
         if not np.isfinite(interpreter.get_tensor(item["index"])).all():
-            raise UnsupportedError(f'{runtime} answers with "{item["name"]}" that is not finite')
+            raise UnsupportedError(f'{runtime} gives values of "{item["name"]}" that are not finite')
     return Done()

@@ -67,9 +67,9 @@ class TorchBackend:
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         reasons = []
         if target.precision not in self.precisions:
-            told = f"precision {target.precision} is not one of {', '.join(self.precisions)}"
+            reason = f"precision {target.precision} is not one of {', '.join(self.precisions)}"
             weight_only = "; torch has no weight-only CPU kernels for TorchScript"
-            reasons.append(told + weight_only * target.precision.endswith("weight-only"))
+            reasons.append(reason + weight_only * target.precision.endswith("weight-only"))
         if target.device.arch != self.arch:
             reasons.append(f"{self.name} is for {self.arch}, and the device is {target.device.arch}")
         choices = self.engines if len(self.engines) == 1 else (AUTO, *self.engines)

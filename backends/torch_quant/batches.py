@@ -44,7 +44,7 @@ def batch_size(observed: Observed, samples: Spool, arguments: Arguments) -> int:
     if size < 2 or len(samples) < _WORTH or any(item.dim() == 0 or len(item) != 1 for item in arguments(pair[:1])):
         return 1
     if all(torch.equal(*both) for both in zip(*(arguments([index]) for index in pair), strict=True)):
-        return 1  # nothing could be told from them
+        return 1  # they could not be timed
     for observer, _ in observed.sources:
         observer.statistics = None
     try:

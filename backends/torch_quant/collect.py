@@ -42,8 +42,8 @@ class CollectRanges:
         observed = observe(model)
         wanted = spread(len(samples), JUDGED)
         statistics, outputs = run_observed(model, observed, samples, ctx.threads, self.histogram, wanted)
-        told = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
-        return PassResult(replace(model, statistics=statistics, reference=outputs), told)
+        summary = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
+        return PassResult(replace(model, statistics=statistics, reference=outputs), summary)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
         return None

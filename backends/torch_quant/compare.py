@@ -22,6 +22,11 @@ def compare_layers(model: TorchModel, quantized: TorchModel, ctx: PassContext) -
     """SQNR of each layer, with the activation that is part of it, over at most `SAMPLES` calibration samples.
 
     Layers that quantization has left no node of are left out.
+
+    Args:
+        model: the lowered float model.
+        quantized: what the passes made of it.
+        ctx: holds the calibration samples.
     """
     from edgec.quant.fidelity import SqnrMeter
 

@@ -36,6 +36,13 @@ _NUMBER = re.compile(rb"(?<=___torch_mangle_)\d+")
 def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: str) -> Artifact:
     """Write the TorchScript of `model` to ``out/file``.
 
+    Args:
+        model: after all passes.
+        ctx: the target and its settings.
+        out: folder to write to; made if it is not there.
+        backend: name of the backend.
+        file: name of the file.
+
     Raises:
         UnsupportedError: it cannot be traced, or nothing of an int8 target computes in int8.
         StorageError: the file cannot be written.
@@ -71,7 +78,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
                 reason=op.reason if op.reason.startswith(FLOAT) else f"{op.op}: {op.reason}",
             )
             for op in ops
-            if op.reason and not model.half  # of half weights the pass has told once
+            if op.reason and not model.half  # the pass has recorded half weights once
         )
         + _this_machine(model, ctx, file),
     )
@@ -147,7 +154,7 @@ def _steps(model: TorchModel) -> list[float | None]:
 
 
 def _stable_bytes(scripted: Any) -> bytes:
-    """The file without debug records, which hold paths and line numbers of whoever built it."""
+    """The file without debug records, which hold paths and line numbers of the build."""
     import torch
 
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
@@ -174,8 +181,8 @@ def _stable_bytes(scripted: Any) -> bytes:
 def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
     """Records of a TorchScript file with its classes numbered from 0.
 
-    torch numbers them through the life of the process: the file would tell how many models were traced before. Names
-    of classes stand in code and, each ended by a line break, in pickles; neither tells their length.
+    torch numbers them through the life of the process: the file would depend on how many models were traced before.
+    Names of classes stand in code and, each ended by a line break, in pickles; neither states their length.
     """
     texts = {name for name in records if name.endswith((".py", ".pkl"))}
     found = {number for name in texts for text in (name.encode(), records[name]) for number in _NUMBER.findall(text)}

@@ -44,13 +44,18 @@ def layer_nodes(model: TorchModel) -> dict[str, tuple[str, tuple[fx.Node, ...]]]
 def check_names(names: Sequence[str], known: Mapping[str, Any], where: str) -> None:
     """That `names` are all layers.
 
+    Args:
+        names: that should be of layers.
+        known: all layers by name.
+        where: for messages.
+
     Raises:
         PassError: one is not.
     """
     for name in names:
         if name not in known:
             hint = suggest(name, known) or "`edgec analyze` lists the layers"
-            raise PassError(f'"{name}" is no layer that torch could quantize', where=where, hint=hint)
+            raise PassError(f'"{name}" is not a layer that torch can quantize', where=where, hint=hint)
 
 
 def calls_after(
@@ -175,7 +180,7 @@ def _families() -> dict[Any, str]:
 
 
 def _float_nodes(model: TorchModel) -> set[fx.Node]:
-    """Nodes whose value is a float32 tensor made of one at least: sums of sizes and of ids are no layers."""
+    """Nodes whose value is a float32 tensor made of one at least: sums of sizes and of ids are not layers."""
     import torch
     from torch import fx
 

@@ -55,8 +55,8 @@ class LeaveOutUnsupported:
         left_out = known | _found_by_trying(model, known, how, sample)
         in_order = {node.name: left_out[node.name] for node in model.graph.graph.nodes if node.name in left_out}
         coverage = [Coverage(subject=name, state="float32", reason=reason) for name, reason in in_order.items()]
-        told = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
-        return PassResult(replace(model, left_out=in_order), told, coverage)
+        summary = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
+        return PassResult(replace(model, left_out=in_order), summary, coverage)
 
     def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
         """Nothing further: `run` has tried the result."""

@@ -54,6 +54,14 @@ def observe(
 
     Names of nodes are those of `model`, whatever layers are in float, so statistics of one variant fit all others.
     Layers `dynamic` are in float here, with what is beside them.
+
+    Args:
+        model: the lowered float model.
+        weights: one scale for each output channel, or one for all.
+        reduced_range: whether weights have 7 bits.
+        engines: kernel libraries that it is for.
+        float_layers: names of layers that stay in float.
+        dynamic: names of layers that are quantized as they run.
     """
     from edgec.backends.torch_quant.dynamic_linear import beside_dynamic
     from edgec.backends.torch_quant.float_call import calls_in_float

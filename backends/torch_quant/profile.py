@@ -12,7 +12,7 @@ from edgec.backends.interface import OpRecord, OpTime
 def op_times(call: Callable[[], Any], ops: Sequence[OpRecord], runs: int) -> tuple[OpTime, ...]:
     """Median time of each op of the file, in execution order.
 
-    The profiler tells kernels in the order in which they run, but not where in the file they stand; so the ops of a
+    The profiler reports kernels in the order in which they run, but not their place in the file; so the ops of a
     kind are matched with its kernels in order. Ops that call no kernel, or that torch fuses into others, take no time
     of their own; a kind of which there are more or fewer kernels than ops is left out.
 

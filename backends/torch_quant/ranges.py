@@ -19,8 +19,8 @@ from edgec.model.spec import Array, Tensors
 class TorchRangeWatch:
     """A file whose graph returns its quantized activations too.
 
-    Ranges are known once it has run, for TorchScript tells no dtypes of tensors: it runs once on zeros. Arguments as of
-    `edgec.backends.interface.RangeWatcher.watch_ranges`.
+    Ranges are known once it has run, for TorchScript records no dtypes of tensors: it runs once on zeros. Arguments as
+    of `edgec.backends.interface.RangeWatcher.watch_ranges`.
     """
 
     def __init__(self, artifact: Artifact, file: Path, threads: int) -> None:

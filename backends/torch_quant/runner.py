@@ -53,5 +53,5 @@ class TorchRunner:
         return with_layers(executed_ops(self.module, self._artifact.precision), self._artifact.coverage)
 
     def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
-        """Time of each op that the profiler can tell from others (`profile.op_times`)."""
+        """Time of each op that the profiler distinguishes (`profile.op_times`)."""
         return op_times(lambda: self(inputs), self.ops(), runs)

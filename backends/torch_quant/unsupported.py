@@ -54,7 +54,13 @@ class Call:
         return len(self.values[inputs[0]].shape) if inputs and inputs[0] in self.values else 0
 
     def argument(self, name: str, place: int, default: Any = None) -> Any:
-        """An argument that may be given by place or by name."""
+        """An argument that may be given by place or by name.
+
+        Args:
+            name: of the argument.
+            place: its index among the arguments.
+            default: where it is not given.
+        """
         return self.node.args[place] if len(self.node.args) > place else self.node.kwargs.get(name, default)
 
 
@@ -70,7 +76,7 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
     found = {}
     for node in quantizable_nodes(model.graph):
         if values[node].kind == "plain":
-            continue  # arithmetic of sizes, which torch's quantizer tells from that of tensors
+            continue  # arithmetic of sizes, which torch's quantizer distinguishes from that of tensors
         call = Call(node, module_of(node, model.graph), model.graph, values, model.engine)
         kind = type(call.module) if call.module is not None else node.target
         rule: Rule = _rules().get(kind, _no_reason)

@@ -16,7 +16,7 @@ from edgec.verify.ranges import (
     RangeRecord,
     input_ranges,
     input_uses,
-    looked_at,
+    observed_indices,
     range_record,
     unwatched_inputs,
     why_not,
@@ -46,7 +46,7 @@ def _observed(built: BuiltArtifact, job: Job, data: BuildData, processes: Proces
     worked = [item.runtime for item in built.measurements if item.judged and not item.failure]
     if reason := why_not(artifact) or ("" if worked else "no runtime runs it"):
         return _of_inputs(data, reason)
-    indices, out = looked_at(evaluation), built.attempt.folder / "ranges.npy"
+    indices, out = observed_indices(evaluation), built.attempt.folder / "ranges.npy"
     watched = processes.call(
         "edgec.verify.ranges:observe_ranges",
         RangesRequest(
@@ -70,5 +70,5 @@ def _observed(built: BuiltArtifact, job: Job, data: BuildData, processes: Proces
 
 
 def _of_inputs(data: BuildData, reason: str) -> RangeRecord:
-    inputs, indices = input_ranges(data.calibration or data.evaluation), looked_at(data.evaluation)
+    inputs, indices = input_ranges(data.calibration or data.evaluation), observed_indices(data.evaluation)
     return range_record(inputs, input_uses(inputs, data.evaluation, indices), runtime="", reason=reason)

@@ -14,7 +14,7 @@ from edgec.model.spec import Array
 from edgec.validate.quality import share
 from edgec.validate.records import Drift, LayerDrift, Share
 from edgec.validate.sides import Runnable, Side
-from edgec.verify.ranges import RangeRecord, input_uses, leaving, looked_at
+from edgec.verify.ranges import RangeRecord, input_uses, leaving, observed_indices
 from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.verify.run import imports_of
 from edgec.workers.worker import Progress, call
@@ -80,7 +80,7 @@ def observe(
         return unknown("the bundle does not tell its ranges: an earlier edgec built it")
     if not record.layers:
         return unknown(record.reason or "the bundle has no ranges of it")
-    indices = looked_at(spool, MOST_SAMPLES)
+    indices = observed_indices(spool, MOST_SAMPLES)
     try:
         found = _shares(runnable, record, spool, indices, scratch, log, threads, progress)
     except EdgecError as error:

@@ -99,7 +99,7 @@ def _sizes(low: Array, high: Array) -> Array:
 def _split(sizes: Array) -> tuple[float, tuple[int, ...]]:
     """The widest gap between sizes, and where the groups end; (0, ()) when there is one group only.
 
-    Of the gaps that are wide enough, as many of the widest are used as give groups that are no chance.
+    Of the gaps that are wide enough, as many of the widest are used as give groups that are not due to chance.
     """
     ordered = np.unique(sizes)
     gaps = ordered[1:] / ordered[:-1]

@@ -1,6 +1,6 @@
 """What is demanded of the outputs when no gate of them is stated: a goal to work for, and what is refused.
 
-The accuracy ladder climbs for the goal. An artifact that ends short of it is kept, and told loudly, unless it is
+The accuracy ladder climbs for the goal. An artifact that ends short of it is kept, with a warning, unless it is
 plainly broken. With labels, or a metric of the user's own, goal and refusal are one: what is lost is known there.
 """
 
@@ -19,7 +19,7 @@ class Demands:
     """Goals, and what is refused, of artifacts of one kind of precision."""
 
     sqnr_db: float
-    """Goal of each output that is no class scores."""
+    """Goal of each output that is not class scores."""
     broken_db: float
     """Below it an artifact is refused."""
     agreement: float
@@ -87,8 +87,10 @@ def _agreement(item: Measurement, own: Sequence[OutputFidelity], demands: Demand
     least = RANKS if worst is not None and worst >= NEAR_DB else RANKS_FAR
     if item.agreement < least or (worst is not None and worst < demands.broken_db):
         return found
-    told = f"under {least:g}" if worst is None else f"under {least:g} or {demands.broken_db:g} dB, here {worst:.1f} dB"
-    return _short(found, told)
+    reason = (
+        f"under {least:g}" if worst is None else f"under {least:g} or {demands.broken_db:g} dB, here {worst:.1f} dB"
+    )
+    return _short(found, reason)
 
 
 def _sqnr(item: Measurement, outputs: Sequence[OutputFidelity], demands: Demands) -> GateResult:

@@ -56,9 +56,9 @@ def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> 
         raise UsageError(f'--fail-on: no quantity is called "{name}"', hint=hint)
     match = _LIMIT.match(value) if equals else None
     if match is None or not math.isfinite(float(match["number"])):
-        raise UsageError(f'--fail-on: {name}: "{value}" is no limit', hint=f"a number, or a percentage: {example}")
+        raise UsageError(f'--fail-on: {name}: "{value}" is not a limit', hint=f"a number, or a percentage: {example}")
     unit = match["unit"]
     if unit not in ("", "%", *units[quantity]):
         known = " or ".join(units[quantity])
-        raise UsageError(f'--fail-on: {name}: "{unit}" is no unit of it', hint=f"write {known} or %, or none")
+        raise UsageError(f'--fail-on: {name}: "{unit}" is not a unit of it', hint=f"write {known} or %, or none")
     return Stated(quantity, float(match["number"]), unit)

@@ -79,6 +79,11 @@ def compare_map(name: str, reference: Array, array: Array) -> OutputFidelity:
 
     Its SQNR is that of the numbers as one-hot vectors: each that differs is an error of 2 in a signal of 1.
 
+    Args:
+        name: of the output.
+        reference: the float model's, (samples, *output shape).
+        array: the artifact's, of the same shape.
+
     Raises:
         ValueError: the shapes differ.
     """

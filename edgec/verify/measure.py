@@ -68,7 +68,7 @@ def measure(
 
 def _outputs(result: WorkerResult[RunAnswer] | EdgecError, reference: Outputs) -> tuple[str, dict[str, Array]]:
     """Why there are no outputs to compare (or ""), and the outputs in the order of the float model's."""
-    if isinstance(result, EdgecError):  # without its log, whose place is no matter of the artifact
+    if isinstance(result, EdgecError):  # without its log, whose path does not belong into records
         return f"{result.where}: {result.what}" if result.where else result.what, {}
     if failure := result.value.failure:
         return failure, {}

@@ -139,8 +139,13 @@ def _describe(item: HarnessArtifact) -> dict[str, Any]:
 def tolerance(precision: Precision, binding: TensorBinding, expected: Array) -> dict[str, float | None]:
     """How far an output may be from `expected` on another machine.
 
+    Args:
+        precision: of the artifact.
+        binding: the output.
+        expected: its values at the build; first axis: samples.
+
     Returns:
-        ``atol``, the largest absolute difference; or, for outputs that are no floats, ``max_unequal``, the largest
+        ``atol``, the largest absolute difference; or, for outputs that are not floats, ``max_unequal``, the largest
         share of elements that differ. The other one is None.
     """
     if not np.issubdtype(expected.dtype, np.floating):

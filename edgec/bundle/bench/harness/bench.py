@@ -4,7 +4,8 @@
 Needs Python 3.9, NumPy and the runtime named in requirements.txt; edgec itself is not needed. In order: the digests
 of all files, the recorded outputs within the stated tolerance, then times. Exit codes: 0 all well; 2 a file of the
 bundle is missing or changed; 3 the outputs differ; 4 the runtime is missing or refuses the file; 5 the result
-cannot be written; 64 wrong arguments.
+cannot be written; 64 wrong arguments. Each format has its runner in a file beside this one; all else is here, so that
+one file is to be read before it is run on a device.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def check_digests(root: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -76,6 +78,7 @@ def sha256(path: Path) -> str:
 
 
 def distribution_version(name: str) -> str:
+    """Installed version of a distribution, or ``unknown``."""
     try:
         from importlib.metadata import version
 
@@ -85,7 +88,17 @@ def distribution_version(name: str) -> str:
 
 
 def load_runner(entry: Entry, root: Path, runtime: str, threads: int) -> tuple[Any, float]:
-    """The artifact in its runtime, and the milliseconds that this took."""
+    """Load an artifact in a runtime.
+
+    Args:
+        entry: the artifact.
+        root: folder of the bundle.
+        runtime: name of the runtime.
+        threads: its CPU threads.
+
+    Returns:
+        The runner, and the milliseconds that this took.
+    """
     kind = read_runner(entry["format"])
     began = time.perf_counter()
     try:
@@ -109,12 +122,28 @@ def read_runner(format_name: str) -> Any:
 
 
 def missing(name: str, exc: ImportError, root: Path) -> HarnessError:
+    """The error of a package that cannot be imported.
+
+    Args:
+        name: the package.
+        exc: the import's error.
+        root: folder of the bundle.
+    """
     hint = "%s -m pip install -r %s" % (sys.executable, root / "bench" / "requirements.txt")
     return HarnessError(NO_RUNTIME, "%s cannot be imported (%s); install it with: %s" % (name, exc, hint))
 
 
 def read_samples(numpy: Any, entry: Entry, inputs: dict[str, Any]) -> list[Arrays]:
-    """The recorded inputs as the artifact takes them: one list of arrays a sample."""
+    """The recorded inputs as the artifact takes them.
+
+    Args:
+        numpy: the module.
+        entry: the artifact.
+        inputs: input -> its recorded samples.
+
+    Returns:
+        One list of arrays a sample.
+    """
     count = len(next(iter(inputs.values())))
     samples = []
     for index in range(count):
@@ -129,7 +158,18 @@ def read_samples(numpy: Any, entry: Entry, inputs: dict[str, Any]) -> list[Array
 
 
 def replay(numpy: Any, entry: Entry, runner: Any, feeds: list[Any], expected: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run all samples and compare each output with what was recorded at the build."""
+    """Run all samples and compare each output with what was recorded at the build.
+
+    Args:
+        numpy: the module.
+        entry: the artifact.
+        runner: it, loaded.
+        feeds: samples, prepared by the runner.
+        expected: output -> its values at the build.
+
+    Returns:
+        The largest differences of each output.
+    """
     worst = [{"output": item["name"], "atol": item["atol"], "max_unequal": item["max_unequal"],
               "max_abs_error": 0.0, "unequal": 0.0, "ok": True} for item in entry["outputs"]]  # fmt: skip
     for index, feed in enumerate(feeds):
@@ -179,7 +219,15 @@ def compare(numpy: Any, output: Any, expected: Any, record: dict[str, Any]) -> N
 
 
 def measure(numpy: Any, runner: Any, feeds: list[Any], warmup: int, runs: int) -> dict[str, float]:
-    """Milliseconds of each run, the samples in turn."""
+    """Times of single runs, in milliseconds, the samples in turn.
+
+    Args:
+        numpy: the module.
+        runner: the loaded artifact.
+        feeds: samples, prepared by the runner.
+        warmup: runs before those that are timed.
+        runs: timed runs.
+    """
     for index in range(warmup):
         runner.run(feeds[index % len(feeds)])
     times = []
@@ -206,6 +254,7 @@ def peak_rss_mb() -> float | None:
 
 
 def read_text(path: str) -> str | None:
+    """Content of a file; None when it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -213,6 +262,7 @@ def read_text(path: str) -> str | None:
 
 
 def read_number(path: str) -> int | None:
+    """The number in a file; None when there is not one."""
     try:
         return int(read_text(path) or "")
     except ValueError:
@@ -220,6 +270,7 @@ def read_number(path: str) -> int | None:
 
 
 def describe_machine() -> dict[str, Any]:
+    """CPU, system and Python, for the result."""
     model = read_text("/proc/device-tree/model")
     cpu = None
     for line in (read_text("/proc/cpuinfo") or "").splitlines():
@@ -249,6 +300,7 @@ def describe_state() -> dict[str, Any]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write the result whole, or not at all."""
     partial = path.parent / (".%s.%d.partial" % (path.name, os.getpid()))
     try:
         with partial.open("w", encoding="utf-8") as stream:
@@ -263,7 +315,13 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 
 
 def choose(config: dict[str, Any], artifact: str | None, runtime: str | None) -> tuple[Entry, str]:
-    """The entry and the runtime to use: the first ones, unless the user chose others."""
+    """The artifact and the runtime to use.
+
+    Args:
+        config: content of bench.json.
+        artifact: the user's choice of a file; None: the first artifact.
+        runtime: the user's choice; None: the artifact's first one.
+    """
     entries = config["artifacts"]
     if artifact is not None:
         entries = [item for item in entries if item["file"] == artifact]
@@ -278,6 +336,7 @@ def choose(config: dict[str, Any], artifact: str | None, runtime: str | None) ->
 
 
 def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
     value = int(text)
     if value < 1:
         raise ValueError(text)
@@ -285,6 +344,7 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
+    """A whole number from 0, for argparse."""
     value = int(text)
     if value < 0:
         raise ValueError(text)
@@ -292,6 +352,7 @@ def not_negative(text: str) -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line's options."""
     parser = Parser(description="Check and time the model files of this bundle.")
     parser.add_argument("--artifact", help="file to run; default: the first of bench.json")
     parser.add_argument("--runtime", help="runtime to use; default: the file's first one")
@@ -305,6 +366,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
+    """Check, run and time the artifact that the arguments name."""
     options = parse(arguments)
     root = options.bundle.resolve()
     manifest = check_digests(root)
@@ -361,6 +423,7 @@ def main(arguments: list[str]) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
     rows = [
         ("artifact", "%s, %.1f KiB" % (result["artifact"], result["size_bytes"] / 1024)),
         ("runtime", "%s %s, %d thread(s)" % (result["runtime"], result["runtime_version"], result["threads"])),
