@@ -51,7 +51,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
     """
     wanted = [plain_name(name) for name in names]
     taken = set(wanted)
-    found: list[str] = []
+    unique: list[str] = []
     begun: set[str] = set()
     for name in wanted:
         number, candidate = 1, name
@@ -60,8 +60,8 @@ def unique_names(names: Iterable[str]) -> list[str]:
             number += 1
         begun.add(name)
         taken.add(candidate)
-        found.append(candidate)
-    return found
+        unique.append(candidate)
+    return unique
 
 
 def plain_name(name: str) -> str:

@@ -78,10 +78,10 @@ def _layer(name: str, module: nn.Module) -> Lowered:
 
     kind = type(module).__name__
     known = getattr(nn, kind, None) is type(module)  # a subclass may compute something else
-    found = _LAYERS[kind](name, module) if known and kind in _LAYERS else None
-    if found is None:
+    lowered = _LAYERS[kind](name, module) if known and kind in _LAYERS else None
+    if lowered is None:
         raise UnsupportedError(f"{module} is not supported", where=name, hint=HINT)
-    return found
+    return lowered
 
 
 def _parameters(module: Any) -> dict[str, Array]:

@@ -66,15 +66,15 @@ class QuantizeStatic:
         return None
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
-        found = [
+        ranges = [
             _affine(*choose_range(one, self.calibration, name=name))
             for one, name in zip(model.statistics, ("input", *(layer.name for layer in model.layers)), strict=True)
         ]
         layers: list[Layer] = []
         arrays: dict[str, Array] = {}
-        before = found[0]
+        before = ranges[0]
         for index, layer in enumerate(model.layers):
-            after = before if layer.op in KEEPS_QPARAMS else found[index + 1]
+            after = before if layer.op in KEEPS_QPARAMS else ranges[index + 1]
             layers.append(layer.model_copy(update={"input": before, "output": after}))
             if f"{index}.weight" in model.arrays:
                 bias = model.arrays[f"{index}.bias"].astype(np.float64) / before.scale
@@ -102,5 +102,5 @@ class QuantizeStatic:
 
 
 def _affine(low: float, high: float) -> LayerQParams:
-    found = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
-    return LayerQParams(scale=found.scale, zero_point=found.zero_point)
+    affine = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
+    return LayerQParams(scale=affine.scale, zero_point=affine.zero_point)

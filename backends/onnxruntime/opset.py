@@ -176,14 +176,14 @@ def _inlined(proto: onnx.ModelProto, functions: list[tuple[str, str]]) -> onnx.M
 def _newer_functions(proto: onnx.ModelProto) -> list[tuple[str, str]]:
     """Ops that are newer than `NEWEST` and defined by older ones."""
     current = opset(proto)
-    found = {}
+    functions = {}
     for node in all_nodes(proto):
         schema: Any = _schema(node, current)  # whose stubs know not all that it has
         if schema is None or _schema(node, NEWEST) is not None:
             continue
         if schema.has_function or schema.has_context_dependent_function:
-            found[node.op_type] = (node.domain, node.op_type)
-    return list(found.values())
+            functions[node.op_type] = (node.domain, node.op_type)
+    return list(functions.values())
 
 
 def _means_the_same(node: onnx.NodeProto, now: int, then: int) -> bool:

@@ -38,8 +38,8 @@ class OnnxRunner:
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
         names = [binding.artifact_name for binding in self._artifact.outputs]
-        found = run(self._session, names, self._feeds(inputs), self._file.name)
-        return model_outputs(self._artifact, found)
+        outputs = run(self._session, names, self._feeds(inputs), self._file.name)
+        return model_outputs(self._artifact, outputs)
 
     def ops(self) -> Sequence[OpRecord]:
         recorded = {item.subject: item.reason for item in self._artifact.coverage}  # what the recipe kept, too

@@ -66,12 +66,12 @@ def problems(ops: Sequence[GraphOp], precision: Precision) -> Iterator[OpProblem
 def _divided_by_roots(ops: Sequence[GraphOp]) -> set[str]:
     """Names of the divisions by a square root, and of these roots: RSQRT has an int8 kernel."""
     made_by = producers(ops)
-    found: set[str] = set()
+    divided: set[str] = set()
     for op in ops:
         root = made_by.get(op.inputs[-1]) if op.op == "Div" and op.inputs else None
         if root is not None and root.op == "Sqrt":
-            found |= {op.name, root.name}
-    return found
+            divided |= {op.name, root.name}
+    return divided
 
 
 def _reason(op: GraphOp, precision: Precision) -> str:

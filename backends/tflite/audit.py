@@ -72,12 +72,12 @@ def stored_tensors(ops: Iterable[tuple[str, Sequence[int], Sequence[int]]], cons
         ops: kind, inputs and outputs of each op, in execution order.
         constants: tensors whose values are in the file.
     """
-    found: set[int] = set()
+    stored: set[int] = set()
     for kind, inputs, outputs in ops:
         source = inputs[0] if len(inputs) else -1
-        if (kind == "DEQUANTIZE" and source in constants) or (kind == "RESHAPE" and source in found):
-            found.update(outputs)
-    return found
+        if (kind == "DEQUANTIZE" and source in constants) or (kind == "RESHAPE" and source in stored):
+            stored.update(outputs)
+    return stored
 
 
 def audit_op(op: str, layer: str, inputs: Sequence[Operand], output_dtype: str, precision: Precision) -> OpRecord:
@@ -125,8 +125,8 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
 
 def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
     """The ops with a reason, as coverage; equal ones once with their number; without layers kept in float."""
-    found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
+    counts = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
     return tuple(
         Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state=dtype, reason=reason)
-        for (op, dtype, reason), count in sorted(found.items())
+        for (op, dtype, reason), count in sorted(counts.items())
     )

@@ -111,8 +111,8 @@ class TFLiteBackend:
 
     def layers(self, model: LiteModel) -> Sequence[Layer]:
         """Products with their biases, and the arithmetic between them; pools and activations follow their input."""
-        found = model.quantizable.layers if model.quantizable else ()
-        return tuple(Layer(name=layer.name, op=layer.op) for layer in found)
+        placed = model.quantizable.layers if model.quantizable else ()
+        return tuple(Layer(name=layer.name, op=layer.op) for layer in placed)
 
     def compare_layers(self, model: LiteModel, quantized: LiteModel, ctx: PassContext) -> Sequence[LayerFidelity]:
         """Both in LiteRT's builtin kernels, which let every tensor be read; runs in the compile worker."""

@@ -83,12 +83,12 @@ def refuse_unknown_ops(file: Path) -> None:
     """Raise UnsupportedError that names every op without a translation, and its nodes."""
     import onnx
 
-    found: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
     for node in onnx.load(str(file), load_external_data=False).graph.node:
         if node.op_type in _NO_BUILTIN or importlib.util.find_spec(f"onnx2tf.ops.{node.op_type}") is None:
-            found.setdefault(node.op_type, []).append(node.name)
-    if found:
-        ops = ", ".join(f"{kind} (node {', '.join(names[:3])})" for kind, names in sorted(found.items()))
+            unknown.setdefault(node.op_type, []).append(node.name)
+    if unknown:
+        ops = ", ".join(f"{kind} (node {', '.join(names[:3])})" for kind, names in sorted(unknown.items()))
         raise UnsupportedError(f"{NAME} has no form of {ops}", where="tflite")
 
 
@@ -171,8 +171,8 @@ def to_keras(file: Path, keep_layout: Sequence[str], work: Path) -> Any:
 
 def _explain(exc: BaseException, tee: _Tee) -> str:
     node = getattr(exc, "onnx_op_name", None)
-    if not node and (found := re.findall(r"onnx_op_name: *(\S+)", _ESCAPES.sub("", "".join(tee.text)))):
-        node = found[-1]
+    if not node and (names := re.findall(r"onnx_op_name: *(\S+)", _ESCAPES.sub("", "".join(tee.text)))):
+        node = names[-1]
     reason = tee.reason() if isinstance(exc, SystemExit) else f"{type(exc).__name__}: {str(exc).splitlines()[0:1]}"
     return f"{NAME} cannot translate this model{f' (node {node})' if node else ''}: {reason}"
 

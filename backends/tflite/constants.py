@@ -12,7 +12,7 @@ from edgec.backends.tflite.flatbuffer import indices, is_constant, names_of, tex
 def tensors(file: Path) -> Mapping[str, str]:
     """Name of each tensor with a value -> SHA-256 of its type, shape, grid and buffer."""
     model = unpack(file.read_bytes())
-    found = {}
+    digests = {}
     for number, graph in enumerate(model.subgraphs):
         for tensor in graph.tensors:
             if not is_constant(model, tensor):
@@ -23,5 +23,5 @@ def tensors(file: Path) -> Mapping[str, str]:
                 described += [list(map(float, () if grid.scale is None else grid.scale)), indices(grid.zeroPoint)]
             digest = hashlib.sha256(repr(described).encode())
             digest.update(bytes(model.buffers[tensor.buffer].data))
-            found[(f"subgraph {number}: " if number else "") + text(tensor.name)] = digest.hexdigest()
-    return found
+            digests[(f"subgraph {number}: " if number else "") + text(tensor.name)] = digest.hexdigest()
+    return digests

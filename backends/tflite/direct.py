@@ -77,11 +77,11 @@ def tidy(content: bytes) -> bytes:
 def _refusal(exc: BaseException, graph: Any) -> NodeRefusedError:
     message = " ".join(str(exc).split())
     kind, name = _culprit(exc)
-    if found := _VALIDATION.search(message):
-        kind, name, message = found.groups()
+    if match := _VALIDATION.search(message):
+        kind, name, message = match.groups()
     kinds = {node.name: node.op_type for node in graph.graph.node}
-    if name not in kinds and (found := _NAMED.search(message)):
-        name = found[1]
+    if name not in kinds and (match := _NAMED.search(message)):
+        name = match[1]
     kind = kinds.get(name, kind)
     place = f"{kind} (node {name})" if name in kinds else kind or "this model"
     error = NodeRefusedError(f"{NAME} has no form of {place}: {message[:300] or type(exc).__name__}", where="tflite")

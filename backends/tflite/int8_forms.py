@@ -115,9 +115,9 @@ def _written_out(model: Any, item: Any) -> list[Any] | None:
     parts: list[list[int]] = []
     for index, size in ((left, [rows, depth]), (right, [columns, depth])):
         flat = reshaped(index, [batches, *size])
-        found = [add_floats(model, f"{name}/part", size) for _ in range(batches)]
-        steps.append(operator(model, "UNPACK", 1, [flat], found, num=batches, axis=0))
-        parts.append(found)
+        pieces = [add_floats(model, f"{name}/part", size) for _ in range(batches)]
+        steps.append(operator(model, "UNPACK", 1, [flat], pieces, num=batches, axis=0))
+        parts.append(pieces)
     products = [add("FULLY_CONNECTED", [one, other, -1], [rows, columns]) for one, other in zip(*parts, strict=True)]
     packed = add("PACK", products, [batches, rows, columns], valuesCount=batches, axis=0)
     shape_index = add_constant(model, f"{name}/shape", np.array(out_shape, np.int32))

@@ -70,6 +70,6 @@ class LiteModel:
 
 def _digest(statistics: TensorStatistics) -> bytes:
     arrays = [statistics.lows, statistics.highs, statistics.average_lows, statistics.average_highs]
-    if (found := statistics.histograms) is not None:
-        arrays += [found.counts, found.zeros, found.exponents]
+    if (histograms := statistics.histograms) is not None:
+        arrays += [histograms.counts, histograms.zeros, histograms.exponents]
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()

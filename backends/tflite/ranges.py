@@ -69,9 +69,9 @@ class LiteRangeWatch:
         uses = []
         for number, place in enumerate(self._places):
             scale, zero_point, _ = self._grids[number]
-            found, known = self.ranges[number], self._inputs[number]
+            item, known = self.ranges[number], self._inputs[number]
             if known is not None:
-                uses.append(use_by_values(fed[known], found.low, found.high, scale))
+                uses.append(use_by_values(fed[known], item.low, item.high, scale))
             else:
                 uses.append(use_by_codes(self._interpreter.get_tensor(place), zero_point))
         return np.array(uses, np.float64)
@@ -86,15 +86,15 @@ def _watched(model: Any, graph: Any) -> list[tuple[int, int, Grid]]:
 
     One of the very grid of a tensor that its op reads is left out: the op moved or chose among values.
     """
-    found = []
+    watched = []
     for operator in graph.operators:
         read = [index for index in indices(operator.inputs) if index >= 0]
         grids = [_grid(model, graph.tensors[index]) for index in read]
         for index in indices(operator.outputs):
             grid = _grid(model, graph.tensors[index])
             if grid is not None and read and grid not in grids and kind_of(model, operator) != "DEQUANTIZE":
-                found.append((index, read[0], grid))
-    return found
+                watched.append((index, read[0], grid))
+    return watched
 
 
 def _grid(model: Any, tensor: Any) -> Grid | None:

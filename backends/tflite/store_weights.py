@@ -115,8 +115,8 @@ def block_scales(weight: Array, rows: Array, storage: Storage) -> Array:
 
     def errors(scales: Array) -> Array:
         codes = np.clip(np.rint(rows / scales[:, None]), -storage.grid.limit, storage.grid.limit)
-        found: Array = np.square(codes * scales[:, None] - rows, dtype=np.float64).sum(axis=1)
-        return found
+        squared: Array = np.square(codes * scales[:, None] - rows, dtype=np.float64).sum(axis=1)
+        return squared
 
     better: Array = np.where(errors(channel) < errors(own), channel, own).astype(np.float32)
     return better

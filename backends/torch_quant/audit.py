@@ -84,14 +84,14 @@ def with_layers(ops: Sequence[OpRecord], coverage: Sequence[Coverage]) -> tuple[
     recorded = iter(coverage)
     if sum(bool(op.reason) for op in ops) != len(coverage):
         return tuple(ops)
-    found = []
+    records = []
     for op in ops:
         if op.reason:
             item = next(recorded)
             reason = item.reason if item.reason.startswith(FLOAT) else op.reason
             op = op.model_copy(update={"layer": item.subject if item.subject != op.name else "", "reason": reason})
-        found.append(op)
-    return tuple(found)
+        records.append(op)
+    return tuple(records)
 
 
 def _is_part(scope: str, layer: str) -> bool:

@@ -76,10 +76,10 @@ def run_observed(
     from edgec.quant.statistics import TensorStatistics, elements_of_each
 
     silence_repeats(observed)
-    found: dict[str, TensorStatistics] = {}
+    statistics: dict[str, TensorStatistics] = {}
     for observer, names in observed.sources:
         observer.statistics = TensorStatistics(histogram, most=elements_of_each(len(samples)))
-        found.update(dict.fromkeys(names, observer.statistics))
+        statistics.update(dict.fromkeys(names, observer.statistics))
     outputs: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def arguments(indices: Sequence[int]) -> list[torch.Tensor]:
@@ -107,7 +107,7 @@ def run_observed(
             observer.batched = size > 1
         for start in range(1, len(samples), size):
             run(range(start, min(start + size, len(samples))))
-    return found, outputs
+    return statistics, outputs
 
 
 def spread(total: int, limit: int) -> Sequence[int]:

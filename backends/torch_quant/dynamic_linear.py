@@ -98,14 +98,14 @@ def make_dynamic(
         vnni: whether the device has int8 dot products.
     """
     for name in names:
-        found: Any = graph.get_submodule(name)
-        layer: Any = found[0] if isinstance(found, nn.Sequential) else found
+        module: Any = graph.get_submodule(name)
+        layer: Any = module[0] if isinstance(module, nn.Sequential) else module
         width: Width = "reduced" if reduced == "yes" else "full"
         if reduced == "auto" and saturates(engine, vnni, layer):
             width = "pair"
         integer = _quantized(layer, weight_observer(weights, width))
         # torch has put the activation into one module with its layer
-        graph.set_submodule(name, nn.Sequential(integer, *found[1:]).eval() if found is not layer else integer)
+        graph.set_submodule(name, nn.Sequential(integer, *module[1:]).eval() if module is not layer else integer)
 
 
 def _quantized(layer: nn.Linear, weight: Any) -> FullRangeLinear:

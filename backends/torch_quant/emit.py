@@ -141,16 +141,16 @@ def _steps(model: TorchModel) -> list[float | None]:
 
     with attention_in_parts():
         _Recorder(model.graph).run(*[item.clone() for item in model.example])
-    found: list[float | None] = []
+    steps: list[float | None] = []
 
     def visit(node: fx.Node) -> fx.Node:
         made = node.args[0] if node.target == "dequantize" else None
-        found.append(scales.get(made) if isinstance(made, fx.Node) else None)
+        steps.append(scales.get(made) if isinstance(made, fx.Node) else None)
         return node
 
     output = next(node for node in model.graph.graph.nodes if node.op == "output")
     fx.node.map_arg(output.args[0], visit)
-    return found if len(found) == len(model.outputs) else [None] * len(model.outputs)
+    return steps if len(steps) == len(model.outputs) else [None] * len(model.outputs)
 
 
 def _stable_bytes(scripted: Any) -> bytes:
@@ -185,8 +185,8 @@ def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
     Names of classes stand in code and, each ended by a line break, in pickles; neither states their length.
     """
     texts = {name for name in records if name.endswith((".py", ".pkl"))}
-    found = {number for name in texts for text in (name.encode(), records[name]) for number in _NUMBER.findall(text)}
-    rank = {number: str(index).encode() for index, number in enumerate(sorted(found, key=int))}
+    numbers = {number for name in texts for text in (name.encode(), records[name]) for number in _NUMBER.findall(text)}
+    rank = {number: str(index).encode() for index, number in enumerate(sorted(numbers, key=int))}
 
     def renumber(text: bytes) -> bytes:
         return _NUMBER.sub(lambda match: rank[match[0]], text)

@@ -51,13 +51,13 @@ def judge(model: TorchModel, made: Mapping[str, TorchModel], samples: Spool | No
         raise DatasetError("no samples to choose an engine on", where=model.name)
     wanted = [[item.numpy() for item in tensors] for tensors in model.reference.values()]
     feeds = [call_arguments(model, samples[index]) for index in model.reference]
-    found = []
+    candidates = []
     for engine, candidate in made.items():
         with running(engine, threads):
             results = [tensors_of(candidate.graph(*feed)) for feed in feeds]
         given = [[item.numpy() for item in tensors] for tensors in results]
-        found.append(Candidate(engine, sqnr(wanted, given), agreement(wanted, given)))
-    return found
+        candidates.append(Candidate(engine, sqnr(wanted, given), agreement(wanted, given)))
+    return candidates
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:

@@ -75,25 +75,25 @@ def _found_by_trying(
     likes: dict[Hashable, list[str]] = {}
     for name, node in candidates.items():
         likes.setdefault(_signature(node, model.graph), []).append(name)
-    found: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for _ in range(_NAMED):
         try:
-            try_without(model, {**known, **found}, how, sample)
+            try_without(model, {**known, **left_out}, how, sample)
         except UnsupportedError as error:
-            if error.where not in candidates or error.where in found:
+            if error.where not in candidates or error.where in left_out:
                 break
             alike = likes[_signature(candidates[error.where], model.graph)]
-            found |= dict.fromkeys(alike, error.what)
+            left_out |= dict.fromkeys(alike, error.what)
         else:
-            return found
-    rest = [name for name in candidates if name not in found]
+            return left_out
+    rest = [name for name in candidates if name not in left_out]
     search = smallest_excluded(
         rest,
-        lambda names: try_without(model, {**known, **found, **dict.fromkeys(names, FLOAT)}, how, sample),
+        lambda names: try_without(model, {**known, **left_out, **dict.fromkeys(names, FLOAT)}, how, sample),
         signature=lambda name: _signature(candidates[name], model.graph),
     )
     reasons = {name: why if why.startswith(FLOAT) else f"{FLOAT}: {why}" for name, why in search.reasons.items()}
-    return found | reasons
+    return left_out | reasons
 
 
 def _signature(node: fx.Node, graph: fx.GraphModule) -> Hashable:

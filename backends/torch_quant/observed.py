@@ -96,7 +96,7 @@ def observe(
     for name, limits in clamps.items():
         seen[name].clamp = limits
     returned = next(node for node in prepared.graph.nodes if node.op == "output").all_input_nodes
-    outputs = tuple(found for node in returned if (found := _observer_of(node, prepared)) is not None)
+    outputs = tuple(watching for node in returned if (watching := _observer_of(node, prepared)) is not None)
     excluded = {layer_of.get(name, name): reason for name, reason in refused.items()}
     excluded |= {scopes[layer]: reason for layer, reason in excluded.items() if layer in scopes}
     return Observed(prepared, sources, outputs, len(clamps), excluded)
@@ -150,13 +150,13 @@ def _torch_steps() -> tuple[Call, Call]:
 
 
 def _sources(prepared: fx.GraphModule) -> tuple[tuple[RangeObserver, tuple[str, ...]], ...]:
-    found: dict[int, tuple[RangeObserver, list[str]]] = {}
+    sources: dict[int, tuple[RangeObserver, list[str]]] = {}
     for node in prepared.graph.nodes:
         observer = _observer_of(node, prepared)
         if observer is not None:
             made: Any = node.args[0]
-            found.setdefault(id(observer), (observer, []))[1].append(made.name)
-    return tuple((observer, tuple(names)) for observer, names in found.values())
+            sources.setdefault(id(observer), (observer, []))[1].append(made.name)
+    return tuple((observer, tuple(names)) for observer, names in sources.values())
 
 
 def _observer_of(node: fx.Node, graph: fx.GraphModule) -> RangeObserver | None:

@@ -49,14 +49,14 @@ def pack(bundles: Sequence[Path], out: Path) -> Iterator[Path]:
         BundleError: one is not as its manifest says, or two are for one target; of the latter nothing is written.
         StorageError, UsageError: as `write_archive`.
     """
-    found: dict[str, Path] = {}
+    by_target: dict[str, Path] = {}
     for bundle in bundles:
         target = read_bundle(bundle).target.name
-        if (other := found.setdefault(target, bundle)) != bundle:
+        if (other := by_target.setdefault(target, bundle)) != bundle:
             raise BundleError(f"two bundles are for {target}: this and {other}", where=str(bundle), hint="name one")
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    for target, bundle in found.items():
+    for target, bundle in by_target.items():
         write_archive(bundle, out / f"{target}{SUFFIX}")
         yield out / f"{target}{SUFFIX}"
 
@@ -71,12 +71,12 @@ def unpack(archives: Sequence[Path], out: Path) -> Iterator[Path]:
         UsageError: `out` is a bundle, or in one.
     """
     refuse_within(out)
-    found: dict[str, Path] = {}
+    by_target: dict[str, Path] = {}
     for archive in archives:
         target = _target_in_name(archive)
-        if (other := found.setdefault(target, archive)) != archive:
+        if (other := by_target.setdefault(target, archive)) != archive:
             raise BundleError(f"two archives are for {target}: this and {other}", where=str(archive), hint="name one")
-    for target, archive in found.items():
+    for target, archive in by_target.items():
         read_archive(archive, out / target)
         yield out / target
 

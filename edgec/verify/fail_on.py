@@ -39,13 +39,13 @@ def parse_fail_on(
     Raises:
         UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.
     """
-    found: dict[Quantity, Stated[Quantity]] = {}
+    limits: dict[Quantity, Stated[Quantity]] = {}
     for part in (part.strip() for text in texts for part in text.split(",")):
         limit = _parse(part, units, example)
-        if limit.quantity in found:
+        if limit.quantity in limits:
             raise UsageError(f"--fail-on: {limit.quantity} stands twice", hint="state each quantity once")
-        found[limit.quantity] = limit
-    return tuple(found.values())
+        limits[limit.quantity] = limit
+    return tuple(limits.values())
 
 
 def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> Stated[Quantity]:

@@ -34,12 +34,12 @@ def settle(
     """
     if metric.settled:
         return metric, ""
-    found = _finding(metric, reference, inputs)
-    unit = metric.unit if found.scores or insisted else ""
+    finding = _finding(metric, reference, inputs)
+    unit = metric.unit if finding.scores or insisted else ""
     if metric.name != "auto":
         return replace(metric, unit=unit), ""
-    name, shown = ("agreement", "agreement") if found.scores else ("sqnr", "SQNR")
-    return replace(metric, name=name, unit=unit), f"metric: {shown}, because {found.why}"
+    name, shown = ("agreement", "agreement") if finding.scores else ("sqnr", "SQNR")
+    return replace(metric, name=name, unit=unit), f"metric: {shown}, because {finding.why}"
 
 
 def sure_agreement(reference: Outputs, outputs: Outputs, inputs: Sequence[TensorSpec]) -> float | None:

@@ -48,9 +48,9 @@ class TopOne:
     @property
     def near_chance(self) -> bool:
         """Whether, by the interval, the model is hardly better than chance, if at all."""
-        found, above = self.interval, 1 - self.chance
-        hardly = found.high < self.chance + min(NEAR * above, self.chance)
-        return hardly or (found.low <= self.chance and found.high < self.chance + UNSURE * above)
+        interval, above = self.interval, 1 - self.chance
+        hardly = interval.high < self.chance + min(NEAR * above, self.chance)
+        return hardly or (interval.low <= self.chance and interval.high < self.chance + UNSURE * above)
 
     def far_below(self, other: TopOne) -> bool:
         """Whether the intervals say that this is above chance by less than half of what `other` is."""
@@ -80,14 +80,14 @@ def top_one(outputs: Outputs, labels: Array, group: int = 1) -> TopOne:
         group: entries of the data that the model takes at once.
     """
     scores = first_output(by_entry(outputs, group))
-    found, wanted = predictions(scores).reshape(-1), labels.reshape(-1).astype(np.int64)
+    predicted, wanted = predictions(scores).reshape(-1), labels.reshape(-1).astype(np.int64)
     classes = scores.shape[-1]
     if len(np.unique(wanted)) < 2:
         chance = 1 / classes
     else:
-        shares = [np.bincount(one[one >= 0], minlength=classes)[:classes] / len(one) for one in (found, wanted)]
+        shares = [np.bincount(one[one >= 0], minlength=classes)[:classes] / len(one) for one in (predicted, wanted)]
         chance = float(np.dot(*shares))
-    return TopOne(int(np.count_nonzero(found == wanted)), len(wanted), chance)
+    return TopOne(int(np.count_nonzero(predicted == wanted)), len(wanted), chance)
 
 
 def weakness(metric: Metric, reference: Outputs, calibrated: Callable[[], tuple[Outputs, Array, int] | None]) -> str:
@@ -103,18 +103,18 @@ def weakness(metric: Metric, reference: Outputs, calibrated: Callable[[], tuple[
     """
     if metric.name != "top1" or metric.labels is None:
         return ""
-    found = top_one(reference, metric.labels, metric.group)
-    if found.near_chance:
-        stated = f"the float model's top-1 on the evaluation samples is {found.words()}"
-        return f"{stated}, and chance is {100 * found.chance:.1f} %"
-    known = calibrated() if found.may_be_far_below else None
+    measured = top_one(reference, metric.labels, metric.group)
+    if measured.near_chance:
+        stated = f"the float model's top-1 on the evaluation samples is {measured.words()}"
+        return f"{stated}, and chance is {100 * measured.chance:.1f} %"
+    known = calibrated() if measured.may_be_far_below else None
     if known is None or class_labels(known[1]) is None:
         return ""
     other = top_one(*known)
-    if not found.far_below(other):
+    if not measured.far_below(other):
         return ""
     return (
-        f"the float model's top-1 on the evaluation samples is {found.words()}, "
+        f"the float model's top-1 on the evaluation samples is {measured.words()}, "
         f"on calibration samples {other.words()}: "
         "the two sets are not labelled or stored alike, or the model knows its training data by heart"
     )
