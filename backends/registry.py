@@ -43,7 +43,7 @@ def get_backend(name: str) -> AnyBackend:
     points = _entry_points()
     if name not in points:
         hint = suggest(name, backend_names()) or f"backends: {', '.join(backend_names())}"
-        raise TargetError(f'unknown backend "{name}"', hint=hint)
+        raise TargetError(f'no backend is called "{name}"', hint=hint)
     try:
         loaded: AnyBackend = points[name].load()
     except Exception as exc:

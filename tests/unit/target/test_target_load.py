@@ -66,7 +66,7 @@ def error(root: Path, name: str = "mine") -> str:
         ('precision = "int8"\ndevice = 4\n' + EMIT, 2, "device: missing or not text"),
         ("extends = 4\n", 1, "extends: wrong type"),
         ('extends = "rpi4-in8"\n', 1, 'extends: no target is called "rpi4-in8"\n  did you mean "rpi4-int8"?'),
-        (START + '[[emit]]\nbackend = "tflit"\n', 4, 'unknown backend "tflit"\n  did you mean "tflite"?'),
+        (START + '[[emit]]\nbackend = "tflit"\n', 4, 'no backend is called "tflit"\n  did you mean "tflite"?'),
         (START + EMIT + 'runtimes = ["tflite"]\n', 4, "tflite; known: ai-edge-litert"),
         (START + '[[emit]]\nbackend = "onnxruntime"\nruntimes = []\n', 4, "empty: nothing would be verified"),
     ],
