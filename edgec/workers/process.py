@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from edgec.errors import EdgecError, StorageError, storage_failure
-from edgec.workers.worker import ANSWERED, NO_ANSWER
+from edgec.workers.failures import NO_ANSWER
+from edgec.workers.worker import ANSWERED
 
 _PR_SET_PDEATHSIG = 1
 _ALMOST_FULL = 1 << 20

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, Generic, NotRequired, TypedDict, Unpack, 
 
 from typing_extensions import TypeVar
 
-from edgec.errors import EdgecError, StorageError, ToolchainError, WorkerError, error_classes
+from edgec.errors import WorkerError
+from edgec.workers.failures import crash_error, received_error
 from edgec.workers.forked import fork, prepare
 
 if TYPE_CHECKING:
@@ -44,10 +45,6 @@ LIGHT = ("numpy", "edgec.verify.run")
 """Imported beforehand for functions that run a runtime: these count the memory it takes."""
 WITH_TORCH = ("torch", "edgec.ladder.compiler")
 """Imported beforehand for functions that use torch in any case."""
-NO_ANSWER = 74
-"""Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
-_LONGEST = 400
-"""Characters of a toolchain's message that are shown; the log has all of them."""
 
 
 @dataclass(frozen=True)
@@ -252,9 +249,9 @@ class Worker:
         except (OSError, ValueError):
             if self._ended is None:  # it reported an answer
                 self._ended = self._events.get()
-            raise _crash(self._ended or 0, place, self._log) from None
+            raise crash_error(self._ended or 0, place, self._log) from None
         if "error" in content:
-            raise _revive(content["error"], place, self._log)
+            raise received_error(content["error"], place, self._log)
         value = content["value"] if answer is None else answer.model_validate_json(content["value"])
         return WorkerResult(value, time.perf_counter() - began, content["peak_rss_mb"])
 
@@ -295,43 +292,3 @@ def _environment(threads: int, folder: str) -> dict[str, str]:
     }
     counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     return {**os.environ, **quiet, **counts}
-
-
-def _crash(code: int, place: str, log: Path) -> EdgecError:
-    if code == NO_ANSWER:
-        return StorageError("cannot write: no space left on device", where=str(log.parent), hint="free some space")
-    if code == -signal.SIGKILL:
-        return WorkerError(
-            "the process was killed (SIGKILL); most often the machine ran out of memory",
-            where=place,
-            hint="give it more memory, build fewer targets at once (make -j1), or calibrate with fewer samples",
-            log=str(log),
-        )
-    if code < 0:
-        return WorkerError(
-            f"the toolchain crashed ({signal.Signals(-code).name})",
-            where=place,
-            hint="the log ends with the crash",
-            log=str(log),
-        )
-    return WorkerError(
-        f"the toolchain ended the process (exit code {code})",
-        where=place,
-        hint="the log ends with the reason",
-        log=str(log),
-    )
-
-
-def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
-    classes: dict[str, type[EdgecError]] = {cls.__name__: cls for cls in (*error_classes(), ToolchainError)}
-    cls = classes.get(error["class"])
-    if cls is None:
-        words = " ".join(f"{error['class']}: {error['what']}".rstrip(": ").split())
-        shown = words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
-        return ToolchainError(
-            f"the toolchain could not do this step ({shown})",
-            where=place,
-            hint="the log has the whole traceback; other backends may support the model",
-            log=str(log),
-        )
-    return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))
