@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.backends.example.model import ExampleModel, Layer
 from edgec.backends.example.model import QParams as LayerQParams
-from edgec.backends.example.runner import run
+from edgec.backends.example.run_npz import run_layers
 from edgec.model.spec import Array
 from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.quant.qparams import qparams
@@ -17,7 +17,7 @@ from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.statistics import TensorStatistics
 
-KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "mean-pool2d")
+KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "global-average-pool2d")
 """Ops whose output has the qparams of their input."""
 
 
@@ -33,7 +33,8 @@ class CollectRanges(Pass[ExampleModel]):
         samples = ctx.samples(self.name)
         statistics = tuple(TensorStatistics(self.histogram) for _ in (model.input, *model.layers))
         for sample in samples:
-            for one, value in zip(statistics, run(model.layers, model.arrays, sample[model.input.name]), strict=True):
+            outputs = run_layers(model.layers, model.arrays, sample[model.input.name])
+            for one, value in zip(statistics, outputs, strict=True):
                 one.observe(value)
         return PassResult(replace(model, statistics=statistics), f"{len(samples)} samples")
 
@@ -52,15 +53,15 @@ class QuantizeStatic(Pass[ExampleModel]):
     name: ClassVar[str] = "quantize-static"
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
-        found = [
+        ranges = [
             _affine(*choose_range(one, self.calibration, name=name))
             for one, name in zip(model.statistics, ("input", *(layer.name for layer in model.layers)), strict=True)
         ]
         layers: list[Layer] = []
         arrays: dict[str, Array] = {}
-        before = found[0]
+        before = ranges[0]
         for index, layer in enumerate(model.layers):
-            after = before if layer.op in KEEPS_QPARAMS else found[index + 1]
+            after = before if layer.op in KEEPS_QPARAMS else ranges[index + 1]
             layers.append(layer.model_copy(update={"input": before, "output": after}))
             if f"{index}.weight" in model.arrays:
                 bias = model.arrays[f"{index}.bias"].astype(np.float64) / before.scale
@@ -88,5 +89,5 @@ class QuantizeStatic(Pass[ExampleModel]):
 
 
 def _affine(low: float, high: float) -> LayerQParams:
-    found = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
-    return LayerQParams(scale=found.scale, zero_point=found.zero_point)
+    affine = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
+    return LayerQParams(scale=affine.scale, zero_point=affine.zero_point)

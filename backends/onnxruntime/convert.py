@@ -32,7 +32,7 @@ class ConvertToFloat16(Pass[OnnxModel]):
 
         coverage = _overflows(model.proto)
         with quiet_logging(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one warning a truncated tensor; `coverage` tells the ones that matter
+            warnings.simplefilter("ignore")  # one warning a truncated tensor; `coverage` records those that matter
             proto = convert_float_to_float16(copy(model), keep_io_types=True)
         name_nodes(proto)
         count = _half_constants(proto)

@@ -28,8 +28,8 @@ class FuseAsymmetricPadding(Pass[OnnxModel]):
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)
         count = 0
-        while found := _fusable(proto):  # a Pad may feed a Pad
-            pad, spatial = found[0]
+        while fusable := _fusable(proto):  # a Pad may feed a Pad
+            pad, spatial = fusable[0]
             for node in consumers(proto)[pad.output[0]]:
                 _widen(node, spatial)
                 node.input[0] = pad.input[0]
@@ -49,15 +49,15 @@ def _fusable(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, list[int]]]:
         return []
     known, readers = constants(proto), consumers(proto)
     outputs = {item.name for item in proto.graph.output}
-    found = []
+    fusable = []
     for node in proto.graph.node:
         if node.op_type != "Pad" or node.output[0] in outputs:
             continue
         spatial = _spatial_widths(node, known)
         users = readers[node.output[0]]
         if spatial is not None and users and all(_takes(user, node.output[0], len(spatial) // 2) for user in users):
-            found.append((node, spatial))
-    return found
+            fusable.append((node, spatial))
+    return fusable
 
 
 def _spatial_widths(node: onnx.NodeProto, known: Mapping[str, Array]) -> list[int] | None:

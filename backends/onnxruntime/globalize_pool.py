@@ -25,12 +25,12 @@ class GlobalizeAveragePool(Pass[OnnxModel]):
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)
-        found = _whole_plane(proto)
-        for node in found:
+        pools = _whole_plane(proto)
+        for node in pools:
             node.op_type = "GlobalAveragePool"
             del node.attribute[:]
         return PassResult(
-            OnnxModel(model.name, proto, model.inputs, model.outputs), f"{len(found)} AveragePool made global"
+            OnnxModel(model.name, proto, model.inputs, model.outputs), f"{len(pools)} AveragePool made global"
         )
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:

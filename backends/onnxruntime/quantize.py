@@ -113,10 +113,10 @@ class QuantizeStatic(Pass[OnnxModel]):
         if dynamic and not self.dynamic:
             return f"{dynamic} layers are dynamic, and none should be"
         floats = float_layer_nodes(model.proto)
-        told = {name for name, reason in model.kept_float.items() if reason == RECIPE_REASON}
-        if len(told) != len(self.float_layers):
-            return f"{len(told)} layers are said to be kept in float, the recipe names {len(self.float_layers)}"
-        if wrong := sorted(told - floats):
+        recorded = {name for name, reason in model.kept_float.items() if reason == RECIPE_REASON}
+        if len(recorded) != len(self.float_layers):
+            return f"{len(recorded)} layers are recorded as kept in float, the recipe names {len(self.float_layers)}"
+        if wrong := sorted(recorded - floats):
             return f"{', '.join(wrong)} should be float and read quantized weights"
         if wrong := sorted(floats - {*model.kept_float}):
             return f"{', '.join(wrong)} stayed in float, and nothing says why"

@@ -49,8 +49,8 @@ class QuantizeDynamic(Pass[OnnxModel]):
             return proto
 
         known = signatures(untied, DYNAMIC_OPS)
-        found = smallest_excluded(list(known), attempt, signature=known.__getitem__)
-        proto = found.result
+        excluded = smallest_excluded(list(known), attempt, signature=known.__getitem__)
+        proto = excluded.result
         count = _dynamic_count(proto)
         if not count:
             raise UnsupportedError(
@@ -62,7 +62,7 @@ class QuantizeDynamic(Pass[OnnxModel]):
         kinds = (*DYNAMIC_OPS, "Conv", "ConvTranspose", "GRU", "RNN")
         total = sum(node.op_type in kinds for node in model.proto.graph.node)
         left = {node.name: _why_float(node) for node in proto.graph.node if node.op_type in kinds}
-        left |= {name: refusal(why) for name, why in found.reasons.items()} | weights_in_bodies(proto)
+        left |= {name: refusal(why) for name, why in excluded.reasons.items()} | weights_in_bodies(proto)
         return PassResult(
             replace(model, proto=proto, kept_float=left),
             f"{count} of {total} weighted ops to dynamic int8, {self.weights} {self.codes} weights",

@@ -90,18 +90,18 @@ def store_half(model: OnnxModel) -> tuple[onnx.ModelProto, int, list[Coverage]]:
 
 def _channel_axes(graph: onnx.GraphProto) -> dict[str, int]:
     """Weight -> its axis of output channels."""
-    found = {}
+    axes = {}
     for node in graph.node:
         if len(node.input) < 2:
             continue
         if node.op_type == "Conv":
-            found[node.input[1]] = 0
+            axes[node.input[1]] = 0
         elif node.op_type == "MatMul":
-            found[node.input[1]] = -1
+            axes[node.input[1]] = -1
         elif node.op_type == "Gemm":
             transposed = any(item.name == "transB" and item.i for item in node.attribute)
-            found[node.input[1]] = 0 if transposed else 1
-    return found
+            axes[node.input[1]] = 0 if transposed else 1
+    return axes
 
 
 def _why_not(value: Array) -> str:

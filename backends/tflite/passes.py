@@ -97,8 +97,8 @@ class QuantizeDynamic(Pass[LiteModel]):
         from edgec.backends.tflite.finish import audit_content
 
         records = audit_content(model.content, "int8-dynamic")
-        found = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
-        return None if found else "no op has int8 weights"
+        present = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
+        return None if present else "no op has int8 weights"
 
 
 @dataclass(frozen=True)
@@ -141,5 +141,5 @@ class QuantizeWeights(Pass[LiteModel]):
         from edgec.backends.tflite.flatbuffer import read_ops
 
         wanted = f"int{self.bits}"
-        found = any(op.op == "DEQUANTIZE" and op.inputs[0].dtype == wanted for op in read_ops(model.content))
-        return None if found else f"no weight is stored as {wanted}"
+        present = any(op.op == "DEQUANTIZE" and op.inputs[0].dtype == wanted for op in read_ops(model.content))
+        return None if present else f"no weight is stored as {wanted}"

@@ -93,15 +93,15 @@ class QuantizeStatic(Pass[LiteModel]):
         from edgec.backends.tflite.static_int8 import dtypes_of_layers, quantize
 
         quantizable = _quantizable(model, self.name)
-        found = dtypes_of_layers(quantizable, model.content)
-        if wrong := [name for name in self.float_layers if found.get(name, "float32") != "float32"]:
+        dtypes = dtypes_of_layers(quantizable, model.content)
+        if wrong := [name for name in self.float_layers if dtypes.get(name, "float32") != "float32"]:
             return f"{', '.join(wrong)} computes in int8, though it is to stay float"
-        others = {name for name, dtype in found.items() if dtype != "int8"} - set(self.float_layers)
+        others = {name for name, dtype in dtypes.items() if dtype != "int8"} - set(self.float_layers)
         if self.float_layers and others:  # these must be the ones that no recipe quantizes
             ranges = self._ranges(model, quantizable)
             full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_tried(ctx))
             free = dtypes_of_layers(quantizable, finish(full.content))
-            if lost := sorted(name for name in others if free.get(name) != found[name]):
+            if lost := sorted(name for name in others if free.get(name) != dtypes[name]):
                 return f"{', '.join(lost)} stays in float, though only {', '.join(self.float_layers)} shall"
         integer = any(i.dtype == "int8" for i in audit_content(model.content, "int8") if i.op not in NO_ARITHMETIC)
         return None if integer or self.float_layers else "no op computes in int8"

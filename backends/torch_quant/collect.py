@@ -37,8 +37,8 @@ class CollectRanges(Pass[TorchModel]):
         observed = observe(model)
         wanted = spread(len(samples), JUDGED)
         statistics, outputs = run_observed(model, observed, samples, ctx.threads, self.histogram, wanted)
-        told = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
-        return PassResult(replace(model, statistics=statistics, reference=outputs), told)
+        summary = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
+        return PassResult(replace(model, statistics=statistics, reference=outputs), summary)
 
 
 def run_observed(
@@ -68,10 +68,10 @@ def run_observed(
     from edgec.quant.statistics import TensorStatistics, elements_of_each
 
     silence_repeats(observed)
-    found: dict[str, TensorStatistics] = {}
+    statistics: dict[str, TensorStatistics] = {}
     for observer, names in observed.sources:
         observer.statistics = TensorStatistics(histogram, most=elements_of_each(len(samples)))
-        found.update(dict.fromkeys(names, observer.statistics))
+        statistics.update(dict.fromkeys(names, observer.statistics))
     outputs: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def arguments(indices: Sequence[int]) -> list[torch.Tensor]:
@@ -99,7 +99,7 @@ def run_observed(
             observer.batched = size > 1
         for start in range(1, len(samples), size):
             run(range(start, min(start + size, len(samples))))
-    return found, outputs
+    return statistics, outputs
 
 
 def spread(total: int, limit: int) -> Sequence[int]:

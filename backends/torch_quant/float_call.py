@@ -37,6 +37,11 @@ def call_in_float(node: fx.Node, graph: fx.GraphModule, stem: str) -> str:
 
     The node keeps its name, by which statistics are known.
 
+    Args:
+        node: to be changed.
+        graph: holds it.
+        stem: beginning of the name of the new module.
+
     Returns:
         The module's path, which is the op's scope in the artifact.
     """

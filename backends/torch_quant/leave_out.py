@@ -49,8 +49,8 @@ class LeaveOutUnsupported(Pass[TorchModel]):
         left_out = known | _found_by_trying(model, known, how, sample)
         in_order = {node.name: left_out[node.name] for node in model.graph.graph.nodes if node.name in left_out}
         coverage = [Coverage(subject=name, state="float32", reason=reason) for name, reason in in_order.items()]
-        told = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
-        return PassResult(replace(model, left_out=in_order), told, coverage)
+        summary = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
+        return PassResult(replace(model, left_out=in_order), summary, coverage)
 
 
 def _found_by_trying(
@@ -65,25 +65,25 @@ def _found_by_trying(
     likes: dict[Hashable, list[str]] = {}
     for name, node in candidates.items():
         likes.setdefault(_signature(node, model.graph), []).append(name)
-    found: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for _ in range(_NAMED):
         try:
-            try_without(model, {**known, **found}, how, sample)
+            try_without(model, {**known, **left_out}, how, sample)
         except UnsupportedError as error:
-            if error.where not in candidates or error.where in found:
+            if error.where not in candidates or error.where in left_out:
                 break
             alike = likes[_signature(candidates[error.where], model.graph)]
-            found |= dict.fromkeys(alike, error.what)
+            left_out |= dict.fromkeys(alike, error.what)
         else:
-            return found
-    rest = [name for name in candidates if name not in found]
+            return left_out
+    rest = [name for name in candidates if name not in left_out]
     search = smallest_excluded(
         rest,
-        lambda names: try_without(model, {**known, **found, **dict.fromkeys(names, FLOAT)}, how, sample),
+        lambda names: try_without(model, {**known, **left_out, **dict.fromkeys(names, FLOAT)}, how, sample),
         signature=lambda name: _signature(candidates[name], model.graph),
     )
     reasons = {name: why if why.startswith(FLOAT) else f"{FLOAT}: {why}" for name, why in search.reasons.items()}
-    return found | reasons
+    return left_out | reasons
 
 
 def _signature(node: fx.Node, graph: fx.GraphModule) -> Hashable:

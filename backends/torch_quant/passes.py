@@ -104,7 +104,7 @@ def _left_in_float(graph: fx.GraphModule) -> list[Coverage]:
     """The modules that multiply by weights, and whose kernels torch has not in dynamic int8."""
     from torch import nn
 
-    found = []
+    layers = []
     called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
     kinds = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Linear, nn.Bilinear, nn.MultiheadAttention)
     for name in sorted(called):
@@ -112,5 +112,5 @@ def _left_in_float(graph: fx.GraphModule) -> list[Coverage]:
         inner = [item for item in part.modules() if isinstance(item, kinds)]
         if inner and "quantized" not in type(part).__module__:
             reason = f"{type(inner[0]).__name__}: torch's dynamic quantization covers Linear, LSTM and GRU only"
-            found.append(Coverage(subject=name, state="float32", reason=reason))
-    return found
+            layers.append(Coverage(subject=name, state="float32", reason=reason))
+    return layers

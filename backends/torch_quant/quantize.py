@@ -149,5 +149,5 @@ def _integer_parts(model: TorchModel) -> int:
 
 
 def _why_not(reasons: Mapping[str, str]) -> str:
-    told = [f"{name}: {reason}" for name, reason in reasons.items()][:4]
-    return "; ".join([*told, "a model of recurrent layers may take precision int8-dynamic"])
+    listed = [f"{name}: {reason}" for name, reason in reasons.items()][:4]
+    return "; ".join([*listed, "a model of recurrent layers may take precision int8-dynamic"])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from edgec.backends.interface import Artifact, Format
+from edgec.backends.interface import Artifact
 from edgec.backends.registry import package_version
 from edgec.build.artifact import BuiltArtifact
 from edgec.build.result import BuildResult
 from edgec.build.twin import missing_twin
+from edgec.bundle.bench.write import can_replay
 from edgec.bundle.manifest import (
     ArtifactRecord,
     FloatTwin,
@@ -39,7 +40,6 @@ def manifest_of(
     root: Path,
     *,
     threads: int,
-    replayed: Collection[Format],
     twin: FloatTwin | None = None,
 ) -> Manifest:
     """The manifest of a build, without the digests of its files.
@@ -50,7 +50,6 @@ def manifest_of(
         folder: where the artifacts are.
         root: the project's folder.
         threads: CPU threads of each toolchain process.
-        replayed: formats that the harness runs.
         twin: the float artifact that the bundle carries.
     """
     inputs = result.prepared.inputs
@@ -73,7 +72,7 @@ def manifest_of(
         isa=host_isa(),
         plan=record(plan).model_dump(mode="json"),
         artifacts=tuple(_artifact(one, folder, plan) for one in result.built),
-        coverage=_coverage(result, source, replayed) + missing_twin(plan, twin),
+        coverage=_coverage(result, source) + missing_twin(plan, twin),
         gates=tuple(map(without_times, result.gates)),
         complete=not result.failures,
         accuracy=tuple(map(accuracy_of, result.measurements)),
@@ -99,7 +98,7 @@ def _recorded_data(spool: Spool | None) -> SpoolInfo | None:
     return spool.info.model_copy(update={"origin": recorded_path(spool.info.origin)})
 
 
-def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[Format]) -> tuple[Coverage, ...]:
+def _coverage(result: BuildResult, source: ModelSource) -> tuple[Coverage, ...]:
     coverage = [item for one in result.built for item in one.artifact.coverage]
     coverage += [item for one in result.built for step in one.passes for item in step.coverage]
     coverage += [item for one in result.built for item in one.coverage]
@@ -108,7 +107,7 @@ def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[For
             subject=one.artifact.file, state="not in bench/", reason=f"the harness runs no {one.artifact.format} files"
         )
         for one in result.built
-        if one.artifact.format not in replayed
+        if not can_replay(one.artifact)
     ]
     coverage += [item.gap for item in result.failures]
     coverage += coverage_of(result.prepared.findings)

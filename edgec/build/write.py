@@ -11,7 +11,7 @@ from edgec.build.artifact import BuiltArtifact
 from edgec.build.manifest import manifest_of
 from edgec.build.result import BuildResult
 from edgec.build.twin import keep_twin
-from edgec.bundle.bench.write import FORMATS, HarnessArtifact, write_harness
+from edgec.bundle.bench.write import HarnessArtifact, can_replay, write_harness
 from edgec.bundle.manifest import REPORT, Manifest, Measurements, PassTime
 from edgec.bundle.write import settle, write_manifest, write_measurements
 from edgec.dataset.spool import Spool
@@ -47,7 +47,7 @@ def write_bundle(context: BuildContext, result: BuildResult, gates: tuple[GateRe
     if harness := [item for one in result.built if (item := _harness(one)) is not None]:
         write_harness(folder / "bench", plan.target, harness, _first_samples(evaluation))
     twin = keep_twin(plan, result, folder)
-    manifest = manifest_of(plan, result, folder, context.root, threads=context.threads, replayed=FORMATS, twin=twin)
+    manifest = manifest_of(plan, result, folder, context.root, threads=context.threads, twin=twin)
     manifest = write_manifest(folder, manifest)
     write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
     shown = manifest.model_copy(update={"gates": result.gates})
@@ -65,7 +65,7 @@ def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
 def _harness(one: BuiltArtifact) -> HarnessArtifact | None:
     """What the harness replays: the outputs of the first runtime that the target's device has; None when it cannot."""
     runtimes = one.working_runtimes
-    if not runtimes or one.artifact.format not in FORMATS:
+    if not runtimes or not can_replay(one.artifact):
         return None
     folder = outputs_folder(one.attempt.folder, runtimes[0])
     expected = {

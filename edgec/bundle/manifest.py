@@ -60,7 +60,7 @@ class PassFacts(Frozen):
 
 
 class ArtifactRecord(Frozen):
-    """One model file of the bundle, and how it came to be."""
+    """One model file of the bundle, and how it was made."""
 
     artifact: Artifact
     sha256: str
@@ -121,7 +121,7 @@ class ProjectRecord(Frozen):
     """Digest of the bytes of edgec.toml; empty when there is none."""
     settings: dict[str, Any]
     """All keys of edgec.toml as they were resolved, without where bundles go and which targets are built.
-    Paths that lead out of the project's folder are told by their last part."""
+    Paths that lead out of the project's folder are recorded by their last part."""
     code: dict[str, str]
     """Digest of each Python file that metric, loss and training function are in, of those beside or below it that it
     imports, and of what else of the project the metric reads."""
@@ -149,7 +149,7 @@ class Manifest(Frozen):
     plan: dict[str, Any]
     """A `PlanRecord` as JSON."""
     complete: bool = True
-    """False when the bundle lacks artifacts of the target: `missing` tells them."""
+    """False when the bundle lacks artifacts of the target: `missing` lists them."""
     artifacts: tuple[ArtifactRecord, ...]
     """In the target's order: the first is the primary one."""
     coverage: tuple[Coverage, ...]

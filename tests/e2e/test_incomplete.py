@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -66,7 +67,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
     rows = [f"{name} = acme_backends:{name.upper().replace('-', '_')}" for name in BACKENDS]
     (info / "entry_points.txt").write_text("\n".join(["[edgec.backends]", *rows]))
-    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH")))))
     monkeypatch.syspath_prepend(packages)
     (tmp_path / "targets").mkdir()
     return tmp_path

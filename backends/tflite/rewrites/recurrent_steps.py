@@ -75,7 +75,7 @@ class _Cell:
             return None
         if attribute(node, "layout", 0) or attribute(node, "clip", 0.0) or attribute(node, "input_forget", 0):
             return None
-        if (told := attribute(node, "activations", None)) and not _default(node.op_type, told):
+        if (activations := attribute(node, "activations", None)) and not _default(node.op_type, activations):
             return None
         first, second = (np.asarray(item) for item in weights)
         size, gates = second.shape[2], _GATES[node.op_type]
@@ -204,7 +204,7 @@ class _Cell:
         return f"{MARK}/{plain_name(layer_path(self.node.name, '', self.node.op_type))}/{stem}"
 
 
-def _default(kind: str, told: list[Any]) -> bool:
-    names = [item.decode() if isinstance(item, bytes) else str(item) for item in told]
+def _default(kind: str, activations: list[Any]) -> bool:
+    names = [item.decode() if isinstance(item, bytes) else str(item) for item in activations]
     one = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[kind]
     return names in (one, one * 2)
