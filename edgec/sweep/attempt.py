@@ -10,12 +10,15 @@ from edgec.workers.worker import WITH_TORCH, Progress, Worker
 
 
 def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: Progress) -> EdgecError | None:
-    """Make a cell; what is wrong with the cell itself is returned.
+    """Make a cell in a process of its own.
 
     Args:
         request: the cell.
-        began: told the process, so that it can be ended.
-        on_progress: told each step.
+        began: called with the process once it runs, so that it can be ended.
+        on_progress: called with each step.
+
+    Returns:
+        The error of the cell itself; None: the cell was made.
 
     Raises:
         WorkerError: the process was killed, which says nothing about the cell.

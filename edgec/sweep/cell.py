@@ -45,7 +45,7 @@ class CellRequest:
 
     @property
     def log(self) -> Path:
-        """Of the host that makes it: leftovers in its folder are told from others by process numbers."""
+        """Log file, in a folder of the host that makes the cell: process numbers there identify leftovers."""
         return Path(self.payload["out"], ".work", _workplace(self.key), "build.log")
 
 
@@ -55,15 +55,15 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     Args:
         payload: ``key``, ``target`` and ``project`` (records), ``root``, ``out`` and ``cwd`` (folders), ``threads``,
             ``known`` (SHA-256 of the files that are part of the key, by path).
-        progress: told each step.
+        progress: called with each step.
 
     Returns:
-        ``made``: whether it was not there before.
+        ``made``: whether the cell was made now; False: it existed.
 
     Raises:
-        EdgecError: any error of a build; of artifacts that fail alone only when all do, or when it may be no fault
-            of theirs.
-        ProjectError: a file that the key is made of is another one now.
+        EdgecError: any error of a build; an error of a single artifact only when all fail, or when the cause may lie
+            outside the model.
+        ProjectError: a file that is part of the key has changed.
     """
     key, out, root = str(payload["key"]), Path(payload["out"]), Path(payload["root"])
     store = CellStore(out, root)
@@ -104,7 +104,7 @@ def _check_unchanged(known: Mapping[Path, str], store: CellStore) -> None:
             same = False
         if not same:
             raise ProjectError(
-                "it has changed while the cell was made", where=store.relative(path), hint="run the sweep again"
+                "the file changed while the cell was made", where=store.relative(path), hint="run the sweep again"
             )
 
 
@@ -113,10 +113,10 @@ def _workplace(key: str) -> str:
 
 
 def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
-    """Move what the cell consists of to `folder`; everything but ``cell.json``."""
+    """Move the artifacts and the sample of a cell to `folder`, and return its record."""
     for failure in result.failures:
         if outside_the_model(failure.error):
-            raise failure.error  # another time it may come out: nothing is kept
+            raise failure.error  # another attempt may succeed: nothing is kept
     if not result.built:
         raise result.failures[0].error
     folder.mkdir()

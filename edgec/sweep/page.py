@@ -73,7 +73,7 @@ def markdown_table(points: Sequence[Point]) -> str:
 
 
 def row(point: Point) -> tuple[str, ...]:
-    """The cells of a point's row, as `HEADINGS` says."""
+    """One text for each of `HEADINGS`."""
     pace = point.pace
     marks = (("front", point.front), ("chosen", point.chosen), ("failed", bool(point.failure)))
     return (
@@ -116,10 +116,10 @@ def _mark(point: Point, x: float, weight: float) -> Mark | None:
     if point.quality is None:
         return None
     y = 100 * point.quality if point.metric is not None and point.metric.unit == "points" else point.quality
-    told = f"{point.label}: {_accuracy(point)}, {point.size_kib:.1f} KiB"
+    title = f"{point.label}: {_accuracy(point)}, {point.size_kib:.1f} KiB"
     if point.pace is not None:
-        told += f", {point.pace.latency_ms:.3f} ms"
-    return Mark(x, y, weight, f"{point.precision} {point.backend}", told, point.front, point.chosen)
+        title += f", {point.pace.latency_ms:.3f} ms"
+    return Mark(x, y, weight, f"{point.precision} {point.backend}", title, point.front, point.chosen)
 
 
 def _escaped(text: str) -> str:

@@ -89,7 +89,7 @@ def test_a_cluster_loses_a_worker_and_its_scheduler(undisturbed: Path, swept_pro
     run = finished(process)
     assert run.code == 0, run.errors
     assert counts(run.errors) == (CELLS, 0)
-    assert "ask again for" in run.errors
+    assert "are submitted again" in run.errors
     assert "Traceback" not in run.errors
     assert cells(swept_project) == cells(undisturbed)
     assert not list((swept_project / "dist" / ".work" / "sweep" / "leases").iterdir())
