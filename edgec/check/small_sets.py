@@ -1,4 +1,4 @@
-"""Samples that are too few, or too much alike, to calibrate with or to judge by: told alike by `check` and builds."""
+"""Sets of samples that are too small or too uniform, as `edgec check` and builds report them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from edgec.verify.statistics import wilson
 FEWEST_TO_CALIBRATE = 32
 FEWEST_TO_EVALUATE = 50
 ASSUMED_SHARE = 0.9
-"""The share of right answers that the interval of a small evaluation set is told for."""
+"""The share of right answers for which the interval of a small evaluation set is shown."""
 
 Extremes = Mapping[str, tuple[float, float]]
 """Input -> its smallest and largest value over all samples."""
 
 
 def few_to_calibrate(count: int, origin: str) -> Iterator[Finding]:
-    """A calibration set of fewer than 32 samples."""
+    """A calibration set of fewer than `FEWEST_TO_CALIBRATE` samples."""
     if count < FEWEST_TO_CALIBRATE:
         what = f"{count} calibration samples are few: ranges of activations may be too narrow"
-        hint = f"give at least {FEWEST_TO_CALIBRATE}, better a few hundred, of what the model will see"
+        hint = f"give at least {FEWEST_TO_CALIBRATE}, better a few hundred, of data like that in use"
         yield warning("small-set", what, where=origin, hint=hint)
 
 
 def few_to_evaluate(count: int, origin: str) -> Iterator[Finding]:
-    """An evaluation set of fewer than 50 samples, with the interval that it leaves."""
+    """An evaluation set of fewer than `FEWEST_TO_EVALUATE` samples, with its confidence interval."""
     if not 0 < count < FEWEST_TO_EVALUATE:
         return
     right = round(ASSUMED_SHARE * count)
@@ -39,12 +39,18 @@ def few_to_evaluate(count: int, origin: str) -> Iterator[Finding]:
         f"{count} evaluation samples are few: {right} of {count} right would mean {100 * interval.low:.0f} to "
         f"{100 * interval.high:.0f} % (95 % Wilson interval, {100 * (interval.high - interval.low):.0f} points wide)"
     )
-    hint = f"give at least {FEWEST_TO_EVALUATE}, better a few hundred: smaller losses than that cannot be told"
+    hint = f"give at least {FEWEST_TO_EVALUATE}, better a few hundred: smaller losses than that cannot be measured"
     yield warning("small-set", what, where=origin, hint=hint)
 
 
 def one_class(labels: Array | None, origin: str, classes: Sequence[str] = ()) -> Iterator[Finding]:
-    """Calibration samples that are all of one class."""
+    """Calibration samples that are all of one class.
+
+    Args:
+        labels: of the samples; None: not known.
+        origin: the data source.
+        classes: names of the classes.
+    """
     numbers = class_labels(labels)
     if numbers is None or len(numbers) < 2 or len(np.unique(numbers)) > 1:
         return
@@ -81,17 +87,17 @@ def of_spools(calibration: Spool | None, evaluation: Spool) -> tuple[Finding, ..
         calibration: its calibration samples, where it has some.
         evaluation: its evaluation samples.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if calibration is not None:
         origin, digests = calibration.info.origin, calibration.sample_digests()
-        found += few_to_calibrate(len(digests), origin)
-        found += one_class(calibration.labels, origin, calibration.info.classes)
-        found += constants(digests, *_likeness(calibration), origin)
-    return (*found, *few_to_evaluate(len(evaluation) * evaluation.info.group, evaluation.info.origin))
+        findings += few_to_calibrate(len(digests), origin)
+        findings += one_class(calibration.labels, origin, calibration.info.classes)
+        findings += constants(digests, *_likeness(calibration), origin)
+    return (*findings, *few_to_evaluate(len(evaluation) * evaluation.info.group, evaluation.info.origin))
 
 
 def _likeness(spool: Spool) -> tuple[list[str], Extremes]:
-    """Inputs that are the same in all samples, and the extremes of those that hold one value; others are not told."""
+    """Inputs that are equal in all samples, and the extremes of those that hold a single value."""
     first = spool[0]
     same = {name for name in first if len(spool) > 1}
     flat = {name: array.size > 0 for name, array in first.items()}
