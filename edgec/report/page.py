@@ -1,4 +1,4 @@
-"""Pages from templates: one file each, without outside references."""
+"""Renders pages from templates: one file each, without references to other files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def render_page(template: Path, **values: Any) -> str:
 
     Args:
         template: file; it may include templates of its own folder and of this one.
-        values: what it names.
+        values: its variables.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -31,7 +31,7 @@ def render_page(template: Path, **values: Any) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A value for people; infinite SQNR is that of equal outputs."""
+    """Format a number; None: `NOT_MEASURED`. Equal outputs have an infinite SQNR."""
     if value is None:
         return NOT_MEASURED
     return f"{value:.{digits}f}" if math.isfinite(value) else f"{value:g}".replace("inf", "∞")

@@ -24,13 +24,13 @@ class Bar:
 
     label: str
     value: float | None
-    """May be infinite; None: not known, no bar."""
+    """May be infinite; None: not known, without a bar."""
     text: str
     """Beside the bar."""
     note: str = ""
     """Shown on hovering, with the whole label."""
     weak: bool = False
-    """Whether it is one to look at."""
+    """Whether it is highlighted."""
 
 
 @dataclass(frozen=True)

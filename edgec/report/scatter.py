@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64.0, 24.0, 14.0, 44.0
 SMALLEST, LARGEST = 4.0, 13.0
 """Radii."""
 KINDS = 12
-"""Colours that tell groups apart; more groups begin again."""
+"""Number of colours; further groups reuse them."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class _Axis:
 
 
 def _staircase(marks: Sequence[PlottedMark]) -> str:
-    """Of the marks on the front, those that no other has above and left of it: the third quantity is not seen here."""
+    """A polyline through those marks of the front that dominate in the two quantities of the plot."""
     steps: list[tuple[float, float]] = []
     for mark in sorted((mark for mark in marks if mark.front), key=lambda item: (item.x, item.y)):
         if not steps or mark.y < steps[-1][1]:

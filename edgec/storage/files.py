@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what is told of them."""
+"""Atomic writes of files, and their sizes and digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgec.errors import StorageError
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, which is on disk before it has that name; several writers do not disturb each other.
+    """Replace `path` by `text` atomically, flushed to disk first; several writers may do so at the same time.
 
     Raises:
         StorageError: the file cannot be written.

@@ -21,24 +21,24 @@ def test_numbers_percentages_and_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("acuracy=0.5", 'did you mean "accuracy"'),
         ("speed=1", "quantities: accuracy, agreement, size, latency, memory"),
         ("", "quantities:"),
         ("accuracy=0.5,", "quantities:"),
-        ("accuracy", '"" is no limit'),
-        ("accuracy=", '"" is no limit'),
-        ("accuracy=-1", '"-1" is no limit'),
-        ("accuracy=nan", '"nan" is no limit'),
-        ("accuracy=inf", '"inf" is no limit'),
-        (f"size={'9' * 400}", "is no limit"),
-        ("latency=10%%", "is no limit"),
-        ("latency=10KiB", '"KiB" is no unit of it'),
-        ("size=5%,size=3%", "size stands twice"),
+        ("accuracy", '"" is not a limit'),
+        ("accuracy=", '"" is not a limit'),
+        ("accuracy=-1", '"-1" is not a limit'),
+        ("accuracy=nan", '"nan" is not a limit'),
+        ("accuracy=inf", '"inf" is not a limit'),
+        (f"size={'9' * 400}", "is not a limit"),
+        ("latency=10%%", "is not a limit"),
+        ("latency=10KiB", '"KiB" is not a unit of it'),
+        ("size=5%,size=3%", "size is stated twice"),
     ],
 )
-def test_what_is_no_limit_is_refused(text: str, told: str) -> None:
+def test_what_is_no_limit_is_refused(text: str, reported: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_limits([text])
-    assert told in str(error.value)
+    assert reported in str(error.value)
