@@ -17,9 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import StorageError
 from edgec.frozen import canonical_json, digest_json
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 
 
 class Cache:
@@ -56,10 +55,8 @@ class Cache:
         Raises:
             StorageError: the disk is full or read-only.
         """
-        try:
+        with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StorageError(f"cannot be created: {exc.strerror}", where=str(self._folder)) from exc
         entry = {"key": key, "sha256": digest_json(value), "value": value}
         write_atomically(self._file(key), canonical_json(entry))
         with self._lock:

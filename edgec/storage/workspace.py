@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgec.errors import EdgecError, ModelError, ProjectError
+from edgec.storage.staging import private_folder
 
 _LONGEST = 400
 """Characters of a library's message that are shown."""
@@ -24,9 +23,7 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
     killed build left behind is never read again, and is removed by the next build that sees its owner gone.
     """
     base = (out / ".work" / target).absolute()
-    base.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(base)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+    folder = private_folder(base)
     log = base / "build.log"
     log.write_text("")
     try:
@@ -87,10 +84,3 @@ def pruned_folder(out: Path) -> Path:
 def cache_folder(out: Path) -> Path:
     """Folder of the `Cache`, kept between runs."""
     return out.absolute() / ".work" / "cache"
-
-
-def _remove_abandoned(base: Path) -> None:
-    for folder in base.iterdir():
-        owner = folder.name.partition("-")[0]
-        if folder.is_dir() and owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)

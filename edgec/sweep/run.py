@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgec.backends.registry import package_version
-from edgec.bundle.write import storage_errors
 from edgec.errors import EdgecError, GateError, TargetError, UsageError
 from edgec.machine import host_machine
 from edgec.plan.plan import require_toolchain
 from edgec.project.spec import Project
 from edgec.storage.cache import Cache
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 from edgec.storage.workspace import cache_folder
 from edgec.sweep.keys import Keys
 from edgec.sweep.making import Executor, MadeCells, Options, choose_executor, make_cells

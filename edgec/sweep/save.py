@@ -7,9 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgec.bundle.write import storage_errors
 from edgec.errors import TargetError, UsageError
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 from edgec.sweep.records import Point
 from edgec.target.files import target_files
 from edgec.target.load import load_target, resolve_file

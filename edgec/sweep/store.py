@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import Accuracy, PassFacts
-from edgec.bundle.write import digest_file, digest_folder, storage_errors
+from edgec.bundle.write import digest_file, digest_folder
 from edgec.dataset.reads import digest_names
 from edgec.frozen import Frozen, digest_json
 from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
+from edgec.storage.files import storage_errors
 from edgec.verify.records import RungRecord
 
 RECORD, SAMPLE = "cell.json", "sample"

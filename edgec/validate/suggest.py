@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -14,8 +13,9 @@ from edgec.dataset.readers import open_source
 from edgec.dataset.source import Row
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
-from edgec.errors import DatasetError, StorageError
+from edgec.errors import DatasetError
 from edgec.project.spec import DataSpec
+from edgec.storage.files import storage_errors, write_atomically
 from edgec.validate.drift import Observed
 from edgec.validate.samples import SEED
 from edgec.validate.sides import Side
@@ -76,17 +76,15 @@ def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side,
         raise _unstorable("they have different shapes", spec) from exc
     if spool.labels is not None and "y" not in arrays:
         arrays["y"] = spool.labels[entries]
-    try:
-        with tempfile.TemporaryDirectory(prefix="edgec-", dir=scratch) as folder:
-            written = Path(folder, "samples.npz")
-            with zipfile.ZipFile(written, "w") as archive:  # numpy.savez refuses an array with the name "file"
-                for array_name, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(f"{array_name}.npy"), "w", force_zip64=True) as stream:
-                        np.lib.format.write_array(stream, array, allow_pickle=False)  # type: ignore[no-untyped-call]
-            _check(written, entries, side, spool, Path(folder), spec)
-            _put(written, file)
-    except OSError as exc:
-        raise StorageError(f"cannot be written: {exc.strerror or exc}", where=str(file)) from exc
+    with storage_errors(file), tempfile.TemporaryDirectory(prefix="edgec-", dir=scratch) as folder:
+        written = Path(folder, "samples.npz")
+        with zipfile.ZipFile(written, "w") as archive:  # numpy.savez refuses an array with the name "file"
+            for array_name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{array_name}.npy"), "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+        _check(written, entries, side, spool, Path(folder), spec)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, written.read_bytes())
 
 
 def _rows(spec: DataSpec, side: Side, wanted: Sequence[int], scratch: Path) -> list[Row]:
@@ -111,18 +109,6 @@ def _check(written: Path, entries: Sequence[int], side: Side, spool: Spool, fold
     before = spool.sample_digests()
     if again.sample_digests() != [before[entry] for entry in entries]:
         raise _unstorable("preprocessing would make different inputs of them", spec)
-
-
-def _put(written: Path, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(written.read_bytes())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(file)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def _unstorable(why: str, spec: DataSpec) -> DatasetError:
