@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgec.errors import EdgecError
-from edgec.sweep.cell import TASK, CellRequest
+from edgec.sweep.cell import TASK
+from edgec.sweep.requests import CellRequest
 from edgec.workers.worker import WITH_TORCH, Progress, Worker
 
 
@@ -23,13 +24,12 @@ def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: 
     Raises:
         WorkerError: the process was killed, which says nothing about the cell.
     """
-    threads = int(request.payload["threads"])
     with Worker(
-        log=request.log, what=request.label, threads=threads, on_progress=on_progress, imports=WITH_TORCH
+        log=request.log, what=request.label, threads=request.threads, on_progress=on_progress, imports=WITH_TORCH
     ) as worker:
         began(worker)
         try:
-            worker.call(TASK, request.payload)
+            worker.call(TASK, {"request": request.model_dump_json()})
         except EdgecError as error:
             if worker.ended:
                 raise

@@ -9,19 +9,18 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.backends.registry import package_version
 from edgec.errors import BackendUnavailableError, EdgecError, UsageError, WorkerError
 from edgec.storage.files import write_atomically
 from edgec.sweep.attempt import attempt
-from edgec.sweep.cell import CellRequest
-from edgec.sweep.environment import differences
+from edgec.sweep.environment import differences, environment_of
 from edgec.sweep.pool import Finished
+from edgec.sweep.requests import CellRequest, WorkerRequirements
 from edgec.sweep.store import CellStore
 from edgec.workers.worker import Progress, Worker
 
@@ -40,16 +39,12 @@ LOOK = 2.0
 """Seconds between two counts of the workers."""
 
 
-def make_remotely(
-    request: CellRequest, expected: Mapping[str, str], backends: Sequence[str], lease: str
-) -> EdgecError | None:
+def make_remotely(request: CellRequest, requirements: WorkerRequirements) -> EdgecError | None:
     """Make a cell in a process beside a Dask worker.
 
     Args:
         request: the cell.
-        expected: `environment` of the process that asks.
-        backends: what it is about.
-        lease: file that exists as long as a sweep waits for the cell.
+        requirements: what this worker must have in common with the sweep.
 
     Returns:
         The error of the cell itself; None: the cell was made.
@@ -57,24 +52,24 @@ def make_remotely(
     Raises:
         WorkerError: this worker cannot make the cell, or the process was killed; another attempt may succeed.
     """
-    if reason := unfit(expected, backends, lease):
+    if reason := unfit(requirements):
         raise WorkerError(f"a worker of the cluster cannot be used: {reason}", where=request.label)
     begun: list[Worker] = []
     with ThreadPoolExecutor(max_workers=1) as thread:  # a process dies with the thread that has started it
         future = thread.submit(attempt, request, begun.append, lambda step: None)
         while not wait([future], timeout=POLL).done:
-            if not Path(lease).exists():
+            if not requirements.lease.exists():
                 for worker in begun:
                     worker.kill()
         return future.result()
 
 
-def unfit(expected: Mapping[str, str], backends: Sequence[str], lease: str) -> str:
+def unfit(requirements: WorkerRequirements) -> str:
     """Why this process cannot make the requested cells; empty: it can."""
-    if changed := differences(expected, backends):
+    if changed := differences(requirements.environment, requirements.backends):
         return f"its environment differs: {', '.join(changed)}"
-    if not Path(lease).exists():
-        return f"it cannot read {lease}: workers need the same file system, under the same paths"
+    if not requirements.lease.exists():
+        return f"it cannot read {requirements.lease}: workers need the same file system, under the same paths"
     return ""
 
 
@@ -84,7 +79,6 @@ class DaskPool:
     Args:
         address: of the scheduler: ``tcp://host:8786``.
         store: holds the finished cells.
-        expected: `environment` of this process.
         backends: of all cells.
 
     Raises:
@@ -92,14 +86,13 @@ class DaskPool:
         BackendUnavailableError: Dask distributed is not installed.
     """
 
-    def __init__(self, address: str, store: CellStore, expected: Mapping[str, str], backends: Sequence[str]) -> None:
+    def __init__(self, address: str, store: CellStore, backends: Sequence[str]) -> None:
         kind, colon, rest = address.partition("://")
         if kind not in ("tcp", "tls") or not colon or not rest.rpartition(":")[2].isdigit():
             raise UsageError(f'"{address}" is not the address of a scheduler', hint="--scheduler tcp://host:8786")
         if package_version("distributed") is None:
             raise BackendUnavailableError("not installed: distributed", hint="pip install 'edgec[cluster]'")
-        self._address, self._store = address, store
-        self._expected, self._backends = dict(expected), tuple(backends)
+        self._address, self._store, self._backends = address, store, tuple(backends)
 
     def run(self, requests: Sequence[CellRequest], finished: Finished, progress: Progress) -> None:
         """Make all cells; returns when each has been made or has failed.
@@ -118,19 +111,24 @@ class DaskPool:
         write_atomically(lease, "")
         try:
             with _quiet():
-                self._run({request.key: request for request in requests}, lease, finished, progress)
+                requirements = WorkerRequirements(
+                    environment=dict(environment_of(self._backends)), backends=self._backends, lease=lease
+                )
+                self._run({request.key: request for request in requests}, requirements, finished, progress)
         finally:
             lease.unlink(missing_ok=True)  # cells that the cluster is still making end now
 
-    def _run(self, pending: dict[str, CellRequest], lease: Path, finished: Finished, progress: Progress) -> None:
+    def _run(
+        self, pending: dict[str, CellRequest], requirements: WorkerRequirements, finished: Finished, progress: Progress
+    ) -> None:
         answered, rounds = 0.0, 0
         while pending:
             rounds += 1
             try:
                 with self._client(CONNECT if not answered else 5.0) as client:
-                    self._check(client, lease)
+                    self._check(client, requirements)
                     answered = time.monotonic()
-                    self._round(client, f"{lease.name}-{rounds}", pending, lease, finished, progress)
+                    self._round(client, rounds, pending, requirements, finished, progress)
                     answered = time.monotonic()
             except OSError as error:  # also of time-outs and closed connections
                 if not answered or time.monotonic() - answered > PATIENCE:
@@ -149,10 +147,10 @@ class DaskPool:
         client: Client = Client(self._address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]
         return client
 
-    def _check(self, client: Client, lease: Path) -> None:
+    def _check(self, client: Client, requirements: WorkerRequirements) -> None:
         client.wait_for_workers(1, timeout=CONNECT)
         try:
-            reasons = client.run(unfit, self._expected, self._backends, str(lease))
+            reasons = client.run(unfit, requirements)
         except OSError:
             raise
         except Exception as error:
@@ -170,9 +168,9 @@ class DaskPool:
     def _round(
         self,
         client: Client,
-        name: str,
+        number: int,
         pending: dict[str, CellRequest],
-        lease: Path,
+        requirements: WorkerRequirements,
         finished: Finished,
         progress: Progress,
     ) -> None:
@@ -181,10 +179,8 @@ class DaskPool:
 
         futures = {}
         for key, request in pending.items():
-            future = client.submit(
-                make_remotely, request, self._expected, self._backends, str(lease),
-                key=f"{key}-{name}", retries=RETRIES, pure=False,
-            )  # fmt: skip
+            name = f"{key}-{requirements.lease.name}-{number}"
+            future = client.submit(make_remotely, request, requirements, key=name, retries=RETRIES, pure=False)
             futures[future.key] = (future, request)
         asked = [future for future, _ in futures.values()]
         ended = as_completed(asked, loop=client.loop, raise_errors=False)  # type: ignore[no-untyped-call]

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from edgec.build.room import JOB_MB, available_mb, room_on_cores
 from edgec.errors import EdgecError, StorageError, UsageError
-from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool
-from edgec.sweep.environment import environment_of
 from edgec.sweep.keys import Keys, backends_of
 from edgec.sweep.pool import LocalPool
+from edgec.sweep.requests import CellRequest
 from edgec.sweep.store import CellRecord, CellStore
 from edgec.sweep.variants import Cell, mixed
 from edgec.workers.worker import Progress
@@ -64,8 +63,7 @@ def choose_executor(options: Options, store: CellStore, cells: Sequence[Cell], p
             raise _disturbed(timed, "leave out --scheduler, and use --workers 1")
         if options.workers is not None or options.memory_mb is not None:
             raise UsageError("--workers and --memory apply to this machine, not to a cluster", where="--scheduler")
-        backends = backends_of([cell.plan for cell in cells])
-        return DaskPool(options.scheduler, store, environment_of(backends), backends)
+        return DaskPool(options.scheduler, store, backends_of([cell.plan for cell in cells]))
     if timed is not None:
         if options.workers not in (None, 1):
             raise _disturbed(timed, "--workers 1")
@@ -144,14 +142,8 @@ def make_cells(
 
 
 def _request(cell: Cell, keys: Keys, root: Path, out: Path, threads: int) -> CellRequest:
-    payload = {
-        "key": cell.key,
-        "target": cell.plan.target.model_dump_json(),
-        "project": cell.plan.project.model_dump_json(),
-        "root": str(root.absolute()),
-        "out": str(out),
-        "cwd": str(Path.cwd()),
-        "threads": threads,
-        "known": {str(path): sha256 for path, sha256 in keys.files(cell.plan).items()},
-    }
-    return CellRequest(cell.key, cell.label, payload)
+    plan = cell.plan
+    return CellRequest(
+        key=cell.key, label=cell.label, target=plan.target, project=plan.project, root=root.absolute(), out=out,
+        working_folder=Path.cwd(), threads=threads, inputs=keys.files(plan),
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from edgec.errors import EdgecError, WorkerError
 from edgec.sweep.attempt import attempt
-from edgec.sweep.cell import CellRequest
+from edgec.sweep.requests import CellRequest
 from edgec.workers.worker import Progress, Worker
 
 ATTEMPTS = 3

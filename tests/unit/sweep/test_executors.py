@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from edgec.build.room import JOB_MB, room_for
 from edgec.errors import EdgecError, ProjectError, UsageError, WorkerError
 from edgec.project.spec import Project
 from edgec.sweep import dask_pool
-from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool, make_remotely, unfit
 from edgec.sweep.environment import differences, environment_of
 from edgec.sweep.keys import Keys
 from edgec.sweep.making import Options, choose_executor, make_cells
 from edgec.sweep.pool import LocalPool
+from edgec.sweep.requests import CellRequest, WorkerRequirements
 from edgec.sweep.store import CellStore
 from edgec.sweep.variants import Cell, Levels, cells_of
 from edgec.target.load import load_target
@@ -34,6 +33,21 @@ def cells_in(small_project: Small, levels: Levels, text: str = "") -> tuple[Cell
     (root / "targets" / "mine.toml").write_text(f'extends = "x86-64-int8"\n{text}\n[[emit]]\nbackend = "example"\n')
     cells, _ = cells_of(load_target("mine", root), project, levels)
     return cells
+
+
+def request_of(small_project: Small, out: Path) -> CellRequest:
+    (cell,) = cells_in(small_project, Levels(precision=("fp32",)))
+    project, root = small_project
+    return CellRequest(
+        key="0" * 64, label="a cell", target=cell.plan.target, project=project, root=root, out=out, working_folder=root,
+        threads=1, inputs={},
+    )  # fmt: skip
+
+
+def test_requests_travel_as_json(small_project: Small, tmp_path: Path) -> None:
+    request = request_of(small_project, tmp_path).model_copy(update={"inputs": {tmp_path / "x": "0" * 64}})
+    assert CellRequest.model_validate_json(request.model_dump_json()) == request
+    assert request.log.is_relative_to(tmp_path / ".work" / "sweep" / "hosts")
 
 
 def test_failures_are_reported_for_each_cell(small_project: Small, tmp_path: Path) -> None:
@@ -111,15 +125,15 @@ def test_times_are_not_taken_in_busy_workers(small_project: Small, tmp_path: Pat
 @pytest.mark.parametrize("address", ["127.0.0.1:8786", "tcp://host", "http://host:1", "tcp://host:port"])
 def test_addresses(address: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not the address of a scheduler"):
-        DaskPool(address, CellStore(tmp_path, tmp_path), {}, ())
+        DaskPool(address, CellStore(tmp_path, tmp_path), ())
 
 
-def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler(small_project: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "CONNECT", 0.5)
     store = CellStore(tmp_path, tmp_path)
-    request = CellRequest("0" * 64, "a cell", {"out": str(tmp_path), "threads": 1})
+    request = request_of(small_project, tmp_path)
     with pytest.raises(WorkerError, match=r"127\.0\.0\.1:9: the scheduler cannot be reached"):
-        DaskPool("tcp://127.0.0.1:9", store, {}, ()).run([request], lambda *_: None, print)
+        DaskPool("tcp://127.0.0.1:9", store, ()).run([request], lambda *_: None, print)
     assert not list(store.lease("x").parent.iterdir())
 
 
@@ -129,19 +143,19 @@ def test_a_cluster_has_its_own_room(small_project: Small, tmp_path: Path) -> Non
         choose_executor(options, CellStore(tmp_path, tmp_path), cells_in(small_project, Levels()), print)
 
 
-def test_other_environments_are_refused(tmp_path: Path) -> None:
-    own = environment_of(("example",))
-    lease = tmp_path / "lease"
-    lease.touch()
-    assert unfit(own, ("example",), str(lease)) == ""
-    assert "cannot read" in unfit(own, ("example",), str(tmp_path / "elsewhere"))
-    changed = json.loads(json.dumps(dict(own))) | {"torch": "1.0", "code of edgec": "0" * 64}
+def test_other_environments_are_refused(small_project: Small, tmp_path: Path) -> None:
+    own = dict(environment_of(("example",)))
+    same = WorkerRequirements(environment=own, backends=("example",), lease=tmp_path / "lease")
+    same.lease.touch()
+    assert unfit(same) == ""
+    assert "cannot read" in unfit(same.model_copy(update={"lease": tmp_path / "elsewhere"}))
+    changed = own | {"torch": "1.0", "code of edgec": "0" * 64}
     code = own["code of edgec"][:12]
     assert differences(changed, ("example",)) == (
         f"code of edgec ({code}, not 000000000000)",
         f"torch ({own['torch']}, not 1.0)",
     )
-    request = CellRequest("0" * 64, "a cell", {"out": str(tmp_path), "threads": 1})
+    request = request_of(small_project, tmp_path)
     with pytest.raises(WorkerError, match="its environment differs: code of edgec"):
-        make_remotely(request, changed, ("example",), str(lease))
-    assert isinstance(make_remotely(request, own, ("example",), str(lease)), EdgecError)  # the request itself is wrong
+        make_remotely(request, same.model_copy(update={"environment": changed}))
+    assert isinstance(make_remotely(request, same), EdgecError)  # the model of the request is wrong
