@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-from edgec.check.small_sets import Extremes
+from edgec.check.small_sets import Extremes, Likeness
 from edgec.dataset.balance import choose
 from edgec.dataset.group import grouping_of
 from edgec.dataset.preprocess import to_input
@@ -115,7 +115,7 @@ def survey_set(
     if samples is not None and source.count is not None:
         survey.expected = min(samples, source.count)
         wanted = {int(index) for index in choose(source.count, source.labels, samples, seed)}
-    likeness, labels = _Likeness(), list[Array | None]()
+    likeness, labels = Likeness(), list[Array | None]()
     for index, (row, label) in enumerate(_rows(source, inputs, survey)):
         if time.monotonic() > deadline and index:
             break
@@ -188,29 +188,3 @@ def _stacked(labels: Sequence[Array]) -> Array | None:
     except ValueError:
         return None
     return stacked.reshape(-1) if stacked.ndim > 1 and stacked.size == len(stacked) else stacked
-
-
-class _Likeness:
-    """Which inputs are equal in all samples, and the extremes of each."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, Array] = {}
-        self._same: set[str] = set()
-        self._count = 0
-        self.extremes: dict[str, tuple[float, float]] = {}
-
-    def add(self, arrays: Mapping[str, Array]) -> None:
-        """Add a sample."""
-        self._count += 1
-        if self._count == 1:
-            self._first, self._same = dict(arrays), set(arrays)
-        self._same = {name for name in self._same if np.array_equal(arrays[name], self._first[name])}
-        for name, array in arrays.items():
-            if array.size:
-                low, high = self.extremes.get(name, (float(array.flat[0]),) * 2)
-                self.extremes[name] = min(low, float(array.min())), max(high, float(array.max()))
-
-    @property
-    def same(self) -> tuple[str, ...]:
-        """Inputs that are equal in all samples, of which there are at least two."""
-        return tuple(sorted(self._same)) if self._count > 1 else ()

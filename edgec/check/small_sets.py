@@ -21,6 +21,37 @@ Extremes = Mapping[str, tuple[float, float]]
 """Input -> its smallest and largest value over all samples."""
 
 
+class Likeness:
+    """Which inputs are equal in all samples, and the extremes of each."""
+
+    def __init__(self) -> None:
+        self._first: Mapping[str, Array] = {}
+        self._same: set[str] = set()
+        self._count = 0
+        self.extremes: dict[str, tuple[float, float]] = {}
+
+    def add(self, arrays: Mapping[str, Array]) -> None:
+        """Add a sample."""
+        self._count += 1
+        if self._count == 1:
+            self._first, self._same = arrays, set(arrays)
+        self._same = {name for name in self._same if np.array_equal(arrays[name], self._first[name])}
+        for name, array in arrays.items():
+            if array.size:
+                low, high = self.extremes.get(name, (float(array.flat[0]),) * 2)
+                self.extremes[name] = min(low, float(array.min())), max(high, float(array.max()))
+
+    @property
+    def same(self) -> tuple[str, ...]:
+        """Inputs that are equal in all samples, of which there are at least two."""
+        return tuple(sorted(self._same)) if self._count > 1 else ()
+
+    @property
+    def varied(self) -> bool:
+        """Whether no input is equal in all samples, and none holds a single value."""
+        return not self._same and all(low != high for low, high in self.extremes.values())
+
+
 def few_to_calibrate(count: int, origin: str) -> Iterator[Finding]:
     """A calibration set of fewer than `FEWEST_TO_CALIBRATE` samples."""
     if count < FEWEST_TO_CALIBRATE:
@@ -92,23 +123,10 @@ def of_spools(calibration: Spool | None, evaluation: Spool) -> tuple[Finding, ..
         origin, digests = calibration.info.origin, calibration.sample_digests()
         findings += few_to_calibrate(len(digests), origin)
         findings += one_class(calibration.labels, origin, calibration.info.classes)
-        findings += constants(digests, *_likeness(calibration), origin)
+        likeness = Likeness()
+        for sample in calibration:
+            likeness.add(sample)
+            if likeness.varied:
+                break
+        findings += constants(digests, likeness.same, likeness.extremes, origin)
     return (*findings, *few_to_evaluate(len(evaluation) * evaluation.info.group, evaluation.info.origin))
-
-
-def _likeness(spool: Spool) -> tuple[list[str], Extremes]:
-    """Inputs that are equal in all samples, and the extremes of those that hold a single value."""
-    first = spool[0]
-    same = {name for name in first if len(spool) > 1}
-    flat = {name: array.size > 0 for name, array in first.items()}
-    for sample in spool:
-        same = {name for name in same if np.array_equal(sample[name], first[name])}
-        flat = {name: is_flat and _holds_only(sample[name], first[name]) for name, is_flat in flat.items()}
-        if not same and not any(flat.values()):
-            break
-    extremes = {name: (value, value) for name in first if flat[name] for value in [float(first[name].reshape(-1)[0])]}
-    return sorted(same), extremes
-
-
-def _holds_only(array: Array, first: Array) -> bool:
-    return bool((array == first.reshape(-1)[0]).all())

@@ -62,7 +62,11 @@ def compare_accuracy(old: Accuracy, new: Accuracy, other_data: str) -> Change:
 
 
 def compare_agreement(old: Accuracy, new: Accuracy, other_data: str) -> Change:
-    """Share of samples whose arg-max is the float model's, in percentage points; arguments as `compare_accuracy`."""
+    """Share of samples whose arg-max is the float model's, in percentage points.
+
+    Args:
+        old, new, other_data: as of `compare_accuracy`.
+    """
     values = tuple(None if item.agreement is None else 100 * item.agreement for item in (old, new))
     return _higher_is_better("agreement", "points", (values[0], values[1]), other_data)
 

@@ -10,7 +10,7 @@ from edgec.compare.comparison import Comparison, File, Row
 from edgec.compare.differences import Difference, Gap
 from edgec.compare.judge import Regression
 from edgec.compare.limits import QUANTITIES, Limit
-from edgec.verify.records import MetricResult
+from edgec.report.numbers import drop_text
 
 _DIGITS = {"points": 2, "dB": 1, "1": 4, "KiB": 1, "ms": 3, "x float32": 2, "MB": 1}
 """Decimals of a value, by unit."""
@@ -86,7 +86,7 @@ def _table(comparison: Comparison, regressions: Sequence[Regression]) -> str:
             quantity: _cell(changes.get(quantity), bad=(row.artifact, row.runtime, quantity) in bad)
             for quantity in QUANTITIES
         }
-        drops = [_drop(row.old_metric), _drop(row.new_metric)]
+        drops = [drop_text(row.old_metric), drop_text(row.new_metric)]
         drop = drops[0] if drops[0] == drops[1] else " → ".join(drops)
         lines.append([*cells, values["accuracy"], drop, values["agreement"], size, values["latency"], values["memory"]])
     for file in _unmeasured(comparison):
@@ -127,14 +127,6 @@ def _signed(change: Change) -> str:
     if change.quantity in ("accuracy", "agreement") or not old:
         return f"{new - old:+.{_DIGITS[change.unit]}f}".replace("inf", "∞")
     return f"{100 * (new / old - 1):+.1f} %"
-
-
-def _drop(metric: MetricResult | None) -> str:
-    if metric is None:
-        return "-"
-    if metric.drop_low is None or metric.drop_high is None:
-        return f"{metric.drop:.2f}"
-    return f"{metric.drop:.2f} ({metric.drop_low:.2f} to {metric.drop_high:.2f})"
 
 
 def _lists(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:

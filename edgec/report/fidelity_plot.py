@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgec.backends.interface import LayerFidelity
-from edgec.report.page import number
+from edgec.report.numbers import number
 from edgec.report.plot import Bar, BarPlot, plot_bars
 
 STEEP_DB = 3.0

@@ -12,7 +12,8 @@ from edgec.plan.rungs import FALLBACK
 from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
-from edgec.report.page import NOT_MEASURED, render_page
+from edgec.report.numbers import NOT_MEASURED
+from edgec.report.page import render_page
 from edgec.report.pictures import Picture, pictures
 from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import Measurement

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-NOT_MEASURED = "-"
+from edgec.report.numbers import number
 
 
 def render_page(template: Path, **values: Any) -> str:
@@ -28,13 +27,6 @@ def render_page(template: Path, **values: Any) -> str:
     )
     environment.filters.update(number=number, kib=_kib, shape=_shape)
     return environment.get_template(template.name).render(**values)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Format a number; None: `NOT_MEASURED`. Equal outputs have an infinite SQNR."""
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:.{digits}f}" if math.isfinite(value) else f"{value:g}".replace("inf", "∞")
 
 
 def _kib(size: int) -> str:

@@ -68,7 +68,13 @@ class BarPlot:
 
 
 def plot_bars(bars: Sequence[Bar], *, title: str, unit: str) -> BarPlot:
-    """Bars from 0 on, in the order given, with a common scale; infinite ones end at the edge."""
+    """Bars from 0 on, in the order given, with a common scale; infinite ones end at the edge.
+
+    Args:
+        bars: the rows.
+        title: of the picture.
+        unit: of the values.
+    """
     finite = [bar.value for bar in bars if bar.value is not None and math.isfinite(bar.value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
     if low == high:

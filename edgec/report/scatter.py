@@ -64,7 +64,17 @@ class Scatter:
 
 
 def plot_scatter(marks: Sequence[Mark], *, title: str, x_label: str, y_label: str) -> Scatter | None:
-    """Points on two linear axes; None when there is nothing to plot. Small x and large y are good."""
+    """Points on two linear axes; small x and large y are good.
+
+    Args:
+        marks: the points; those that are not finite are left out.
+        title: of the picture.
+        x_label: of the axis.
+        y_label: of the axis.
+
+    Returns:
+        None when there is nothing to plot.
+    """
     marks = [mark for mark in marks if math.isfinite(mark.x) and math.isfinite(mark.y)]
     if not marks:
         return None

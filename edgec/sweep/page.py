@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.report import page
-from edgec.report.page import NOT_MEASURED, number, render_page
+from edgec.report.numbers import NOT_MEASURED, drop_text, number
+from edgec.report.page import render_page
 from edgec.report.scatter import Mark, Scatter, plot_scatter
 from edgec.sweep.records import Point, Sweep
 
@@ -83,7 +84,7 @@ def row(point: Point) -> tuple[str, ...]:
         point.method or NOT_MEASURED,
         point.artifact,
         _accuracy(point),
-        _drop(point),
+        drop_text(point.metric),
         number(point.sqnr_db, 1),
         f"{point.size_kib:.1f}",
         NOT_MEASURED if pace is None else f"{pace.latency_ms:.3f}",
@@ -97,15 +98,6 @@ def _accuracy(point: Point) -> str:
     if point.metric is None:
         return NOT_MEASURED
     return f"{point.metric.value:.2f} %" if point.metric.unit == "points" else f"{point.metric.value:.4g}"
-
-
-def _drop(point: Point) -> str:
-    metric = point.metric
-    if metric is None:
-        return NOT_MEASURED
-    if metric.drop_low is None or metric.drop_high is None:
-        return f"{metric.drop:.2f}"
-    return f"{metric.drop:.2f} ({metric.drop_low:.2f} to {metric.drop_high:.2f})"
 
 
 def _ratio(ratio: float, low: float, high: float) -> str:

@@ -7,7 +7,6 @@ sample that times are taken with). The folder may be removed at any time.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import filelock
@@ -21,6 +20,7 @@ from edgec.frozen import Frozen, digest_json
 from edgec.passes.contract import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.storage.files import storage_errors
+from edgec.storage.staging import replace_folder
 from edgec.verify.records import RungRecord
 
 RECORD, SAMPLE = "cell.json", "sample"
@@ -116,11 +116,7 @@ class CellStore:
         folder = self.folder(key)
         with storage_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            aside = made.with_name(f"{made.name}-replaced")
-            if folder.exists():  # it is damaged, or its input files have changed
-                folder.rename(aside)  # it is never there in part
-            made.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
+        replace_folder(made, folder)
 
     def lock(self, key: str) -> filelock.BaseFileLock:
         """The lock to hold while a cell is made; a killed process releases it."""

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgec.model.spec import Array
-from edgec.report.page import NOT_MEASURED, number, render_page
+from edgec.report.numbers import NOT_MEASURED, number
+from edgec.report.page import render_page
 from edgec.report.pictures import pictures
 from edgec.report.plot import Bar, BarPlot, plot_bars
 from edgec.validate.records import Drift, Share, Validation

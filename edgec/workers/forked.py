@@ -104,6 +104,9 @@ def _kill_servers() -> None:
 def prepare(modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
     """Start the server of `fork`, which imports while its parent does other things.
 
+    Args:
+        modules, environment, log: as of `fork`.
+
     Raises:
         OSError: no process can be started.
     """
