@@ -55,7 +55,7 @@ class LayerAnalyzer:
         self._maker.stop()
 
     def analysis(self, recipe: Recipe) -> tuple[ArtifactAnalysis, EdgecError | None]:
-        """Everything about the artifact, and why nothing could be found out.
+        """The analysis of the artifact, and the error that ended it, if any.
 
         Args:
             recipe: with which layers are quantized; those that the target pins stay in float with all others.
@@ -79,7 +79,7 @@ class LayerAnalyzer:
     def _analysis(self, empty: ArtifactAnalysis, recipe: Recipe) -> ArtifactAnalysis:
         layers = self._maker.layers(recipe)
         if not layers:
-            raise UnsupportedError("it has no layers that can be told apart", where=self._maker.item.file)
+            raise UnsupportedError("its backend cannot name its layers", where=self._maker.item.file)
         free, recipe = recipe, with_pinned_layers(self._maker, recipe)
         steps = Steps(self._progress, total=2 * len(layers) + 1)
 

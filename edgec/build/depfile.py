@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgec.storage.files import write_atomically
 from edgec.plan.plan import Plan
 from edgec.project.imports import neighbours
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
+from edgec.storage.files import write_atomically
 
 
 def dependencies(

@@ -13,20 +13,20 @@ from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.errors import WeakFloatError
-from edgec.train.training_data import TrainingSamples
 from edgec.events import Subscriber
-from edgec.storage.cache import Cache
-from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, model_step, workspace
-from edgec.workers.log import captured
 from edgec.model.load import load_model
 from edgec.model.spec import Array, FloatModel
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import Plan
 from edgec.project.spec import CalibrationSpec, DataSpec
+from edgec.storage.cache import Cache
+from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, model_step, workspace
+from edgec.train.training_data import TrainingSamples
 from edgec.verify.metrics import Metric, choose_metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.reference import float_outputs, with_right_graph
 from edgec.verify.weak_float import CAUSES, refuse_inaccurate, weakness
+from edgec.workers.log import captured
 from edgec.workers.worker import import_ahead
 
 COMPARED_SAMPLES = 128
@@ -182,7 +182,13 @@ def _common(context: BuildContext) -> Inputs:
     training = None
     if project.train is not None:
         training = TrainingSamples(
-            context.plan, project.train, model.inputs, evaluation, context.scratch / "training", context.root, context.progress
+            context.plan,
+            project.train,
+            model.inputs,
+            evaluation,
+            context.scratch / "training",
+            context.root,
+            context.progress,
         )
     return Inputs(model, None, evaluation, training, metric)
 
@@ -192,7 +198,9 @@ def _calibration(context: BuildContext, shared: Inputs) -> Spool | None:
     if spec is None or count is None:
         return None
     calibration = _spool(context, spec, shared.model, count, "calibration")
-    calibration = join(calibration, _further(context, spec, shared.model), context.scratch / f"calibration-{count}-joined")
+    calibration = join(
+        calibration, _further(context, spec, shared.model), context.scratch / f"calibration-{count}-joined"
+    )
     check_classes(calibration, shared.evaluation)
     return check_disjoint(calibration, shared.evaluation)
 

@@ -17,7 +17,7 @@ from edgec.ladder.trial import Trial
 from edgec.ladder.verifier import Verifier
 from edgec.lock.file import LockedArtifact
 from edgec.passes.attention_share import attention_rules
-from edgec.passes.contract import FELL_BACK, Coverage
+from edgec.passes.coverage import Coverage, CoverageState
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, require_toolchain
 from edgec.plan.rungs import first_recipe, linear_first
@@ -130,7 +130,8 @@ def _built(
     compared = in_full and not attempt.refused
     if attempt.precision != maker.target.precision:
         reason = climbed.rungs[-1].reason
-        coverage += (Coverage(subject=file, state=f"{FELL_BACK}{attempt.precision}", reason=reason),)
+        fallback: CoverageState = "fell back to fp16" if attempt.precision == "fp16" else "fell back to fp32"
+        coverage += (Coverage(subject=file, state=fallback, reason=reason),)
     elif compared and attempt.precision == "int8":
         try:
             layers = maker.compare_layers(attempt.recipe)

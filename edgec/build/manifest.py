@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from edgec.backends.interface import Artifact, Format
+from edgec.backends.interface import Artifact
 from edgec.backends.registry import package_version
+from edgec.build.artifact import BuiltArtifact
+from edgec.build.result import BuildResult
+from edgec.build.twin import missing_twin
+from edgec.bundle.bench.write import can_replay
 from edgec.bundle.manifest import (
     ArtifactRecord,
     FloatTwin,
@@ -20,15 +24,12 @@ from edgec.bundle.manifest import (
 from edgec.bundle.write import digest_file
 from edgec.check.build import coverage_of
 from edgec.dataset.spool import Spool, SpoolInfo
-from edgec.build.artifact import BuiltArtifact
-from edgec.build.result import BuildResult
-from edgec.build.twin import missing_twin
-from edgec.storage.files import compressed_size
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan, record
-from edgec.project.record import project_file_digest, settings, told_beside, told_path
+from edgec.project.record import project_file_digest, recorded_beside, recorded_path, settings
+from edgec.storage.files import compressed_size
 from edgec.train.training_data import used_training_samples
 
 
@@ -39,7 +40,6 @@ def manifest_of(
     root: Path,
     *,
     threads: int,
-    replayed: Collection[Format],
     twin: FloatTwin | None = None,
 ) -> Manifest:
     """The manifest of a build, without the digests of its files.
@@ -50,7 +50,6 @@ def manifest_of(
         folder: where the artifacts are.
         root: the project's folder.
         threads: CPU threads of each toolchain process.
-        replayed: formats that the harness runs.
         twin: the float artifact that the bundle carries.
     """
     inputs = result.prepared.inputs
@@ -73,7 +72,7 @@ def manifest_of(
         isa=host_isa(),
         plan=record(plan).model_dump(mode="json"),
         artifacts=tuple(_artifact(one, folder, plan) for one in result.built),
-        coverage=_coverage(result, source, replayed) + missing_twin(plan, twin),
+        coverage=_coverage(result, source) + missing_twin(plan, twin),
         gates=tuple(map(without_times, result.gates)),
         complete=not result.failures,
         accuracy=tuple(map(accuracy_of, result.measurements)),
@@ -83,11 +82,11 @@ def manifest_of(
 
 
 def _recorded_source(source: ModelSource) -> ModelSource:
-    names = told_beside(source.path, source.imported)
+    names = recorded_beside(source.path, source.imported)
     return source.model_copy(
         update={
-            "path": PurePath(told_path(source.path)).as_posix(),
-            "weights": told_path(source.weights) if source.weights else None,
+            "path": PurePath(recorded_path(source.path)).as_posix(),
+            "weights": recorded_path(source.weights) if source.weights else None,
             "imported": {names[name]: digest for name, digest in source.imported.items()},
         }
     )
@@ -96,10 +95,10 @@ def _recorded_source(source: ModelSource) -> ModelSource:
 def _recorded_data(spool: Spool | None) -> SpoolInfo | None:
     if spool is None:
         return None
-    return spool.info.model_copy(update={"origin": told_path(spool.info.origin)})
+    return spool.info.model_copy(update={"origin": recorded_path(spool.info.origin)})
 
 
-def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[Format]) -> tuple[Coverage, ...]:
+def _coverage(result: BuildResult, source: ModelSource) -> tuple[Coverage, ...]:
     coverage = [item for one in result.built for item in one.artifact.coverage]
     coverage += [item for one in result.built for step in one.passes for item in step.coverage]
     coverage += [item for one in result.built for item in one.coverage]
@@ -108,7 +107,7 @@ def _coverage(result: BuildResult, source: ModelSource, replayed: Collection[For
             subject=one.artifact.file, state="not in bench/", reason=f"the harness runs no {one.artifact.format} files"
         )
         for one in result.built
-        if one.artifact.format not in replayed
+        if not can_replay(one.artifact)
     ]
     coverage += [item.gap for item in result.failures]
     coverage += coverage_of(result.prepared.findings)

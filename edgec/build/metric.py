@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.build.inputs import Inputs
-from edgec.dataset.reads import what_is_read
+from edgec.dataset.file_accesses import record_file_accesses
 from edgec.plan.context import BuildContext
 from edgec.project.load import split_entry
-from edgec.project.record import code_digests, digest_of, told_path
+from edgec.project.record import code_digests, digest_of, recorded_path
 from edgec.project.spec import Project
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
@@ -92,9 +92,9 @@ def files_read(
     if entry is None:
         metric.compare(reference, reference)
         return {}
-    with what_is_read(root, scratch) as reads:
+    with record_file_accesses(root, scratch) as reads:
         metric.compare(reference, reference)
     folders = {root.resolve(), (root / entry[0]).resolve().parent}
     own = [path for path in reads.files if not folders.isdisjoint(path.resolve().parents)]
-    recorded = {told_path(os.path.relpath(path, root)): path for path in sorted(own)}
+    recorded = {recorded_path(os.path.relpath(path, root)): path for path in sorted(own)}
     return {name: digest_of(path) for name, path in sorted(recorded.items()) if name not in known}

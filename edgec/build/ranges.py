@@ -6,28 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.build.artifact import BuiltArtifact
 from edgec.build.inputs import Inputs
+from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.model.spec import Array
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.verify.ranges import (
     RangeRecord,
     input_ranges,
     input_uses,
-    looked_at,
+    observed_indices,
     range_record,
-    ranges_from,
     unwatched_inputs,
     why_not,
 )
+from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.verify.run import imports_of
 from edgec.workers.group import WorkerGroup
 
 
 def with_ranges(built: BuiltArtifact, context: BuildContext, inputs: Inputs, workers: WorkerGroup) -> BuiltArtifact:
-    """`built` with its ranges on evaluation samples; activations that cannot be observed are recorded in its coverage."""
+    """`built` with its ranges on evaluation samples; what cannot be observed is recorded in its coverage."""
     if built.attempt.refused:
         return built
     try:
@@ -47,29 +47,29 @@ def _observed(built: BuiltArtifact, context: BuildContext, inputs: Inputs, worke
     runtimes = built.working_runtimes
     if reason := why_not(artifact) or ("" if runtimes else "no runtime runs it"):
         return _of_inputs(inputs, reason)
-    indices, out = looked_at(evaluation), built.attempt.folder / "ranges.npy"
-    answer = workers.call(
+    indices, out = observed_indices(evaluation), built.attempt.folder / "ranges.npy"
+    watched = workers.call(
         "edgec.verify.ranges:observe_ranges",
-        {
-            "artifact": artifact.model_dump(mode="json"),
-            "file": str(built.file),
-            "runtime": runtimes[0],
-            "spool": str(evaluation.folder),
-            "indices": indices,
-            "threads": context.threads,
-            "out": str(out),
-        },
+        RangesRequest(
+            artifact=artifact,
+            file=built.file,
+            runtime=runtimes[0],
+            spool=evaluation.folder,
+            indices=tuple(indices),
+            threads=context.threads,
+            out=out,
+        ),
+        RangesAnswer,
         what=f"{artifact.file} in {runtimes[0]}",
         threads=context.threads,
         imports=imports_of(artifact),
         on_progress=lambda step: context.progress(f"{artifact.file}: {step}"),
-    ).value
-    watched = ranges_from(answer)
+    ).value.ranges
     unwatched = unwatched_inputs(input_ranges(inputs.calibration or evaluation), watched)
     uses: Array = np.concatenate([np.load(out), input_uses(unwatched, evaluation, indices)], axis=1)
     return range_record((*watched, *unwatched), uses, runtime=runtimes[0])
 
 
 def _of_inputs(inputs: Inputs, reason: str) -> RangeRecord:
-    ranges, indices = input_ranges(inputs.calibration or inputs.evaluation), looked_at(inputs.evaluation)
+    ranges, indices = input_ranges(inputs.calibration or inputs.evaluation), observed_indices(inputs.evaluation)
     return range_record(ranges, input_uses(ranges, inputs.evaluation, indices), runtime="", reason=reason)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from edgec.errors import EdgecError, GateError
 from edgec.build.artifact import BuiltArtifact, FailedArtifact
 from edgec.build.prepare import Prepared
+from edgec.errors import EdgecError, GateError
 from edgec.plan.plan import Plan
 from edgec.target.spec import Target
 from edgec.verify.gates import gate_line

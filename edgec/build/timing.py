@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgec.build.artifact import BuiltArtifact
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError
-from edgec.build.artifact import BuiltArtifact
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
-from edgec.verify.records import Latency, Measurement, Speed
+from edgec.verify.records import Measurement
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.verify.run import imports_of
 from edgec.workers.group import WorkerGroup
 
@@ -38,23 +39,18 @@ def _timed(
     pair = [built.attempt.made, *([built.twin] if built.twin else [])]
     result = workers.call(
         "edgec.verify.speed:time_artifacts",
-        {
-            "artifacts": [{"artifact": one.artifact.model_dump_json(), "file": str(one.file)} for one in pair],
-            "runtime": measured.runtime,
-            "spool": str(evaluation.folder),
-            "threads": bench.threads,
-            "warmup": bench.warmup,
-            "runs": bench.runs,
-        },
+        TimingRequest(
+            artifacts=tuple(ArtifactFile(artifact=one.artifact, file=one.file) for one in pair),
+            runtime=measured.runtime,
+            spool=evaluation.folder,
+            threads=bench.threads,
+            warmup=bench.warmup,
+            runs=bench.runs,
+        ),
+        TimingAnswer,
         what=f"{built.artifact.file} in {measured.runtime}",
         threads=bench.threads,
         imports=imports_of(built.artifact),
         on_progress=lambda step: context.progress(f"{built.artifact.file}: {step}"),
     ).value
-    latency, speed = result["latency"], result["speed"]
-    return measured.model_copy(
-        update={
-            "latency": Latency.model_validate_json(latency) if latency else None,
-            "speed": Speed.model_validate_json(speed) if speed else None,
-        }
-    )
+    return measured.model_copy(update={"latency": result.latency, "speed": result.speed})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.bundle.manifest import FloatTwin
 from edgec.build.result import BuildResult
-from edgec.passes.contract import Coverage
+from edgec.bundle.manifest import FloatTwin
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan
 
 FOLDER = "float"

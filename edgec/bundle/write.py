@@ -35,7 +35,7 @@ def digest_file(path: Path) -> FileRecord:
 
 
 def is_digested(relative: str) -> bool:
-    """Whether a path of a bundle stands in its manifest; the exceptions are in `edgec.bundle.manifest`."""
+    """Whether a path of a bundle is listed in its manifest; the exceptions are in `edgec.bundle.manifest`."""
     unfinished = relative.startswith((f".{SBOM}-", f".{ATTESTATIONS}-"))  # left by a signing that was killed
     beside = relative in {MANIFEST, MEASUREMENTS, REPORT, SBOM, ATTESTATIONS}
     return not (beside or unfinished or is_result(relative))

@@ -14,7 +14,7 @@ from edgec.check.model import guarded
 from edgec.check.reading import SetSurvey, survey_set
 from edgec.check.records import Finding, finding_of, warning
 from edgec.dataset.leak import STRAY_SHARE
-from edgec.dataset.readers import open_source
+from edgec.dataset.open_samples import open_samples
 from edgec.dataset.write import Purpose
 from edgec.errors import DataLeakError, DatasetError, LabelsError
 from edgec.model.spec import TensorSpec
@@ -97,7 +97,7 @@ def _read(
     preprocess, seed, origin = settings.preprocess, settings.seed, result.spec.data
 
     def read() -> SetSurvey:
-        with open_source(spec, preprocess, inputs, root, extracted, seed=seed) as source:
+        with open_samples(spec, preprocess, inputs, root, extracted, seed=seed) as source:
             return survey_set(source, inputs, preprocess, origin, samples=samples, seed=seed, seconds=settings.seconds)
 
     survey = guarded(read, "data", result.findings, origin)

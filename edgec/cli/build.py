@@ -12,7 +12,7 @@ import click
 
 from edgec.cli.build_display import BuildDisplay
 from edgec.cli.options import project_of, project_options, targets_of
-from edgec.cli.tell import tell
+from edgec.cli.report_error import report_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def command(
     from edgec.build.depfile import write_depfile
     from edgec.build.options import BuildOptions
     from edgec.bundle.check import incomplete
-    from edgec.cli.findings import EARLY, tell_others
+    from edgec.cli.findings import EARLY, report_others
     from edgec.errors import EdgecError, IncompleteError, UsageError
     from edgec.lock.follow import LockUse
     from edgec.plan.plan import make_plan
@@ -80,7 +80,7 @@ def command(
         project = project_of(root, given)
         names = targets_of(project, root)
     except EdgecError as error:
-        tell_others(root, given, error)
+        report_others(root, given, error)
         raise
     for name in names:
         try:
@@ -91,14 +91,14 @@ def command(
     if not errors:
         finished = list(_build_all(plans, root, options, errors))
     if any(isinstance(error, EARLY) for error in errors):
-        tell_others(root, given, next(error for error in errors if isinstance(error, EARLY)))
+        report_others(root, given, next(error for error in errors if isinstance(error, EARLY)))
     errors += [incomplete(bundle.path, bundle.manifest) for bundle in finished if bundle.failures]
     if depfile is not None:
         write_depfile(depfile, [(bundle.path / "manifest.json", bundle.dependencies) for bundle in finished])
     # a target without any bundle decides the exit code
     errors.sort(key=lambda error: isinstance(error, IncompleteError))
     for other in errors[1:]:
-        tell(other)
+        report_error(other)
     if errors:
         raise errors[0]
 

@@ -18,7 +18,7 @@ from edgec.verify.gates import gate_line
 from edgec.verify.records import CandidateScore, RungRecord
 
 TIE_DB = 0.2
-"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can tell.
+"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can show.
 
 Of these the first, which is the cheapest, is taken. Agreement does not decide: of 64 samples it has an error of some
 points, and calibration samples may be none that the model is sure of.
@@ -49,7 +49,7 @@ class Climb:
     Args:
         trial: makes, runs and judges artifacts.
         deadline: `time.monotonic` after which no further rung begins.
-        bound: there is no search: the locked recipe must meet the gates.
+        bound: the locked recipe must meet the gates; nothing else is tried.
     """
 
     def __init__(self, trial: Trial, deadline: float = math.inf, *, bound: bool = False) -> None:
@@ -74,10 +74,10 @@ class Climb:
             EdgecError: the first rung could make no artifact, and the target allows no fallback.
         """
         try:
-            if locked and (found := self._locked(locked)):
-                return found
+            if locked and (climbed := self._locked(locked)):
+                return climbed
             if not self._attempts:
-                self._maker.lower(first)  # else it is found out once for each candidate, after its float corrections
+                self._maker.lower(first)  # else each candidate fails in turn, after its float corrections
             return self._climb(ladder, first)
         except EdgecError as error:
             # what is wrong with the machine or the project is wrong with any precision
@@ -171,19 +171,19 @@ class Climb:
 
     def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""
-        told: dict[Recipe, CandidateScore] = {}
+        scored: dict[Recipe, CandidateScore] = {}
         best = best.model_copy(update=rung.base)
         if reasons := self._maker.reasons_against(best):
             self._skip(rung.name, "; ".join(reasons))
             return None
         for variations in rung.stages:
             scores = self._scores_of(candidates(variations, best))
-            told |= {item.recipe: item for item in scores}
+            scored |= {item.recipe: item for item in scores}
             usable = [item for item in scores if item.sqnr_db is not None]
             if not usable:
-                break  # what keeps all of them from being made is in what they share: the attempt tells it
+                break  # what keeps all of them from being made is in what they share: the attempt reports it
             best = _nearest(usable).recipe
-        records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in told.values())
+        records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in scored.values())
         if any(item.recipe == best for item in self._attempts):
             self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", records)
             return None
@@ -257,11 +257,11 @@ class Climb:
         attempt = self._trial.attempt(recipe)
         self._attempts.append(attempt)
         self._record(rung, attempt, candidates)
-        self._tell_missed(rung, attempt)
+        self._report_missed(rung, attempt)
         return attempt
 
-    def _tell_missed(self, rung: str, attempt: Attempt) -> None:
-        """Say how far the search is from the gate that is missed most, so that nobody waits for it in vain."""
+    def _report_missed(self, rung: str, attempt: Attempt) -> None:
+        """Report how far the search is from the gate that is missed most: the user may want to stop it."""
         missed = [gate for gate in attempt.missed if gate.quality and gate.margin is not None]
         if not missed:
             return

@@ -1,7 +1,7 @@
 """Which layers lose most in 8 bits: found by halves, in the artifact's real runtime, in few trials.
 
 One comparison of all layers with the float model's gives a first order. Then groups of layers are quantized alone:
-noise of independent roundings adds up, so the noise that a group makes alone tells its part, and that of one half tells
+noise of independent roundings adds up, so the noise that a group makes alone is its part, and that of one half gives
 the other's. The noisiest group is parted again until it is one layer, or trials run out.
 """
 
@@ -40,7 +40,7 @@ class Ranking:
     """Layers of an artifact in the order in which they should go to float.
 
     Attributes:
-        groups: of them, the noisiest a layer first; those of the last need not be told apart.
+        groups: of them, the noisiest a layer first; the order within the last does not matter.
         quantized: noise over signal of the output with all layers quantized.
     """
 
@@ -78,10 +78,10 @@ def rank_layers(trial: Trial, recipe: Recipe, steps: Steps) -> Ranking:
     Args:
         trial: runs the artifact by any recipe, on calibration samples.
         recipe: whose layers to rank.
-        steps: told each trial; `attempts_for` of its trials are left for the caller.
+        steps: receives each trial; `attempts_for` of its trials are left for the caller.
 
     Raises:
-        UnsupportedError: the backend tells no layers apart, nothing can be run, or no half of the layers mends much.
+        UnsupportedError: the backend cannot name layers, nothing can be run, or no half of the layers mends much.
         StorageError: the disk is full.
     """
     return _Search(trial, recipe, steps).run()
@@ -93,7 +93,7 @@ class _Search:
         self._all = layers
         self._layers = tuple(name for name in layers if name not in recipe.float_layers)
         if not self._layers or trial.samples is None:
-            raise UnsupportedError("it has no layers that can be told apart", where=trial.maker.item.file)
+            raise UnsupportedError("its backend cannot name its layers", where=trial.maker.item.file)
         self._trial, self._recipe, self._steps = trial, recipe, steps
         self._few = _few(trial.samples)
 
@@ -135,12 +135,12 @@ class _Search:
     def _alone(self, layers: Sequence[str]) -> float:
         """Noise over signal with these layers quantized alone."""
         others = tuple(sorted(set(self._all) - set(layers)))
-        told = layers[0] if len(layers) == 1 else f"{len(layers)} layers"
+        subject = layers[0] if len(layers) == 1 else f"{len(layers)} layers"
         # corrections depend on which layers are quantized: they would have to be made anew for each
         alone = self._recipe.model_copy(
             update={"float_layers": others, "correct_bias": False, "round_adaptively": False}
         )
-        noise = self._noise(alone, f"only {told} quantized")
+        noise = self._noise(alone, f"only {subject} quantized")
         return 0.0 if math.isinf(noise) else noise  # what cannot be quantized alone comes last
 
     def _noise(self, recipe: Recipe, subject: str) -> float:

@@ -8,11 +8,21 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from edgec.backends.interface import Artifact, Layer, LayerFidelity
 from edgec.dataset.spool import Spool
 from edgec.errors import ProjectError, WorkerError
+from edgec.ladder.requests import (
+    CompileAnswer,
+    CompileRequest,
+    CompilerOptions,
+    FidelityAnswer,
+    LayersAnswer,
+    RecipeRequest,
+    SamplesAnswer,
+    SamplesRequest,
+)
 from edgec.ladder.results import RecipeResults, identify
 from edgec.passes.contract import PassRecord
 from edgec.plan.context import BuildContext
@@ -25,7 +35,8 @@ from edgec.verify.outputs import Outputs, open_outputs
 from edgec.verify.records import CandidateScore
 from edgec.verify.settle import sure_agreement
 from edgec.workers.group import StoppedError
-from edgec.workers.worker import WITH_TORCH, Worker
+from edgec.workers.records import Done
+from edgec.workers.worker import WITH_TORCH, Answer, Worker
 
 COMPILER = "edgec.ladder.compiler:ArtifactCompiler"
 
@@ -51,6 +62,14 @@ class CompiledArtifact:
     def file(self) -> Path:
         """Where it is."""
         return self.folder / self.artifact.file
+
+
+class _Common(TypedDict):
+    """The fields of each request."""
+
+    model: Path
+    recipe: Recipe
+    precision: Precision
 
 
 class ArtifactMaker:
@@ -112,7 +131,7 @@ class ArtifactMaker:
         Raises:
             EdgecError: it does not.
         """
-        self._ask("lower", recipe, {})
+        self._ask("lower", RecipeRequest(**self._common(recipe)), Done)
 
     def compile(self, recipe: Recipe, folder: Path, precision: Precision | None = None) -> CompiledArtifact:
         """Make the artifact.
@@ -127,10 +146,9 @@ class ArtifactMaker:
         """
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        answer = self._ask("compile", recipe, {"out": str(folder)}, precision)
-        artifact = Artifact.model_validate_json(json.dumps(answer["artifact"]))
-        passes = tuple(PassRecord.model_validate_json(json.dumps(one)) for one in answer["passes"])
-        return CompiledArtifact(artifact, folder, passes)
+        request = CompileRequest(**self._common(recipe, precision), out=folder)
+        answer = self._ask("compile", request, CompileAnswer)
+        return CompiledArtifact(answer.artifact, folder, answer.passes)
 
     def float_twin(self) -> CompiledArtifact:
         """The artifact in float32: what its speed-up is measured against."""
@@ -138,13 +156,13 @@ class ArtifactMaker:
 
     def layers(self, recipe: Recipe) -> tuple[Layer, ...]:
         """The layers that `recipe` could leave in float."""
-        found = self.results.get("layers", recipe, lambda: self._ask("layers", recipe, {})["layers"])
-        return tuple(Layer.model_validate_json(json.dumps(one)) for one in found)
+        request = RecipeRequest(**self._common(recipe))
+        kept = self.results.get("layers", recipe, lambda: self._ask("layers", request, LayersAnswer).plain())
+        return LayersAnswer.model_validate_json(json.dumps(kept)).layers
 
     def compare_layers(self, recipe: Recipe) -> tuple[LayerFidelity, ...]:
         """SQNR of each layer's output against the float model's."""
-        answer = self._ask("compare_layers", recipe, {})
-        return tuple(LayerFidelity.model_validate_json(json.dumps(one)) for one in answer["layers"])
+        return self._ask("compare_layers", RecipeRequest(**self._common(recipe)), FidelityAnswer).layers
 
     def score(self, recipe: Recipe, samples: ScoringSamples, runtime: str) -> CandidateScore:
         """How near the artifact of `recipe` is to the float model.
@@ -190,29 +208,29 @@ class ArtifactMaker:
         """
         out = self.scratch / "scored"
         shutil.rmtree(out, ignore_errors=True)
-        request = {
-            "spool": str(samples.spool.folder), "indices": list(samples.indices), "out": str(out), "runtime": runtime,
-        }  # fmt: skip
-        answer = self._ask("run", recipe, request)
-        outputs = open_outputs(answer["outputs"])
+        request = SamplesRequest(
+            **self._common(recipe),
+            spool=samples.spool.folder,
+            indices=tuple(samples.indices),
+            out=out,
+            runtime=runtime,
+        )
+        answer = self._ask("run", request, SamplesAnswer)
+        outputs = open_outputs(answer.outputs)
         ordered = {name: outputs[name] for name in samples.reference if name in outputs}
-        if not answer["failure"] and (missing := set(samples.reference) - set(ordered)):
+        if not answer.failure and (missing := set(samples.reference) - set(ordered)):
             return {}, f"it has no output {', '.join(sorted(missing))}"
-        return ordered, str(answer["failure"])
+        return ordered, answer.failure
 
-    def _ask(
-        self, method: str, recipe: Recipe, payload: dict[str, Any], precision: Precision | None = None
-    ) -> dict[str, Any]:
-        request = {
-            "model": str(self._model_of(recipe)),
-            "recipe": recipe.model_dump_json(),
-            "precision": precision or self.target.precision,
-            **payload,
-        }
-        answer = self._answer(method, request)
+    def _common(self, recipe: Recipe, precision: Precision | None = None) -> _Common:
+        model = self._model_of(recipe)
+        return {"model": model, "recipe": recipe, "precision": precision or self.target.precision}
+
+    def _ask(self, method: str, request: RecipeRequest, kind: type[Answer]) -> Answer:
+        answer = self._answer(method, request, kind)
         if isinstance(answer, WorkerError):
             # a process that was killed must not decide which recipe is chosen: a second one is asked
-            answer = self._answer(method, request)
+            answer = self._answer(method, request, kind)
         if isinstance(answer, WorkerError):
             raise answer
         return answer
@@ -224,12 +242,12 @@ class ArtifactMaker:
             raise ProjectError("this recipe needs training, which is not available here", where=self.item.file)
         return self._training.folder_of(self.grid)
 
-    def _answer(self, method: str, request: dict[str, Any]) -> dict[str, Any] | WorkerError:
+    def _answer(self, method: str, request: RecipeRequest, kind: type[Answer]) -> Answer | WorkerError:
         """The answer, or why the process has ended."""
         worker: Worker | None = None
         try:
             worker = self._open()
-            return worker.ask(method, request).value
+            return worker.ask(method, request, kind).value
         except WorkerError as error:
             ended = worker is None or worker.ended
             self._close()  # the next request starts a new process
@@ -258,14 +276,14 @@ class ArtifactMaker:
         work.mkdir(parents=True)
         worker.create(
             COMPILER,
-            {
-                "target": self.target.model_dump_json(),
-                "emit": self.item.index,
-                "calibration": str(self._calibration.folder) if self._calibration else None,
-                "work": str(work),
-                "seed": context.plan.project.build.seed,
-                "threads": context.threads,
-            },
+            CompilerOptions(
+                target=self.target,
+                emit=self.item.index,
+                calibration=self._calibration.folder if self._calibration else None,
+                work=work,
+                seed=context.plan.project.build.seed,
+                threads=context.threads,
+            ),
         )
         return worker
 

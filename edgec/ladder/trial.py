@@ -10,7 +10,8 @@ from edgec.backends.interface import Artifact, OpDifference
 from edgec.ladder.maker import ArtifactMaker, CompiledArtifact, ScoringSamples
 from edgec.ladder.runtimes import AllowedRuntimes, left_out
 from edgec.ladder.verifier import Verifier
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Precision
 from edgec.verify.records import CandidateScore, GateResult, Measurement

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgec.backends.interface import OpDifference, RuntimeSpec
 from edgec.dataset.spool import Spool
@@ -19,9 +17,10 @@ from edgec.verify.measure import measure
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.records import GateResult, Measurement
+from edgec.verify.requests import ArtifactFile, DifferenceAnswer, DifferenceRequest, RunAnswer, RunRequest
 from edgec.verify.run import imports_of
 from edgec.workers.group import WorkerGroup
-from edgec.workers.worker import WorkerResult
+from edgec.workers.worker import Answer, WorkerResult
 
 
 class Verifier:
@@ -45,7 +44,7 @@ class Verifier:
 
     def verify(self, made: CompiledArtifact, runtime: RuntimeSpec) -> Measurement:
         """Run an artifact and measure its outputs; a crash of the runtime is recorded as the artifact's failure."""
-        result: WorkerResult | EdgecError
+        result: WorkerResult[RunAnswer] | EdgecError
         try:
             result = UnsupportedError(runtime.missing) if runtime.missing else self._run(made, runtime)
         except WorkerError:
@@ -58,9 +57,16 @@ class Verifier:
                 made.artifact, made.file, runtime, result, self._reference, self._metric, host_machine()
             )  # fmt: skip
 
-    def _run(self, made: CompiledArtifact, runtime: RuntimeSpec) -> WorkerResult:
-        more = {"runtime": runtime.name, "out": str(outputs_folder(made.folder, runtime.name))}
-        return self._call("edgec.verify.run:run_artifact", made, runtime.name, more)
+    def _run(self, made: CompiledArtifact, runtime: RuntimeSpec) -> WorkerResult[RunAnswer]:
+        request = RunRequest(
+            artifact=made.artifact,
+            file=made.file,
+            runtime=runtime.name,
+            spool=self._evaluation.folder,
+            out=outputs_folder(made.folder, runtime.name),
+            threads=self._context.plan.target.bench.threads,
+        )
+        return self._call("edgec.verify.run:run_artifact", request, RunAnswer, runtime.name)
 
     def first_difference(self, made: CompiledArtifact, right: str, wrong: str) -> OpDifference | None:
         """The op at which two runtimes of an artifact begin to differ; None when that is not known.
@@ -70,12 +76,18 @@ class Verifier:
             right: name of the runtime that is near the float model.
             wrong: name of the one that is not.
         """
+        request = DifferenceRequest(
+            artifact=made.artifact,
+            file=made.file,
+            right=right,
+            wrong=wrong,
+            spool=self._evaluation.folder,
+            threads=self._context.plan.target.bench.threads,
+        )
         try:
-            answer = self._call("edgec.verify.run:first_difference", made, wrong, {"right": right, "wrong": wrong})
+            return self._call("edgec.verify.run:first_difference", request, DifferenceAnswer, wrong).value.op
         except EdgecError:
             return None  # that it is wrong is known without it
-        op = answer.value["op"]
-        return None if op is None else OpDifference.model_validate_json(json.dumps(op))
 
     def judge(self, measurements: Sequence[Measurement]) -> tuple[GateResult, ...]:
         """The gates of an artifact, but for those of times, which are taken at the end, when nothing else runs."""
@@ -83,20 +95,15 @@ class Verifier:
         budget = target.budget.model_copy(update={"latency_ms": None, "min_speedup": None})
         return judge(self._context.plan.project.gates, target.model_copy(update={"budget": budget}), measurements)
 
-    def _call(self, task: str, made: CompiledArtifact, runtime: str, more: dict[str, Any]) -> WorkerResult:
-        threads, file = self._context.plan.target.bench.threads, made.artifact.file
+    def _call(self, task: str, request: ArtifactFile, answer: type[Answer], runtime: str) -> WorkerResult[Answer]:
+        threads, file = self._context.plan.target.bench.threads, request.artifact.file
         return self._workers.call(
             task,
-            {
-                "artifact": made.artifact.model_dump(mode="json"),
-                "file": str(made.file),
-                "spool": str(self._evaluation.folder),
-                "threads": threads,
-                **more,
-            },
+            request,
+            answer,
             what=f"{file} in {runtime}",
             threads=threads,
-            imports=imports_of(made.artifact),
+            imports=imports_of(request.artifact),
             on_progress=lambda step: self._context.progress(f"{file}: {step}"),
         )
 

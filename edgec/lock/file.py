@@ -78,12 +78,12 @@ def read_lock(file: Path) -> Lock | OldLock:
         return (OldLock if old else Lock).model_validate_json(text)
     except ValidationError as exc:
         problem = exc.errors()[0]
-        told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     except ValueError as exc:
-        told = f"this is no JSON: {exc}"
+        what = f"this is not JSON: {exc}"
     except RecursionError:
-        told = "its lists and tables are nested too deeply to be read"
-    raise ProjectError(told, where=str(file), hint=RESTORE)
+        what = "its lists and tables are nested too deeply to be read"
+    raise ProjectError(what, where=str(file), hint=RESTORE)
 
 
 def write_lock(

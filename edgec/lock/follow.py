@@ -200,5 +200,5 @@ class TargetLock:
 
     def _refuse(self, wrong: Mapping[str, str]) -> None:
         if wrong:
-            lines = "".join(f"\n  {name}: {told}" for name, told in wrong.items())
+            lines = "".join(f"\n  {name}: {change}" for name, change in wrong.items())
             raise LockError(f"not as {LOCK} says (locked -> now):{lines}", where=self._plan.target.name, hint=_RENEW)

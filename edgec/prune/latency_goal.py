@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,19 @@ from edgec.dataset.spool import Spool
 from edgec.errors import PassError
 from edgec.frozen import digest_json
 from edgec.ladder.maker import COMPILER
+from edgec.ladder.requests import CompileAnswer, CompileRequest, CompilerOptions
 from edgec.machine import host_machine, matches
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
 from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment
 from edgec.plan.rungs import first_recipe
 from edgec.prune.goals import NEAR, search_share
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
-from edgec.verify.records import Speed
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.workers.log import captured
 from edgec.workers.worker import WITH_TORCH, Worker
 
@@ -80,7 +81,7 @@ def find_share(
             share = search_share(probes.cost, 1 - spec.amount)
             found = {"share": share, "cost": probes.costs.get(share, 1.0)}
         context.cache.put(key, found)
-    return LatencyShare(found["share"], _told(context, spec, found["cost"]))
+    return LatencyShare(found["share"], _coverage(context, spec, found["cost"]))
 
 
 def what_is_timed(target: Target) -> dict[str, Any]:
@@ -94,16 +95,16 @@ def what_is_timed(target: Target) -> dict[str, Any]:
     }
 
 
-def _told(context: BuildContext, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
+def _coverage(context: BuildContext, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
     device, subject = context.plan.target.device, "prune.goal"
-    told = []
+    coverage = []
     if abs(cost - (1 - spec.amount)) > NEAR:
         reason = f"untrained probes came no nearer than {cost:.2f} of the unpruned latency, {1 - spec.amount:.2f} asked"
-        told.append(Coverage(subject=subject, state="not reached", reason=reason))
+        coverage.append(Coverage(subject=subject, state="not reached", reason=reason))
     if not matches(device, host_machine()):
         reason = f"times were taken on this machine, which is not like {device.name}"
-        told.append(Coverage(subject=subject, state="measured elsewhere", reason=reason))
-    return tuple(told)
+        coverage.append(Coverage(subject=subject, state="measured elsewhere", reason=reason))
+    return tuple(coverage)
 
 
 class _Probes:
@@ -120,14 +121,14 @@ class _Probes:
 
     def __enter__(self) -> _Probes:
         store.save(self._model, self._folder / "whole")
-        payload = {
-            "target": self._context.plan.target.model_dump_json(),
-            "emit": 0,
-            "calibration": str(self._calibration.folder) if self._calibration else None,
-            "work": str(self._folder / "work"),
-            "seed": self._context.plan.project.build.seed,
-            "threads": self._context.threads,
-        }
+        options = CompilerOptions(
+            target=self._context.plan.target,
+            emit=0,
+            calibration=self._calibration.folder if self._calibration else None,
+            work=self._folder / "work",
+            seed=self._context.plan.project.build.seed,
+            threads=self._context.threads,
+        )
         (self._folder / "work").mkdir()
         with contextlib.ExitStack() as workers:
             threads = self._context.threads
@@ -135,7 +136,7 @@ class _Probes:
                 workers.enter_context(self._worker(count))
                 for count in (threads, threads, self._context.plan.target.bench.threads)
             )
-            self._compiler.create(COMPILER, payload)
+            self._compiler.create(COMPILER, options)
             self._twin = self._compiled(self._model, "unpruned")
             self._workers = workers.pop_all()
         return self
@@ -151,22 +152,21 @@ class _Probes:
         context, bench = self._context, self._context.plan.target.bench
         context.progress(f"prune: time it without {share:.0%} of the channels")
         one = self._compiled(self._pruned(share), f"without-{share:g}")
-        told = self._timer.call(
+        speed = self._timer.call(
             "edgec.verify.speed:time_artifacts",
-            {
-                "artifacts": [
-                    {"artifact": item.model_dump_json(), "file": str(file)} for item, file in (one, self._twin)
-                ],
-                "runtime": context.plan.emits[0].runtimes[0].name,
-                "spool": str(self._samples.folder),
-                "threads": bench.threads,
-                "warmup": bench.warmup,
-                "runs": bench.runs or 100,
-            },
-        ).value
-        if told["speed"] is None:
+            TimingRequest(
+                artifacts=tuple(ArtifactFile(artifact=item, file=file) for item, file in (one, self._twin)),
+                runtime=context.plan.emits[0].runtimes[0].name,
+                spool=self._samples.folder,
+                threads=bench.threads,
+                warmup=bench.warmup,
+                runs=bench.runs or 100,
+            ),
+            TimingAnswer,
+        ).value.speed
+        if speed is None:
             raise PassError("the unpruned artifact cannot be timed", where="prune.goal", hint='goal = "macs"')
-        self.costs[share] = 1 / Speed.model_validate_json(told["speed"]).ratio
+        self.costs[share] = 1 / speed.ratio
         return self.costs[share]
 
     def _pruned(self, share: float) -> FloatModel:
@@ -202,12 +202,8 @@ class _Probes:
         with captured(self._context.log):
             folded, _ = run_passes(plan.after_pruning, model, context, store.fingerprint)
             store.save(folded, folder / "model")
-        request = {
-            "model": str(folder / "model"),
-            "recipe": first_recipe(plan.target).model_dump_json(),
-            "precision": plan.target.precision,
-            "out": str(folder),
-        }
-        answer = self._compiler.ask("compile", request).value
-        artifact = Artifact.model_validate_json(json.dumps(answer["artifact"]))
+        request = CompileRequest(
+            model=folder / "model", recipe=first_recipe(plan.target), precision=plan.target.precision, out=folder
+        )
+        artifact = self._compiler.ask("compile", request, CompileAnswer).value.artifact
         return artifact, folder / artifact.file

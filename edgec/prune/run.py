@@ -15,7 +15,8 @@ from edgec.errors import StorageError
 from edgec.frozen import digest_json
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment
 from edgec.plan.plan import prune_options

@@ -14,7 +14,7 @@ from edgec.build.build import compile_target
 from edgec.build.result import BuildResult
 from edgec.bundle.manifest import accuracy_of, pass_facts
 from edgec.bundle.write import digest_file
-from edgec.dataset.reads import digest_names, what_is_read
+from edgec.dataset.file_accesses import digest_names, record_file_accesses
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import ProjectError, outside_the_model
 from edgec.events import subscriber_of
@@ -65,7 +65,7 @@ def _make(request: CellRequest, store: CellStore, progress: Progress) -> None:
             subscriber_of(progress),
         )  # fmt: skip
         _check_unchanged(request.inputs, store)
-        with what_is_read(request.root, out, *request.inputs) as reads:
+        with record_file_accesses(request.root, out, *request.inputs) as reads:
             result = compile_target(context, None, None, in_full=False)
         _check_unchanged(request.inputs, store)
         made = scratch / "cell"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgec.build.depfile import dependencies
 from edgec.bundle.write import digest_file
-from edgec.dataset.source import missing
-from edgec.dataset.sources import python_sources
+from edgec.dataset.python_files import python_files
+from edgec.dataset.sample_source import missing
 from edgec.errors import ModelError
 from edgec.frozen import digest_json
 from edgec.plan.plan import Plan
@@ -67,7 +67,7 @@ class Keys:
                 raise ModelError("no such file", where=str(path)) if path in named else missing(path)
         for path in list(paths):
             if path.suffix == ".py":
-                paths.update(one for one in python_sources(path.parent) if self._out not in one.resolve().parents)
+                paths.update(one for one in python_files(path.parent) if self._out not in one.resolve().parents)
         return {path: self._digest(path) for path in sorted(paths) if path.is_file()}
 
     def _absolute(self, name: str | None) -> Path | None:

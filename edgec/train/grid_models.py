@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from pathlib import Path
-from typing import Any
 
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, ProjectError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.target.spec import WEIGHT_ONLY
+from edgec.train.requests import TrainAnswer, TrainRequest
 from edgec.train.training_data import TrainingSamples
 from edgec.workers.group import WorkerGroup
 from edgec.workers.worker import WITH_TORCH
@@ -34,7 +33,7 @@ class GridModels:
     ) -> None:
         self._context, self._samples, self._calibration, self._workers = context, samples, calibration, workers
         self._lock = threading.Lock()
-        self._results: dict[WeightGrid, dict[str, Any] | EdgecError] = {}
+        self._results: dict[WeightGrid, TrainAnswer | EdgecError] = {}
 
     def folder_of(self, grid: WeightGrid) -> Path:
         """Folder of the model (`edgec.model.store`) trained for `grid`; the first call trains it.
@@ -60,28 +59,28 @@ class GridModels:
     def coverage(self, grid: WeightGrid, file: str) -> tuple[Coverage, ...]:
         """What to record of artifact `file`, which was made of the model trained for `grid`."""
         answer = self._results[grid]
-        assert isinstance(answer, dict), "the artifact was made of it"
-        more = tuple(Coverage.model_validate_json(json.dumps(item)) for item in answer["coverage"])
-        return (Coverage(subject=file, state="trained", reason=answer["summary"]), *more)
+        assert isinstance(answer, TrainAnswer), "the artifact was made of it"
+        return (Coverage(subject=file, state="trained", reason=answer.summary), *answer.coverage)
 
-    def _train(self, spec: TrainSpec, samples: TrainingSamples, grid: WeightGrid, folder: Path) -> dict[str, Any]:
+    def _train(self, spec: TrainSpec, samples: TrainingSamples, grid: WeightGrid, folder: Path) -> TrainAnswer:
         context, target = self._context, self._context.plan.target
         return self._workers.call(
             "edgec.train.task:train_quantized",
-            {
-                "model": str(context.model),
-                "grid": grid.model_dump_json(),
-                "activations": "float" if target.precision in WEIGHT_ONLY else "int8",
-                "keep_zeros": target.prune.sparsity > 0,
-                "spec": spec.model_dump_json(),
-                "training": str(samples.read().folder),
-                "calibration": str(self._calibration.folder) if self._calibration else None,
-                "out": str(folder),
-                "checkpoints": str(context.checkpoints),
-                "root": str(context.root),
-                "seed": context.plan.project.build.seed,
-                "threads": context.threads,
-            },
+            TrainRequest(
+                model=context.model,
+                grid=grid,
+                activations="float" if target.precision in WEIGHT_ONLY else "int8",
+                keep_zeros=target.prune.sparsity > 0,
+                spec=spec,
+                training=samples.read().folder,
+                calibration=self._calibration.folder if self._calibration else None,
+                out=folder,
+                checkpoints=context.checkpoints,
+                root=context.root,
+                seed=context.plan.project.build.seed,
+                threads=context.threads,
+            ),
+            TrainAnswer,
             what="quantization-aware training",
             threads=context.threads,
             imports=WITH_TORCH,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.dataset.leak import check_classes, check_disjoint
-from edgec.dataset.source import missing
+from edgec.dataset.sample_source import missing
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.model.spec import TensorSpec
@@ -28,7 +28,7 @@ class TrainingSamples:
         evaluation: samples that must not be among them.
         folder: the spool to make.
         root: folder that the project's paths are relative to.
-        progress: told when it is read.
+        progress: receives a step when it is read.
 
     Raises:
         DatasetError: there is no such data.

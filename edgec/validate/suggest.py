@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.dataset.readers import open_source
-from edgec.dataset.source import Row
+from edgec.dataset.open_samples import open_samples
+from edgec.dataset.sample_source import Row
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import DatasetError
@@ -89,7 +89,7 @@ def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side,
 
 def _rows(spec: DataSpec, side: Side, wanted: Sequence[int], scratch: Path) -> list[Row]:
     rows: dict[int, Row] = {}
-    with open_source(spec, side.preprocess, side.inputs, Path(), scratch, seed=SEED) as source:
+    with open_samples(spec, side.preprocess, side.inputs, Path(), scratch, seed=SEED) as source:
         for index, (row, _) in enumerate(source.rows()):
             if index in wanted:
                 rows[index] = {name: np.array(value) for name, value in row.items()}

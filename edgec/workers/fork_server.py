@@ -1,7 +1,7 @@
 """A process that has imported what workers need and forks them: each begins at once instead of importing it anew.
 
 It runs no thread and computes nothing, so that a fork of it is as good as a fresh interpreter. Its parent asks for a
-worker by the worker's folders and files, and receives its process id and later its exit code. The worker has the
+worker by the worker's folders and files, and receives the worker's process id, later its exit code. The worker has the
 server's environment. When the parent is gone the server kills all workers and ends.
 """
 
@@ -103,7 +103,7 @@ class ForkServer:
             ended, status = os.waitpid(number, os.WNOHANG)
             if ended:
                 file = self._running.pop(number)
-                with contextlib.suppress(OSError):  # the parent has closed it
+                with contextlib.suppress(OSError):  # the parent does not wait for it any more
                     os.write(file, str(os.waitstatus_to_exitcode(status)).encode())
                 os.close(file)
 
@@ -116,7 +116,7 @@ class ForkServer:
 def main(connection: str, *modules: str) -> None:
     """Import `modules`, as far as they are installed, then serve."""
     for name in modules:
-        with contextlib.suppress(ImportError):  # the worker that needs it reports it
+        with contextlib.suppress(ImportError):  # the worker that needs it reports that
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a worker's collections leave the shared pages alone

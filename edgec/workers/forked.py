@@ -95,7 +95,7 @@ _servers: dict[_Key, _Server] = {}
 
 @atexit.register
 def _kill_servers() -> None:
-    """Kill all servers, and with them their workers."""
+    """Workers die with their servers, and one that still imports is killed too."""
     for server in _servers.values():
         server.process.kill()
         server.process.wait()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edgec.errors import WorkerError
-from edgec.workers.worker import LIGHT, Progress, Worker, WorkerResult
+from edgec.frozen import Frozen
+from edgec.workers.worker import LIGHT, Answer, Progress, Worker, WorkerResult
 
 
 class StoppedError(Exception):
@@ -39,17 +40,19 @@ class WorkerGroup:
     def call(
         self,
         task: str,
-        payload: dict[str, Any],
+        request: Frozen,
+        answer: type[Answer],
         *,
         what: str,
         threads: int,
         on_progress: Progress,
         imports: Sequence[str] = LIGHT,
-    ) -> WorkerResult:
+    ) -> WorkerResult[Answer]:
         """`edgec.workers.worker.call`, which `stop` can end.
 
         Args:
-            task, payload, what, threads, on_progress, imports: as of `edgec.workers.worker.call`.
+            task, request, answer: as of `edgec.workers.worker.call`.
+            what, threads, on_progress, imports: as of `edgec.workers.worker.WorkerOptions`.
 
         Raises:
             EdgecError: as of `edgec.workers.worker.call`.
@@ -61,7 +64,7 @@ class WorkerGroup:
                     raise StoppedError
                 self._workers.add(worker)
             try:
-                return worker.call(task, payload)
+                return worker.call(task, request, answer)
             except WorkerError:
                 if self._stopped:
                     raise StoppedError from None

@@ -56,9 +56,7 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
 def test_it_does_so_where_folders_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     destination = tmp_path / "rpi4"
     replace(destination, "old")
-    monkeypatch.setattr(
-        staging, "_RENAME_EXCHANGE", 1 << 30
-    )  # EINVAL, as on file systems without it
+    monkeypatch.setattr(staging, "_RENAME_EXCHANGE", 1 << 30)  # EINVAL, as on file systems without it
     replace(destination, "new")
     assert (destination / "sub" / "file").read_text() == "new"
     assert left_over(tmp_path) == []

@@ -1,20 +1,24 @@
 """Worker processes: results, errors, crashes, kills, noise and orphans, with real processes."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import Field
 
+import edgec
 from edgec.errors import DatasetError, ToolchainError, WorkerError
+from edgec.frozen import Frozen
 from edgec.workers.forked import SERVERS
 from edgec.workers.worker import Progress, Worker, WorkerResult, call
 
-HERE = str(Path(__file__).parent)
+HERE = os.pathsep.join((str(Path(__file__).parent), str(Path(edgec.__file__).parents[1])))
 
 
 def echo(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
@@ -76,6 +80,25 @@ class Counter:
         return crash(payload, progress)
 
 
+class Division(Frozen):
+    """A request."""
+
+    dividend: float
+    divisor: float
+
+
+class Quotient(Frozen):
+    """Its answer."""
+
+    value: Annotated[float, Field(strict=False)]
+    work: Path
+
+
+def divide(request: Division, progress: Progress) -> Quotient:
+    progress(f"divide by {request.divisor}")
+    return Quotient(value=request.dividend / request.divisor if request.divisor else math.inf, work=Path("here"))
+
+
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", HERE)
@@ -97,6 +120,15 @@ def test_result_progress_noise_and_cost(tmp_path: Path, capfd: pytest.CaptureFix
     assert "noise of native code" in (tmp_path / "log").read_text()
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_records_arrive_as_records(tmp_path: Path) -> None:
+    request = Division(dividend=1.0, divisor=4.0)
+    answer = call("test_worker:divide", request, Quotient, log=tmp_path / "log", what="unit test").value
+    assert answer == Quotient(value=0.25, work=Path("here"))
+    with Worker(log=tmp_path / "log", what="unit test") as worker:
+        infinite = worker.call("test_worker:divide", Division(dividend=1.0, divisor=0.0), Quotient)
+    assert infinite.value.value == math.inf
 
 
 def test_explained_error_arrives_as_itself_with_the_log(tmp_path: Path) -> None:
@@ -225,6 +257,6 @@ def test_a_server_that_is_left_over_ends_after_its_last_worker(tmp_path: Path, m
 
 def test_a_server_that_dies_while_it_imports_is_told(tmp_path: Path) -> None:
     (tmp_path / "fatal.py").write_text("import os; os._exit(7)\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), HERE))}
     with pytest.raises(WorkerError, match=r"exit code 7 while it imported fatal"):
         run("echo", tmp_path / "log", environment=environment, imports=("fatal",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 from edgec.backends.interface import Artifact, TensorBinding
-from edgec.backends.registry import package_version
-from edgec.bundle.bench.write import HarnessArtifact, tolerance, write_harness
-from edgec.errors import InternalError, StorageError
+from edgec.backends.registry import get_backend, package_version
+from edgec.bundle.bench.write import HarnessArtifact, tolerance, write_harness, write_programs
+from edgec.errors import BackendUnavailableError, InternalError, StorageError
 from edgec.target.load import load_target
 from edgec.target.spec import Precision
 
@@ -57,9 +58,11 @@ def test_tolerance_of_indices_is_a_share(dtype: type[Any]) -> None:
     assert shares == [{"atol": None, "max_unequal": share} for share in (0.0, 0.1, 0.25, 0.25)]
 
 
-def item(artifact: Artifact, *runtimes: str, file: str = "model.onnx", samples: int = 2) -> HarnessArtifact:
+def item(
+    artifact: Artifact, *runtimes: str, file: str = "model.onnx", samples: int = 2, backend: str = "onnxruntime"
+) -> HarnessArtifact:
     outputs = {"y": np.arange(samples * 2, dtype=np.float32).reshape(samples, 1, 2)}
-    return HarnessArtifact(artifact.model_copy(update={"file": file}), runtimes, outputs)
+    return HarnessArtifact(artifact.model_copy(update={"file": file, "backend": backend}), runtimes, outputs)
 
 
 def inputs(samples: int = 2) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def test_the_same_arguments_give_the_same_bytes(plain_artifact: Artifact, tmp_pa
         "inputs.npz",
         "requirements.txt",
         "run.sh",
+        "run_onnx.py",
     ]
     for name in ("bench.py", "run.sh"):
         assert (tmp_path / "one" / name).stat().st_mode & 0o777 == 0o755
@@ -105,7 +109,7 @@ def requirements(folder: Path, *items: HarnessArtifact) -> list[str]:
 def test_requirements_name_the_first_runtime_and_leave_numpy_to_the_board(
     plain_artifact: Artifact, tmp_path: Path
 ) -> None:
-    first = item(plain_artifact, "ai-edge-litert", "tflite-runtime", file="model.tflite")
+    first = item(plain_artifact, "ai-edge-litert", "tflite-runtime", file="model.tflite", backend="tflite")
     second = item(plain_artifact, "onnxruntime")
     pins = {name: f"{name}=={package_version(name)}" for name in ("ai-edge-litert", "tflite-runtime", "onnxruntime")}
     comment = "# for the other artifacts and runtimes of this bundle:"
@@ -116,10 +120,24 @@ def test_requirements_name_the_first_runtime_and_leave_numpy_to_the_board(
         "# " + pins["tflite-runtime"],
         "# " + pins["onnxruntime"],
     ]
-    old = item(plain_artifact, "tflite-runtime", file="model.tflite")
+    old = item(plain_artifact, "tflite-runtime", file="model.tflite", backend="tflite")
     assert requirements(tmp_path / "b", old) == ["numpy<2", pins["tflite-runtime"]]
     unknown = item(plain_artifact, "edgec-no-such-runtime")
     assert requirements(tmp_path / "c", unknown) == ["numpy", "edgec-no-such-runtime"]
+    itself = item(plain_artifact, "numpy", file="model.npz", backend="example")
+    assert requirements(tmp_path / "d", itself) == ["numpy"]
+
+
+def test_two_runners_of_one_format_are_refused(
+    plain_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = plain_artifact.model_copy(update={"file": "model.npz", "backend": "example"})
+    example = get_backend("example")
+    same_name = example.format.model_copy(update={"name": "onnx"})
+    backends = {"example": replace(example, format=same_name), "onnxruntime": get_backend("onnxruntime")}  # type: ignore[type-var]
+    monkeypatch.setattr("edgec.bundle.bench.write.get_backend", backends.__getitem__)
+    with pytest.raises(BackendUnavailableError, match='another backend of this target runs the format "onnx"'):
+        write_programs(tmp_path, [plain_artifact, other])
 
 
 def test_samples_must_agree(plain_artifact: Artifact, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_an_entry_point_that_does_not_load_is_told(tmp_path: Path, monkeypatch: 
     install(tmp_path, monkeypatch, "acme = acme_backend_module:NOTHING")
     with pytest.raises(BackendUnavailableError) as caught:
         get_backend("acme")
-    assert 'entry point of backend "acme" does not load' in caught.value.what
+    assert 'entry point of backend "acme" cannot be loaded' in caught.value.what
     assert caught.value.where == "acme_backend_module:NOTHING"
 
 

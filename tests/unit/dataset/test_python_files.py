@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edgec.dataset.sources import python_sources
+from edgec.dataset.python_files import python_files
 
 
 def found(folder: Path) -> list[str]:
-    return [str(path.relative_to(folder)) for path in python_sources(folder)]
+    return [str(path.relative_to(folder)) for path in python_files(folder)]
 
 
 def test_files_of_all_subfolders_in_order(tmp_path: Path) -> None:

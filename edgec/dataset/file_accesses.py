@@ -1,7 +1,7 @@
-"""Which files code of the project reads: data entries and metrics may open what edgec.toml does not name.
+"""The files that code of the project reads: data entries and metrics may open files that edgec.toml does not name.
 
-Python tells of every file that it opens, and of every folder whose names it asks for, by audit events (PEP 578). Files
-that native code opens by itself are not seen; those named in edgec.toml are known anyway.
+Python reports every file that it opens, and every folder that it lists, by audit events (PEP 578). Files that native
+code opens by itself are not seen; those named in edgec.toml are known anyway.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import Any
 from edgec.frozen import digest_json
 
 IMPORTLIB = str(Path(importlib.__file__).parent) + os.sep
-"""It looks for packages in all of ``sys.path``, the project's folder included."""
+"""importlib looks for packages in all of ``sys.path``, the project's folder included."""
 _BACKPORT = f"{os.sep}importlib_metadata{os.sep}"
-"""The same from PyPI: once imported, it looks in place of Python's own."""
+"""The backport from PyPI: once imported, it looks in place of Python's own."""
 OWN_NAMES = frozenset({"edgec.lock", "targets", "__pycache__"})
-"""What edgec and Python write into a project; the target itself is part of each key."""
+"""Names that edgec and Python write into a project; the target itself is part of each key."""
 
 _listening: list[set[str]] = []
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+def _record_event(event: str, arguments: tuple[Any, ...]) -> None:
     if not _listening:
         return
     if event == "open":
@@ -43,7 +43,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     elif event in ("os.listdir", "os.scandir"):
         path = arguments[0]
         if _is_import(sys._getframe(1).f_code.co_filename):
-            return  # which modules there are is no content; those imported are opened
+            return  # the list of modules is not content; those imported are opened
         path = os.curdir if path is None else path
     else:
         return
@@ -61,8 +61,8 @@ _hooked: list[bool] = []
 
 
 @dataclass
-class Reads:
-    """What was read; complete when the context of `what_is_read` ends."""
+class FileAccesses:
+    """Files and folders that were read; complete when the context of `record_file_accesses` ends."""
 
     files: set[Path] = field(default_factory=set)
     """Regular files, but for Python's own."""
@@ -71,21 +71,21 @@ class Reads:
 
 
 @contextmanager
-def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
-    """What Python opens for reading inside.
+def record_file_accesses(root: Path, *apart: Path) -> Iterator[FileAccesses]:
+    """Record what Python opens for reading while the context is open.
 
     Args:
         root: the project's folder: listings of others are left out.
         apart: files and folders that are left out.
     """
     if not _hooked:
-        sys.addaudithook(_hear)  # for good: hooks cannot be taken away
+        sys.addaudithook(_record_event)  # for good: hooks cannot be removed
         _hooked.append(True)
     names: set[str] = set()
-    found = Reads()
+    accesses = FileAccesses()
     _listening.append(names)
     try:
-        yield found
+        yield accesses
     finally:
         _listening[:] = [item for item in _listening if item is not names]
     system = [Path(name) for name in ("/proc", "/sys", "/dev", "/etc", sys.prefix, sys.base_prefix, sys.exec_prefix)]
@@ -101,9 +101,9 @@ def what_is_read(root: Path, *apart: Path) -> Iterator[Reads]:
             continue
         if path.is_dir():
             if project in above:
-                found.folders.add(path)
+                accesses.folders.add(path)
         elif path.is_file() and (temporary not in above or project in above):
-            found.files.add(path)
+            accesses.files.add(path)
 
 
 def _source(name: str) -> Path:

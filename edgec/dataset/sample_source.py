@@ -1,4 +1,4 @@
-"""What every reader returns: a set of samples that can be gone through again and again."""
+"""The result of every reader: samples that are read in passes, as often as needed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgec.toml_source import suggest
 Row = Mapping[str, Array]
 """One sample as stored: model input name -> array, without preprocessing."""
 LabelledRow = tuple[Row, Any]
-"""A row and its label; None where the source has none, or has them as `Source.labels`."""
+"""A row and its label; None where the source has none, or has them as `SampleSource.labels`."""
 
 
 @dataclass(frozen=True)
-class Source:
+class SampleSource:
     """A set of samples that is read one after another; it holds none of them in memory.
 
     Attributes:
@@ -29,7 +29,7 @@ class Source:
         ready: floats of this source are model input as they are (Python entries), so preprocessing is not for them.
         place: names sample i for messages, e.g. by its file.
         is_image: whether sample i is an image file, which ``[preprocess]`` may resize.
-        steps: what sample i was as a file, and what reading did to it; empty for arrays.
+        steps: form of sample i as a file, and what reading did to it; empty for arrays.
         notes: what reading had to assume or leave out.
     """
 
@@ -46,8 +46,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to read: the user's words, the model's inputs, and a scratch folder for what cannot be streamed."""
+class ReadRequest:
+    """The data source to read, the model's inputs, and a scratch folder for arrays that cannot be streamed."""
 
     spec: DataSpec
     path: Path
@@ -74,7 +74,13 @@ def missing(path: Path) -> DatasetError:
 
 
 def check_dtype(array_name: str, dtype: Any, path: Path) -> None:
-    """Raise DatasetError unless arrays of `dtype` hold plain numbers or booleans."""
+    """Raise DatasetError unless arrays of `dtype` hold plain numbers or booleans.
+
+    Args:
+        array_name: for the message.
+        dtype: NumPy's.
+        path: of the file, for the message.
+    """
     if dtype.hasobject:
         raise DatasetError(
             f'array "{array_name}" holds pickled objects, which edgec does not load',

@@ -1,4 +1,4 @@
-"""Which reader a data source needs: by its name and what stands on disk."""
+"""The reader of a data source, chosen by its name and by what is on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgec.dataset.arrays import read_npy, read_npz
 from edgec.dataset.entry import python_entry
 from edgec.dataset.folder import read_folder
 from edgec.dataset.python import read_python
-from edgec.dataset.source import Request, Source, missing
+from edgec.dataset.sample_source import ReadRequest, SampleSource, missing
 from edgec.errors import DatasetError
 from edgec.model.spec import TensorSpec
 from edgec.project.load import split_entry
@@ -18,7 +18,7 @@ from edgec.project.spec import DataSpec, Preprocess
 
 
 @contextmanager
-def open_source(
+def open_samples(
     spec: DataSpec,
     preprocess: Preprocess,
     inputs: tuple[TensorSpec, ...],
@@ -26,22 +26,22 @@ def open_source(
     scratch: Path,
     *,
     seed: int,
-) -> Iterator[Source]:
+) -> Iterator[SampleSource]:
     """The samples that `spec` names, relative to `root`; readable while the context is open.
 
     Args:
-        spec: the data source in the user's words.
+        spec: the data source as the project states it.
         preprocess: how image files are brought to the inputs' size and colours.
         inputs: what the samples will feed.
         root: folder that paths are relative to.
-        scratch: folder for what a reader must lay down to be able to stream it.
+        scratch: folder for arrays that cannot be streamed from where they are.
         seed: random seed of a Python entry.
 
     Raises:
-        DatasetError: it is missing, unreadable or of no known kind.
+        DatasetError: it is missing, unreadable or of an unknown kind.
     """
     path = root / spec.data
-    request = Request(spec, path, inputs, scratch, preprocess)
+    request = ReadRequest(spec, path, inputs, scratch, preprocess)
     if split_entry(spec.data):
         if spec.labels or spec.inputs:
             raise DatasetError(
@@ -59,10 +59,10 @@ def open_source(
     elif path.suffix == ".npy":
         yield read_npy(request)
     elif path.suffix == ".py":
-        raise DatasetError("names no function", where=spec.data, hint=f'data = "{spec.data}:FUNCTION"')
+        raise DatasetError("a Python file needs a function", where=spec.data, hint=f'data = "{spec.data}:FUNCTION"')
     else:
         raise DatasetError(
-            "is no data that edgec reads",
+            "edgec cannot read this as data",
             where=str(path),
             hint="data is an .npz or .npy file, a folder of images, or a Python entry file.py:function",
         )

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgec.backends.registry import BUILT_IN, get_backend
 from edgec.bundle.bench.write import HARNESS
+from edgec.bundle.check import read_bundle
+from edgec.bundle.write import write_manifest
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "bench-result.md"
+DOCUMENT = Path(__file__).parents[4] / "docs" / "bench-result.md"
 Done = subprocess.CompletedProcess[str]
 
 
@@ -168,17 +171,29 @@ def test_wrong_arguments_are_64(built: Path, arguments: list[str], words: str) -
     assert (done.returncode, words in told(done)) == (64, True)
 
 
-def test_the_program_is_python_39_and_imports_the_standard_library_only() -> None:
-    tree = ast.parse((HARNESS / "bench.py").read_text(), feature_version=(3, 9))
+RUNNERS = {runner: get_backend(name) for name in BUILT_IN if (runner := get_backend(name).format.runner)}
+
+
+@pytest.mark.parametrize("program", [HARNESS / "bench.py", *RUNNERS])
+def test_programs_are_python_39_and_import_no_more_than_a_device_has(program: Path) -> None:
+    tree = ast.parse(program.read_text(), feature_version=(3, 9))
     names = {
         name.partition(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [item.name for item in node.names])
     }
-    assert names <= set(sys.stdlib_module_names)
+    runtimes = {item.distribution for item in RUNNERS[program].packages} if program in RUNNERS else {"numpy"}
+    assert names - {"numpy"} <= {*sys.stdlib_module_names, *runtimes}
     assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
-    assert "edgec" not in names
+
+
+def test_a_format_without_a_runner_is_4(bundle: Path) -> None:
+    (bundle / "bench" / "run_onnx.py").unlink()
+    write_manifest(bundle, read_bundle(bundle))
+    done = run(bundle)
+    assert (done.returncode, told(done)) == (4, "bench.py: this harness cannot run files of format onnx")
+    assert not list(bundle.rglob("__pycache__"))
 
 
 def shell(bundle: Path, *arguments: str, **env: str) -> Done:
@@ -196,7 +211,7 @@ def test_the_script_runs_the_program_from_anywhere(bundle: Path) -> None:
 
 def test_the_script_checks_digests_without_python(bundle: Path) -> None:
     done = shell(bundle, "--digests", PYTHON="/no/such/python")
-    assert (done.returncode, done.stdout) == (0, "all 7 files match SHA256SUMS\n")
+    assert (done.returncode, done.stdout) == (0, "all 8 files match SHA256SUMS\n")
     (bundle / "bench" / "inputs.npz").write_bytes(b"")
     done = shell(bundle, PYTHON=sys.executable)
     assert (done.returncode, told(done)) == (2, "run.sh: the bundle is not as it was built; copy it again")

@@ -14,7 +14,7 @@ import importlib_metadata
 import numpy as np
 import pytest
 
-from edgec.dataset.reads import digest_names, what_is_read
+from edgec.dataset.file_accesses import digest_names, record_file_accesses
 
 
 def test_reads_are_seen(tmp_path: Path) -> None:
@@ -25,20 +25,20 @@ def test_reads_are_seen(tmp_path: Path) -> None:
     (apart / "known.txt").write_text("known")
     was, tempfile.tempdir = tempfile.tempdir, str(apart / "temporary")
     try:
-        with what_is_read(tmp_path / "project", apart) as found:
+        with record_file_accesses(tmp_path / "project", apart) as found:
             with np.load(data) as arrays:
                 arrays["x"]
             (apart / "known.txt").read_text()
             (tmp_path / "written.txt").write_text("written")
             Path("/proc/self/status").read_text()
-            (folder / "test_sources.py").read_bytes()
+            (folder / "test_python_files.py").read_bytes()
             with gzip.open(tmp_path / "labels.gz", "wb") as stream:
                 stream.write(b"1")
             with gzip.open(tmp_path / "labels.gz") as stream:
                 stream.read()
     finally:
         tempfile.tempdir = was
-    assert found.files == {data, folder / "test_sources.py", tmp_path / "labels.gz"}
+    assert found.files == {data, folder / "test_python_files.py", tmp_path / "labels.gz"}
     (tmp_path / "later.txt").write_text("later")
     (tmp_path / "later.txt").read_text()
     assert tmp_path / "later.txt" not in found.files
@@ -49,7 +49,7 @@ def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
     for name in ("images", "walked/deep", "imported", "dist/bundle"):
         (root / name).mkdir(parents=True)
     (root / "imported" / "module_of_listings.py").touch()
-    with what_is_read(root, out) as found, pytest.MonkeyPatch.context() as patch:
+    with record_file_accesses(root, out) as found, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "dont_write_bytecode", False)
         patch.setattr(sys, "path", [str(root / "imported"), *sys.path])  # pytest's way lists the folder
         importlib.import_module("module_of_listings")
@@ -65,7 +65,7 @@ def test_listings_of_the_project_are_seen(tmp_path: Path) -> None:
     sys.modules.pop("module_of_listings")
     assert found.files == {root / "imported" / "module_of_listings.py"}  # of this project, temporary though it is
     assert (root / "imported" / "__pycache__").exists()
-    with what_is_read(root, out) as again, pytest.MonkeyPatch.context() as patch:
+    with record_file_accesses(root, out) as again, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(root / "imported"), *sys.path])
         importlib.import_module("module_of_listings")  # from compiled code
     sys.modules.pop("module_of_listings")

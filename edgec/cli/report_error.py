@@ -9,6 +9,6 @@ import click
 from edgec.errors import EdgecError
 
 
-def tell(error: EdgecError) -> None:
-    """Say what is wrong; in red on a terminal, unless NO_COLOR (no-color.org) is set."""
+def report_error(error: EdgecError) -> None:
+    """Show what is wrong; in red on a terminal, unless NO_COLOR (no-color.org) is set."""
     click.secho(f"edgec: error: {error}", err=True, fg=None if os.environ.get("NO_COLOR") else "red")
