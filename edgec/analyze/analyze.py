@@ -110,7 +110,7 @@ def analyze_target(
         table, page = out / f"{name}.analysis.json", out / f"{name}.analysis.html"
         write_atomically(table, json.dumps(analysis.plain(), indent=1, ensure_ascii=False) + "\n")
         write_atomically(page, render_analysis(analysis))
-    return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.found, failures=failures)
+    return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.hits, failures=failures)
 
 
 def static_int8_target(name: str, root: Path) -> ResolvedTarget:

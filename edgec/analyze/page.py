@@ -7,7 +7,8 @@ from pathlib import Path
 from edgec.analyze.records import Analysis, ArtifactAnalysis
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
-from edgec.report.page import NOT_MEASURED, number, render_page
+from edgec.report.numbers import NOT_MEASURED, number
+from edgec.report.page import render_page
 from edgec.report.plot import Bar, BarPlot, plot_bars
 from edgec.verify.records import MetricResult
 

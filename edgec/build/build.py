@@ -20,15 +20,7 @@ from edgec.build.result import BuildResult, ending, without_missed
 from edgec.build.room import room_for
 from edgec.build.timing import timed
 from edgec.build.write import write_bundle
-from edgec.bundle.write import (
-    bundle_lock,
-    discard,
-    publish_folder,
-    refuse_foreign,
-    refuse_within,
-    source_date_epoch,
-    stage,
-)
+from edgec.bundle.write import discard, publish_folder, refuse_foreign, refuse_within, source_date_epoch
 from edgec.errors import ReproducibilityError
 from edgec.events import Subscriber, ignore
 from edgec.lock.file import LockedArtifact
@@ -36,6 +28,7 @@ from edgec.lock.follow import TargetLock
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import Plan, require_any_toolchain, require_toolchain, without_toolchain
 from edgec.storage.cache import Cache
+from edgec.storage.staging import destination_lock, stage
 from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
 from edgec.train.training_data import used_training_samples
 from edgec.verify.gates import judge
@@ -73,7 +66,7 @@ def build_target(
     lock.check_plan()
     refuse_foreign(destination)
     refuse_within(out)
-    with bundle_lock(destination), workspace(out, name) as (scratch, log), explained(log):
+    with destination_lock(destination), workspace(out, name) as (scratch, log), explained(log):
         jobs = options.jobs or room_for(options.threads)
         context = BuildContext(
             plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), options.threads, jobs,

@@ -15,16 +15,10 @@ from typing import IO, cast
 
 from edgec.bundle.check import check_digests, read_bundle
 from edgec.bundle.files import bundle_files
-from edgec.bundle.write import (
-    bundle_lock,
-    file_mode,
-    publish_folder,
-    refuse_within,
-    source_date_epoch,
-    stage,
-    storage_errors,
-)
+from edgec.bundle.write import file_mode, publish_folder, refuse_within, source_date_epoch
 from edgec.errors import BundleError, StorageError
+from edgec.storage.files import storage_errors
+from edgec.storage.staging import destination_lock, stage
 from edgec.target.spec import check_name
 
 SUFFIX = ".tar.gz"
@@ -142,7 +136,7 @@ def read_archive(archive: Path, destination: Path) -> None:
     """
     if not archive.is_file():
         raise BundleError("there is no such file", where=str(archive))
-    with bundle_lock(destination), stage(destination.parent) as folder:
+    with destination_lock(destination), stage(destination.parent) as folder:
         with _readable(archive), _opened(archive) as file, gzip.open(file) as packed:
             files: set[str] = set()
             folders: set[str] = set()

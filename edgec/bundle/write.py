@@ -1,19 +1,10 @@
-"""Writing a bundle: made in a private folder, digested, and put in place in one step."""
+"""Writes bundles: digests and manifest, modes of files, and what a bundle may replace."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import errno
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import filelock
 
 from edgec.bundle.manifest import (
     ATTESTATIONS,
@@ -27,73 +18,13 @@ from edgec.bundle.manifest import (
     Measurements,
 )
 from edgec.errors import StorageError, UsageError
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.staging import remove_folder, replace_folder
 
 PROGRAMS = frozenset({"bench/bench.py", "bench/run.sh"})
 """Files of a bundle that are run; all others have mode 0644."""
 _EPOCH_DIGITS = 10
 """Of SOURCE_DATE_EPOCH: until the year 2286."""
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
-"""linux/fs.h: swap two paths atomically."""
-_UNAVAILABLE = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
-"""What renameat2 answers where kernel or file system has no exchange."""
-
-
-@contextmanager
-def storage_errors(where: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a StorageError."""
-    try:
-        yield
-    except OSError as exc:
-        hints = {
-            errno.ENOSPC: "free some space, or write to another file system with --out",
-            errno.EDQUOT: "your disk quota is used up: free some space, or write elsewhere with --out",
-            errno.EROFS: "the file system is read-only: write elsewhere with --out",
-            errno.EACCES: "you may not write there: change the permissions, or write elsewhere with --out",
-            errno.EPERM: "you may not write there: change the permissions, or write elsewhere with --out",
-        }
-        reason = (exc.strerror or str(exc)).lower()
-        hint = hints.get(exc.errno or 0, "")
-        raise StorageError(f"cannot write: {reason}", where=str(exc.filename or where), hint=hint) from exc
-
-
-def _work(parent: Path) -> Path:
-    folder = parent / ".work"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def bundle_lock(destination: Path) -> Iterator[None]:
-    """Hold the right to build `destination`; a second build of it waits. The lock of a killed process is free."""
-    with storage_errors(destination):
-        lock = filelock.FileLock(_work(destination.parent) / f"{destination.name}.lock")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def stage(parent: Path) -> Iterator[Path]:
-    """A private folder on the file system of `parent`; what is still there at the end is removed."""
-    with storage_errors(parent):
-        work = _work(parent)
-        _remove_abandoned(work)
-        folder = Path(tempfile.mkdtemp(prefix=f"stage-{os.getpid()}-", dir=work))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(work: Path) -> None:
-    for folder in work.glob("stage-*"):
-        owner = folder.name.split("-")[1]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def digest_file(path: Path) -> FileRecord:
@@ -148,28 +79,18 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
 
 
 def publish_folder(staged: Path, destination: Path) -> None:
-    """Put a complete folder in place of `destination`, which at each moment is the old one, the new one or absent.
+    """Put a complete bundle in place of `destination`, which at each moment is the old one, the new one or absent.
 
     Args:
-        staged: folder from `stage`, on the same file system; gone afterwards.
-        destination: the bundle; an existing folder that is not a bundle is left alone.
+        staged: folder from `edgec.storage.staging.stage`; gone afterwards.
+        destination: the bundle; a folder that is not a bundle is left alone.
 
     Raises:
         StorageError: the write is refused, or `destination` is not edgec's to replace.
     """
     refuse_foreign(destination)
-    with storage_errors(destination):
-        settle(staged)
-        _sync(staged)
-        if not destination.exists():
-            staged.rename(destination)
-        elif not _exchange(staged, destination):
-            aside = Path(tempfile.mkdtemp(prefix=f"stage-{os.getpid()}-", dir=_work(destination.parent)))
-            destination.rename(aside / "old")
-            staged.rename(destination)
-            shutil.rmtree(aside, ignore_errors=True)
-        _sync_folder(destination.parent)
-    shutil.rmtree(staged, ignore_errors=True)  # after an exchange, the old bundle
+    settle(staged)
+    replace_folder(staged, destination)
 
 
 def settle(staged: Path) -> None:
@@ -209,9 +130,7 @@ def discard(destination: Path) -> None:
     if not destination.exists() and not destination.is_symlink():
         return
     refuse_foreign(destination)
-    with storage_errors(destination), stage(destination.parent) as folder:
-        destination.rename(folder / "discarded")
-        _sync_folder(destination.parent)
+    remove_folder(destination)
 
 
 def refuse_foreign(destination: Path) -> None:
@@ -234,35 +153,3 @@ def refuse_within(folder: Path) -> None:
         if all(marks) or (any(marks) and place == folder.resolve()):
             what = "this is a bundle, and others cannot be put into it"
             raise UsageError(what, where=str(place), hint=f"name the folder above: {place.parent}")
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically; False where the system cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        return False
-    if libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _UNAVAILABLE:
-        return False
-    raise OSError(code, os.strerror(code), str(other))
-
-
-def _sync(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            _sync_folder(path)
-        else:
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # some network file systems cannot sync a folder
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

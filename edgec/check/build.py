@@ -1,4 +1,4 @@
-"""What a build tells before its first artifact, of the model and the samples that it has loaded anyway."""
+"""Findings that a build reports before its first artifact, about the model and the samples that it has loaded."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def findings_of(plan: Plan, model: FloatModel, calibration: Spool | None, evalua
     Args:
         plan: of the target.
         model: as loaded.
-        calibration: its calibration samples, where it has some.
+        calibration: its calibration samples; None: it has none.
         evaluation: its evaluation samples.
     """
     failed: list[Finding] = []
     graph = guarded(lambda: graph_of_model(model), "op", failed, model.source.path)
-    found = [warning("op", item.what, where=item.where) for item in failed]  # nothing that is built needs it
-    found += [item for item in ops.of_plans([plan], graph, model) if ops.is_weighty(item)]
-    found += memory.of_plans([plan], graph, [item.name for item in model.inputs])
-    return in_order([*found, *small_sets.of_spools(calibration, evaluation)])
+    findings = [warning("op", item.what, where=item.where) for item in failed]  # nothing that is built needs it
+    findings += [item for item in ops.of_plans([plan], graph, model) if ops.is_weighty(item)]
+    findings += memory.of_plans([plan], graph, [item.name for item in model.inputs])
+    return in_order([*findings, *small_sets.of_spools(calibration, evaluation)])
 
 
 def graph_of_model(model: FloatModel) -> OpGraph | None:
@@ -42,7 +42,7 @@ def graph_of_model(model: FloatModel) -> OpGraph | None:
 
 
 def coverage_of(findings: Iterable[Finding]) -> Iterator[Coverage]:
-    """What a manifest keeps of findings: that figures rest on few samples, or on samples that are alike."""
+    """Findings that a manifest records: figures from few samples, or from samples that are alike."""
     for item in findings:
         if item.kind == "small-set":
             yield Coverage(subject=recorded_path(item.where), state="weak evidence", reason=item.what)

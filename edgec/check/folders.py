@@ -1,4 +1,4 @@
-"""Files of an image folder that cannot be read: each is found, and the others are looked at without them."""
+"""Files of an image folder: finds all that cannot be read, so that the others can be checked without them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Files:
+class FolderFiles:
     """The files of a folder of samples, one folder deep."""
 
     root: Path
@@ -33,12 +33,12 @@ class Files:
     """Samples that cannot be opened, and why."""
 
 
-def look_into(root: Path, seconds: float) -> Files:
-    """Sort the files of a folder, and open the head of each image while there is time."""
-    found = [file for file in sorted(_visible(root)) if file.is_file()]
+def list_files(root: Path, seconds: float) -> FolderFiles:
+    """Sort the files of a folder, and read the header of each image while there is time."""
+    entries = [file for file in sorted(_visible(root)) if file.is_file()]
     for folder in sorted(_visible(root)):
-        found += sorted(file for file in _visible(folder) if file.is_file()) if folder.is_dir() else []
-    samples = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES | {".npy"}]
+        entries += sorted(file for file in _visible(folder) if file.is_file()) if folder.is_dir() else []
+    samples = [file for file in entries if file.suffix.lower() in IMAGE_SUFFIXES | {".npy"}]
     deadline = time.monotonic() + seconds
     unread = []
     for file in samples:
@@ -46,7 +46,7 @@ def look_into(root: Path, seconds: float) -> Files:
             break
         if reason := _reason(file):
             unread.append((file, reason))
-    return Files(root, tuple(samples), tuple(item for item in found if item not in set(samples)), tuple(unread))
+    return FolderFiles(root, tuple(samples), tuple(item for item in entries if item not in set(samples)), tuple(unread))
 
 
 def _visible(folder: Path) -> Iterator[Path]:
@@ -54,7 +54,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 
 def _reason(file: Path) -> str:
-    """Why an image cannot be read, from its head; empty: it may be."""
+    """Why an image cannot be read, judged by its header; empty: it may be readable."""
     from PIL import Image
 
     if file.suffix.lower() == ".npy":
@@ -64,12 +64,12 @@ def _reason(file: Path) -> str:
             if opened.mode.startswith(_WIDE):
                 return f"an image with more than 8 bits a channel (mode {opened.mode})"
     except Exception as exc:
-        return f"no readable image: {' '.join(str(exc).split())}"
+        return f"not a readable image: {' '.join(str(exc).split())}"
     return ""
 
 
-def of_files(files: Files, origin: str) -> Iterator[Finding]:
-    """Samples that cannot be read, images of other formats, and files that are none; alike ones in one."""
+def of_files(files: FolderFiles, origin: str) -> Iterator[Finding]:
+    """Samples that cannot be read, images of other formats, and other files; one finding for those of one kind."""
     for reason in dict.fromkeys(_kind(reason) for _, reason in files.unread):
         alike = [file for file, other in files.unread if _kind(other) == reason]
         hint = "save them as .npy with the values that the model expects" if "8 bits" in reason else "replace them"
@@ -92,20 +92,20 @@ def of_files(files: Files, origin: str) -> Iterator[Finding]:
 
 
 def _kind(reason: str) -> str:
-    return reason if reason.startswith("an image") else "no readable image"
+    return reason if reason.startswith("an image") else "not a readable image"
 
 
 def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count} files"
 
 
-def _named(files: Sequence[Path], among: Files) -> str:
+def _named(files: Sequence[Path], among: FolderFiles) -> str:
     names = [str(file.relative_to(among.root)) for file in files[:_SHOWN]]
     return ", ".join(names) + (", ..." if len(files) > _SHOWN else "")
 
 
-def readable(files: Files, folder: Path) -> Path:
-    """The folder of samples itself; where some cannot be read, a copy of links to the others in `folder`."""
+def readable(files: FolderFiles, folder: Path) -> Path:
+    """The folder of samples, or `folder` filled with links to the readable ones when some cannot be read."""
     if not files.unread:
         return files.root
     bad = {file for file, _ in files.unread}

@@ -1,4 +1,4 @@
-"""What a model takes at work, estimated from shapes, against the memory of the device."""
+"""The memory that a model needs, estimated from shapes, against the memory of the device."""
 
 from __future__ import annotations
 
@@ -33,30 +33,42 @@ class Memory:
 
     @property
     def total(self) -> float:
-        """Both."""
+        """Weights and activations."""
         return self.weights + self.activations
 
 
 def estimate(graph: OpGraph, inputs: Sequence[str], precision: Precision) -> Memory:
-    """Weights in `precision` and the most activations that one sample holds at once, in int8 where they are so."""
+    """Weights in `precision`, and the peak of one sample's activations: int8 for precision int8, else float32.
+
+    Args:
+        graph: the model's ops.
+        inputs: names of the model's inputs.
+        precision: of the artifact.
+    """
     share = 0.25 if precision == "int8" else 1.0
     weights = graph.weight_elements * _WEIGHT_BYTES[precision] / _MB
     return Memory(weights, share * graph.peak_bytes(inputs) / _MB)
 
 
 def of_plans(plans: Sequence[Plan], graph: OpGraph | None, inputs: Sequence[str]) -> Iterator[Finding]:
-    """What does not fit the devices of the targets, told as an estimate."""
+    """Models that do not fit the devices of the targets, by estimate.
+
+    Args:
+        plans: of the targets.
+        graph: the model's ops; None: not known, no findings.
+        inputs: names of the model's inputs.
+    """
     for plan in plans if graph is not None else ():
         assert graph is not None
-        device, found = plan.target.device, estimate(graph, inputs, plan.target.precision)
-        if found.total <= MUCH * device.ram_mb:
+        device, memory = plan.target.device, estimate(graph, inputs, plan.target.precision)
+        if memory.total <= MUCH * device.ram_mb:
             continue
         what = (
-            f"about {found.total:.0f} MB at work (an estimate: {found.weights:.0f} MB of weights and "
-            f"{found.activations:.0f} MB of activations at batch 1), and {device.name} has {device.ram_mb} MB"
+            f"it needs about {memory.total:.0f} MB (an estimate: {memory.weights:.0f} MB of weights and "
+            f"{memory.activations:.0f} MB of activations at batch 1), and {device.name} has {device.ram_mb} MB"
         )
         hint = "a smaller model or input, a target of less precision, or another device (ram_mb)"
-        if found.total > device.ram_mb:
+        if memory.total > device.ram_mb:
             yield finding_of(UnsupportedError(what, where=plan.target.name, hint=hint), "memory")
         else:
             yield warning("memory", what, where=plan.target.name, hint=hint)

@@ -1,4 +1,4 @@
-"""The model: whether it can be loaded, and what of its form needs a word."""
+"""Loads the model, and reports errors and doubtful inputs or ops."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _LONGEST = 300
 
 @dataclass
 class Opened:
-    """What is known of a model."""
+    """A model as far as it is known."""
 
     inputs: tuple[TensorSpec, ...] = ()
     settled: bool = False
     """Whether `inputs` are all inputs of the model."""
     open_inputs: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    """Inputs whose shape nobody states -> their dims."""
+    """Inputs without a fixed shape -> their dims."""
     outputs: tuple[TensorSpec, ...] = ()
     """Empty where they are not known."""
     model: FloatModel | None = None
@@ -47,17 +47,17 @@ class Opened:
 
 
 def open_model(spec: ModelSpec, root: Path) -> Opened:
-    """Load a model as far as it goes, and find what is wrong with it."""
+    """Load a model as far as possible, and collect its findings."""
     stated = tuple(TensorSpec.of(item) for item in spec.inputs)
     opened = Opened(stated, bool(stated))
     if spec.path is None:
-        return opened  # the plan tells it
+        return opened  # planning reports it
     name = spec.path
     file = (split_entry(name) or (name, ""))[0]
     path = guarded(lambda: existing(root, file), "model", opened.findings, file)
     weights = spec.weights
     if weights is not None and guarded(lambda: existing(root, weights), "model", opened.findings, weights) is None:
-        spec = spec.model_copy(update={"weights": None})  # the rest of it is looked at without
+        spec = spec.model_copy(update={"weights": None})  # the rest is checked without them
     if path is None:
         return opened
     loader = guarded(lambda: loader_of(path, file), "model", opened.findings, name)
@@ -74,7 +74,7 @@ def open_model(spec: ModelSpec, root: Path) -> Opened:
         opened.findings += of_loaded(opened.model)
     if spec.weights != weights:
         opened.findings = [item for item in opened.findings if NO_WEIGHTS not in item.what]
-        opened.model = None  # its answers would be those of random weights
+        opened.model = None  # it would be run with random weights
     opened.findings += of_form(name, opened.inputs, opened.graph)
     return opened
 
@@ -95,7 +95,7 @@ def _surveyed(survey: Callable[[ModelFile], ModelSurvey], file: ModelFile, opene
 
 
 def of_loaded(model: FloatModel) -> Iterator[Finding]:
-    """What loading assumed, and why there is no graph."""
+    """Assumptions of loading, and why there is no graph."""
     for note in model.notes:
         yield warning("model", note, where=model.source.path)
     if model.untraceable:
@@ -108,7 +108,13 @@ def of_loaded(model: FloatModel) -> Iterator[Finding]:
 
 
 def of_form(name: str, inputs: Sequence[TensorSpec], graph: OpGraph | None) -> Iterator[Finding]:
-    """Inputs of integers, control flow, and results whose number depends on the data."""
+    """Integer and float64 inputs, control flow, and results whose number depends on the data.
+
+    Args:
+        name: of the model, for messages.
+        inputs: of the model.
+        graph: its ops; None: not known.
+    """
     for item in inputs:
         if item.dtype == "float64":
             what = f'input "{item.name}" is float64: edge runtimes have none, and artifacts take float32'
@@ -118,21 +124,28 @@ def of_form(name: str, inputs: Sequence[TensorSpec], graph: OpGraph | None) -> I
             yield warning("input", what, where=name)
     if graph is None:
         return
-    for kind, ops, told in _FORMS:
+    for kind, ops, form in _FORMS:
         nodes = [f'{op.op} "{op.name}"' for op in graph.ops if op.op in ops and op.is_standard]
         if nodes:
             hint = "export the model without it: with the branch that is meant, a fixed number of steps or of results"
-            yield warning(kind, f"{told}: {listed(nodes)}", where=name, hint=hint)
+            yield warning(kind, f"{form}: {listed(nodes)}", where=name, hint=hint)
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many there are more."""
+    """The first few names, and the number of the others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def guarded(step: Callable[[], T], kind: Kind, findings: list[Finding], where: str) -> T | None:
-    """What `step` gives; None, and a finding, when it fails, whatever code of the project does in it."""
+    """The result of `step`; when it raises or exits, None and a finding.
+
+    Args:
+        step: may run code of the project.
+        kind: of the finding.
+        findings: receives it.
+        where: file that it concerns.
+    """
     try:
         return step()
     except EdgecError as error:
@@ -142,5 +155,5 @@ def guarded(step: Callable[[], T], kind: Kind, findings: list[Finding], where: s
         findings.append(finding_of(ended, kind))
     except Exception as exc:
         words = " ".join(f"{type(exc).__name__}: {exc}".split())[:_LONGEST]
-        findings.append(finding_of(ModelError(f"edgec cannot look at it ({words})", where=where), kind))
+        findings.append(finding_of(ModelError(f"edgec cannot read it ({words})", where=where), kind))
     return None

@@ -1,4 +1,4 @@
-"""What each artifact cannot take of the model, or will keep in float: op x artifact x precision."""
+"""Ops of the model that an artifact does not support or keeps in float: op x artifact x precision."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _HINT = "replace the op in the model, or leave this artifact out of the target"
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What findings have in common that are told as one."""
+class _Problem:
+    """Ops that are refused or kept in float for one reason."""
 
     reason: str
     refused: bool
@@ -33,39 +33,39 @@ class _Told:
 
 
 def of_plans(plans: Sequence[Plan], graph: OpGraph | None, model: FloatModel | None) -> Iterator[Finding]:
-    """What the artifacts of targets refuse (errors) or keep in float (warnings).
+    """Ops that the artifacts of targets refuse (errors) or keep in float (warnings).
 
-    Ops that have the same reason are told in one finding, and so are artifacts that treat them alike.
+    One finding holds all ops with the same reason, and all artifacts that treat them alike.
 
     Args:
         plans: of the targets.
         graph: the model's ops; None when they are not known.
         model: the model itself, where it is loaded.
     """
-    alike: dict[_Told, list[str]] = {}
+    alike: dict[_Problem, list[str]] = {}
     for plan in plans:
         for item in plan.emits:
             yield from _untraceable(plan, item, model)
-            for told in _told(plan, item, graph) if graph is not None else ():
-                alike.setdefault(told, []).append(item.file)
-    for told, files in alike.items():
-        place = f"{', '.join(dict.fromkeys(files))}, {told.precision}"
-        ops = ", ".join(f"{op} ({listed(nodes)})" for op, nodes in told.nodes)
-        if told.refused:
-            error = UnsupportedError(f"{ops}: it will be missing: {told.reason}", where=place, hint=_HINT)
+            for problem in _problems(plan, item, graph) if graph is not None else ():
+                alike.setdefault(problem, []).append(item.file)
+    for problem, files in alike.items():
+        place = f"{', '.join(dict.fromkeys(files))}, {problem.precision}"
+        ops = ", ".join(f"{op} ({listed(nodes)})" for op, nodes in problem.nodes)
+        if problem.refused:
+            error = UnsupportedError(f"{ops}: the artifact will be missing: {problem.reason}", where=place, hint=_HINT)
             yield finding_of(error, "op")
         else:
-            yield warning("op", f"{ops}: {told.reason}", where=place)
+            yield warning("op", f"{ops}: {problem.reason}", where=place)
 
 
 def _untraceable(plan: Plan, item: PlannedEmit, model: FloatModel | None) -> Iterator[Finding]:
     if item.backend.needs_graph and model is not None and model.onnx is None and model.untraceable:
         hint = "the other artifacts do not need the graph"
-        error = TraceError(f"it will be missing: {model.untraceable}", where=item.file, hint=hint)
+        error = TraceError(f"the artifact will be missing: {model.untraceable}", where=item.file, hint=hint)
         yield finding_of(error, "op")
 
 
-def _told(plan: Plan, item: PlannedEmit, graph: OpGraph) -> Iterator[_Told]:
+def _problems(plan: Plan, item: PlannedEmit, graph: OpGraph) -> Iterator[_Problem]:
     if not isinstance(item.backend, OpAdviser):
         return
     by_reason: dict[tuple[str, bool], dict[str, list[str]]] = {}
@@ -73,7 +73,7 @@ def _told(plan: Plan, item: PlannedEmit, graph: OpGraph) -> Iterator[_Told]:
         by_reason.setdefault((problem.reason, problem.refused), {}).setdefault(problem.op, []).append(problem.node)
     for (reason, refused), ops in by_reason.items():
         nodes = tuple((op, tuple(names)) for op, names in ops.items())
-        yield _Told(reason, refused, plan.target.precision, nodes)
+        yield _Problem(reason, refused, plan.target.precision, nodes)
 
 
 def is_weighty(finding: Finding) -> bool:

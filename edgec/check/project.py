@@ -1,4 +1,4 @@
-"""edgec.toml, read as far as it goes: every key that is wrong is found, and the others are used."""
+"""Reads edgec.toml: reports every wrong key, and uses the others."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ from edgec.toml_source import (
 )
 
 _ROUNDS = 20
-"""Times that what is wrong is taken out: pydantic finds more once other things are right."""
+"""Rounds of removing wrong keys: pydantic reports more once others are right."""
 
 
 def read_project(root: Path, given: FlagValues) -> tuple[Project, list[Finding]]:
-    """The project in `root` with flags on top, without the keys that are wrong, and what is wrong with those."""
+    """The project in `root` with flags on top and without wrong keys, and a finding for each of these."""
     path = root / PROJECT_FILE
-    found: list[Finding] = []
+    findings: list[Finding] = []
     values: Mapping[str, Any] = {}
     if path.exists():
-        source, found = _read(path)
+        source, findings = _read(path)
         values, more = _right(source, source.values)
-        found += more
+        findings += more
     elif ("model", "path") not in given:
-        found.append(finding_of(no_project(root), "project"))
+        findings.append(finding_of(no_project(root), "project"))
     merged = with_flags(values, given, root, Path.cwd()) if given else dict(values)
     line = TomlSource(Path("command line"), merged, {})
     merged, more = _right(line, merged)
     project, _ = validated(Project, line, merged)
-    return project or Project(), found + more
+    return project or Project(), findings + more
 
 
 def _read(path: Path) -> tuple[TomlSource, list[Finding]]:
-    found = []
+    findings = []
     try:
         text = read_toml_text(path, ProjectError)
         if text.startswith(BYTE_ORDER_MARK):
-            found.append(finding_of(marked(path, ProjectError), "project"))
-        return parse_toml(path, text.removeprefix(BYTE_ORDER_MARK), ProjectError), found
+            findings.append(finding_of(marked(path, ProjectError), "project"))
+        return parse_toml(path, text.removeprefix(BYTE_ORDER_MARK), ProjectError), findings
     except ProjectError as error:
-        return TomlSource(path, {}, {}), [*found, finding_of(error, "project")]
+        return TomlSource(path, {}, {}), [*findings, finding_of(error, "project")]
 
 
 def _right(source: TomlSource, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
-    """Of the values of a project those that are right, and everything that is wrong with the others."""
+    """The valid values of a project, and findings about the others."""
     values: dict[str, Any] = copy.deepcopy(dict(given))
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for _ in range(_ROUNDS):
         project, problems = validated(Project, source, values)
         if project is not None:
-            return values, found
+            return values, findings
         for problem in problems:
             error = ProjectError(problem.what, where=problem.place)
-            found.append(finding_of(error, "project"))
+            findings.append(finding_of(error, "project"))
             _drop(values, problem.key)
-    return {}, found
+    return {}, findings
 
 
 def _drop(values: dict[str, Any], key: KeyPath) -> None:
-    """Take a key out; where it is not there, what it is missing from."""
+    """Remove a key; where it does not exist, the nearest table that does."""
     for length in range(len(key), 0, -1):
         holder: Any = values
         for part in key[: length - 1]:

@@ -1,4 +1,4 @@
-"""One pass over a set of samples, as far as time allows: each is made model input, and may fail alone."""
+"""One pass over a set of samples within a time limit: each is converted to model input, and may fail alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-from edgec.check.small_sets import Extremes
+from edgec.check.small_sets import Extremes, Likeness
 from edgec.dataset.balance import choose
 from edgec.dataset.group import grouping_of
 from edgec.dataset.preprocess import to_input
@@ -39,14 +39,14 @@ class Failure:
 
 
 @dataclass
-class Looked:
-    """What a pass has shown.
+class SetSurvey:
+    """The result of a pass over a set.
 
     Attributes:
         origin: the data source, in the user's words.
         count: samples that are there; None while not all were read and the source does not say.
         expected: samples that a build draws, where the source says how many there are.
-        read: samples that were looked at.
+        read: samples that were read.
         digests: one each, of the samples that are model input.
         places: the index in the source of each.
         labels: of the source, or of the samples that were read.
@@ -81,11 +81,11 @@ class Looked:
 
     @property
     def complete(self) -> bool:
-        """Whether all samples were looked at."""
+        """Whether all samples were read."""
         return self.count is not None and self.read >= self.count
 
 
-def look(
+def survey_set(
     source: SampleSource,
     inputs: tuple[TensorSpec, ...],
     preprocess: Preprocess,
@@ -94,8 +94,8 @@ def look(
     samples: int | None,
     seed: int,
     seconds: float,
-) -> Looked:
-    """Go through a set until it ends, or the time does.
+) -> SetSurvey:
+    """Read a set until its end or the time limit.
 
     Args:
         source: the set.
@@ -107,52 +107,54 @@ def look(
         seconds: after which no further sample is read.
 
     Raises:
-        DatasetError: reading ended at a sample; what was seen before is lost with it.
+        DatasetError: a sample cannot be read at all; the pass has no result.
     """
     deadline = time.monotonic() + seconds
-    found = Looked(origin, source.count, source.count, labels=source.labels, classes=source.classes)
+    survey = SetSurvey(origin, source.count, source.count, labels=source.labels, classes=source.classes)
     wanted = None
     if samples is not None and source.count is not None:
-        found.expected = min(samples, source.count)
+        survey.expected = min(samples, source.count)
         wanted = {int(index) for index in choose(source.count, source.labels, samples, seed)}
-    likeness, labels = _Likeness(), list[Array | None]()
-    for index, (row, label) in enumerate(_rows(source, inputs, found)):
+    likeness, labels = Likeness(), list[Array | None]()
+    for index, (row, label) in enumerate(_rows(source, inputs, survey)):
         if time.monotonic() > deadline and index:
             break
-        found.read += 1
+        survey.read += 1
         labels.append(label)
         drawn = wanted is None or index in wanted
         try:
-            arrays = _converted(row, inputs, preprocess, source, found.group)
+            arrays = _converted(row, inputs, preprocess, source, survey.group)
         except DatasetError as error:
-            _add_failure(found, error, source.place(index), drawn=drawn)
+            _add_failure(survey, error, source.place(index), drawn=drawn)
             continue
         if not drawn:
             continue
         own = source.labels[index] if source.labels is not None else label
         likeness.add(arrays)
-        found.digests.append(_digest(arrays, inputs))
-        found.places.append(index)
-        if sum(array.nbytes for array in arrays.values()) * (len(found.kept) + 1) <= _KEPT_BYTES:
-            found.kept += [(arrays, own)] if len(found.kept) < _KEPT else []
+        survey.digests.append(_digest(arrays, inputs))
+        survey.places.append(index)
+        if sum(array.nbytes for array in arrays.values()) * (len(survey.kept) + 1) <= _KEPT_BYTES:
+            survey.kept += [(arrays, own)] if len(survey.kept) < _KEPT else []
     else:
-        found.count = found.read
-    found.same, found.extremes = likeness.same, likeness.extremes
+        survey.count = survey.read
+    survey.same, survey.extremes = likeness.same, likeness.extremes
     if source.labels is None and labels and all(label is not None for label in labels):
-        found.labels = _stacked([label for label in labels if label is not None])
-    found.used_labels = found.labels
-    if wanted is not None and found.labels is not None:
-        found.used_labels = found.labels[sorted(index for index in wanted if index < len(found.labels))]
-    return found
+        survey.labels = _stacked([label for label in labels if label is not None])
+    survey.used_labels = survey.labels
+    if wanted is not None and survey.labels is not None:
+        survey.used_labels = survey.labels[sorted(index for index in wanted if index < len(survey.labels))]
+    return survey
 
 
-def _rows(source: SampleSource, inputs: tuple[TensorSpec, ...], found: Looked) -> Iterator[tuple[Row, Array | None]]:
+def _rows(
+    source: SampleSource, inputs: tuple[TensorSpec, ...], survey: SetSurvey
+) -> Iterator[tuple[Row, Array | None]]:
     rows = iter(source.rows())
     first = next(rows, None)
     if first is None:
-        found.count = 0
+        survey.count = 0
         return
-    found.group = grouping_of(first[0], inputs, found.origin).size
+    survey.group = grouping_of(first[0], inputs, survey.origin).size
     yield from chain([first], rows)
 
 
@@ -166,13 +168,13 @@ def _converted(
     return arrays
 
 
-def _add_failure(found: Looked, error: DatasetError, place: str, *, drawn: bool) -> None:
+def _add_failure(survey: SetSurvey, error: DatasetError, place: str, *, drawn: bool) -> None:
     key = _NUMBERS.sub("#", error.what)
-    if key in found.failures:
-        found.failures[key].count += 1
-        found.failures[key].drawn |= drawn
+    if key in survey.failures:
+        survey.failures[key].count += 1
+        survey.failures[key].drawn |= drawn
     else:
-        found.failures[key] = Failure(error, place, drawn)
+        survey.failures[key] = Failure(error, place, drawn)
 
 
 def _digest(arrays: Mapping[str, Array], inputs: Sequence[TensorSpec]) -> bytes:
@@ -188,29 +190,3 @@ def _stacked(labels: Sequence[Array]) -> Array | None:
     except ValueError:
         return None
     return stacked.reshape(-1) if stacked.ndim > 1 and stacked.size == len(stacked) else stacked
-
-
-class _Likeness:
-    """Which inputs are equal in all samples, and the extremes of each."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, Array] = {}
-        self._same: set[str] = set()
-        self._count = 0
-        self.extremes: dict[str, tuple[float, float]] = {}
-
-    def add(self, arrays: Mapping[str, Array]) -> None:
-        """Take another sample into account."""
-        self._count += 1
-        if self._count == 1:
-            self._first, self._same = dict(arrays), set(arrays)
-        self._same = {name for name in self._same if np.array_equal(arrays[name], self._first[name])}
-        for name, array in arrays.items():
-            if array.size:
-                low, high = self.extremes.get(name, (float(array.flat[0]),) * 2)
-                self.extremes[name] = min(low, float(array.min())), max(high, float(array.max()))
-
-    @property
-    def same(self) -> tuple[str, ...]:
-        """Inputs that are equal in all samples, of which there are at least two."""
-        return tuple(sorted(self._same)) if self._count > 1 else ()

@@ -1,4 +1,4 @@
-"""One thing that is wrong or doubtful, as data."""
+"""Findings: errors and warnings as data."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Kind = Literal[
     "project", "target", "toolchain", "model", "input", "control-flow", "op", "memory", "data", "labels", "leak",
     "small-set", "accuracy",
 ]  # fmt: skip
-"""What a finding is about."""
+"""The subject of a finding."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""In the order they are told."""
+"""In the order of reports."""
 
 
 class Finding(Frozen):
-    """One problem. An error keeps a bundle or an artifact from being right; a warning is to be known."""
+    """One problem. With an error, a bundle or an artifact cannot be right; a warning needs attention."""
 
     severity: Severity
     kind: Kind
@@ -37,7 +37,14 @@ class Finding(Frozen):
 
 
 def warning(kind: Kind, what: str, *, where: str = "", hint: str = "") -> Finding:
-    """A finding that keeps nothing from being built."""
+    """A finding that does not keep a bundle from being built.
+
+    Args:
+        kind: its subject.
+        what: the problem, one sentence.
+        where: file and key, node, artifact or sample.
+        hint: what to do about it.
+    """
     return Finding(severity="warning", kind=kind, what=what, where=where, hint=hint)
 
 

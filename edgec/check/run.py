@@ -1,4 +1,4 @@
-"""All questions about a project, one after the other, whatever the answers: `edgec check`."""
+"""All checks of a project, each run whatever the others report: `edgec check`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgec.check import memory, ops, sets
-from edgec.check.accuracy import Tried, of_labels, try_model
+from edgec.check.accuracy import ModelTrial, of_labels, try_model
 from edgec.check.model import Opened, open_model
 from edgec.check.project import read_project
 from edgec.check.records import Finding, exit_code, in_order
-from edgec.check.targets import Planned, plan_targets
+from edgec.check.targets import PlannedTargets, plan_targets
 from edgec.dataset.write import Purpose
 from edgec.errors import InputSpecError
 from edgec.frozen import Frozen
@@ -29,13 +29,13 @@ SECONDS_OF_MODEL = 1.0
 
 
 class Checked(Frozen):
-    """What `edgec check` has found."""
+    """The result of `edgec check`."""
 
     findings: tuple[Finding, ...]
     targets: tuple[str, ...]
     """Those that could be planned."""
     looked_at: str
-    """What of the data was not looked at; empty when all of it was."""
+    """Which samples were read; empty: all of them."""
     samples_run: int
     """Evaluation samples that the float model was run on."""
     seconds: float
@@ -47,7 +47,7 @@ class Checked(Frozen):
 
 
 def check(root: Path, given: FlagValues, *, threads: int = 1) -> Checked:
-    """Find everything that is wrong with the project in `root` for its targets, without any work on the model.
+    """Find every problem of the project in `root` for its targets, without building anything.
 
     Args:
         root: folder of edgec.toml.
@@ -56,8 +56,8 @@ def check(root: Path, given: FlagValues, *, threads: int = 1) -> Checked:
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edgec-check-") as scratch:
-        found = _check(root, given, threads, Path(scratch))
-    return found.model_copy(update={"seconds": round(time.monotonic() - began, 2)})
+        checked = _check(root, given, threads, Path(scratch))
+    return checked.model_copy(update={"seconds": round(time.monotonic() - began, 2)})
 
 
 def _check(root: Path, given: FlagValues, threads: int, scratch: Path) -> Checked:
@@ -69,55 +69,55 @@ def _check(root: Path, given: FlagValues, threads: int, scratch: Path) -> Checke
         findings += opened.findings
         findings += ops.of_plans(planned.plans, opened.graph, opened.model)
         findings += memory.of_plans(planned.plans, opened.graph, [item.name for item in opened.inputs])
-        looked = _look_at_data(project, root, planned, opened, scratch)
-        findings += [finding for one in looked for finding in one.findings]
-        findings += _of_pairs(looked)
-        tried = _try(project, root, opened, looked, threads)
+        surveyed = _read_sets(project, root, planned, opened, scratch)
+        findings += [finding for one in surveyed for finding in one.findings]
+        findings += _of_pairs(surveyed)
+        tried = _try(project, root, opened, surveyed, threads)
         findings += tried.findings
-    named = [_with_sizes(item, opened, looked) for item in findings]
+    named = [_with_sizes(item, opened, surveyed) for item in findings]
     return Checked(
         findings=in_order(named),
         targets=tuple(plan.target.name for plan in planned.plans),
-        looked_at=sets.looked_at(looked),
+        looked_at=sets.partly_read(surveyed),
         samples_run=tried.samples,
         seconds=0.0,
     )
 
 
-def _look_at_data(
-    project: Project, root: Path, planned: Planned, opened: Opened, scratch: Path
-) -> tuple[sets.Set, ...]:
+def _read_sets(
+    project: Project, root: Path, planned: PlannedTargets, opened: Opened, scratch: Path
+) -> tuple[sets.SampleSet, ...]:
     known = opened.inputs if opened.settled else ()
-    how = sets.How(root, scratch, known, project.preprocess, project.build.seed, SECONDS_A_SET)
+    how = sets.ReadSettings(root, scratch, known, project.preprocess, project.build.seed, SECONDS_A_SET)
     wanted: list[tuple[DataSpec | None, Purpose, int | None]] = [
         (project.calibration, "calibration", _drawn(project, planned)),
         (project.evaluation, "evaluation", project.evaluation.samples if project.evaluation else None),
         (project.train, "training", None),
     ]
-    return tuple(sets.look_at(spec, what, samples, how) for spec, what, samples in wanted if spec is not None)
+    return tuple(sets.read_set(spec, what, samples, how) for spec, what, samples in wanted if spec is not None)
 
 
-def _drawn(project: Project, planned: Planned) -> int | None:
+def _drawn(project: Project, planned: PlannedTargets) -> int | None:
     """Calibration samples that a build draws; None: as many as there are."""
     stated = project.calibration.samples if project.calibration else None
     return stated or planned.calibrated
 
 
-def _of_pairs(looked: Sequence[sets.Set]) -> Iterator[Finding]:
-    evaluation = next((item for item in looked if item.what == "evaluation"), None)
-    for item in looked:
+def _of_pairs(surveyed: Sequence[sets.SampleSet]) -> Iterator[Finding]:
+    evaluation = next((item for item in surveyed if item.what == "evaluation"), None)
+    for item in surveyed:
         if evaluation is not None and item is not evaluation:
             yield from sets.of_pair(item, evaluation)
 
 
-def _try(project: Project, root: Path, opened: Opened, looked: Sequence[sets.Set], threads: int) -> Tried:
-    """What is wrong with the labels, and with the float model's answers."""
-    evaluation = next((item.looked for item in looked if item.what == "evaluation"), None)
+def _try(project: Project, root: Path, opened: Opened, surveyed: Sequence[sets.SampleSet], threads: int) -> ModelTrial:
+    """Findings about labels, and about the float model's outputs."""
+    evaluation = next((item.survey for item in surveyed if item.what == "evaluation"), None)
     if evaluation is None or project.evaluation is None or evaluation.count == 0:
-        return Tried(())  # that it is empty is told of the set
+        return ModelTrial(())  # reading the set reports that it is empty
     metric, findings = of_labels(opened.outputs, evaluation, project.evaluation.metric, root)
     if opened.model is None:
-        return Tried(tuple(findings))
+        return ModelTrial(tuple(findings))
     tried = try_model(
         opened.model, evaluation, metric, threads=threads, seconds=SECONDS_OF_MODEL,
         weak_allowed=project.build.allow_weak_float,
@@ -125,13 +125,13 @@ def _try(project: Project, root: Path, opened: Opened, looked: Sequence[sets.Set
     return replace(tried, findings=(*findings, *tried.findings))
 
 
-def _with_sizes(finding: Finding, opened: Opened, looked: Sequence[sets.Set]) -> Finding:
+def _with_sizes(finding: Finding, opened: Opened, surveyed: Sequence[sets.SampleSet]) -> Finding:
     """A finding about an open shape with the sizes that the data has, in the line to add."""
     name = next((name for name in opened.open_inputs if f'input "{name}" is ' in finding.what), "")
     if not name or "shape is not fixed" not in finding.what or finding.exit_code != InputSpecError.exit_code:
         return finding
     dims = opened.open_inputs[name]
-    for item in looked:
+    for item in surveyed:
         for spec in item.inputs:
             if sizes := _sizes(dims, spec, alone=len(item.inputs) == 1, name=name):
                 line = f'[[model.inputs]] name = "{name}", shape = {sizes}'

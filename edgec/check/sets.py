@@ -1,4 +1,4 @@
-"""The sets of samples: whether they can be read, fit the model, have the labels they need, and share no samples."""
+"""Checks of the sets of samples: readable, fit for the model, labelled where needed, and without shared samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.check import folders, small_sets
 from edgec.check.model import guarded
-from edgec.check.reading import Looked, look
+from edgec.check.reading import SetSurvey, survey_set
 from edgec.check.records import Finding, finding_of, warning
 from edgec.dataset.leak import STRAY_SHARE
 from edgec.dataset.open_samples import open_samples
@@ -25,88 +25,90 @@ LABEL_ARRAYS = frozenset({"y", "labels"})
 
 
 @dataclass
-class Set:
-    """A set of samples and what was found in it."""
+class SampleSet:
+    """A set of samples with its findings."""
 
     what: Purpose
     spec: DataSpec
     inputs: tuple[TensorSpec, ...] = ()
-    """What its samples were read as."""
-    looked: Looked | None = None
+    """The inputs that its samples were converted to."""
+    survey: SetSurvey | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class How:
-    """What reading a set takes."""
+class ReadSettings:
+    """Settings for reading sets."""
 
     root: Path
     """Folder that paths are relative to."""
     scratch: Path
     inputs: tuple[TensorSpec, ...]
-    """Of the model; empty when these are not known: then the arrays of the set stand for them."""
+    """Of the model; empty when they are not known: then the arrays of the set replace them."""
     preprocess: Preprocess
     seed: int
     seconds: float
     """For each set."""
 
 
-def look_at(spec: DataSpec, what: Purpose, samples: int | None, how: How) -> Set:
+def read_set(spec: DataSpec, what: Purpose, samples: int | None, settings: ReadSettings) -> SampleSet:
     """Read a set as far as time allows.
 
     Args:
         spec: the set in the user's words.
         what: which one it is.
         samples: how many a build would draw; None: all.
-        how: what that takes.
+        settings: for all sets.
     """
-    found = Set(what, spec)
-    scratch = how.scratch / what
+    result = SampleSet(what, spec)
+    scratch = settings.scratch / what
     scratch.mkdir(parents=True)
-    root = how.root
-    path = how.root / spec.data
-    told = spec
+    root = settings.root
+    path = settings.root / spec.data
+    source = spec
     if path.is_dir():
-        files = folders.look_into(path, how.seconds / 2)
-        found.findings += folders.of_files(files, spec.data)
+        files = folders.list_files(path, settings.seconds / 2)
+        result.findings += folders.of_files(files, spec.data)
         folder = folders.readable(files, scratch / "readable")
         if folder != path:
-            told, root = spec.model_copy(update={"data": str(folder.resolve())}), Path()
-    inputs, known = how.inputs, bool(how.inputs)
-    if not known:
-        inputs = stand_ins(spec, path)
-        told = told.model_copy(update={"inputs": {}})
-    found.inputs = inputs
-    if inputs:
-        found.looked = _read(told, root, inputs, samples, how, found, scratch)
-    elif split_entry(spec.data) is None and not path.exists():
-        _read(told, root, (TensorSpec(name="input", shape=(1, 1)),), samples, how, found, scratch)  # which tells it
-    if found.looked is not None:
-        found.findings += of_samples(found.looked, what, fits_known=known)
-    return found
+            source, root = spec.model_copy(update={"data": str(folder.resolve())}), Path()
+    result.inputs = settings.inputs
+    if not settings.inputs:
+        result.inputs = stand_ins(spec, path)
+        source = source.model_copy(update={"inputs": {}})
+    missing = not path.exists() and split_entry(spec.data) is None  # which reading it reports
+    if inputs := result.inputs or ((TensorSpec(name="input", shape=(1, 1)),) if missing else ()):
+        result.survey = _read(source, root, inputs, samples, settings, result)
+    if result.survey is not None:
+        result.findings += of_samples(result.survey, what, fits_known=bool(settings.inputs))
+    return result
 
 
 def _read(
-    spec: DataSpec, root: Path, inputs: tuple[TensorSpec, ...], samples: int | None, how: How, found: Set, scratch: Path
-) -> Looked | None:
-    extracted = scratch / "extracted"
+    spec: DataSpec,
+    root: Path,
+    inputs: tuple[TensorSpec, ...],
+    samples: int | None,
+    settings: ReadSettings,
+    result: SampleSet,
+) -> SetSurvey | None:
+    extracted = settings.scratch / result.what / "extracted"
     extracted.mkdir(exist_ok=True)
+    preprocess, seed, origin = settings.preprocess, settings.seed, result.spec.data
 
-    def read() -> Looked:
-        with open_samples(spec, how.preprocess, inputs, root, extracted, seed=how.seed) as source:
-            return look(
-                source, inputs, how.preprocess, found.spec.data, samples=samples, seed=how.seed, seconds=how.seconds
-            )
+    def read() -> SetSurvey:
+        with open_samples(spec, preprocess, inputs, root, extracted, seed=seed) as source:
+            return survey_set(source, inputs, preprocess, origin, samples=samples, seed=seed, seconds=settings.seconds)
 
-    looked = guarded(read, "data", found.findings, found.spec.data)
-    if looked is None and spec.labels is not None:  # they may be what is wrong: the samples are looked at all the same
+    survey = guarded(read, "data", result.findings, origin)
+    if survey is None and spec.labels is not None:  # the labels may be wrong: check the samples without them
         again = spec.model_copy(update={"labels": None})
-        return _read(again, root, inputs, samples, how, Set(found.what, found.spec), scratch)
-    return looked
+        return _read(again, root, inputs, samples, settings, SampleSet(result.what, result.spec))
+    return survey
 
 
 def stand_ins(spec: DataSpec, path: Path) -> tuple[TensorSpec, ...]:
-    """Inputs that the arrays of a set would fit, for when those of the model are not known; none where it has none."""
+    """Inputs that fit the arrays of a set, for a model whose inputs are not known; empty: the set has no arrays."""
     try:
         if path.suffix == ".npz":
             return _npz(spec, path)
@@ -114,12 +116,12 @@ def stand_ins(spec: DataSpec, path: Path) -> tuple[TensorSpec, ...]:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             return (TensorSpec(name="input", shape=(1, *array.shape[1:])),)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return (TensorSpec(name="input", shape=(1, 1)),)  # reading it tells what is wrong
+        return (TensorSpec(name="input", shape=(1, 1)),)  # reading it reports the error
     return (TensorSpec(name="input", shape=(1, 3, 32, 32)),) if path.is_dir() else ()
 
 
 def _npz(spec: DataSpec, path: Path) -> tuple[TensorSpec, ...]:
-    found = []
+    inputs = []
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             name = member.removesuffix(".npy")
@@ -130,44 +132,44 @@ def _npz(spec: DataSpec, path: Path) -> tuple[TensorSpec, ...]:
                 read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(stream)  # type: ignore[no-untyped-call]
             if shape and dtype.kind == "f":
-                found.append(TensorSpec(name=name, shape=(1, *shape[1:])))
-    return tuple(found)
+                inputs.append(TensorSpec(name=name, shape=(1, *shape[1:])))
+    return tuple(inputs)
 
 
-def of_samples(looked: Looked, what: Purpose, *, fits_known: bool) -> Iterator[Finding]:
-    """What is wrong with samples, and with how many there are.
+def of_samples(survey: SetSurvey, what: Purpose, *, fits_known: bool) -> Iterator[Finding]:
+    """Findings about samples and their number.
 
     Args:
-        looked: of a set.
-        what: which one.
-        fits_known: whether the model's inputs are known: else nothing can be said of dtypes and scaling.
+        survey: of the set.
+        what: which set it is.
+        fits_known: whether the model's inputs are known; dtypes and scaling are checked only then.
     """
-    if looked.count == 0:
-        yield finding_of(DatasetError(f"the {what} data is empty", where=looked.origin), "data")
+    if survey.count == 0:
+        yield finding_of(DatasetError(f"the {what} data is empty", where=survey.origin), "data")
         return
-    for failure in looked.failures.values():
+    for failure in survey.failures.values():
         error = failure.error
-        where = failure.place if failure.place.startswith(("/", ".")) else f"{looked.origin}: {failure.place}"
-        more = f" (and {failure.count - 1} more of {looked.read} looked at)" if failure.count > 1 else ""
+        where = failure.place if failure.place.startswith(("/", ".")) else f"{survey.origin}: {failure.place}"
+        more = f" (and {failure.count - 1} more of {survey.read} read)" if failure.count > 1 else ""
         if failure.drawn:
             yield finding_of(DatasetError(error.what + more, where=where, hint=error.hint), "data")
         else:
-            unused = f"{error.what}{more}; with this seed and number of samples none such is drawn"
+            unused = f"{error.what}{more}; this seed and number of samples draw no such sample"
             yield warning("data", unused, where=where, hint=error.hint)
     if what == "calibration":
-        if looked.used is not None:
-            yield from small_sets.few_to_calibrate(looked.used, looked.origin)
-        yield from small_sets.one_class(looked.used_labels, looked.origin, looked.classes)
+        if survey.used is not None:
+            yield from small_sets.few_to_calibrate(survey.used, survey.origin)
+        yield from small_sets.one_class(survey.used_labels, survey.origin, survey.classes)
         yield from small_sets.constants(
-            looked.digests, looked.same, looked.extremes if fits_known else {}, looked.origin
+            survey.digests, survey.same, survey.extremes if fits_known else {}, survey.origin
         )
-    elif what == "evaluation" and looked.used is not None:
-        yield from small_sets.few_to_evaluate(looked.used, looked.origin)
+    elif what == "evaluation" and survey.used is not None:
+        yield from small_sets.few_to_evaluate(survey.used, survey.origin)
 
 
-def of_pair(one: Set, evaluation: Set) -> Iterator[Finding]:
+def of_pair(one: SampleSet, evaluation: SampleSet) -> Iterator[Finding]:
     """Samples that a set shares with the evaluation data, and classes that the two number differently."""
-    mine, theirs = one.looked, evaluation.looked
+    mine, theirs = one.survey, evaluation.survey
     if mine is None or theirs is None:
         return
     if mine.classes and theirs.classes and mine.classes != theirs.classes:
@@ -185,10 +187,10 @@ def of_pair(one: Set, evaluation: Set) -> Iterator[Finding]:
     ]
     if not shared:
         return
-    told = ", ".join(f"{first} = {second}" for first, second in shared[:3]) + (", ..." if len(shared) > 3 else "")
+    pairs = ", ".join(f"{first} = {second}" for first, second in shared[:3]) + (", ..." if len(shared) > 3 else "")
     what = (
         f"{len(shared)} of {len(mine.digests)} {one.what} samples are also in the evaluation data "
-        f"({one.what} index = evaluation index: {told})"
+        f"({one.what} index = evaluation index: {pairs})"
     )
     where = f"{mine.origin}, {theirs.origin}"
     if len(shared) > STRAY_SHARE * len(mine.digests):
@@ -198,11 +200,11 @@ def of_pair(one: Set, evaluation: Set) -> Iterator[Finding]:
         yield warning("leak", f"{what}; they are left out of {one.what}", where=where)
 
 
-def looked_at(sets: Sequence[Set]) -> str:
-    """How many samples were looked at, of those sets that were not read to their end."""
+def partly_read(sets: Sequence[SampleSet]) -> str:
+    """How many samples of partly read sets were read; empty: all sets were read to their end."""
     parts = [
-        f"the first {item.looked.read} of {item.looked.count or 'the'} {item.what} samples"
+        f"the first {item.survey.read} of {item.survey.count or 'the'} {item.what} samples"
         for item in sets
-        if item.looked is not None and not item.looked.complete
+        if item.survey is not None and not item.survey.complete
     ]
-    return f"only {' and '.join(parts)} were looked at" if parts else ""
+    return f"only {' and '.join(parts)} were read" if parts else ""

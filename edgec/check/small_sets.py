@@ -1,4 +1,4 @@
-"""Samples that are too few, or too much alike, to calibrate with or to judge by: told alike by `check` and builds."""
+"""Sets of samples that are too small or too uniform, as `edgec check` and builds report them."""
 
 from __future__ import annotations
 
@@ -15,22 +15,53 @@ from edgec.verify.statistics import wilson
 FEWEST_TO_CALIBRATE = 32
 FEWEST_TO_EVALUATE = 50
 ASSUMED_SHARE = 0.9
-"""The share of right answers that the interval of a small evaluation set is told for."""
+"""The share of right answers for which the interval of a small evaluation set is shown."""
 
 Extremes = Mapping[str, tuple[float, float]]
 """Input -> its smallest and largest value over all samples."""
 
 
+class Likeness:
+    """Which inputs are equal in all samples, and the extremes of each."""
+
+    def __init__(self) -> None:
+        self._first: Mapping[str, Array] = {}
+        self._same: set[str] = set()
+        self._count = 0
+        self.extremes: dict[str, tuple[float, float]] = {}
+
+    def add(self, arrays: Mapping[str, Array]) -> None:
+        """Add a sample."""
+        self._count += 1
+        if self._count == 1:
+            self._first, self._same = arrays, set(arrays)
+        self._same = {name for name in self._same if np.array_equal(arrays[name], self._first[name])}
+        for name, array in arrays.items():
+            if array.size:
+                low, high = self.extremes.get(name, (float(array.flat[0]),) * 2)
+                self.extremes[name] = min(low, float(array.min())), max(high, float(array.max()))
+
+    @property
+    def same(self) -> tuple[str, ...]:
+        """Inputs that are equal in all samples, of which there are at least two."""
+        return tuple(sorted(self._same)) if self._count > 1 else ()
+
+    @property
+    def varied(self) -> bool:
+        """Whether no input is equal in all samples, and none holds a single value."""
+        return not self._same and all(low != high for low, high in self.extremes.values())
+
+
 def few_to_calibrate(count: int, origin: str) -> Iterator[Finding]:
-    """A calibration set of fewer than 32 samples."""
+    """A calibration set of fewer than `FEWEST_TO_CALIBRATE` samples."""
     if count < FEWEST_TO_CALIBRATE:
         what = f"{count} calibration samples are few: ranges of activations may be too narrow"
-        hint = f"give at least {FEWEST_TO_CALIBRATE}, better a few hundred, of what the model will see"
+        hint = f"give at least {FEWEST_TO_CALIBRATE}, better a few hundred, of data like that in use"
         yield warning("small-set", what, where=origin, hint=hint)
 
 
 def few_to_evaluate(count: int, origin: str) -> Iterator[Finding]:
-    """An evaluation set of fewer than 50 samples, with the interval that it leaves."""
+    """An evaluation set of fewer than `FEWEST_TO_EVALUATE` samples, with its confidence interval."""
     if not 0 < count < FEWEST_TO_EVALUATE:
         return
     right = round(ASSUMED_SHARE * count)
@@ -39,12 +70,18 @@ def few_to_evaluate(count: int, origin: str) -> Iterator[Finding]:
         f"{count} evaluation samples are few: {right} of {count} right would mean {100 * interval.low:.0f} to "
         f"{100 * interval.high:.0f} % (95 % Wilson interval, {100 * (interval.high - interval.low):.0f} points wide)"
     )
-    hint = f"give at least {FEWEST_TO_EVALUATE}, better a few hundred: smaller losses than that cannot be told"
+    hint = f"give at least {FEWEST_TO_EVALUATE}, better a few hundred: smaller losses than that cannot be measured"
     yield warning("small-set", what, where=origin, hint=hint)
 
 
 def one_class(labels: Array | None, origin: str, classes: Sequence[str] = ()) -> Iterator[Finding]:
-    """Calibration samples that are all of one class."""
+    """Calibration samples that are all of one class.
+
+    Args:
+        labels: of the samples; None: not known.
+        origin: the data source.
+        classes: names of the classes.
+    """
     numbers = class_labels(labels)
     if numbers is None or len(numbers) < 2 or len(np.unique(numbers)) > 1:
         return
@@ -81,28 +118,15 @@ def of_spools(calibration: Spool | None, evaluation: Spool) -> tuple[Finding, ..
         calibration: its calibration samples, where it has some.
         evaluation: its evaluation samples.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if calibration is not None:
         origin, digests = calibration.info.origin, calibration.sample_digests()
-        found += few_to_calibrate(len(digests), origin)
-        found += one_class(calibration.labels, origin, calibration.info.classes)
-        found += constants(digests, *_likeness(calibration), origin)
-    return (*found, *few_to_evaluate(len(evaluation) * evaluation.info.group, evaluation.info.origin))
-
-
-def _likeness(spool: Spool) -> tuple[list[str], Extremes]:
-    """Inputs that are the same in all samples, and the extremes of those that hold one value; others are not told."""
-    first = spool[0]
-    same = {name for name in first if len(spool) > 1}
-    flat = {name: array.size > 0 for name, array in first.items()}
-    for sample in spool:
-        same = {name for name in same if np.array_equal(sample[name], first[name])}
-        flat = {name: is_flat and _holds_only(sample[name], first[name]) for name, is_flat in flat.items()}
-        if not same and not any(flat.values()):
-            break
-    extremes = {name: (value, value) for name in first if flat[name] for value in [float(first[name].reshape(-1)[0])]}
-    return sorted(same), extremes
-
-
-def _holds_only(array: Array, first: Array) -> bool:
-    return bool((array == first.reshape(-1)[0]).all())
+        findings += few_to_calibrate(len(digests), origin)
+        findings += one_class(calibration.labels, origin, calibration.info.classes)
+        likeness = Likeness()
+        for sample in calibration:
+            likeness.add(sample)
+            if likeness.varied:
+                break
+        findings += constants(digests, likeness.same, likeness.extremes, origin)
+    return (*findings, *few_to_evaluate(len(evaluation) * evaluation.info.group, evaluation.info.origin))

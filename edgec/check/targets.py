@@ -1,4 +1,4 @@
-"""The targets that are asked for: whether there are such, can be planned, and made here."""
+"""Checks of the requested targets: they exist, can be planned, and their toolchains are installed."""
 
 from __future__ import annotations
 
@@ -19,62 +19,62 @@ _STAND_INS = (
     ("calibration", CalibrationSpec(data=_STAND_IN)),
     ("train", TrainSpec(data=_STAND_IN)),
 )
-"""What a plan may lack, in the order that `make_plan` asks for it."""
+"""Parts of a project that may be missing, in the order in which `make_plan` needs them."""
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What could be planned, and what is wrong."""
+class PlannedTargets:
+    """The plans of all targets that can be planned, and the findings."""
 
     plans: tuple[Plan, ...]
     findings: tuple[Finding, ...]
 
     @property
     def calibrated(self) -> int | None:
-        """Calibration samples that the targets draw, the most of all; None when none needs any."""
+        """The most calibration samples that a target draws; None: no target needs any."""
         counts = [plan.calibration_samples for plan in self.plans if plan.calibration_samples is not None]
         return max(counts, default=None)
 
 
-def plan_targets(project: Project, root: Path) -> Planned:
+def plan_targets(project: Project, root: Path) -> PlannedTargets:
     """Plan all targets of a project."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     if not project.build.targets:
         error = ProjectError("no target is named", hint="edgec check --target rpi4-int8; `edgec targets` lists them")
-        found.append(finding_of(error, "target"))
+        findings.append(finding_of(error, "target"))
     names: list[str] = []
     for pattern in project.build.targets:
         try:
             names += select((pattern,), root)
         except EdgecError as error:
-            found.append(finding_of(error, "target"))
+            findings.append(finding_of(error, "target"))
     plans = []
     for name in dict.fromkeys(names):
         try:
             resolved = load_target(name, root)
         except EdgecError as error:
-            found.append(finding_of(error, "target"))
+            findings.append(finding_of(error, "target"))
             continue
         plan, more = _plan(resolved, project)
-        found += more
+        findings += more
         if plan is not None:
             plans.append(plan)
-            found += _toolchain(plan)
-    return Planned(tuple(plans), tuple(found))
+            findings += _toolchain(plan)
+    return PlannedTargets(tuple(plans), tuple(findings))
 
 
 def _plan(resolved: ResolvedTarget, project: Project) -> tuple[Plan | None, list[Finding]]:
-    """The plan of a target, with stand-ins for what the project lacks, and everything that it lacks."""
-    found: list[Finding] = []
+    """The plan of a target, with stand-ins for missing parts of the project, and a finding for each of these."""
+    findings: list[Finding] = []
     for name, stand_in in (*_STAND_INS, ("", None)):
         try:
-            return make_plan(resolved, project), found
+            return make_plan(resolved, project), findings
         except ProjectError as error:
-            found.append(finding_of(error, "project"))
+            findings.append(finding_of(error, "project"))
         except EdgecError as error:
-            return None, [*found, finding_of(error, "target")]
+            return None, [*findings, finding_of(error, "target")]
         project = _with(project, name, stand_in)
-    return None, list(dict.fromkeys(found))
+    return None, list(dict.fromkeys(findings))
 
 
 def _with(project: Project, name: str, stand_in: object) -> Project:
@@ -85,9 +85,11 @@ def _with(project: Project, name: str, stand_in: object) -> Project:
 
 
 def _toolchain(plan: Plan) -> list[Finding]:
-    found = []
+    findings = []
     for file, error in without_toolchain(plan).items():
         finding = finding_of(error, "toolchain")
         where = f"{plan.target.name}: {file}: {error.where}"
-        found.append(finding.model_copy(update={"where": where, "what": f"it will be missing: {error.what}"}))
-    return found
+        findings.append(
+            finding.model_copy(update={"where": where, "what": f"the artifact will be missing: {error.what}"})
+        )
+    return findings

@@ -10,7 +10,7 @@ from rich.table import Table
 from edgec.analyze.page import told_metric
 from edgec.analyze.records import ArtifactAnalysis, RecipeScore
 from edgec.quant.words import words
-from edgec.report.page import NOT_MEASURED, number
+from edgec.report.numbers import NOT_MEASURED, number
 
 
 def sensitivity_table(item: ArtifactAnalysis, metric: str) -> Table:

@@ -56,7 +56,7 @@ def command(
     from rich.console import Console
     from rich.markup import escape
 
-    from edgec.sweep.making import Means
+    from edgec.sweep.making import Options
     from edgec.sweep.page import markdown_table
     from edgec.sweep.run import sweep_targets
     from edgec.sweep.save import swept_targets
@@ -65,7 +65,7 @@ def command(
     levels = _levels(prune, precision, method)
     project = project_of(root, given)
     names = swept_targets(targets_of(project, root), project.build.targets, root)
-    means = Means(threads=threads, workers=workers, memory_mb=memory, scheduler=scheduler)
+    options = Options(threads=threads, workers=workers, memory_mb=memory, scheduler=scheduler)
     began = time.monotonic()
     with terminal() as stream:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
@@ -77,7 +77,7 @@ def command(
                     console.print(f"sweep: {step}", highlight=False, markup=False, soft_wrap=True)
 
             swept = sweep_targets(
-                names, project, root, levels=levels, means=means, rule=pick, save=save, progress=progress
+                names, project, root, levels=levels, options=options, rule=pick, save=save, progress=progress
             )
         if as_json:
             click.echo(json.dumps(swept.sweep.plain(), indent=1))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from edgec.plan.rungs import FALLBACK
 from edgec.quant.words import words
-from edgec.report.page import NOT_MEASURED, number
+from edgec.report.numbers import NOT_MEASURED, drop_text, number
 from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import GateResult, Measurement, MetricResult, RungRecord
 
@@ -34,7 +34,7 @@ def measurement_table(
         (precision, lambda item: _value(item.metric, "value")),
     ]
     if width >= WIDE:
-        columns.append(("drop (95% interval)", lambda item: _drop(item.metric)))
+        columns.append(("drop (95% interval)", lambda item: drop_text(item.metric, "+")))
         columns.append(("SQNR dB", lambda item: NOT_MEASURED if (db := item.sqnr_db()) is None else f"{db:.1f}"))
     columns += [
         ("agree", lambda item: NOT_MEASURED if item.agreement is None else f"{100 * item.agreement:.1f}%"),
@@ -110,14 +110,6 @@ def _value(metric: MetricResult | None, name: str) -> str:
         return NOT_MEASURED
     value = float(getattr(metric, name))
     return f"{value:.2f}%" if metric.unit == "points" else f"{value:.4g}"
-
-
-def _drop(metric: MetricResult | None) -> str:
-    if metric is None:
-        return NOT_MEASURED
-    if metric.drop_low is None or metric.drop_high is None:
-        return f"{metric.drop:+.2f}"
-    return f"{metric.drop:+.2f} ({metric.drop_low:+.2f} to {metric.drop_high:+.2f})"
 
 
 def _gate(item: Measurement, gates: Sequence[GateResult]) -> str:

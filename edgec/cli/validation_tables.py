@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgec.errors import printable
-from edgec.report.page import NOT_MEASURED, number
+from edgec.report.numbers import NOT_MEASURED, drop_text, number
 from edgec.validate.records import ClassResult, Drift, RunResult, Share, Validation
 
 SHOWN = 3
@@ -46,7 +46,7 @@ def _run_table(validation: Validation) -> Table:
     columns: list[tuple[str, Callable[[RunResult], str]]] = [
         (validation.metric or "metric", lambda run: _value(run.value, run.interval)),
         ("own evaluation", lambda run: number(run.bundle_value)),
-        ("drop from float (95%)", _drop),
+        ("drop from float (95%)", lambda run: drop_text(run.paired, "+")),
         ("agree", lambda run: _share(run.agreement)),
         ("SQNR dB", lambda run: number(min((one.sqnr_db for one in run.fidelity), default=None), 1)),
     ]
@@ -139,11 +139,3 @@ def _share(item: Share | None) -> str:
     if item is None:
         return NOT_MEASURED
     return f"{100 * item.value:.1f}% ({100 * item.low:.1f}-{100 * item.high:.1f})"
-
-
-def _drop(run: RunResult) -> str:
-    if run.paired is None:
-        return NOT_MEASURED
-    if run.paired.drop_low is None or run.paired.drop_high is None:
-        return f"{run.paired.drop:+.2f}"
-    return f"{run.paired.drop:+.2f} ({run.paired.drop_low:+.2f} to {run.paired.drop_high:+.2f})"

@@ -1,1 +1,1 @@
-"""Two bundles side by side: what became worse, and by how much."""
+"""Comparison of two bundles: what became worse, and by how much."""

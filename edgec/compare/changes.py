@@ -1,4 +1,4 @@
-"""How one quantity of one artifact in one runtime changed from one bundle to the next, or why that cannot be said."""
+"""The change of one quantity of one artifact in one runtime from one bundle to another, or why it is not known."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgec.verify.records import Latency, MayBeInfinite, Measurement, Speed
 Cause = Literal["data", "machine", "not measured"]
 
 SHARE = "x float32"
-"""Unit of a latency that is told as a share of the float32 twin's."""
+"""Unit of a latency as a share of the float32 twin's."""
 BUSY = 0.05
 """Share by which the float32 twin must have become slower before the machine is suspected."""
 
 
 class Change(Frozen):
-    """One quantity, old and new."""
+    """The old and the new value of one quantity."""
 
     quantity: Quantity
     unit: str
@@ -30,9 +30,9 @@ class Change(Frozen):
     worse: MayBeInfinite | None
     """By how much `new` is worse, in `unit`; negative when it is better; None when they are not comparable."""
     cause: Cause | None = None
-    """What keeps them from being compared."""
+    """Why they are not comparable."""
     reason: str = ""
-    """The same in words; for comparable values, what to know about them."""
+    """The same in words; for comparable values, a note."""
 
     @property
     def relative(self) -> float | None:
@@ -56,19 +56,23 @@ def compare_accuracy(old: Accuracy, new: Accuracy, other_data: str) -> Change:
     units = (old.metric.unit if old.metric else "dB", new.metric.unit if new.metric else "dB")
     values = (old.metric.value if old.metric else _sqnr(old), new.metric.value if new.metric else _sqnr(new))
     if names[0] != names[1] or units[0] != units[1]:
-        told = f"the metric is another: {names[0]} in {units[0]}, now {names[1]} in {units[1]}"
-        return _incomparable("accuracy", units[1], values, "data", told)
+        reason = f"the metric differs: {names[0]} in {units[0]}, now {names[1]} in {units[1]}"
+        return _incomparable("accuracy", units[1], values, "data", reason)
     return _higher_is_better("accuracy", units[1], values, other_data)
 
 
 def compare_agreement(old: Accuracy, new: Accuracy, other_data: str) -> Change:
-    """Share of samples whose arg-max is the float model's, in percentage points; arguments as `compare_accuracy`."""
+    """Share of samples whose arg-max is the float model's, in percentage points.
+
+    Args:
+        old, new, other_data: as of `compare_accuracy`.
+    """
     values = tuple(None if item.agreement is None else 100 * item.agreement for item in (old, new))
     return _higher_is_better("agreement", "points", (values[0], values[1]), other_data)
 
 
 def compare_size(old: int | None, new: int | None) -> Change:
-    """Sizes of an artifact's file, given in bytes; None where there is no such file."""
+    """File sizes of an artifact, given in bytes; None: the bundle does not have it."""
     values = tuple(None if size is None else size / 1024 for size in (old, new))
     return _lower_is_better("size", "KiB", (values[0], values[1]))
 
@@ -90,32 +94,40 @@ def compare_latency(old: Measurement, new: Measurement, other_model: str) -> Cha
         first, second = (None if timed is None else timed.p50_ms for timed in sides.values())
         return _incomparable("latency", "ms", (first, second), "not measured", f"{missing} was not timed")
     values = (old.latency.p50_ms, new.latency.p50_ms)
-    if not (told := _other_machine(old, new) or _other_threads(old.latency, new.latency)):
+    if not (difference := _other_machine(old, new) or _other_threads(old.latency, new.latency)):
         note = _busy(old.speed, new.speed, values) if not other_model else ""
         return _compared("latency", "ms", values, values[1] - values[0], note)
     if old.emulated or new.emulated:
-        return _incomparable("latency", "ms", values, "machine", told)
+        return _incomparable("latency", "ms", values, "machine", difference)
     if old.speed is None or new.speed is None:
         missing = "OLD" if old.speed is None else "NEW"
-        return _incomparable("latency", "ms", values, "machine", f"{told}, and {missing} has no float32 twin's time")
+        return _incomparable(
+            "latency", "ms", values, "machine", f"{difference}, and {missing} has no float32 twin's time"
+        )
     if other_model:
-        why = f"{told}, and so does {other_model}: against its float32 twin alone, a slower model is not seen"
+        why = f"{difference}, and so does {other_model}: its float32 twin alone cannot show a slower model"
         return _incomparable("latency", "ms", values, "machine", why)
     shares = (1 / old.speed.ratio, 1 / new.speed.ratio)
-    note = f"as a share of the float32 twin's time, because {told}"
+    note = f"as a share of the float32 twin's time, because {difference}"
     return _compared("latency", SHARE, shares, shares[1] - shares[0], note)
 
 
 def compare_memory(old: Measurement, new: Measurement) -> Change:
     """Peak resident memory of the process that runs the artifact, in MB, where the machine is the same."""
     values = (old.peak_rss_mb, new.peak_rss_mb)
-    if told := _other_machine(old, new):
-        return _incomparable("memory", "MB", values, "machine", told)
+    if difference := _other_machine(old, new):
+        return _incomparable("memory", "MB", values, "machine", difference)
     return _lower_is_better("memory", "MB", values)
 
 
 def untimed(quantity: Quantity, unit: str, reason: str) -> Change:
-    """A quantity that one bundle has no record of."""
+    """The change of a quantity that one bundle has no record of.
+
+    Args:
+        quantity: which one.
+        unit: of it.
+        reason: why there is no record.
+    """
     return _incomparable(quantity, unit, (None, None), "not measured", reason)
 
 
@@ -139,7 +151,7 @@ def _lower_is_better(quantity: Quantity, unit: str, values: Values) -> Change:
     old, new = values
     if old is None or new is None or math.isnan(old) or math.isnan(new):
         sides = [name for name, value in (("OLD", old), ("NEW", new)) if value is None or math.isnan(value)]
-        return _incomparable(quantity, unit, values, "not measured", f"there is no number in {' and '.join(sides)}")
+        return _incomparable(quantity, unit, values, "not measured", f"there is no value in {' and '.join(sides)}")
     return _compared(quantity, unit, values, 0.0 if old == new else new - old)  # both may be infinite
 
 
@@ -153,7 +165,7 @@ def _incomparable(quantity: Quantity, unit: str, values: Values, cause: Cause, r
 
 
 def _other_machine(old: Measurement, new: Measurement) -> str:
-    """In what the machines differ; empty when they do not."""
+    """How the machines differ; empty when they do not."""
     if old.emulated or new.emulated:
         return "it was measured in an emulator"
     if old.machine == new.machine:
@@ -162,12 +174,12 @@ def _other_machine(old: Measurement, new: Measurement) -> str:
 
 
 def _named(machine: Machine, other: Machine) -> str:
-    told = machine.cpu if machine.cpu != other.cpu else machine.arch
+    name = machine.cpu if machine.cpu != other.cpu else machine.arch
     if machine.cores != other.cores:
-        told += f" with {machine.cores} cores"
+        name += f" with {machine.cores} cores"
     if (machine.cpu, machine.arch, machine.cores) == (other.cpu, other.arch, other.cores):
-        told += f" with {' '.join(sorted(set(machine.features) - set(other.features))) or 'fewer features'}"
-    return told
+        name += f" with {' '.join(sorted(set(machine.features) - set(other.features))) or 'fewer features'}"
+    return name
 
 
 def _other_threads(old: Latency, new: Latency) -> str:

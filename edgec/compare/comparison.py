@@ -1,4 +1,4 @@
-"""Two bundles side by side: every artifact in every runtime, and what else is not the same."""
+"""Compares two bundles: every artifact in every runtime, and all other differences."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ State = Literal["compared", "new", "gone", "fails now", "runs now", "never ran"]
 
 
 class File(Frozen):
-    """One artifact's file, wherever it runs."""
+    """One artifact's file, whatever its runtimes."""
 
     artifact: str
     state: Literal["compared", "new", "gone"]
     size: Change
     reason: str = ""
-    """Why it is gone."""
+    """Why it is missing."""
 
 
 class Row(Frozen):
@@ -52,7 +52,7 @@ class Row(Frozen):
     judged: bool
     """Whether gates apply to this runtime, in either bundle."""
     reason: str = ""
-    """Why it is gone or does not run."""
+    """Why it is missing or does not run."""
     old_metric: MetricResult | None = None
     """Has the drop against the older bundle's float model and its interval."""
     new_metric: MetricResult | None = None
@@ -74,6 +74,11 @@ class Comparison(Frozen):
 
 def compare(old: Side, new: Side, *, allow_other_target: bool = False) -> Comparison:
     """Compare two bundles of one target.
+
+    Args:
+        old: the older bundle.
+        new: the newer one.
+        allow_other_target: whether they may be of different targets.
 
     Raises:
         UsageError: they are of different targets.
@@ -136,8 +141,8 @@ def _state(before: Accuracy | None, now: Accuracy | None, place: Place, new: Sid
 def _why_gone(artifact: str, new: Side) -> str:
     if artifact in new.artifacts:
         return "NEW was not measured in this runtime"
-    told = next((gap.reason for gap in new.manifest.coverage if gap.subject == artifact), "")
-    return f"NEW has no such artifact{f': {told}' if told else ''}"
+    reason = next((gap.reason for gap in new.manifest.coverage if gap.subject == artifact), "")
+    return f"NEW has no such artifact{f': {reason}' if reason else ''}"
 
 
 def _changes(place: Place, old: Side, new: Side, before: Accuracy, now: Accuracy) -> Iterator[Change]:

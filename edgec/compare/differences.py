@@ -15,12 +15,12 @@ from edgec.project.record import flat
 from edgec.quant.words import words
 
 _DIGITS = 12
-"""Of a digest, for people."""
+"""Digits of a digest that are shown."""
 _NONE = "none"
 
 
 class Gap(Frozen):
-    """Something that the newer bundle does not do as its target asks, and the older one did."""
+    """A deviation from its target that the newer bundle has and the older one has not."""
 
     place: str
     """Artifact, or artifact and runtime; empty when it concerns the bundle."""
@@ -31,7 +31,7 @@ class Gap(Frozen):
 
 
 class Difference(Frozen):
-    """One fact that is not the same."""
+    """One fact that differs."""
 
     what: str
     old: str
@@ -39,7 +39,7 @@ class Difference(Frozen):
 
 
 def coverage_lost(old: Side, new: Side) -> tuple[Gap, ...]:
-    """Layers and ops that became float, and all else that is newly not as the target asks."""
+    """Layers and ops that became float, and all other new deviations from the target."""
     gaps = [gap for key, gap in _gaps(new.manifest).items() if key not in _gaps(old.manifest)]
     for place, item in new.places.items():
         if place not in old.places:
@@ -53,26 +53,26 @@ def coverage_lost(old: Side, new: Side) -> tuple[Gap, ...]:
 
 
 def recipe_changes(old: Side, new: Side) -> tuple[Difference, ...]:
-    """Artifacts that are of another precision or were quantized in another way."""
+    """Artifacts with another precision or another quantization recipe."""
     both = [file for file in old.artifacts if file in new.artifacts]
     before = {file: _recipe(old.artifacts[file], old.manifest) for file in both}
     return _differences(before, {file: _recipe(new.artifacts[file], new.manifest) for file in both})
 
 
 def toolchain_changes(old: Side, new: Side) -> tuple[Difference, ...]:
-    """Versions that are not the same."""
+    """Versions that differ."""
     return _differences(_versions(old.manifest), _versions(new.manifest))
 
 
 def input_changes(old: Side, new: Side) -> tuple[Difference, ...]:
-    """Model, data, target and gates that are not the same."""
+    """Model, data, target and gates that differ."""
     return _differences(_inputs(old.manifest), _inputs(new.manifest))
 
 
 def other_data(old: Manifest, new: Manifest) -> str:
-    """Why accuracy cannot be compared: evaluation data are not the same, or code that a metric of the user's may use.
+    """Why accuracy cannot be compared: the evaluation data differ, or code that the user's metric may use. Else empty.
 
-    That is all code of the project that bundles record, for a metric and a loss may share some. Empty when both are.
+    That code is all code of the project that bundles record, since a metric and a loss may share files.
     """
     before, now = _data(old.evaluation), _data(new.evaluation)
     if old.evaluation is None or new.evaluation is None:
@@ -88,7 +88,7 @@ def other_data(old: Manifest, new: Manifest) -> str:
 
 
 def other_model(old: Manifest, new: Manifest) -> str:
-    """In what the float models may differ in speed: anything but the weights of a Python entry. Empty when nothing."""
+    """Why the float models may differ in speed: anything but the weights of a Python entry. Empty: they do not."""
     for key in ("arguments", "inputs"):
         if _setting(old.project, "model", key) != _setting(new.project, "model", key):
             return f"what [model] {key} says"
@@ -99,16 +99,16 @@ def other_model(old: Manifest, new: Manifest) -> str:
 
 
 def _gaps(manifest: Manifest) -> dict[tuple[str, str, str], Gap]:
-    """Everything that is not as the target asks, once each, by place, subject and state."""
-    found: dict[tuple[str, str, str], Gap] = {}
+    """All deviations from the target, once each, by place, subject and state."""
+    gaps: dict[tuple[str, str, str], Gap] = {}
     for record in manifest.artifacts:
         for gap in _gaps_of(record):
-            found.setdefault((gap.place, gap.subject, gap.state), gap)
-    told = {(gap.subject, gap.state) for gap in found.values()}
+            gaps.setdefault((gap.place, gap.subject, gap.state), gap)
+    recorded = {(gap.subject, gap.state) for gap in gaps.values()}
     for item in manifest.coverage:
-        if (item.subject, item.state) not in told:
-            found["", item.subject, item.state] = _gap("", item.subject, item.state, item.reason)
-    return found
+        if (item.subject, item.state) not in recorded:
+            gaps["", item.subject, item.state] = _gap("", item.subject, item.state, item.reason)
+    return gaps
 
 
 def _gaps_of(record: ArtifactRecord) -> Iterator[Gap]:
@@ -158,7 +158,7 @@ def _setting(project: ProjectRecord, table: str, key: str) -> Any:
 
 
 def _settings(project: ProjectRecord) -> Iterator[tuple[str, str]]:
-    """Settings by dotted name, as JSON; but gates, which are told as they were judged."""
+    """Settings by dotted name, as JSON; but gates, which are listed as they were judged."""
     return flat({name: value for name, value in project.settings.items() if name != "gates"})
 
 

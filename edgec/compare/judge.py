@@ -1,4 +1,4 @@
-"""Which changes are worse than allowed."""
+"""Finds the changes that are worse than allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ROUNDING = 1e-9
 
 
 class Regression(Frozen):
-    """One thing that is worse than allowed, or cannot be judged."""
+    """A quantity that is worse than allowed or cannot be judged, or an artifact that is missing or fails."""
 
     artifact: str
     """Empty when it concerns the whole bundle."""
@@ -24,14 +24,14 @@ class Regression(Frozen):
     """A quantity of `edgec.compare.limits`, or ``gone`` or ``fails now``."""
     reason: str
     cause: Cause | None = None
-    """What kept it from being compared."""
+    """Why it could not be compared."""
 
     def __str__(self) -> str:
         return f"{f'{self.where}: ' if self.where else ''}{self.what}: {self.reason}"
 
     @property
     def where(self) -> str:
-        """Artifact and runtime, as far as there are."""
+        """Artifact and runtime, where they are not empty."""
         return f"{self.artifact} in {self.runtime}" if self.runtime else self.artifact
 
 
@@ -52,9 +52,9 @@ def judge(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[C
 
 def _regressions(comparison: Comparison, limits: Sequence[Limit], allowed: Collection[Cause]) -> Iterator[Regression]:
     judged = [row for row in comparison.rows if row.judged]
-    told_by_row = {row.artifact for row in judged if row.state == "gone"}
+    reported = {row.artifact for row in judged if row.state == "gone"}
     for file in comparison.files:
-        if file.state == "gone" and file.artifact not in told_by_row:
+        if file.state == "gone" and file.artifact not in reported:
             yield Regression(artifact=file.artifact, runtime="", what="gone", reason=file.reason)
         if file.state == "compared":
             yield from _held(file.artifact, "", (file.size,), limits, allowed)
@@ -76,9 +76,9 @@ def _held(
 ) -> Iterator[Regression]:
     for change in changes:
         for limit in limits:
-            if limit.quantity == change.quantity and (told := _broken(limit, change, allowed)):
+            if limit.quantity == change.quantity and (reason := _broken(limit, change, allowed)):
                 yield Regression(
-                    artifact=artifact, runtime=runtime, what=change.quantity, reason=told, cause=change.cause
+                    artifact=artifact, runtime=runtime, what=change.quantity, reason=reason, cause=change.cause
                 )
 
 

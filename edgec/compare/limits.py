@@ -1,4 +1,4 @@
-"""What ``--fail-on`` says: by how much each quantity may become worse."""
+"""Limits of ``--fail-on``: by how much each quantity may become worse."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
     """The limits of all ``--fail-on`` options, see `edgec.verify.fail_on`.
 
     Raises:
-        UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.
+        UsageError: an unknown quantity, a quantity that is stated twice, or a number that is not valid.
     """
     stated = parse_fail_on(texts, UNITS, _EXAMPLE)
     return tuple(Limit(quantity=item.quantity, amount=item.amount, unit=item.unit) for item in stated)

@@ -10,12 +10,12 @@ from edgec.compare.comparison import Comparison, File, Row
 from edgec.compare.differences import Difference, Gap
 from edgec.compare.judge import Regression
 from edgec.compare.limits import QUANTITIES, Limit
-from edgec.verify.records import MetricResult
+from edgec.report.numbers import drop_text
 
 _DIGITS = {"points": 2, "dB": 1, "1": 4, "KiB": 1, "ms": 3, "x float32": 2, "MB": 1}
 """Decimals of a value, by unit."""
 _SIGNS = {"points": " %", "1": ""}
-"""What stands after a value, where it is not its unit."""
+"""Text after a value, where it is not the unit."""
 _DROP = "drop against float (95 % interval)"
 _ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "\n": " "})
 _EDGE = re.compile(r"(?<![A-Za-z0-9_])_|_(?![A-Za-z0-9_])")
@@ -28,7 +28,7 @@ def to_markdown(comparison: Comparison, limits: Sequence[Limit], regressions: Se
     Args:
         comparison: of two bundles.
         limits: that were set.
-        regressions: what passes them.
+        regressions: changes beyond them.
     """
     blocks = [f"## {_title(comparison)}: {_verdict(limits, regressions)}"]
     if regressions:
@@ -82,13 +82,13 @@ def _table(comparison: Comparison, regressions: Sequence[Regression]) -> str:
             state = f"**{row.state}**" if (row.artifact, row.runtime, row.state) in bad else row.state
             lines.append([*cells, state, "-", "-", size, "-", "-"])
             continue
-        told = {
+        values = {
             quantity: _cell(changes.get(quantity), bad=(row.artifact, row.runtime, quantity) in bad)
             for quantity in QUANTITIES
         }
-        drops = [_drop(row.old_metric), _drop(row.new_metric)]
+        drops = [drop_text(row.old_metric), drop_text(row.new_metric)]
         drop = drops[0] if drops[0] == drops[1] else " → ".join(drops)
-        lines.append([*cells, told["accuracy"], drop, told["agreement"], size, told["latency"], told["memory"]])
+        lines.append([*cells, values["accuracy"], drop, values["agreement"], size, values["latency"], values["memory"]])
     for file in _unmeasured(comparison):
         state = "not measured" if file.state == "compared" else file.state
         lines.append([_text(file.artifact), "-", state, "-", "-", sizes.get(file.artifact, "-"), "-", "-"])
@@ -96,7 +96,7 @@ def _table(comparison: Comparison, regressions: Sequence[Regression]) -> str:
 
 
 def _unmeasured(comparison: Comparison) -> list[File]:
-    """Files that no row is about."""
+    """Files without a row."""
     measured = {row.artifact for row in comparison.rows}
     return [file for file in comparison.files if file.artifact not in measured]
 
@@ -104,14 +104,14 @@ def _unmeasured(comparison: Comparison) -> list[File]:
 def _cell(change: Change | None, *, bad: bool) -> str:
     if change is None or (change.old is None and change.new is None):
         return "-"
-    told = f"{_value(change.old, change.unit)} → {_value(change.new, change.unit)}"
+    text = f"{_value(change.old, change.unit)} → {_value(change.new, change.unit)}"
     if change.worse is None:
-        told += " (not comparable)"
+        text += " (not comparable)"
     elif change.worse == 0:
-        told = _value(change.new, change.unit)
+        text = _value(change.new, change.unit)
     else:
-        told += f" ({_signed(change)})"
-    return f"**{told}**" if bad else told
+        text += f" ({_signed(change)})"
+    return f"**{text}**" if bad else text
 
 
 def _value(value: float | None, unit: str) -> str:
@@ -127,14 +127,6 @@ def _signed(change: Change) -> str:
     if change.quantity in ("accuracy", "agreement") or not old:
         return f"{new - old:+.{_DIGITS[change.unit]}f}".replace("inf", "∞")
     return f"{100 * (new / old - 1):+.1f} %"
-
-
-def _drop(metric: MetricResult | None) -> str:
-    if metric is None:
-        return "-"
-    if metric.drop_low is None or metric.drop_high is None:
-        return f"{metric.drop:.2f}"
-    return f"{metric.drop:.2f} ({metric.drop_low:.2f} to {metric.drop_high:.2f})"
 
 
 def _lists(comparison: Comparison) -> Iterator[tuple[str, list[str]]]:

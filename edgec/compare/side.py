@@ -1,4 +1,4 @@
-"""One of the two bundles that are compared, checked and read."""
+"""Checks and reads one of the two bundles of a comparison."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Side:
     """A bundle whose files match their digests.
 
     Attributes:
-        manifest: what its inputs determine.
-        times: what was timed; ``measurements.json`` has no digest, so accuracy is never read from it.
+        manifest: of the bundle.
+        times: measurements; ``measurements.json`` has no digest, so accuracy is never read from it.
         untimed: why there is nothing in `times`; empty when there is.
     """
 
@@ -32,7 +32,7 @@ class Side:
 
     @property
     def places(self) -> dict[Place, Accuracy]:
-        """What was measured of each artifact in each runtime, in the manifest's order."""
+        """The accuracy of each artifact in each runtime, in the manifest's order."""
         return {(item.artifact, item.runtime): item for item in self.manifest.accuracy}
 
     @property
@@ -45,8 +45,8 @@ def read_side(path: Path) -> Side:
     """Check and read the bundle in folder `path`.
 
     Raises:
-        BundleError: it is no bundle, or a file does not match its digest. Times that are missing or damaged are no
-            error: `Side.untimed` says so.
+        BundleError: the folder is not a bundle, or a file does not match its digest. Missing or damaged times do not
+            raise: `Side.untimed` has the reason.
     """
     manifest = check_digests(path)
     try:

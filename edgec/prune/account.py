@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from edgec.passes.coverage import Coverage
-from edgec.prune.finetune import FineTuned, School
+from edgec.prune.finetune import FineTuned, TrainingContext
 from edgec.prune.goals import NEAR
 from edgec.prune.structured import Removed
 from edgec.prune.zeros import left_dense, sparsity_of
@@ -40,13 +40,13 @@ class Account:
         """Whether any channel is gone."""
         return any(before != after for before, after in self._channels().values())
 
-    def record(self, graph: fx.GraphModule, school: School | None) -> dict[str, Any]:
+    def record(self, graph: fx.GraphModule, context: TrainingContext | None) -> dict[str, Any]:
         """What `edgec.prune.task.prune_model` returns, of the graph that came out."""
         first, last = (self.removed[0], self.removed[-1]) if self.removed else (None, None)
         zeros = sparsity_of(graph)
         return {
-            "summary": "; ".join([*self._costs(), *self._zeros(zeros), self._training(school)]),
-            "coverage": [item.plain() for item in self._coverage(graph, school)],
+            "summary": "; ".join([*self._costs(), *self._zeros(zeros), self._training(context)]),
+            "coverage": [item.plain() for item in self._coverage(graph, context)],
             "channels": {name: list(pair) for name, pair in self._channels().items()},
             "macs": [first.macs[0], last.macs[1]] if first and last else None,
             "parameters": [first.parameters[0], last.parameters[1]] if first and last else None,
@@ -79,7 +79,7 @@ class Account:
         return f"{self.share:.0%} asked for {self.spec.amount:.0%} less {GOALS[self.spec.goal]}"
 
     def _unreached(self) -> list[Coverage]:
-        """Whether multiply-accumulates or parameters are not near what was asked; latency is told by who times it."""
+        """Whether multiply-accumulates or parameters are far from what was asked; latency has a report of its own."""
         spec = self.spec
         if not spec.amount or spec.goal not in ("macs", "size"):
             return []
@@ -98,41 +98,41 @@ class Account:
     def _zeros(self, zeros: float) -> list[str]:
         return [f"{zeros:.0%} of the weights are zero ({self.spec.pattern})"] if self.spec.sparsity else []
 
-    def _training(self, school: School | None) -> str:
+    def _training(self, context: TrainingContext | None) -> str:
         if not self.tuned:
             return "not fine-tuned"
         last = self.tuned[-1]
         if last.failed:
             return "fine-tuning failed"
         times = f"{len(self.tuned)} times " if len(self.tuned) > 1 else ""
-        samples = f" on {len(school.samples)} samples" if school else ""
+        samples = f" on {len(context.samples)} samples" if context else ""
         return (
             f"fine-tuned {times}for {len(last.epochs)} epochs{samples}: "
             f"loss {last.before.loss:.4g} -> {last.after.loss:.4g}, "
             f"{last.metric} {last.before.metric:.2f} -> {last.after.metric:.2f}"
         )
 
-    def _coverage(self, graph: fx.GraphModule, school: School | None) -> list[Coverage]:
-        found = self._unreached()
+    def _coverage(self, graph: fx.GraphModule, context: TrainingContext | None) -> list[Coverage]:
+        coverage = self._unreached()
         if self.removed:
             channels = self._channels()
             whole = {name for name, (before, after) in channels.items() if before == after}
-            found += [
+            coverage += [
                 item for item in self.removed[-1].coverage if item.subject in whole or item.subject not in channels
             ]
         if self.spec.sparsity:
             reason = "edgec's artifacts store zeros like other weights, so they help only once a file is compressed"
-            found.append(Coverage(subject="zeros", state="no faster", reason=reason))
-            found += left_dense(graph, self.spec.pattern)
-        if school is None:
+            coverage.append(Coverage(subject="zeros", state="no faster", reason=reason))
+            coverage += left_dense(graph, self.spec.pattern)
+        if context is None:
             reason = "the project names no training data, and [prune] without_training allows it"
-            found.append(Coverage(subject="model", state="not fine-tuned", reason=reason))
-        elif school.spec.function:
+            coverage.append(Coverage(subject="model", state="not fine-tuned", reason=reason))
+        elif context.spec.function:
             reason = "fine-tuning after pruning is edgec's own; the function trains for a grid only"
-            found.append(Coverage(subject=school.spec.function, state="not used", reason=reason))
-        found += [
+            coverage.append(Coverage(subject=context.spec.function, state="not used", reason=reason))
+        coverage += [
             Coverage(subject=f"step {number} of {len(self.tuned)}", state="not fine-tuned", reason=one.failed)
             for number, one in enumerate(self.tuned, start=1)
             if one.failed
         ]
-        return found
+        return coverage

@@ -34,8 +34,8 @@ SCORED_BATCHED, SCORED_ALONE = 2048, 256
 
 
 @dataclass(frozen=True)
-class School:
-    """What a pruned model learns from."""
+class TrainingContext:
+    """What fine-tuning of a pruned model uses: teacher, samples, loss, settings and seed."""
 
     teacher: Teacher
     """The float model before pruning."""
@@ -118,7 +118,7 @@ class PrunedModel(nn.Module):
 def fine_tune(
     graph: fx.GraphModule,
     masks: Mapping[str, torch.Tensor],
-    school: School,
+    context: TrainingContext,
     spec: PruneSpec,
     checkpoint: Callable[[float], Checkpoint],
     progress: Callable[[str], None],
@@ -128,21 +128,21 @@ def fine_tune(
     Args:
         graph: left untouched.
         masks: of weights, true where they may be other than zero.
-        school: what it learns from.
+        context: teacher, samples and loss.
         spec: epochs and learning rate.
         checkpoint: where training at a rate leaves what it has reached.
-        progress: told each epoch.
+        progress: called with each epoch.
     """
-    samples, batch_size = school.samples, school.spec.batch_size
+    samples, batch_size = context.samples, context.spec.batch_size
     epochs = spec.epochs or enough_epochs(len(samples), batch_size, EPOCHS, STEPS)
     rates = (spec.learning_rate,) if spec.learning_rate else LEARNING_RATES
     failed: list[str] = []
     for rate in rates:
         model = PrunedModel(graph, masks)
-        loop = Loop(model, school.teacher, samples, Schedule(epochs, batch_size, rate, school.seed))
-        before = loop.judge(school.loss)
-        records, stopped = loop.run(school.loss, checkpoint(rate), progress)
-        after = before if stopped else loop.judge(school.loss)
+        loop = Loop(model, context.teacher, samples, Schedule(epochs, batch_size, rate, context.seed))
+        before = loop.judge(context.loss)
+        records, stopped = loop.run(context.loss, checkpoint(rate), progress)
+        after = before if stopped else loop.judge(context.loss)
         if not stopped and after.loss <= before.loss:
             tuned = model.into(copy.deepcopy(graph)).eval()
             return FineTuned(tuned, before, after, loop.metric_name, tuple(records), "")
@@ -151,38 +151,38 @@ def fine_tune(
     return FineTuned(graph, before, before, loop.metric_name, (), "; ".join(failed))
 
 
-def importance_losses(school: School, importance: str) -> Losses:
+def importance_losses(context: TrainingContext, importance: str) -> Losses:
     """The losses that ``taylor`` (of batches) and ``hessian`` (of single samples) importance differentiate.
 
     With labels that is the loss of training. Without them the model is its own teacher, and any distance from itself
     has no gradient; its second derivative is the square of the outputs' own derivative, whose diagonal is the mean
     square of the derivative of sums with random signs (Hutchinson 1989): these sums are differentiated.
     """
-    alone = importance == "hessian" or not school.teacher.batched
-    indices = spread(len(school.samples), SCORED_ALONE if alone else SCORED_BATCHED)
-    distilled = _only_distilled(school)
+    alone = importance == "hessian" or not context.teacher.batched
+    indices = spread(len(context.samples), SCORED_ALONE if alone else SCORED_BATCHED)
+    distilled = _only_distilled(context)
 
     def losses(module: nn.Module) -> Iterator[torch.Tensor]:
         for part in module.modules():
             if hasattr(part, "inplace"):
                 vars(part)["inplace"] = False
-        signs = torch.Generator().manual_seed(school.seed)
-        for chunk in school.teacher.chunks(indices, 1 if alone else school.spec.batch_size):
-            inputs, labels = school.samples.batch(chunk)
+        signs = torch.Generator().manual_seed(context.seed)
+        for chunk in context.teacher.chunks(indices, 1 if alone else context.spec.batch_size):
+            inputs, labels = context.samples.batch(chunk)
             outputs = tensors_of(module(*[item.clone() for item in inputs]))
             if distilled:
                 yield _signed_sum(outputs, signs)
             else:
-                yield school.loss(outputs, school.teacher(inputs), labels)
+                yield context.loss(outputs, context.teacher(inputs), labels)
 
     return losses
 
 
-def _only_distilled(school: School) -> bool:
-    if split_entry(school.spec.loss):
+def _only_distilled(context: TrainingContext) -> bool:
+    if split_entry(context.spec.loss):
         return False
-    scores = scores_of(school.teacher(school.samples[0][0]))
-    return school.spec.loss == "distill" or scores == "none" or not school.samples.has_classes
+    scores = scores_of(context.teacher(context.samples[0][0]))
+    return context.spec.loss == "distill" or scores == "none" or not context.samples.has_classes
 
 
 def _signed_sum(outputs: Tensors, signs: torch.Generator) -> torch.Tensor:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import fx
 
     from edgec.prune.account import Account
-    from edgec.prune.finetune import School
+    from edgec.prune.finetune import TrainingContext
     from edgec.prune.structured import Removed
     from edgec.train.checkpoint import Checkpoint
 
@@ -31,12 +31,12 @@ def prune_model(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
 
     Args:
         payload: ``model`` (folder of `edgec.model.store`: plain modules, BatchNorm not folded), ``spec`` (`PruneSpec`
-            record), ``share`` (of channels, where a search has found it; else None: `spec` tells), ``round_to``,
+            record), ``share`` (of channels, where a search has found it; else None: `spec` states it), ``round_to``,
             ``train`` (`TrainSpec` record, or None), ``training`` (spool folder, or None), ``out`` (folder to write the
             model to), ``checkpoints`` (folder kept until the model is written, for nothing else), ``root`` (project
-            folder), ``may_stay_whole`` (whether a model without a layer that can lose channels is no error; if missing,
+            folder), ``may_stay_whole`` (whether a model without a layer that can lose channels is accepted; if missing,
             where `spec` asks for zeros too), ``seed``, ``threads``.
-        progress: told each step and epoch.
+        progress: called with each step and epoch.
 
     Returns:
         ``summary`` (one line), ``coverage`` (records), ``channels`` (layer -> before, after), ``macs`` and
@@ -85,31 +85,31 @@ def _prune(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
 
     spec = PruneSpec.model_validate_json(payload["spec"])
     graph = own_graph(model)
-    with _school(model, payload, progress) as school:
-        if school is None and spec.importance in GRADIENT_IMPORTANCES and spec.amount > 0:
+    with _training_context(model, payload, progress) as context:
+        if context is None and spec.importance in GRADIENT_IMPORTANCES and spec.amount > 0:
             hint = '[train] data = "training.npz", or [prune] importance = "l1"'
             raise ProjectError(f"{spec.importance} importance needs training data", where="[prune]", hint=hint)
         share = _share(graph, model, spec, payload, progress)
         account = Account(spec, share)
-        steps = spec.steps if school else 1  # without training between them they are one
+        steps = spec.steps if context else 1  # without training between them they are one
         for step in range(1, steps + 1):
-            tell = _steps_of(progress, step, steps)
+            report = _steps_of(progress, step, steps)
             if spec.amount > 0:
-                tell("remove channels")
-                account.removed.append(_remove(graph, model, spec, share, step / steps, account, school, payload))
+                report("remove channels")
+                account.removed.append(_remove(graph, model, spec, share, step / steps, account, context, payload))
                 graph = account.removed[-1].graph
                 if step == 1 and not payload.get("may_stay_whole", spec.sparsity > 0):
                     _refuse_stuck(account.removed[0].stuck, model)
             masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
             apply_masks(graph, masks)
-            if school is not None and (masks or account.changed):  # else there is nothing to make up for
+            if context is not None and (masks or account.changed):  # else there is nothing to make up for
                 checkpoint = partial(_checkpoint, payload["checkpoints"], step)
-                account.tuned.append(fine_tune(graph, masks, school, spec, checkpoint, tell))
+                account.tuned.append(fine_tune(graph, masks, context, spec, checkpoint, report))
                 graph = account.tuned[-1].graph
     for value in graph.parameters():
         value.requires_grad_(False)
     store.save(model.with_graph(graph.eval(), same_function=False), Path(payload["out"]))
-    return account.record(graph, school)
+    return account.record(graph, context)
 
 
 def _refuse_stuck(why: str, model: FloatModel) -> None:
@@ -125,7 +125,7 @@ def _checkpoint(folder: str, step: int, rate: float) -> Checkpoint:
 
 
 def _steps_of(progress: Progress, step: int, steps: int) -> Progress:
-    return (lambda told: progress(f"step {step} of {steps}: {told}")) if steps > 1 else progress
+    return (lambda text: progress(f"step {step} of {steps}: {text}")) if steps > 1 else progress
 
 
 def _remove(
@@ -135,7 +135,7 @@ def _remove(
     share: float,
     done: float,
     account: Account,
-    school: School | None,
+    context: TrainingContext | None,
     payload: dict[str, Any],
 ) -> Removed:
     """Remove channels until the part `done` of `share` is gone, in multiples: what is left of one cannot come back."""
@@ -145,7 +145,7 @@ def _remove(
     left = 1 - account.gone
     account.gone = share * done
     by_layer = spec.scope == "layer"
-    losses = importance_losses(school, spec.importance) if school else None
+    losses = importance_losses(context, spec.importance) if context else None
     return remove_channels(
         graph,
         sample_tensors(model.inputs, seed=0),
@@ -181,12 +181,14 @@ _COUNTED = {"macs": "multiply-accumulates", "size": "parameters"}
 
 
 @contextlib.contextmanager
-def _school(model: FloatModel, payload: dict[str, Any], progress: Progress) -> Iterator[School | None]:
-    """What there is to learn from; None without training data."""
+def _training_context(
+    model: FloatModel, payload: dict[str, Any], progress: Progress
+) -> Iterator[TrainingContext | None]:
+    """The context that fine-tuning uses; None without training data."""
     if payload["training"] is None:
         yield None
         return
-    from edgec.prune.finetune import School
+    from edgec.prune.finetune import TrainingContext
     from edgec.train.loop import Teacher, loss_of
     from edgec.train.samples import Samples, takes_batches
 
@@ -196,4 +198,4 @@ def _school(model: FloatModel, payload: dict[str, Any], progress: Progress) -> I
     samples = Samples(Spool(Path(payload["training"])), model.inputs)
     teacher = Teacher(model.graph, takes_batches(model.graph, samples))
     with loss_of(spec, Path(payload["root"]), seed, samples, teacher) as loss:
-        yield School(teacher, samples, loss, spec, seed)
+        yield TrainingContext(teacher, samples, loss, spec, seed)

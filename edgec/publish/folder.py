@@ -17,15 +17,7 @@ from pathlib import Path, PurePosixPath
 import filelock
 
 from edgec.bundle.files import BundleFile
-from edgec.bundle.write import (
-    digest_file,
-    is_digested,
-    publish_folder,
-    refuse_foreign,
-    refuse_within,
-    stage,
-    storage_errors,
-)
+from edgec.bundle.write import digest_file, is_digested, publish_folder, refuse_foreign, refuse_within
 from edgec.errors import PublishError, StorageError, UsageError
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
 from edgec.publish.place import FORMS, FolderPlace
@@ -40,7 +32,8 @@ from edgec.publish.transfer import (
     persist,
     read_pieces,
 )
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.staging import stage
 from edgec.workers.worker import Progress
 
 _LOCK = "publish.lock"

@@ -19,12 +19,14 @@ import filelock
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.manifest import MANIFEST
-from edgec.bundle.write import bundle_lock, publish_folder, refuse_foreign, refuse_within, stage, storage_errors
+from edgec.bundle.write import publish_folder, refuse_foreign, refuse_within
 from edgec.errors import BundleError, PublishError, SignatureError
 from edgec.publish.place import Place
 from edgec.publish.store import Offer, Snapshot, open_store
 from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive
 from edgec.publish.untrusted import check_offer
+from edgec.storage.files import storage_errors
+from edgec.storage.staging import destination_lock, stage
 from edgec.target.select import choose
 from edgec.workers.worker import Progress
 
@@ -119,7 +121,7 @@ class _Pull:
         where = f"{self.place}: {self.offer.target}"
         check_offer(self.offer, str(self.place))
         destination = self.out / self.offer.target
-        with bundle_lock(destination), stage(self.out) as staged:
+        with destination_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
             if holds(destination, self.offer.files):
                 return Pulled(self.offer.target, destination, changed=False, key=self._verified(destination))

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from edgec.bundle.files import BundleFile, bundle_files
-from edgec.bundle.write import PROGRAMS, digest_file, storage_errors
+from edgec.bundle.write import PROGRAMS, digest_file
 from edgec.errors import BundleError, PublishError
 from edgec.publish.store import Body
+from edgec.storage.files import storage_errors
 from edgec.workers.worker import Progress
 
 T = TypeVar("T")

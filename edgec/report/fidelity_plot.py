@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgec.backends.interface import LayerFidelity
-from edgec.report.page import number
+from edgec.report.numbers import number
 from edgec.report.plot import Bar, BarPlot, plot_bars
 
 STEEP_DB = 3.0
-"""A layer whose SQNR is this much below that of all layers before it is one where error enters."""
+"""A layer is highlighted when its SQNR is this much below that of all layers before it."""
 
 
 def plot_fidelity(layers: Sequence[LayerFidelity]) -> BarPlot:

@@ -1,4 +1,4 @@
-"""``report.html``: one file that opens offline: what was measured, and all that was not done as asked."""
+"""``report.html``: all measurements of a bundle, and all deviations from its target, in one file without references."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from edgec.plan.rungs import FALLBACK
 from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
 from edgec.report.fidelity_plot import plot_fidelity
-from edgec.report.page import NOT_MEASURED, render_page
+from edgec.report.numbers import NOT_MEASURED
+from edgec.report.page import render_page
 from edgec.report.pictures import Picture, pictures
 from edgec.verify.blame import blame_lines, slower_line
 from edgec.verify.records import Measurement
@@ -35,7 +36,7 @@ def render_report(
     """
     ranges = manifest.target.precision == "int8"
 
-    def told(recipe: Recipe | None, rung: str = "") -> str:
+    def recipe_words(recipe: Recipe | None, rung: str = "") -> str:
         return NOT_MEASURED if recipe is None or rung == FALLBACK else words(recipe, ranges=ranges)
 
     return render_page(
@@ -47,7 +48,7 @@ def render_report(
         verdict=_verdict(manifest),
         loud=[*manifest.missing, *(gap for gap in manifest.coverage if gap.loud)],
         count_ops=count_ops,
-        told=told,
+        recipe_words=recipe_words,
         fidelity={item.artifact.file: plot_fidelity(item.layers) for item in manifest.artifacts if item.layers},
         pictures=_pictures(manifest, sample),
         slower=[(line, blame_lines(item)) for item in measurements if (line := slower_line(item))],
@@ -63,9 +64,9 @@ def _pictures(manifest: Manifest, sample: Mapping[str, Array] | None) -> tuple[P
 
 def _verdict(manifest: Manifest) -> str:
     states = [gate.state for gate in manifest.gates]
-    told = f"{states.count('met')} of {len(states)} gates met" if states else "no gates were set"
-    told += f", {short} below the goal" if (short := states.count("short")) else ""
-    told += f", {missing} not measured" if (missing := states.count("not measured")) else ""
-    told += f", {len(manifest.missing)} artifacts missing" if not manifest.complete else ""
+    verdict = f"{states.count('met')} of {len(states)} gates met" if states else "no gates were set"
+    verdict += f", {short} below the goal" if (short := states.count("short")) else ""
+    verdict += f", {missing} not measured" if (missing := states.count("not measured")) else ""
+    verdict += f", {len(manifest.missing)} artifacts missing" if not manifest.complete else ""
     doubts = [f"{gap.subject}: {gap.reason}" for gap in manifest.coverage if gap.state == "weak evidence"]
-    return "; ".join([told, *(f"weak evidence: {doubt}" for doubt in doubts)])
+    return "; ".join([verdict, *(f"weak evidence: {doubt}" for doubt in doubts)])

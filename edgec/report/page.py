@@ -1,15 +1,14 @@
-"""Pages from templates: one file each, without outside references."""
+"""Renders pages from templates: one file each, without references to other files."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-NOT_MEASURED = "-"
+from edgec.report.numbers import number
 
 
 def render_page(template: Path, **values: Any) -> str:
@@ -17,7 +16,7 @@ def render_page(template: Path, **values: Any) -> str:
 
     Args:
         template: file; it may include templates of its own folder and of this one.
-        values: what it names.
+        values: its variables.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -28,13 +27,6 @@ def render_page(template: Path, **values: Any) -> str:
     )
     environment.filters.update(number=number, kib=_kib, shape=_shape)
     return environment.get_template(template.name).render(**values)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A value for people; infinite SQNR is that of equal outputs."""
-    if value is None:
-        return NOT_MEASURED
-    return f"{value:.{digits}f}" if math.isfinite(value) else f"{value:g}".replace("inf", "∞")
 
 
 def _kib(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Model inputs as pictures for a page: what no figure tells of colours, orientation and scale."""
+"""Model inputs as pictures: they show mistakes in colours, orientation and scale that metrics do not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pictures(sample: Mapping[str, Array], color: Color | None = None) -> tuple[P
         sample: input name -> array of the input's shape; of an input that takes several entries the first is shown.
         color: order of the channels of image files, where it was stated.
     """
-    return tuple(found for name, array in sample.items() if (found := _picture(name, array, color)) is not None)
+    return tuple(picture for name, array in sample.items() if (picture := _picture(name, array, color)) is not None)
 
 
 def _picture(name: str, array: Array, color: Color | None) -> Picture | None:
@@ -65,7 +65,7 @@ def _picture(name: str, array: Array, color: Color | None) -> Picture | None:
 
 
 def _pixels(array: Array) -> Array | None:
-    """Height, width and channels of the first entry; None: it is no image."""
+    """Height, width and channels of the first entry; None: it is not an image."""
     try:
         height, width, channels = image_size(TensorSpec(name="", shape=array.shape))
     except DatasetError:

@@ -24,13 +24,13 @@ class Bar:
 
     label: str
     value: float | None
-    """May be infinite; None: not known, no bar."""
+    """May be infinite; None: not known, without a bar."""
     text: str
     """Beside the bar."""
     note: str = ""
     """Shown on hovering, with the whole label."""
     weak: bool = False
-    """Whether it is one to look at."""
+    """Whether it is highlighted."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,13 @@ class BarPlot:
 
 
 def plot_bars(bars: Sequence[Bar], *, title: str, unit: str) -> BarPlot:
-    """Bars from 0 on, in the order given, with a common scale; infinite ones end at the edge."""
+    """Bars from 0 on, in the order given, with a common scale; infinite ones end at the edge.
+
+    Args:
+        bars: the rows.
+        title: of the picture.
+        unit: of the values.
+    """
     finite = [bar.value for bar in bars if bar.value is not None and math.isfinite(bar.value)]
     low, high = min([0.0, *finite]), max([0.0, *finite])
     if low == high:

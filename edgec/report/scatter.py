@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 64.0, 24.0, 14.0, 44.0
 SMALLEST, LARGEST = 4.0, 13.0
 """Radii."""
 KINDS = 12
-"""Colours that tell groups apart; more groups begin again."""
+"""Number of colours; further groups reuse them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,17 @@ class Scatter:
 
 
 def plot_scatter(marks: Sequence[Mark], *, title: str, x_label: str, y_label: str) -> Scatter | None:
-    """Points on two linear axes; None when there is nothing to plot. Small x and large y are good."""
+    """Points on two linear axes; small x and large y are good.
+
+    Args:
+        marks: the points; those that are not finite are left out.
+        title: of the picture.
+        x_label: of the axis.
+        y_label: of the axis.
+
+    Returns:
+        None when there is nothing to plot.
+    """
     marks = [mark for mark in marks if math.isfinite(mark.x) and math.isfinite(mark.y)]
     if not marks:
         return None
@@ -109,7 +119,7 @@ class _Axis:
 
 
 def _staircase(marks: Sequence[PlottedMark]) -> str:
-    """Of the marks on the front, those that no other has above and left of it: the third quantity is not seen here."""
+    """A polyline through those marks of the front that dominate in the two quantities of the plot."""
     steps: list[tuple[float, float]] = []
     for mark in sorted((mark for mark in marks if mark.front), key=lambda item: (item.x, item.y)):
         if not steps or mark.y < steps[-1][1]:

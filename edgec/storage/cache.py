@@ -1,9 +1,9 @@
-"""Results on disk by the digest of everything they were made from: a killed run goes on where it was.
+"""Results on disk by the digest of all their inputs: a killed run continues from them.
 
 An entry is one small JSON file, written whole under a private name and renamed, so that processes may share a folder
-without locks. It carries a digest of its content: one that is damaged counts as absent and is written anew. Entries
-never go stale, since whatever could change a result is part of its key (see `edgec.ladder.cells`); the folder may be
-removed at any time.
+without locks. It carries a digest of its content: a damaged entry counts as absent and is written again. Entries
+never go stale, since everything that could change a result is part of its key (`edgec.ladder.results`); the folder may
+be removed at any time.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgec.errors import StorageError
 from edgec.frozen import canonical_json, digest_json
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 
 
 class Cache:
     """Entries of one folder, which is made when the first one is written.
 
     Args:
-        folder: where they are; nothing else should be there.
+        folder: holds nothing else.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self.found = 0
-        """Entries that were asked for and there."""
+        self.hits = 0
+        """Entries that `get` has returned."""
         self.stored = 0
-        """Entries that were written."""
+        """Entries that `put` has written."""
 
     def get(self, key: str) -> Any:
         """The JSON value under `key` (hex digits), or None."""
@@ -47,7 +46,7 @@ class Cache:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         with self._lock:
-            self.found += 1
+            self.hits += 1
         return value
 
     def put(self, key: str, value: Any) -> None:
@@ -56,10 +55,8 @@ class Cache:
         Raises:
             StorageError: the disk is full or read-only.
         """
-        try:
+        with storage_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise StorageError(f"cannot be made: {exc.strerror}", where=str(self._folder)) from exc
         entry = {"key": key, "sha256": digest_json(value), "value": value}
         write_atomically(self._file(key), canonical_json(entry))
         with self._lock:
@@ -71,7 +68,7 @@ class Cache:
 
 @cache
 def code_digest(module: str) -> str:
-    """SHA-256 (hex) over the Python files of a package or module: a version alone does not tell what was edited."""
+    """SHA-256 (hex) over the Python files of a package or module: a version does not show edits."""
     digest = hashlib.sha256()
     imported = importlib.import_module(module)
     for root in map(Path, getattr(imported, "__path__", ())):

@@ -1,18 +1,43 @@
-"""Files that are there whole or not at all, and what is told of them."""
+"""Atomic writes of files, and their sizes and digests."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgec.errors import StorageError
 
+_HINTS = {
+    errno.ENOSPC: "free some space, or write to another file system with --out",
+    errno.EDQUOT: "your disk quota is used up: free some space, or write elsewhere with --out",
+    errno.EROFS: "the file system is read-only: write elsewhere with --out",
+    errno.EACCES: "you may not write there: change the permissions, or write elsewhere with --out",
+    errno.EPERM: "you may not write there: change the permissions, or write elsewhere with --out",
+}
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by `text`, which is on disk before it has that name; several writers do not disturb each other.
+
+@contextmanager
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turn an OSError into a StorageError with a hint.
+
+    Args:
+        where: path that the error concerns, where the system states none.
+    """
+    try:
+        yield
+    except OSError as exc:
+        message, hint = (exc.strerror or str(exc)).lower(), _HINTS.get(exc.errno or 0, "")
+        raise StorageError(f"cannot write: {message}", where=str(exc.filename or where), hint=hint) from exc
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the content of `path` atomically, flushed to disk first; several writers may do so at the same time.
 
     Raises:
         StorageError: the file cannot be written.
@@ -20,8 +45,8 @@ def write_atomically(path: Path, text: str) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
             partial = Path(folder, path.name)
-            with partial.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with partial.open("wb") as stream:
+                stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(path)

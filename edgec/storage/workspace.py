@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgec.errors import EdgecError, ModelError, ProjectError
+from edgec.storage.staging import private_folder
 
 _LONGEST = 400
-"""Characters of a library's own words that are told."""
+"""Characters of a library's message that are shown."""
 
 
 @contextmanager
@@ -24,9 +23,7 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
     killed build left behind is never read again, and is removed by the next build that sees its owner gone.
     """
     base = (out / ".work" / target).absolute()
-    base.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(base)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+    folder = private_folder(base)
     log = base / "build.log"
     log.write_text("")
     try:
@@ -37,7 +34,7 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def explained(log: Path) -> Iterator[None]:
-    """Errors name the log when there is anything in it; code of the project that ends the process is an error too."""
+    """Attach the log, unless it is empty, to errors; turn a `sys.exit` of the project's code into an error."""
     try:
         yield
     except EdgecError as error:
@@ -54,14 +51,14 @@ def explained(log: Path) -> Iterator[None]:
 
 @contextmanager
 def model_step(verb: str, model: str) -> Iterator[None]:
-    """What is done with the user's model in this process; libraries that it makes fail are explained as its own fault.
+    """Run a step on the user's model in this process, and report exceptions of libraries as errors of the model.
 
     Args:
-        verb: what is done: ``load``, ``run``.
+        verb: ``load`` or ``run``.
         model: its path, as the project has it.
 
     Raises:
-        ModelError: whatever else than an `EdgecError` was raised; its traceback goes to standard error.
+        ModelError: the step raised an exception that is not an `EdgecError`; its traceback goes to standard error.
     """
     try:
         yield
@@ -75,22 +72,15 @@ def model_step(verb: str, model: str) -> Iterator[None]:
 
 
 def checkpoint_folder(out: Path) -> Path:
-    """Where training leaves what it has reached, for a build that is started again."""
+    """Folder of training checkpoints, from which a restarted build continues."""
     return out.absolute() / ".work" / "checkpoints"
 
 
 def pruned_folder(out: Path) -> Path:
-    """Where pruned models are kept from build to build."""
+    """Folder of pruned models, kept between builds."""
     return out.absolute() / ".work" / "pruned"
 
 
 def cache_folder(out: Path) -> Path:
-    """Where results are kept from run to run, under the folder of bundles."""
+    """Folder of the `Cache`, kept between runs."""
     return out.absolute() / ".work" / "cache"
-
-
-def _remove_abandoned(base: Path) -> None:
-    for folder in base.iterdir():
-        owner = folder.name.partition("-")[0]
-        if folder.is_dir() and owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(folder, ignore_errors=True)

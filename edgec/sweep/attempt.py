@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgec.errors import EdgecError
-from edgec.sweep.cell import TASK, CellRequest
+from edgec.sweep.cell import TASK
+from edgec.sweep.requests import CellRequest
 from edgec.workers.worker import WITH_TORCH, Progress, Worker
 
 
 def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: Progress) -> EdgecError | None:
-    """Make a cell; what is wrong with the cell itself is returned.
+    """Make a cell in a process of its own.
 
     Args:
         request: the cell.
-        began: told the process, so that it can be ended.
-        on_progress: told each step.
+        began: called with the process once it runs, so that it can be ended.
+        on_progress: called with each step.
+
+    Returns:
+        The error of the cell itself; None: the cell was made.
 
     Raises:
         WorkerError: the process was killed, which says nothing about the cell.
     """
-    threads = int(request.payload["threads"])
     with Worker(
-        log=request.log, what=request.label, threads=threads, on_progress=on_progress, imports=WITH_TORCH
+        log=request.log, what=request.label, threads=request.threads, on_progress=on_progress, imports=WITH_TORCH
     ) as worker:
         began(worker)
         try:
-            worker.call(TASK, request.payload)
+            worker.call(TASK, {"request": request.model_dump_json()})
         except EdgecError as error:
             if worker.ended:
                 raise

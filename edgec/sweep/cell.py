@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,101 +20,82 @@ from edgec.errors import ProjectError, outside_the_model
 from edgec.events import subscriber_of
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import make_plan
-from edgec.project.spec import Project
 from edgec.storage.cache import Cache
 from edgec.storage.files import write_atomically
 from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
+from edgec.sweep.requests import CellAnswer, CellRequest
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart, digest_sample
 from edgec.target.load import ResolvedTarget
-from edgec.target.spec import Target
 from edgec.workers.worker import Progress
 
 TASK = "edgec.sweep.cell:run_cell"
 
 
-@dataclass(frozen=True)
-class CellRequest:
-    """A cell to be made by any process that sees the same files."""
-
-    key: str
-    label: str
-    payload: dict[str, Any]
-    """Of `run_cell`."""
-
-    @property
-    def log(self) -> Path:
-        """Of the host that makes it: leftovers in its folder are told from others by process numbers."""
-        return Path(self.payload["out"], ".work", _workplace(self.key), "build.log")
-
-
 def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Make a cell and keep it (an `edgec.workers.worker` task).
+    """Make a cell and keep it (a task of `edgec.workers.worker`).
 
     Args:
-        payload: ``key``, ``target`` and ``project`` (records), ``root``, ``out`` and ``cwd`` (folders), ``threads``,
-            ``known`` (SHA-256 of the files that are part of the key, by path).
-        progress: told each step.
+        payload: ``request``: a `CellRequest` as JSON.
+        progress: called with each step.
 
     Returns:
-        ``made``: whether it was not there before.
+        A `CellAnswer`.
 
     Raises:
-        EdgecError: any error of a build; of artifacts that fail alone only when all do, or when it may be no fault
-            of theirs.
-        ProjectError: a file that the key is made of is another one now.
+        EdgecError: any error of a build; an error of a single artifact only when all fail, or when the cause may lie
+            outside the model.
+        ProjectError: a file that is part of the key has changed.
     """
-    key, out, root = str(payload["key"]), Path(payload["out"]), Path(payload["root"])
-    store = CellStore(out, root)
-    with contextlib.chdir(payload["cwd"]), store.lock(key):
-        if store.get(key) is not None:
-            return {"made": False}
-        target = Target.model_validate_json(payload["target"])
-        project = Project.model_validate_json(payload["project"])
-        project = project.model_copy(update={"build": project.build.model_copy(update={"out": str(out)})})
-        plan = make_plan(ResolvedTarget(target, {}, ()), project)
-        with workspace(out, _workplace(key)) as (scratch, log), explained(log):
-            context = BuildContext(
-                plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), payload["threads"], 1,
-                subscriber_of(progress),
-            )  # fmt: skip
-            known = {Path(name): str(sha256) for name, sha256 in payload["known"].items()}
-            _check_unchanged(known, store)
-            with record_file_accesses(root, out, *known) as reads:
-                result = compile_target(context, None, None, in_full=False)
-            _check_unchanged(known, store)
-            made = scratch / "cell"
-            record = _keep(key, result, made)
-            files = {store.relative(path): digest_file(path).sha256 for path in reads.files}
-            listed = {store.relative(path): digest_names(path, out) for path in reads.folders}
-            record = record.model_copy(
-                update={"reads": dict(sorted(files.items())), "listed": dict(sorted(listed.items()))}
-            )
-            write_atomically(made / RECORD, record.model_dump_json(indent=1) + "\n")
-            store.put(key, made)
-    return {"made": True}
+    request = CellRequest.model_validate_json(payload["request"])
+    store = CellStore(request.out, request.root)
+    with contextlib.chdir(request.working_folder), store.lock(request.key):
+        missing = store.get(request.key) is None
+        if missing:
+            _make(request, store, progress)
+    return CellAnswer(made=missing).model_dump()
 
 
-def _check_unchanged(known: Mapping[Path, str], store: CellStore) -> None:
-    for path, sha256 in known.items():
+def _make(request: CellRequest, store: CellStore, progress: Progress) -> None:
+    out, project = request.out, request.project
+    project = project.model_copy(update={"build": project.build.model_copy(update={"out": str(out)})})
+    plan = make_plan(ResolvedTarget(request.target, {}, ()), project)
+    with workspace(out, request.scratch) as (scratch, log), explained(log):
+        context = BuildContext(
+            plan, request.root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), request.threads, 1,
+            subscriber_of(progress),
+        )  # fmt: skip
+        _check_unchanged(request.inputs, store)
+        with record_file_accesses(request.root, out, *request.inputs) as reads:
+            result = compile_target(context, None, None, in_full=False)
+        _check_unchanged(request.inputs, store)
+        made = scratch / "cell"
+        record = _keep(request.key, result, made)
+        files = {store.relative(path): digest_file(path).sha256 for path in reads.files}
+        listed = {store.relative(path): digest_names(path, out) for path in reads.folders}
+        record = record.model_copy(
+            update={"reads": dict(sorted(files.items())), "listed": dict(sorted(listed.items()))}
+        )
+        write_atomically(made / RECORD, record.model_dump_json(indent=1) + "\n")
+        store.put(request.key, made)
+
+
+def _check_unchanged(inputs: Mapping[Path, str], store: CellStore) -> None:
+    for path, sha256 in inputs.items():
         try:
             same = digest_file(path).sha256 == sha256
         except OSError:
             same = False
         if not same:
             raise ProjectError(
-                "it has changed while the cell was made", where=store.relative(path), hint="run the sweep again"
+                "the file changed while the cell was made", where=store.relative(path), hint="run the sweep again"
             )
 
 
-def _workplace(key: str) -> str:
-    return f"sweep/hosts/{socket.gethostname()}/{key[:16]}"
-
-
 def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
-    """Move what the cell consists of to `folder`; everything but ``cell.json``."""
+    """Move the artifacts and the sample of a cell to `folder`, and return its record."""
     for failure in result.failures:
         if outside_the_model(failure.error):
-            raise failure.error  # another time it may come out: nothing is kept
+            raise failure.error  # another attempt may succeed: nothing is kept
     if not result.built:
         raise result.failures[0].error
     folder.mkdir()

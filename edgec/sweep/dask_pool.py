@@ -1,8 +1,7 @@
 """Cells on a cluster: the same requests as tasks of Dask distributed (https://distributed.dask.org).
 
-Workers need edgec as it is here, and the folders of project and bundles under the same paths. What they make is on
-disk before they say so: a worker that is killed costs the cell it was making, a scheduler that is started anew is asked
-for what is not there yet.
+Workers need the same edgec, and the folders of project and bundles under the same paths. A worker writes its cell to
+disk before it reports it: a killed worker costs one cell, and a restarted scheduler is asked for the missing cells.
 """
 
 from __future__ import annotations
@@ -10,19 +9,18 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.backends.registry import package_version
 from edgec.errors import BackendUnavailableError, EdgecError, UsageError, WorkerError
 from edgec.storage.files import write_atomically
 from edgec.sweep.attempt import attempt
-from edgec.sweep.cell import CellRequest
-from edgec.sweep.environment import differences
+from edgec.sweep.environment import differences, environment_of
 from edgec.sweep.pool import Finished
+from edgec.sweep.requests import CellRequest, WorkerRequirements
 from edgec.sweep.store import CellStore
 from edgec.workers.worker import Progress, Worker
 
@@ -31,79 +29,81 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 PATIENCE = 120.0
-"""Seconds that a sweep waits for a scheduler which it has spoken to before, and for a worker when all are gone."""
+"""Seconds to wait for a scheduler that has answered before, and for a worker when none is left."""
 CONNECT = 15.0
-"""Seconds to wait for a scheduler at first, and for its first worker."""
+"""Seconds to wait for the first connection to a scheduler, and for its first worker."""
 VISIBLE = 60.0
-"""Seconds until files that another machine has written are seen: NFS keeps what it knows of a folder this long."""
+"""Seconds until files that another machine has written are visible: NFS caches a folder for this long."""
 POLL = 0.5
 LOOK = 2.0
-"""Seconds between two looks at the workers."""
+"""Seconds between two counts of the workers."""
 
 
-def make_remotely(
-    request: CellRequest, expected: Mapping[str, str], backends: Sequence[str], lease: str
-) -> EdgecError | None:
-    """Make a cell in a process beside a Dask worker; what is wrong with the cell is returned.
+def make_remotely(request: CellRequest, requirements: WorkerRequirements) -> EdgecError | None:
+    """Make a cell in a process beside a Dask worker.
 
     Args:
         request: the cell.
-        expected: `environment` of the process that asks.
-        backends: what it is about.
-        lease: file that is there as long as somebody waits for the cell.
+        requirements: what this worker must have in common with the sweep.
+
+    Returns:
+        The error of the cell itself; None: the cell was made.
 
     Raises:
-        WorkerError: this worker cannot do it, or the process was killed; another attempt may do better.
+        WorkerError: this worker cannot make the cell, or the process was killed; another attempt may succeed.
     """
-    if reason := unfit(expected, backends, lease):
+    if reason := unfit(requirements):
         raise WorkerError(f"a worker of the cluster cannot be used: {reason}", where=request.label)
     begun: list[Worker] = []
     with ThreadPoolExecutor(max_workers=1) as thread:  # a process dies with the thread that has started it
         future = thread.submit(attempt, request, begun.append, lambda step: None)
         while not wait([future], timeout=POLL).done:
-            if not Path(lease).exists():
+            if not requirements.lease.exists():
                 for worker in begun:
                     worker.kill()
         return future.result()
 
 
-def unfit(expected: Mapping[str, str], backends: Sequence[str], lease: str) -> str:
-    """Why cells that are made in this process would not be those that were asked for; empty: they are."""
-    if found := differences(expected, backends):
-        return f"it has another {', another '.join(found)}"
-    if not Path(lease).exists():
-        return f"it does not see {lease}: workers need the same file system, under the same paths"
+def unfit(requirements: WorkerRequirements) -> str:
+    """Why this process cannot make the requested cells; empty: it can."""
+    if changed := differences(requirements.environment, requirements.backends):
+        return f"its environment differs: {', '.join(changed)}"
+    if not requirements.lease.exists():
+        return f"it cannot read {requirements.lease}: workers need the same file system, under the same paths"
     return ""
 
 
 class DaskPool:
-    """A cluster.
+    """An executor that makes cells on a Dask cluster.
 
     Args:
-        address: of its scheduler: ``tcp://host:8786``.
-        store: where cells appear.
-        expected: `environment` of this process.
+        address: of the scheduler: ``tcp://host:8786``.
+        store: holds the finished cells.
         backends: of all cells.
 
     Raises:
-        UsageError: that is no address.
+        UsageError: the address is not valid.
         BackendUnavailableError: Dask distributed is not installed.
     """
 
-    def __init__(self, address: str, store: CellStore, expected: Mapping[str, str], backends: Sequence[str]) -> None:
+    def __init__(self, address: str, store: CellStore, backends: Sequence[str]) -> None:
         kind, colon, rest = address.partition("://")
         if kind not in ("tcp", "tls") or not colon or not rest.rpartition(":")[2].isdigit():
-            raise UsageError(f'"{address}" is no address of a scheduler', hint="--scheduler tcp://host:8786")
+            raise UsageError(f'"{address}" is not the address of a scheduler', hint="--scheduler tcp://host:8786")
         if package_version("distributed") is None:
             raise BackendUnavailableError("not installed: distributed", hint="pip install 'edgec[cluster]'")
-        self._address, self._store = address, store
-        self._expected, self._backends = dict(expected), tuple(backends)
+        self._address, self._store, self._backends = address, store, tuple(backends)
 
     def run(self, requests: Sequence[CellRequest], finished: Finished, progress: Progress) -> None:
         """Make all cells; returns when each has been made or has failed.
 
+        Args:
+            requests: the cells.
+            finished: called with each cell and its error.
+            progress: called with each step.
+
         Raises:
-            WorkerError: there is no scheduler, or it has no worker that can be used.
+            WorkerError: there is no scheduler, or none of its workers can be used.
         """
         if not requests:
             return
@@ -111,30 +111,35 @@ class DaskPool:
         write_atomically(lease, "")
         try:
             with _quiet():
-                self._run({request.key: request for request in requests}, lease, finished, progress)
+                requirements = WorkerRequirements(
+                    environment=dict(environment_of(self._backends)), backends=self._backends, lease=lease
+                )
+                self._run({request.key: request for request in requests}, requirements, finished, progress)
         finally:
-            lease.unlink(missing_ok=True)  # what the cluster still makes ends now
+            lease.unlink(missing_ok=True)  # cells that the cluster is still making end now
 
-    def _run(self, pending: dict[str, CellRequest], lease: Path, finished: Finished, progress: Progress) -> None:
-        spoken, rounds = 0.0, 0
+    def _run(
+        self, pending: dict[str, CellRequest], requirements: WorkerRequirements, finished: Finished, progress: Progress
+    ) -> None:
+        answered, rounds = 0.0, 0
         while pending:
             rounds += 1
             try:
-                with self._client(CONNECT if not spoken else 5.0) as client:
-                    self._check(client, lease)
-                    spoken = time.monotonic()
-                    self._round(client, f"{lease.name}-{rounds}", pending, lease, finished, progress)
-                    spoken = time.monotonic()
+                with self._client(CONNECT if not answered else 5.0) as client:
+                    self._check(client, requirements)
+                    answered = time.monotonic()
+                    self._round(client, rounds, pending, requirements, finished, progress)
+                    answered = time.monotonic()
             except OSError as error:  # also of time-outs and closed connections
-                if not spoken or time.monotonic() - spoken > PATIENCE:
+                if not answered or time.monotonic() - answered > PATIENCE:
                     raise WorkerError(
                         f"the scheduler cannot be reached, or has no workers: {error}",
                         where=self._address,
-                        hint="`dask scheduler` and `dask worker ADDRESS` start them; what has been made is kept",
+                        hint="start them with `dask scheduler` and `dask worker ADDRESS`; finished cells are kept",
                     ) from error
                 time.sleep(POLL)
             if pending:
-                progress(f"{self._address}: the connection was lost: ask again for {len(pending)} cells")
+                progress(f"{self._address}: the connection was lost: {len(pending)} cells are submitted again")
 
     def _client(self, timeout: float) -> Client:
         from distributed import Client
@@ -142,10 +147,10 @@ class DaskPool:
         client: Client = Client(self._address, timeout=timeout, set_as_default=False)  # type: ignore[no-untyped-call]
         return client
 
-    def _check(self, client: Client, lease: Path) -> None:
+    def _check(self, client: Client, requirements: WorkerRequirements) -> None:
         client.wait_for_workers(1, timeout=CONNECT)
         try:
-            found = client.run(unfit, self._expected, self._backends, str(lease))
+            reasons = client.run(unfit, requirements)
         except OSError:
             raise
         except Exception as error:
@@ -154,28 +159,28 @@ class DaskPool:
                 where=self._address,
                 hint="install the same edgec for them, with the same packages",
             ) from error
-        if refused := {worker: reason for worker, reason in found.items() if reason}:
+        if refused := {worker: reason for worker, reason in reasons.items() if reason}:
             worker, reason = next(iter(refused.items()))
-            raise WorkerError(f"worker {worker}: {reason}", where=self._address, hint="start it with this edgec")
+            raise WorkerError(
+                f"worker {worker}: {reason}", where=self._address, hint="start it with the edgec of this sweep"
+            )
 
     def _round(
         self,
         client: Client,
-        name: str,
+        number: int,
         pending: dict[str, CellRequest],
-        lease: Path,
+        requirements: WorkerRequirements,
         finished: Finished,
         progress: Progress,
     ) -> None:
-        """Ask for all pending cells; those that neither came out nor failed when the connection is lost stay."""
+        """Submit all pending cells; those without a result when the connection is lost stay pending."""
         from distributed import as_completed
 
         futures = {}
         for key, request in pending.items():
-            future = client.submit(
-                make_remotely, request, self._expected, self._backends, str(lease),
-                key=f"{key}-{name}", retries=RETRIES, pure=False,
-            )  # fmt: skip
+            name = f"{key}-{requirements.lease.name}-{number}"
+            future = client.submit(make_remotely, request, requirements, key=name, retries=RETRIES, pure=False)
             futures[future.key] = (future, request)
         asked = [future for future, _ in futures.values()]
         ended = as_completed(asked, loop=client.loop, raise_errors=False)  # type: ignore[no-untyped-call]
@@ -191,7 +196,7 @@ class DaskPool:
                 error: EdgecError | None = future.result()
                 self._wait_until_visible(request, error)
             elif future.status == "error":
-                error = _told(future.exception(), request)  # type: ignore[no-untyped-call]
+                error = _error_of(future.exception(), request)  # type: ignore[no-untyped-call]
             else:
                 continue  # it was cancelled: the scheduler is gone
             del pending[request.key]
@@ -204,12 +209,12 @@ class DaskPool:
 
 
 class _Watch:
-    """Whether there is anybody to wait for: a scheduler keeps tasks for ever when its last worker is gone."""
+    """Watches for workers: a scheduler keeps tasks for ever when its last worker is gone."""
 
     def __init__(self, client: Client, address: str, progress: Progress) -> None:
         self._client, self._address, self._progress = client, address, progress
         self._looked = self._seen = time.monotonic()
-        self._told = False
+        self._reported = False
 
     def look(self) -> bool:
         """Wait a moment; False: the scheduler is gone.
@@ -223,26 +228,26 @@ class _Watch:
             return True
         self._looked = now
         try:
-            count = len(self._client.nthreads())  # type: ignore[no-untyped-call]  # `scheduler_info` tells the first few
+            count = len(self._client.nthreads())  # type: ignore[no-untyped-call]  # `scheduler_info` lists only the first few
         except OSError:
             return False
         if count:
-            self._seen, self._told = now, False
+            self._seen, self._reported = now, False
         elif now - self._seen > PATIENCE:
             raise WorkerError(
                 f"no workers for {PATIENCE:.0f} s",
                 where=self._address,
-                hint="`dask worker ADDRESS` starts one; what has been made is kept",
+                hint="start one with `dask worker ADDRESS`; finished cells are kept",
             )
-        elif not self._told:
-            self._told = True
+        elif not self._reported:
+            self._reported = True
             self._progress(f"{self._address}: no workers are left: wait {PATIENCE:.0f} s for one")
         return True
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask logs lost connections with tracebacks; they are told as progress."""
+    """Silence Dask, which logs lost connections with tracebacks; the pool reports them as progress."""
     import distributed  # it sets up its loggers when it is imported
 
     logger = logging.getLogger(distributed.__name__)
@@ -257,7 +262,9 @@ def _quiet() -> Iterator[None]:
             item.setLevel(level)
 
 
-def _told(exception: Any, request: CellRequest) -> EdgecError:
+def _error_of(exception: Any, request: CellRequest) -> EdgecError:
     if isinstance(exception, EdgecError):
         return exception
-    return WorkerError(f"the cluster gave it up: {type(exception).__name__}: {exception}", where=request.label)
+    return WorkerError(
+        f"the cluster gave up on this cell: {type(exception).__name__}: {exception}", where=request.label
+    )

@@ -1,4 +1,4 @@
-"""What cells depend on besides target, project and files: compiler, toolchains and the machine's instructions."""
+"""The environment that cells depend on: compiler, toolchains and the machine's instruction set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgec.plan.identity import environment
 
 @cache
 def environment_of(backends: tuple[str, ...]) -> Mapping[str, str]:
-    """The environment of this process, by names that a message can state.
+    """The environment of this process, by names that a message can show.
 
     Args:
         backends: names of those that make artifacts.
@@ -20,10 +20,10 @@ def environment_of(backends: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def differences(expected: Mapping[str, str], backends: Sequence[str]) -> tuple[str, ...]:
-    """What is different in this process, in words.
+    """Describe how this process differs from another one.
 
     Args:
-        expected: the environment of another process.
+        expected: the environment of the other process.
         backends: names of those that make artifacts.
     """
     own = environment_of(tuple(backends))

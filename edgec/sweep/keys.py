@@ -1,4 +1,4 @@
-"""Keys of cells: digests of everything that a cell is made from, found without running any code of the project."""
+"""Keys of cells: digests of all their inputs, computed without running any code of the project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Keys:
     Args:
         root: folder that the project's paths are relative to.
         threads: CPU threads of each process, with which float kernels differ in the last bits.
-        out: the folder of bundles, whose Python files are what was built.
+        out: the folder of bundles, whose Python files are outputs and not part of a key.
     """
 
     def __init__(self, root: Path, threads: int, out: Path | None = None) -> None:
@@ -32,9 +32,9 @@ class Keys:
         self._digests: dict[Path, str] = {}
 
     def key(self, plan: Plan) -> str:
-        """SHA-256 (hex) of all that a cell's artifacts and figures depend on, but for what its code reads.
+        """SHA-256 (hex) of everything a cell's artifacts and figures depend on, except for files that its code reads.
 
-        The target's name is no part: variants of two targets may be the same.
+        The target's name is not part of it: variants of two targets may be equal.
 
         Raises:
             ModelError, DatasetError: a file that the project names is missing.
@@ -57,10 +57,10 @@ class Keys:
     def files(self, plan: Plan) -> dict[Path, str]:
         """SHA-256 (hex) of every file that the plan names, and of the Python files that its entries may import."""
         project = used(plan)
-        found = dependencies(
+        named_files = dependencies(
             project, self._root, (), calibrated=project.calibration is not None, trained=project.train is not None
         )
-        paths = {path.absolute() for path in found if path.name != PROJECT_FILE}
+        paths = {path.absolute() for path in named_files if path.name != PROJECT_FILE}
         for path in sorted(paths):
             if not path.exists():
                 named = {self._absolute(project.model.path), self._absolute(project.model.weights)}
@@ -83,7 +83,7 @@ class Keys:
 
 
 def used(plan: Plan) -> Project:
-    """The part of a plan's project that the plan makes use of."""
+    """The part of a plan's project that the plan uses."""
     project = plan.project
     ladder = {rung.name for item in plan.emits for rung in item.ladder}
     unused: dict[str, None] = {}
@@ -95,5 +95,5 @@ def used(plan: Plan) -> Project:
 
 
 def backends_of(plans: list[Plan]) -> tuple[str, ...]:
-    """Names of all backends that make something of `plans`."""
+    """Names of all backends that make an artifact of `plans`."""
     return tuple(dict.fromkeys(item.backend.name for plan in plans for item in plan.emits))

@@ -1,4 +1,4 @@
-"""Making the cells that are not there yet, by whoever is at hand."""
+"""Makes the missing cells of a sweep on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from pathlib import Path
 
 from edgec.build.room import JOB_MB, available_mb, room_on_cores
 from edgec.errors import EdgecError, StorageError, UsageError
-from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool
-from edgec.sweep.environment import environment_of
 from edgec.sweep.keys import Keys, backends_of
 from edgec.sweep.pool import LocalPool
+from edgec.sweep.requests import CellRequest
 from edgec.sweep.store import CellRecord, CellStore
 from edgec.sweep.variants import Cell, mixed
 from edgec.workers.worker import Progress
 
-Crew = LocalPool | DaskPool
+Executor = LocalPool | DaskPool
 
 
 @dataclass(frozen=True)
-class Means:
+class Options:
     """How cells are made."""
 
     threads: int = 1
@@ -32,44 +31,47 @@ class Means:
     memory_mb: int | None = None
     """Memory for all of them; None: what is free."""
     scheduler: str | None = None
-    """Of a cluster that makes them instead."""
+    """Address of the scheduler of a cluster that makes the cells; None: this machine does."""
 
 
 @dataclass
 class MadeCells:
-    """By key, what became of all cells."""
+    """The results of all cells, by key."""
 
     records: dict[str, CellRecord] = field(default_factory=dict)
     failed: dict[str, EdgecError] = field(default_factory=dict)
     computed: set[str] = field(default_factory=set)
-    """Those that this run has made."""
+    """Cells that this run has made."""
 
 
-def choose_crew(means: Means, store: CellStore, cells: Sequence[Cell], progress: Progress) -> Crew:
-    """Who makes the cells.
+def choose_executor(options: Options, store: CellStore, cells: Sequence[Cell], progress: Progress) -> Executor:
+    """The executor that makes the cells.
+
+    Args:
+        options: threads, workers, memory, scheduler.
+        store: holds the finished cells.
+        cells: of the sweep.
+        progress: called when memory allows fewer workers than requested.
 
     Raises:
-        UsageError: means that exclude each other, or that the cells exclude.
+        UsageError: options that exclude each other, or that the cells exclude.
         BackendUnavailableError: Dask distributed is not installed.
     """
     timed = next((cell for cell in cells if cell.prune and cell.plan.target.prune.goal == "latency"), None)
-    if means.scheduler is not None:
+    if options.scheduler is not None:
         if timed is not None:
             raise _disturbed(timed, "leave out --scheduler, and use --workers 1")
-        if means.workers is not None or means.memory_mb is not None:
-            raise UsageError(
-                "--workers and --memory are about this machine; a cluster has its own", where="--scheduler"
-            )
-        backends = backends_of([cell.plan for cell in cells])
-        return DaskPool(means.scheduler, store, environment_of(backends), backends)
+        if options.workers is not None or options.memory_mb is not None:
+            raise UsageError("--workers and --memory apply to this machine, not to a cluster", where="--scheduler")
+        return DaskPool(options.scheduler, store, backends_of([cell.plan for cell in cells]))
     if timed is not None:
-        if means.workers not in (None, 1):
+        if options.workers not in (None, 1):
             raise _disturbed(timed, "--workers 1")
         return LocalPool(1)
-    memory = available_mb() if means.memory_mb is None else means.memory_mb
-    wanted, most = means.workers or room_on_cores(means.threads), max(1, memory // JOB_MB)
+    memory = available_mb() if options.memory_mb is None else options.memory_mb
+    wanted, most = options.workers or room_on_cores(options.threads), max(1, memory // JOB_MB)
     if wanted > most:
-        progress(f"{most} of {wanted} workers: each may take {JOB_MB} MB, and there are {memory}")
+        progress(f"{most} of {wanted} workers: each may take {JOB_MB} MB, and {memory} MB are available")
     return LocalPool(min(wanted, most))
 
 
@@ -83,7 +85,7 @@ def _disturbed(cell: Cell, hint: str) -> UsageError:
 
 def make_cells(
     cells: Sequence[Cell],
-    crew: Crew,
+    executor: Executor,
     store: CellStore,
     keys: Keys,
     *,
@@ -92,17 +94,17 @@ def make_cells(
     threads: int,
     progress: Progress,
 ) -> MadeCells:
-    """Make those of `cells` that are not there; cells with equal keys are one.
+    """Make the cells that the store lacks; cells with equal keys are made once.
 
     Args:
         cells: with their keys.
-        crew: who makes them.
-        store: where they are kept.
+        executor: makes them.
+        store: keeps them.
         keys: of this sweep.
         root: the project's folder.
         out: the folder of bundles.
         threads: CPU threads of each process.
-        progress: told what begins and what has ended.
+        progress: called with each step and each finished cell.
     """
     made = MadeCells()
     different = {cell.key: cell for cell in reversed(cells)}
@@ -127,27 +129,21 @@ def make_cells(
             made.computed.add(request.key)
         else:
             error = error or StorageError(
-                "it was made, but is not there, or the files it was made from have changed meanwhile",
+                "the cell was made but cannot be read, or its input files have changed meanwhile",
                 where=str(store.folder(request.key)),
                 hint="run the sweep again",
             )
             made.failed[request.key] = error
-        told = f"failed: {error.what}" if error else "made"
-        progress(f"{done} of {len(requests)}: {request.label}: {told}, after {time.monotonic() - began:.0f} s")
+        state = f"failed: {error.what}" if error else "made"
+        progress(f"{done} of {len(requests)}: {request.label}: {state}, after {time.monotonic() - began:.0f} s")
 
-    crew.run(requests, finished, lambda step: progress(f"{done} of {len(requests)}: {step}"))
+    executor.run(requests, finished, lambda step: progress(f"{done} of {len(requests)}: {step}"))
     return made
 
 
 def _request(cell: Cell, keys: Keys, root: Path, out: Path, threads: int) -> CellRequest:
-    payload = {
-        "key": cell.key,
-        "target": cell.plan.target.model_dump_json(),
-        "project": cell.plan.project.model_dump_json(),
-        "root": str(root.absolute()),
-        "out": str(out),
-        "cwd": str(Path.cwd()),
-        "threads": threads,
-        "known": {str(path): sha256 for path, sha256 in keys.files(cell.plan).items()},
-    }
-    return CellRequest(cell.key, cell.label, payload)
+    plan = cell.plan
+    return CellRequest(
+        key=cell.key, label=cell.label, target=plan.target, project=plan.project, root=root.absolute(), out=out,
+        working_folder=Path.cwd(), threads=threads, inputs=keys.files(plan),
+    )  # fmt: skip

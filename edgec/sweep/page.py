@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.report import page
-from edgec.report.page import NOT_MEASURED, number, render_page
+from edgec.report.numbers import NOT_MEASURED, drop_text, number
+from edgec.report.page import render_page
 from edgec.report.scatter import Mark, Scatter, plot_scatter
 from edgec.sweep.records import Point, Sweep
 
@@ -73,7 +74,7 @@ def markdown_table(points: Sequence[Point]) -> str:
 
 
 def row(point: Point) -> tuple[str, ...]:
-    """The cells of a point's row, as `HEADINGS` says."""
+    """One text for each of `HEADINGS`."""
     pace = point.pace
     marks = (("front", point.front), ("chosen", point.chosen), ("failed", bool(point.failure)))
     return (
@@ -83,7 +84,7 @@ def row(point: Point) -> tuple[str, ...]:
         point.method or NOT_MEASURED,
         point.artifact,
         _accuracy(point),
-        _drop(point),
+        drop_text(point.metric),
         number(point.sqnr_db, 1),
         f"{point.size_kib:.1f}",
         NOT_MEASURED if pace is None else f"{pace.latency_ms:.3f}",
@@ -99,15 +100,6 @@ def _accuracy(point: Point) -> str:
     return f"{point.metric.value:.2f} %" if point.metric.unit == "points" else f"{point.metric.value:.4g}"
 
 
-def _drop(point: Point) -> str:
-    metric = point.metric
-    if metric is None:
-        return NOT_MEASURED
-    if metric.drop_low is None or metric.drop_high is None:
-        return f"{metric.drop:.2f}"
-    return f"{metric.drop:.2f} ({metric.drop_low:.2f} to {metric.drop_high:.2f})"
-
-
 def _ratio(ratio: float, low: float, high: float) -> str:
     return f"{ratio:.2f}" if low == high else f"{ratio:.2f} ({low:.2f} to {high:.2f})"
 
@@ -116,10 +108,10 @@ def _mark(point: Point, x: float, weight: float) -> Mark | None:
     if point.quality is None:
         return None
     y = 100 * point.quality if point.metric is not None and point.metric.unit == "points" else point.quality
-    told = f"{point.label}: {_accuracy(point)}, {point.size_kib:.1f} KiB"
+    title = f"{point.label}: {_accuracy(point)}, {point.size_kib:.1f} KiB"
     if point.pace is not None:
-        told += f", {point.pace.latency_ms:.3f} ms"
-    return Mark(x, y, weight, f"{point.precision} {point.backend}", told, point.front, point.chosen)
+        title += f", {point.pace.latency_ms:.3f} ms"
+    return Mark(x, y, weight, f"{point.precision} {point.backend}", title, point.front, point.chosen)
 
 
 def _escaped(text: str) -> str:

@@ -17,12 +17,13 @@ EXAMPLE = "accuracy>=0.90, size<=100, min latency"
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that points have."""
+    """A quantity that a rule can name."""
 
     of: Callable[[Point], float | None]
     units: dict[str, float]
-    """Unit -> factor to the quantity's own; the empty one is the default."""
-    told: str
+    """Unit -> factor to the quantity's own unit; the empty unit is the default."""
+    scale: str
+    """The unit in words, for messages."""
 
 
 def _pace(name: str) -> Callable[[Point], float | None]:
@@ -55,7 +56,7 @@ _AIM = re.compile(r"(?P<way>min|max)\s+(?P<name>\S+)")
 
 @dataclass(frozen=True)
 class Condition:
-    """What a point has to hold."""
+    """A condition on a point."""
 
     text: str
     name: str
@@ -63,35 +64,35 @@ class Condition:
     value: float
 
     def holds(self, point: Point) -> bool:
-        """Whether it does; what was not measured holds nothing."""
-        found = QUANTITIES[self.name].of(point)
-        return found is not None and _COMPARED[self.sign](found, self.value)
+        """Whether a point meets it; a value that was not measured does not."""
+        value = QUANTITIES[self.name].of(point)
+        return value is not None and _COMPARED[self.sign](value, self.value)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Conditions, and what is best among the points that hold them."""
+    """Conditions, and the quantity to minimize or maximize among the points that meet them."""
 
     text: str
     conditions: tuple[Condition, ...]
     aim: str
-    """Name of the quantity to be small or large."""
+    """Name of that quantity."""
     largest: bool
 
     def pick(self, points: Sequence[Point]) -> int:
-        """Index of the point that is picked: of equal ones the more accurate, then the smaller, then the first.
+        """Index of the best point: of equal ones the more accurate, then the smaller, then the first.
 
         Raises:
-            GateError: none holds all conditions.
+            GateError: no point meets all conditions.
         """
         fit = [index for index, point in enumerate(points) if not point.failure and self._holds(point)]
         if not fit:
-            raise GateError(f'no point of the sweep holds "{self.text}"', hint=self._nearest(points))
+            raise GateError(f'no point of the sweep meets "{self.text}"', hint=self._nearest(points))
 
         def order(index: int) -> tuple[float, ...]:
             point = points[index]
             value = QUANTITIES[self.aim].of(point)
-            assert value is not None  # _holds looks
+            assert value is not None  # checked by _holds
             quality = -math.inf if point.quality is None else point.quality
             return (-value if self.largest else value, -quality, point.size_bytes, index)
 
@@ -113,42 +114,42 @@ class Rule:
 
 
 def parse_rule(text: str, metric: str = "auto") -> Rule:
-    """The rule that `text` says.
+    """Parse a rule.
 
     Args:
         text: conditions and one aim, separated by commas.
-        metric: that the project asks for; known names tell what cannot be measured.
+        metric: of the project; for a known name, conditions on quantities that it cannot measure are refused.
 
     Raises:
-        UsageError: it is no rule.
+        UsageError: the text is not a rule.
     """
     conditions: list[Condition] = []
     aims: list[tuple[str, bool]] = []
     for part in (item.strip() for item in text.split(",")):
-        if found := _AIM.fullmatch(part):
-            aims.append((_known(found["name"], text, metric), found["way"] == "max"))
-        elif found := _CONDITION.fullmatch(part):
-            conditions.append(_condition(found, part, text, metric))
+        if match := _AIM.fullmatch(part):
+            aims.append((_known(match["name"], text, metric), match["way"] == "max"))
+        elif match := _CONDITION.fullmatch(part):
+            conditions.append(_condition(match, part, text, metric))
         else:
             raise _wrong(text, f'"{part}" is neither a condition nor an aim')
     if len(aims) != 1:
-        raise _wrong(text, "no aim: what should be small or large?" if not aims else "more than one aim")
+        raise _wrong(text, "no aim: add `min QUANTITY` or `max QUANTITY`" if not aims else "more than one aim")
     return Rule(text, tuple(conditions), *aims[0])
 
 
-def _condition(found: re.Match[str], part: str, text: str, metric: str) -> Condition:
-    name = _known(found["name"], text, metric)
+def _condition(match: re.Match[str], part: str, text: str, metric: str) -> Condition:
+    name = _known(match["name"], text, metric)
     units = QUANTITIES[name].units
-    if found["unit"] not in units:
-        raise _wrong(text, f'"{part}": {name} is in {QUANTITIES[name].told}')
+    if match["unit"] not in units:
+        raise _wrong(text, f'"{part}": {name} is in {QUANTITIES[name].scale}')
     try:
-        value = float(found["value"]) * units[found["unit"]]
+        value = float(match["value"]) * units[match["unit"]]
     except ValueError:
-        raise _wrong(text, f'"{part}": {found["value"]} is no number') from None
+        raise _wrong(text, f'"{part}": {match["value"]} is not a number') from None
     share = name == "agreement" or (name == "accuracy" and metric in ("auto", "top1", "agreement"))
     if share and not 0 <= value <= 1:
         raise _wrong(text, f'"{part}": {name} is a share from 0 to 1: {value / 100:g}, or {value:g}%')
-    return Condition(part, name, found["sign"], value)
+    return Condition(part, name, match["sign"], value)
 
 
 def _known(name: str, text: str, metric: str) -> str:
@@ -160,5 +161,5 @@ def _known(name: str, text: str, metric: str) -> str:
 
 
 def _wrong(text: str, what: str, hint: str = "") -> UsageError:
-    known = "; ".join(f"{name} ({item.told})" for name, item in QUANTITIES.items())
+    known = "; ".join(f"{name} ({item.scale})" for name, item in QUANTITIES.items())
     return UsageError(what, where=f'--pick "{text}"', hint=hint or f"for example: {EXAMPLE}\n  known: {known}")

@@ -1,4 +1,4 @@
-"""From cells and times to points."""
+"""Makes the points of a sweep from its cells and times."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Made:
     beside: Placed | None
     """The unpruned float artifact of its format; may be the artifact itself."""
     alone: str = ""
-    """Why there is nothing beside it."""
+    """Why `beside` is None."""
 
     @property
     def judged(self) -> Sequence[Accuracy]:
-        """In each runtime that counts, or in all when none does."""
-        found = self.placed.made.accuracy
-        return [item for item in found if item.judged] or found
+        """The accuracy in each judged runtime; in all runtimes when none is judged."""
+        results = self.placed.made.accuracy
+        return [item for item in results if item.judged] or results
 
     @property
     def runtime(self) -> tuple[str, str]:
-        """Name and version of the one that is timed."""
+        """Name and version of the runtime that it is timed in."""
         return self.judged[0].runtime, self.judged[0].runtime_version
 
     @property
@@ -42,7 +42,7 @@ class Made:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is what it would be timed against."""
+        """Whether it is the float artifact that others are timed against."""
         return self.beside is not None and self.beside.made.sha256 == self.placed.made.sha256
 
 
@@ -51,16 +51,16 @@ def points_of(made: Sequence[Made], time: Callable[[Made], Timed]) -> tuple[Poin
 
     Args:
         made: the artifacts.
-        time: times one of them; called one after the other, and not for those that do not run.
+        time: times one artifact; called one after the other, and only for artifacts that run.
     """
     timed = [Timed() if one.failure else time(one) for one in made]
     floats: dict[tuple[str, str], list[float]] = {}
-    for one, found in zip(made, timed, strict=True):
-        if found.latency is not None and one.beside is not None:
-            beside_ms = found.speed.float_ms if found.speed else found.latency.p50_ms
-            if found.speed or one.is_reference:
+    for one, times in zip(made, timed, strict=True):
+        if times.latency is not None and one.beside is not None:
+            beside_ms = times.speed.float_ms if times.speed else times.latency.p50_ms
+            if times.speed or one.is_reference:
                 floats.setdefault((one.beside.made.sha256, one.runtime[0]), []).append(beside_ms)
-    return tuple(_point(one, found, floats) for one, found in zip(made, timed, strict=True))
+    return tuple(_point(one, times, floats) for one, times in zip(made, timed, strict=True))
 
 
 def _point(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) -> Point:
@@ -94,10 +94,10 @@ def _point(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) 
 
 
 def _notes(one: Made, timed: Timed) -> tuple[str, ...]:
-    told = [timed.reason] if timed.reason else []
+    notes = [timed.reason] if timed.reason else []
     if one.beside is None and not one.failure:
-        told.append(f"no float artifact to be timed against{f': {one.alone}' if one.alone else ''}")
-    return tuple(told)
+        notes.append(f"no float artifact to compare its latency with{f': {one.alone}' if one.alone else ''}")
+    return tuple(notes)
 
 
 def _pace(one: Made, timed: Timed, floats: dict[tuple[str, str], list[float]]) -> Pace | None:

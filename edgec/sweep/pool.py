@@ -1,4 +1,4 @@
-"""Cells on this machine: several at once, each in a process of its own; one that is killed is made by another."""
+"""Makes cells on this machine, several at once, each in a process of its own that is replaced when it is killed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from edgec.errors import EdgecError, WorkerError
 from edgec.sweep.attempt import attempt
-from edgec.sweep.cell import CellRequest
+from edgec.sweep.requests import CellRequest
 from edgec.workers.worker import Progress, Worker
 
 ATTEMPTS = 3
-"""Processes that a cell may cost; whoever kills the third has a reason."""
+"""Processes that are started for a cell before its error is reported."""
 
 Finished = Callable[[CellRequest, EdgecError | None], None]
-"""Told of each cell how it ended, from the thread that asked for all of them."""
+"""Called with each cell and its error, in the thread that called `run`."""
 
 
 class LocalPool:
-    """Processes of this machine.
+    """An executor that makes cells in processes of this machine.
 
     Args:
         workers: cells that are made at once.
@@ -32,7 +32,13 @@ class LocalPool:
         self._stopped = False
 
     def run(self, requests: Sequence[CellRequest], finished: Finished, progress: Progress) -> None:
-        """Make all cells; returns when each has been made or has failed."""
+        """Make all cells; returns when each has been made or has failed.
+
+        Args:
+            requests: the cells.
+            finished: called with each cell and its error.
+            progress: called with each step.
+        """
         if not requests:
             return
         with ThreadPoolExecutor(max_workers=min(self._workers, len(requests))) as threads:
@@ -65,7 +71,7 @@ class LocalPool:
             except WorkerError as error:
                 killed = error
                 if not self._stopped:
-                    progress(f"{request.label}: {error.what}: begin again")
+                    progress(f"{request.label}: {error.what}: try again")
             except EdgecError as error:
                 return error
             finally:

@@ -1,4 +1,4 @@
-"""What a sweep found: points of accuracy, latency and size, and what could not be made."""
+"""Results of a sweep: points of accuracy, latency and size, and cells that could not be made."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Point(Frozen):
     artifact: str
     backend: str
     runtime: str
-    """The first that is judged: it is timed in this one."""
+    """The first judged one, in which it is timed."""
     sha256: str
     size_bytes: int
     recipe: Recipe
@@ -61,9 +61,9 @@ class Point(Frozen):
     memory_mb: float | None = None
     """Largest resident set of a process that loads it and runs one sample, its runtime included."""
     coverage: tuple[Coverage, ...] = ()
-    """What of it was not done as asked."""
+    """Where it is not as the target asks."""
     failure: str = ""
-    """Why it is no choice: a judged runtime could not run it."""
+    """Why it cannot be picked: a judged runtime could not run it."""
     notes: tuple[str, ...] = ()
     """What was not measured, and why."""
     front: bool = False
@@ -72,30 +72,30 @@ class Point(Frozen):
 
     @property
     def accuracy(self) -> float | None:
-        """The metric: a share from 0 to 1 where it is told in points, else on its own scale."""
+        """The metric: a share from 0 to 1 where its unit is points, else on its own scale."""
         if self.metric is None:
             return None
         return self.metric.value / 100 if self.metric.unit == "points" else self.metric.value
 
     @property
     def quality(self) -> float | None:
-        """What counts as accuracy: the metric, or the SQNR where that is the metric."""
+        """The accuracy, or the SQNR where that is the metric."""
         return self.sqnr_db if self.metric is None else self.accuracy
 
     @property
     def size_kib(self) -> float:
-        """Of the file."""
+        """Size of the file."""
         return self.size_bytes / KIB
 
     @property
     def label(self) -> str:
-        """Its coordinates, for people."""
+        """Its coordinates in words."""
         parts = (self.target, f"prune {self.prune:g}", self.precision, self.method, self.artifact)
         return " ".join(part for part in parts if part)
 
 
 class Unmade(Frozen):
-    """A cell, or an artifact of one, that there is no point of."""
+    """A cell or an artifact without a point."""
 
     target: str
     prune: float
@@ -104,7 +104,7 @@ class Unmade(Frozen):
     artifact: str
     """Or its backend; empty: the whole cell."""
     possible: bool
-    """False: no backend of the target can; True: it failed."""
+    """False: no backend of the target can make it; True: making it failed."""
     reason: str
 
 
@@ -114,11 +114,11 @@ class Sweep(Frozen):
     edgec: str
     model: str
     metric: str
-    """Its name; empty when no cell came out."""
+    """Its name; empty when no cell was made."""
     samples: int
-    """Evaluation samples that accuracies are of."""
+    """Number of evaluation samples."""
     machine: Machine
-    """What times were taken on."""
+    """The machine that measured the times."""
     points: tuple[Point, ...]
     unmade: tuple[Unmade, ...]
     rule: str = ""

@@ -1,4 +1,4 @@
-"""Target names + levels -> `Sweep`: the straight line of `edgec sweep`."""
+"""From target names and levels to a `Sweep`: the steps of `edgec sweep` in order."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgec.backends.registry import package_version
-from edgec.bundle.write import storage_errors
 from edgec.errors import EdgecError, GateError, TargetError, UsageError
 from edgec.machine import host_machine
 from edgec.plan.plan import require_toolchain
 from edgec.project.spec import Project
 from edgec.storage.cache import Cache
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 from edgec.storage.workspace import cache_folder
 from edgec.sweep.keys import Keys
-from edgec.sweep.making import Crew, MadeCells, Means, choose_crew, make_cells
+from edgec.sweep.making import Executor, MadeCells, Options, choose_executor, make_cells
 from edgec.sweep.page import render_sweep
 from edgec.sweep.pareto import on_front
 from edgec.sweep.pick import Rule, parse_rule
@@ -34,7 +33,7 @@ from edgec.workers.worker import Progress
 
 @dataclass(frozen=True)
 class Swept:
-    """What `sweep_targets` found, and where it wrote it."""
+    """The result of `sweep_targets`, and its files."""
 
     sweep: Sweep
     json: Path
@@ -42,11 +41,11 @@ class Swept:
     saved: Path | None
     """The target of the chosen point."""
     computed: int
-    """Cells that this run made, those that are only there to be timed against included."""
+    """Cells that this run made, float references included."""
     cached: int
     """Cells that earlier runs had made."""
     failures: tuple[EdgecError, ...]
-    """Of cells, and of the rule."""
+    """Errors of cells, and of the rule."""
 
 
 def sweep_targets(
@@ -55,7 +54,7 @@ def sweep_targets(
     root: Path,
     *,
     levels: Levels | None = None,
-    means: Means | None = None,
+    options: Options | None = None,
     rule: str | None = None,
     save: str | None = None,
     progress: Progress = lambda step: None,
@@ -67,23 +66,23 @@ def sweep_targets(
         project: the user's model and data, with paths relative to `root`; its gates are left out of account.
         root: the project's folder.
         levels: what to combine; None: the targets as they are.
-        means: how cells are made.
+        options: how cells are made.
         rule: which point to choose, see `edgec.sweep.pick`.
         save: name of the target to write it as; None: ``picked-<target>``.
-        progress: told each step.
+        progress: called with each step.
 
     Raises:
-        EdgecError: nothing could begin: a wrong target, level, rule or project. What happens to single cells, and a
-            rule that no point holds, is among the failures of what is returned.
+        EdgecError: a target, level, rule or project is wrong. Errors of single cells, and of a rule that no point
+            meets, are in `Swept.failures`.
     """
-    means = means or Means()
+    options = options or Options()
     parsed = _checked_rule(rule, save, names, project, root)
     cells, unmade = _cells(names, project, root, levels or Levels())
     out = (root / project.build.out).absolute()
-    store, keys = CellStore(out, root), Keys(root, means.threads, out)
+    store, keys = CellStore(out, root), Keys(root, options.threads, out)
     cells = tuple(replace(cell, key=keys.key(cell.plan)) for cell in cells)
-    crew: Crew = choose_crew(means, store, cells, progress)
-    made = make_cells(cells, crew, store, keys, root=root, out=out, threads=means.threads, progress=progress)
+    executor: Executor = choose_executor(options, store, cells, progress)
+    made = make_cells(cells, executor, store, keys, root=root, out=out, threads=options.threads, progress=progress)
     points = _points(cells, made, store, out, progress)
     points = tuple(point.model_copy(update={"front": on}) for point, on in zip(points, on_front(points), strict=True))
     failures = list(made.failed.values())
@@ -94,7 +93,7 @@ def sweep_targets(
         except GateError as error:
             failures.append(error)
     first = next(iter(made.records.values()), None)
-    found = Sweep(
+    sweep = Sweep(
         edgec=package_version("edgec") or "unknown",
         model=str(project.model.path),
         metric=first.metric if first else "",
@@ -104,25 +103,25 @@ def sweep_targets(
         unmade=(*unmade, *failed_cells(cells, made)),
         rule=rule or "",
     )
-    table, page = _write(found, out)
+    table, page = _write(sweep, out)
     saved: Path | None = None
     if parsed is not None and chosen is not None:
         saved = own_file(save or f"picked-{chosen.target}", root)
         emits = load_target(chosen.target, root).target.emit
         save_target(saved, chosen, next(one for one in emits if one.backend == chosen.backend), parsed.text, root)
-        found = found.model_copy(update={"saved": saved.stem})
-        _write(found, out)
+        sweep = sweep.model_copy(update={"saved": saved.stem})
+        _write(sweep, out)
     cached = len(made.records.keys() - made.computed)
-    return Swept(found, table, page, saved, len(made.computed), cached, tuple(failures))
+    return Swept(sweep, table, page, saved, len(made.computed), cached, tuple(failures))
 
 
-def _write(found: Sweep, out: Path) -> tuple[Path, Path]:
-    """The table as JSON, and the page."""
+def _write(sweep: Sweep, out: Path) -> tuple[Path, Path]:
+    """Write ``sweep.json`` and ``sweep.html``; returns their paths."""
     table, page = out / "sweep.json", out / "sweep.html"
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    write_atomically(table, json.dumps(found.plain(), indent=1, ensure_ascii=False) + "\n")
-    write_atomically(page, render_sweep(found))
+    write_atomically(table, json.dumps(sweep.plain(), indent=1, ensure_ascii=False) + "\n")
+    write_atomically(page, render_sweep(sweep))
     return table, page
 
 
@@ -131,7 +130,7 @@ def _checked_rule(
 ) -> Rule | None:
     if rule is None:
         if save is not None:
-            hint = 'say which: --pick "accuracy>=0.90, min latency"'
+            hint = 'add a rule: --pick "accuracy>=0.90, min latency"'
             raise UsageError("--save without --pick: no point is chosen", hint=hint)
         return None
     parsed = parse_rule(rule, project.evaluation.metric if project.evaluation else "auto")
@@ -143,7 +142,7 @@ def _checked_rule(
 def _cells(
     names: Sequence[str], project: Project, root: Path, levels: Levels
 ) -> tuple[tuple[Cell, ...], tuple[Unmade, ...]]:
-    """The cells of all targets, and one of each that others are timed against."""
+    """The cells of all targets, and for each target the float reference that others are timed against."""
     cells: list[Cell] = []
     unmade: list[Unmade] = []
     for name in names:
@@ -163,19 +162,19 @@ def _cells(
 
 
 def failed_cells(cells: Sequence[Cell], made: MadeCells) -> tuple[Unmade, ...]:
-    """What failed, of the cells that others are timed against too."""
-    found: list[Unmade] = []
+    """Cells and artifacts that failed, of float references too."""
+    failed: list[Unmade] = []
     asked = {(cell.target, cell.key) for cell in cells if not cell.reference}
     for cell in cells:
         if cell.reference and (cell.target, cell.key) in asked:
-            continue  # it is told as what it was asked for
+            continue  # its failure is reported for the cell itself
         prefix = "float reference: " if cell.reference else ""
         if error := made.failed.get(cell.key):
             where = f"{error.where}: " if error.where else ""
-            found.append(cell.unmade(f"{prefix}{where}{error.what}"))
+            failed.append(cell.unmade(f"{prefix}{where}{error.what}"))
         record = made.records.get(cell.key)
-        found += [cell.unmade(prefix + part.reason, part.file) for part in (record.failures if record else ())]
-    return tuple(found)
+        failed += [cell.unmade(prefix + part.reason, part.file) for part in (record.failures if record else ())]
+    return tuple(failed)
 
 
 def _points(
@@ -197,23 +196,23 @@ def _points(
     def time(one: Made) -> Timed:
         nonlocal count
         count += 1
-        told = f"time {count} of {len(artifacts)}: {one.cell.label} {one.placed.made.artifact.file}"
+        step_name = f"time {count} of {len(artifacts)}: {one.cell.label} {one.placed.made.artifact.file}"
         beside = None if one.is_reference else one.beside
         bench = one.cell.plan.target.bench
-        return timer.time(one.placed, beside, one.runtime, bench, lambda step: progress(f"{told}: {step}"))
+        return timer.time(one.placed, beside, one.runtime, bench, lambda step: progress(f"{step_name}: {step}"))
 
     return points_of(artifacts, time)
 
 
 def _alone(reference: Cell | None, one: Placed, made: MadeCells) -> str:
-    """Why there may be no float artifact like `one`."""
+    """Why no float artifact of the same format exists."""
     if reference is None:
-        return "no backend of the target makes any"
+        return "no backend of the target makes one"
     if error := made.failed.get(reference.key):
         return error.what
     parts = made.records[reference.key].failures if reference.key in made.records else ()
     file = one.made.artifact.file
-    return next((part.reason for part in parts if part.file == file), "its backend makes none")
+    return next((part.reason for part in parts if part.file == file), "its backend does not make one")
 
 
 def _placed(cell: Cell, made: MadeCells, store: CellStore) -> Mapping[str, Placed]:

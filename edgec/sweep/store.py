@@ -1,4 +1,4 @@
-"""Cells that were made, on disk by their keys: there whole or not at all.
+"""Finished cells, on disk by their keys; each is complete or absent.
 
 ``<out>/.work/sweep/cells/<key>/`` holds ``cell.json``, the artifacts, and ``sample`` (a spool with the evaluation
 sample that times are taken with). The folder may be removed at any time.
@@ -7,7 +7,6 @@ sample that times are taken with). The folder may be removed at any time.
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import filelock
@@ -15,18 +14,20 @@ from pydantic import ValidationError
 
 from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import Accuracy, PassFacts
-from edgec.bundle.write import digest_file, digest_folder, storage_errors
+from edgec.bundle.write import digest_file, digest_folder
 from edgec.dataset.file_accesses import digest_names
 from edgec.frozen import Frozen, digest_json
 from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
+from edgec.storage.files import storage_errors
+from edgec.storage.staging import replace_folder
 from edgec.verify.records import RungRecord
 
 RECORD, SAMPLE = "cell.json", "sample"
 
 
 class CellArtifact(Frozen):
-    """One artifact of a cell, and what it comes out as."""
+    """One artifact of a cell and its results."""
 
     artifact: Artifact
     sha256: str
@@ -37,7 +38,7 @@ class CellArtifact(Frozen):
     accuracy: tuple[Accuracy, ...]
     """One for each runtime."""
     coverage: tuple[Coverage, ...]
-    """What of it was not done as asked."""
+    """Where it is not as the target asks."""
 
 
 class FailedPart(Frozen):
@@ -60,7 +61,7 @@ class CellRecord(Frozen):
     reads: dict[str, str]
     """SHA-256 of files that code of the project has read, by path; relative ones are below the project's folder."""
     listed: dict[str, str]
-    """`digest_names` of folders of the project whose names that code has asked for, by path."""
+    """`digest_names` of folders of the project that code has listed, by path."""
 
 
 def digest_sample(cell: Path) -> str:
@@ -86,11 +87,11 @@ class CellStore:
         self._base = out / ".work" / "sweep"
 
     def folder(self, key: str) -> Path:
-        """Where a cell is, or will be."""
+        """Folder of a cell, which may not exist yet."""
         return self._base / "cells" / key
 
     def get(self, key: str) -> CellRecord | None:
-        """A cell that is there, undamaged, and whose code would still read the same files."""
+        """The record of a finished cell; None when it is absent or damaged, or its code would read other files now."""
         folder = self.folder(key)
         try:
             record = CellRecord.model_validate_json((folder / RECORD).read_bytes())
@@ -107,7 +108,7 @@ class CellStore:
         return record
 
     def put(self, key: str, made: Path) -> None:
-        """Keep folder `made`, which is on the same file system, in place of what there was.
+        """Keep folder `made`, which is on the same file system, in place of an earlier cell.
 
         Raises:
             StorageError: the file system refuses.
@@ -115,27 +116,23 @@ class CellStore:
         folder = self.folder(key)
         with storage_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            aside = made.with_name(f"{made.name}-replaced")
-            if folder.exists():  # it is damaged, or was made of other files
-                folder.rename(aside)  # at no moment it is there in part
-            made.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
+        replace_folder(made, folder)
 
     def lock(self, key: str) -> filelock.BaseFileLock:
-        """The right to make a cell; that of a process which is killed is free."""
+        """The lock to hold while a cell is made; a killed process releases it."""
         folder = self._base / "locks"
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(folder / f"{key}.lock")
 
     def lease(self, name: str) -> Path:
-        """A file that is there as long as a sweep that asked a cluster for cells."""
+        """A file that exists as long as the sweep which requested cells of a cluster."""
         folder = self._base / "leases"
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder / name
 
     def relative(self, path: Path) -> str:
-        """`path` as `CellRecord.reads` has it."""
+        """`path` in the form of `CellRecord.reads`."""
         root, real = self._root.resolve(), path.resolve()
         return os.path.relpath(real, root) if real.is_relative_to(root) else str(path)

@@ -92,7 +92,7 @@ class Timer:
             beside: the float artifact of the same format; None: there is none, or it is `one`.
             runtime: name and version.
             bench: threads, warm-up and runs.
-            progress: told each step.
+            progress: called with each step.
         """
         try:
             value = self._times(one, beside, runtime, bench, progress)
@@ -186,7 +186,7 @@ def _cores(threads: int) -> tuple[int, ...]:
 
 
 def _lock_file() -> Path:
-    """The same for all sweeps of this user on this machine, where nobody else can have put one.
+    """The lock of all sweeps of this user on this machine, in a folder that no other user can write to.
 
     Raises:
         StorageError: there is no folder of the user's own to write to.

@@ -36,17 +36,23 @@ class Cell:
     """Calibration method; empty for precisions that calibrate no ranges."""
     plan: Plan
     reference: bool = False
-    """Whether it is only there for others to be timed against."""
+    """Whether it is the float reference that others are timed against."""
     key: str = ""
-    """Digest of all that it is made from (`edgec.sweep.keys`)."""
+    """Digest of all its inputs (`edgec.sweep.keys`)."""
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Its coordinates in words."""
         return " ".join(part for part in (self.target, f"prune {self.prune:g}", self.precision, self.method) if part)
 
     def unmade(self, reason: str, artifact: str = "", *, possible: bool = True) -> Unmade:
-        """What there is to say where a point should be."""
+        """The record of a cell, or of one of its artifacts, that has no point.
+
+        Args:
+            reason: why.
+            artifact: file or backend; empty: the whole cell.
+            possible: False: no backend can make it.
+        """
         return Unmade(
             target=self.target, prune=self.prune, precision=self.precision, method=self.method, artifact=artifact,
             possible=possible, reason=reason,
@@ -55,7 +61,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Levels:
-    """What to combine; empty: the target's own."""
+    """Values to combine; empty: those of the target."""
 
     prune: tuple[float, ...] = ()
     precision: tuple[Precision, ...] = ()
@@ -67,11 +73,11 @@ def cells_of(resolved: ResolvedTarget, project: Project, levels: Levels) -> tupl
 
     Args:
         resolved: the target.
-        project: model and data; gates and the time budget are left out of account.
+        project: model and data; gates and the time budget are ignored.
         levels: what to combine.
 
     Raises:
-        TargetError: a level is no value that a target may have, or the target itself is impossible.
+        TargetError: a level is not a valid value, or the target itself is impossible.
         ProjectError: the project lacks what a variant needs.
     """
     target = resolved.target
@@ -101,7 +107,7 @@ def _cell(
     changed = _variant(resolved.target, amount, precision, method)
     emits, unmade = [], []
     for index, emit in enumerate(resolved.target.emit):
-        check_possible(_only(resolved, index))  # a wrong name or option is no matter of the variant
+        check_possible(_only(resolved, index))  # a wrong name or option is an error of the target, not of the variant
         if reasons := get_backend(emit.backend).reasons_against(changed, emit):
             reason = "; ".join(reasons)
             unmade.append(
@@ -126,7 +132,7 @@ def _only(resolved: ResolvedTarget, index: int) -> ResolvedTarget:
 
 
 def _variant(target: Target, amount: float | None, precision: Precision, method: str) -> Target:
-    """`target` with other levels; what then has no effect is at its default, so that equal variants are equal.
+    """`target` with other levels; settings without effect get their defaults, so that equal variants are equal.
 
     Args:
         target: what to vary.
@@ -162,7 +168,7 @@ def _project(project: Project, precision: Precision) -> Project:
 
 
 def mixed(cells: Sequence[Cell]) -> tuple[Cell, ...]:
-    """`cells` in an order in which those that need the same pruned model are far apart: the second waits for it."""
+    """`cells`, reordered so that those of the same pruned model are far apart: the second waits for the first."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.plan.target.device.name, cell.plan.target.prune.digest()), []).append(cell)

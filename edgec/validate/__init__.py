@@ -1,1 +1,1 @@
-"""Finished bundles on new samples: how they do there, and whether the samples are of the kind they were made for."""
+"""Finished bundles on new samples: accuracy, agreement with float, and drift from the calibration data."""

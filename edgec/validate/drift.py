@@ -1,4 +1,4 @@
-"""Whether samples lie in the ranges that an artifact was calibrated for, as far as its bundle's evaluation set does."""
+"""How many samples leave the ranges that an artifact was calibrated for, against its bundle's evaluation set."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from edgec.verify.run import imports_of
 from edgec.workers.worker import Progress, call
 
 MOST_SAMPLES = 1024
-"""Samples whose activations are looked at, evenly spread."""
+"""Samples whose activations are observed, evenly spread."""
 
 
 LEAST_SPREAD = 1e-3
-"""Of a tensor whose level hardly differs from sample to sample, a quarter of a step of 8 bits."""
+"""Smallest standard deviation of a level, a quarter of an 8-bit step: shifts are divided by at least this."""
 CHANCE = 3.0
-"""Standard errors of the difference of two means that count as chance: of tens of layers the largest is looked at."""
+"""Standard errors of the difference of two means that count as chance: the largest shift of many layers is judged."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen of one artifact.
+    """The observed activations of one artifact.
 
     Attributes:
         drift: the record.
-        indices: samples of the spool that were looked at.
+        indices: samples of the spool that were observed.
         shares: (samples, layers), the share of values outside; of ranges that a sample does not leave 0.
     """
 
@@ -44,18 +44,18 @@ class Observed:
     shares: Array | None = None
 
     def layers_left(self, samples: int) -> Array | None:
-        """How many ranges each of `samples` runs leaves; -1 where that was not looked at."""
+        """How many ranges each of `samples` runs leaves; -1 where that was not observed."""
         if self.shares is None:
             return None
-        found = np.full(samples, -1, np.int64)
-        found[list(self.indices)] = (self.shares > 0).sum(axis=1)
-        return found
+        counts = np.full(samples, -1, np.int64)
+        counts[list(self.indices)] = (self.shares > 0).sum(axis=1)
+        return counts
 
 
 def observe(
     side: Side, runnable: Runnable, spool: Spool, scratch: Path, log: Path, threads: int, progress: Progress
 ) -> Observed:
-    """Look at the activations of one artifact.
+    """Observe the activations of one artifact.
 
     Args:
         side: its bundle.
@@ -64,10 +64,10 @@ def observe(
         scratch: private folder of this artifact; exists.
         log: receives what its process prints.
         threads: CPU threads of its runtime.
-        progress: told each step.
+        progress: called with each step.
 
     Raises:
-        StorageError: there is no room for what is seen.
+        StorageError: the disk has no room for the results.
     """
     file, record = runnable.artifact.file, runnable.ranges
 
@@ -77,21 +77,21 @@ def observe(
         )
 
     if record is None:
-        return unknown("the bundle does not tell its ranges: an earlier edgec built it")
+        return unknown("the bundle does not record its ranges: an earlier edgec built it")
     if not record.layers:
         return unknown(record.reason or "the bundle has no ranges of it")
     indices = observed_indices(spool, MOST_SAMPLES)
     try:
-        found = _shares(runnable, record, spool, indices, scratch, log, threads, progress)
+        shares = _shares(runnable, record, spool, indices, scratch, log, threads, progress)
     except EdgecError as error:
         if isinstance(error, CONCERNS_ALL):
             raise
         return unknown(error.what)
-    if found.shape[1] != len(record.layers):
-        return unknown("this edgec sees other activations in it than the one that built it")
-    left = leaving(record, found)
+    if shares.shape[1] != len(record.layers):
+        return unknown("this edgec observes other activations than the edgec that built the bundle")
+    left = leaving(record, shares)
     return Observed(
-        _drift(side, file, record, left, found[:, :, 1]), tuple(indices), np.where(left, found[:, :, 0], 0.0)
+        _drift(side, file, record, left, shares[:, :, 1]), tuple(indices), np.where(left, shares[:, :, 0], 0.0)
     )
 
 
@@ -161,6 +161,6 @@ def _drift(side: Side, file: str, record: RangeRecord, left: Array, levels: Arra
 
 
 def _evaluation(record: RangeRecord, outside: float) -> Share:
-    """The share of the evaluation set, which was measured on half of the samples that were looked at."""
+    """The share of the evaluation set, which was measured on half of the observed samples."""
     count = max(record.samples // 2, 1)
     return share(round(outside * count), count)

@@ -1,4 +1,4 @@
-"""What ``--fail-on`` says, and whether it holds."""
+"""Limits of ``--fail-on``, and whether they hold."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Miss(Frozen):
     subject: str
     limit: float
     value: float | None
-    """None: it cannot be told, and so does not hold."""
+    """None: it was not measured, and so does not hold."""
     reason: str = ""
 
     def __str__(self) -> str:
-        value = "cannot be told" if self.value is None else f"{self.value:.4g}"
+        value = "not measured" if self.value is None else f"{self.value:.4g}"
         return f"{self.subject}: {self.quantity} {self.limit:g}: {value}{f' ({self.reason})' if self.reason else ''}"
 
 
@@ -43,14 +43,14 @@ def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
     """The limits of all ``--fail-on`` options, see `edgec.verify.fail_on`; ``%`` and ``points`` are the same here.
 
     Raises:
-        UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.
+        UsageError: an unknown quantity, a quantity that is stated twice, or a number that is not valid.
     """
     stated = parse_fail_on(texts, dict.fromkeys(QUANTITIES, ("points",)), _EXAMPLE)
     return tuple(Limit(quantity=item.quantity, amount=item.amount) for item in stated)
 
 
 def misses(validation: Validation, limits: Sequence[Limit]) -> tuple[Miss, ...]:
-    """Every limit that does not hold, by artifact and runtime; with a limit stated, each artifact must run."""
+    """Every limit that does not hold, by artifact and runtime; with any limit, each artifact must run."""
     return tuple(miss for limit in limits for miss in _misses(validation, limit))
 
 
@@ -59,7 +59,9 @@ def _misses(validation: Validation, limit: Limit) -> Iterator[Miss]:
         for item in validation.drift:
             subject, value = f"{item.bundle}/{item.artifact}", item.points
             if value is None or value > limit.amount + _ROUNDING:
-                yield Miss(quantity="drift", subject=subject, limit=limit.amount, value=value, reason=_told_drift(item))
+                yield Miss(
+                    quantity="drift", subject=subject, limit=limit.amount, value=value, reason=_drift_reason(item)
+                )
         return
     for run in (item for item in validation.runs if item.role == "artifact"):
         value, reason = _value(run, limit.quantity)
@@ -72,25 +74,25 @@ def _value(run: RunResult, quantity: Quantity) -> tuple[float | None, str]:
         return None, f"it was not run: {run.failure}"
     if quantity == "drop":
         if run.paired is None:
-            return None, "that takes labels, or a metric, and a float twin"
+            return None, "it needs labels or a metric, and a float twin"
         return run.paired.drop, f"{run.paired.name} {run.paired.float_value:.4g} -> {run.paired.value:.4g}"
     if quantity == "fall":
         if run.fall is None:
-            return None, "that takes labels, and a bundle that was judged by the same metric"
+            return None, "it needs labels, and a bundle that was judged by the same metric"
         return run.fall, f"{run.bundle_value:.4g} on the evaluation set, {run.value:.4g} here"
     if run.agreement is None:
-        return None, "that takes class scores, and something to compare with"
+        return None, "it needs class scores, and a reference to compare with"
     return 100 * (1 - run.agreement.value), ""
 
 
-def _told_drift(item: Drift) -> str:
+def _drift_reason(item: Drift) -> str:
     if item.outside is None or item.evaluation is None:
         return item.reason
-    told = (
-        f"{100 * item.outside.value:.1f} % of the samples leave calibrated ranges, of the evaluation set "
+    text = (
+        f"{100 * item.outside.value:.1f} % of the samples leave calibrated ranges; of the evaluation set "
         f"{100 * item.evaluation.value:.1f} %"
     )
     moved = max(item.layers, key=lambda layer: layer.moved, default=None)
     if moved is None or not moved.moved:
-        return told
-    return f"{told}; the level of {moved.tensor} has moved by {moved.shift:.2g} standard deviations"
+        return text
+    return f"{text}; the level of {moved.tensor} has moved by {moved.shift:.2g} standard deviations"

@@ -1,4 +1,4 @@
-"""The page of `edgec validate`: how bundles do on new samples, drift, and the samples that differ most as pictures."""
+"""The page of `edgec validate`: accuracy on new samples, drift, and pictures of the samples that differ most."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgec.model.spec import Array
-from edgec.report.page import NOT_MEASURED, number, render_page
+from edgec.report.numbers import NOT_MEASURED, number
+from edgec.report.page import render_page
 from edgec.report.pictures import pictures
 from edgec.report.plot import Bar, BarPlot, plot_bars
 from edgec.validate.records import Drift, Share, Validation
@@ -18,8 +19,8 @@ def render_validation(validation: Validation, inputs: Mapping[int, Mapping[str, 
     """One HTML page without outside references.
 
     Args:
-        validation: what was found.
-        inputs: the model's inputs of the samples that are told one by one, by their place in the data.
+        validation: the results.
+        inputs: the model's inputs of the samples that are listed one by one, by their index in the data.
     """
     return render_page(
         TEMPLATE,
@@ -27,20 +28,20 @@ def render_validation(validation: Validation, inputs: Mapping[int, Mapping[str, 
         pictures={index: pictures(sample) for index, sample in inputs.items()},
         layers={(item.bundle, item.artifact): _plot(item) for item in validation.drift if item.layers},
         shifts={(item.bundle, item.artifact): _shifts(item) for item in validation.drift if item.layers},
-        share=told_share,
+        share=share_text,
         number=number,
     )
 
 
-def told_share(item: Share | None) -> str:
-    """A share for people: ``12.5 % (10.1 to 15.2)``."""
+def share_text(item: Share | None) -> str:
+    """A share as text: ``12.5 % (10.1 to 15.2)``."""
     if item is None:
         return NOT_MEASURED
     return f"{100 * item.value:.1f} % ({100 * item.low:.1f} to {100 * item.high:.1f})"
 
 
 def _plot(item: Drift) -> BarPlot:
-    """Red: clearly more samples leave the range than of the evaluation set."""
+    """Samples that leave each range; red where they are clearly more than of the evaluation set."""
     bars = [
         Bar(
             layer.tensor,
@@ -55,6 +56,6 @@ def _plot(item: Drift) -> BarPlot:
 
 
 def _shifts(item: Drift) -> BarPlot:
-    """Red: by more than chance explains."""
+    """Shift of each level; red where chance does not explain it."""
     bars = [Bar(layer.tensor, layer.shift, f"{layer.shift:+.2f}", "", layer.certain > 0) for layer in item.layers]
     return plot_bars(bars, title="How far the level of each activation has moved", unit="sd")

@@ -1,4 +1,4 @@
-"""How one artifact does on the samples: its metric, and how far it is from what it is compared with."""
+"""Judges one artifact on the samples: its metric, and its distance from a reference."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from edgec.verify.statistics import wilson
 
 @dataclass(frozen=True)
 class Judge:
-    """What outputs of one bundle's artifacts are judged by.
+    """Judges the outputs of one bundle's artifacts.
 
     Args:
         metric: settled, with the labels.
         classes: names of the classes, where they have some.
-        places: what to call each entry of the data.
-        reference: outputs that they are compared with; None: there are none.
+        places: name of each entry of the data.
+        indices: index in the data of each entry.
+        reference: outputs that they are compared with; None: there is no reference.
         is_float: whether these are the float model's.
-        most: samples to tell of one by one.
-        left: for each artifact's file, how many ranges each entry leaves; None: not looked at.
+        most: samples to list one by one.
+        left: for each artifact's file, how many ranges each entry leaves; missing: not observed.
     """
 
     metric: Metric
@@ -51,20 +52,24 @@ class Judge:
         return self.metric.name in ("top1", "agreement") and self.metric.unit == "class"
 
     def judge(self, run: RunResult, outputs: Outputs) -> RunResult:
-        """`run` with everything that its outputs tell.
+        """`run` with the results of its outputs.
+
+        Args:
+            run: the record to complete.
+            outputs: of the artifact.
 
         Raises:
             ProjectError: the user's metric fails.
         """
         value, interval = self._value(outputs)
-        found = run.model_copy(update={"value": value, "interval": interval})
+        result = run.model_copy(update={"value": value, "interval": interval})
         if self.reference is None or run.role != "artifact":
-            return found.model_copy(update={"classes": self._classes(outputs, None)})
+            return result.model_copy(update={"classes": self._classes(outputs, None)})
         reference = {name: self.reference[name] for name in outputs}
         entries, wanted = by_entry(outputs, self.metric.group), by_entry(reference, self.metric.group)
         shares = self.metric.agreement(reference, outputs)
         paired = self.is_float and self.metric.name not in ("agreement", "sqnr")
-        return found.model_copy(
+        return result.model_copy(
             update={
                 "paired": self.metric.compare(reference, outputs) if paired else None,
                 "agreement": None if shares is None else _mean_of(shares),
@@ -78,15 +83,15 @@ class Judge:
         metric = self.metric
         if metric.name in ("agreement", "sqnr"):
             return None, None
-        found = metric.compare(outputs, outputs)
+        absolute = metric.compare(outputs, outputs)
         if metric.name != "top1" or metric.labels is None:
-            return found.value if found else None, None
+            return absolute.value if absolute else None, None
         right = correct(by_entry(outputs, metric.group), metric.labels)
         interval = share(int(right.sum()), len(right))
         return 100 * interval.value, interval
 
     def _classes(self, outputs: Outputs, reference: Outputs | None) -> tuple[ClassResult, ...]:
-        """By label; without labels by the class that the reference takes samples for."""
+        """Results by label; without labels by the reference's prediction."""
         if not self.scores:
             return ()
         group = self.metric.group
@@ -96,7 +101,7 @@ class Judge:
         by = labels if labels is not None else wanted
         if by is None:
             return ()
-        found = []
+        classes = []
         for number in np.unique(by):
             inside = by == number
             right = None if labels is None else _percent(given[inside] == number)
@@ -105,8 +110,8 @@ class Judge:
             )
             same = None if wanted is None else _percent(given[inside] == wanted[inside])
             label, count = self._label(int(number)), int(inside.sum())
-            found.append(ClassResult(label=label, samples=count, value=right, float_value=known, agreement=same))
-        return tuple(found)
+            classes.append(ClassResult(label=label, samples=count, value=right, float_value=known, agreement=same))
+        return tuple(classes)
 
     def _worst(self, artifact: str, outputs: Outputs, reference: Outputs) -> tuple[SampleDifference, ...]:
         decibel = sample_sqnr(reference, outputs)
@@ -142,10 +147,10 @@ def _classes_of(outputs: Outputs) -> Array:
 
 
 def metric_of(side: Side, outputs: Outputs, labels: Array | None, stated: str | None, group: int) -> tuple[Metric, str]:
-    """The metric of one bundle's artifacts here, and what is to be noted of it.
+    """The metric for one bundle's artifacts, and a note about it.
 
     It is the bundle's own where the new samples allow that. A Python entry is not in the bundle: unless it is stated
-    anew, `auto` takes its place.
+    again, `auto` replaces it.
 
     Args:
         side: the bundle.
@@ -161,7 +166,7 @@ def metric_of(side: Side, outputs: Outputs, labels: Array | None, stated: str | 
     own, note = known[0] if known else "sqnr", ""
     name = stated or own
     if stated is None and split_entry(own):
-        name, note = "auto", f"the bundle's metric {own} is not in it: name it with --metric to have it measured"
+        name, note = "auto", f"the bundle does not contain its metric {own}: name it with --metric to have it measured"
     elif stated is None and own == "agreement" and labels is not None and class_labels(labels) is not None:
         name = "top1"
     elif stated is None and own == "top1" and labels is None:
@@ -169,7 +174,7 @@ def metric_of(side: Side, outputs: Outputs, labels: Array | None, stated: str | 
     if labels is not None and name in ("agreement", "sqnr"):
         note = note or f"labels are not used: the metric is {name}"
     specs = tuple(
-        TensorSpec(name=item, shape=array.shape[1:], dtype=array.dtype.name)  # type: ignore[arg-type]  # checked there
+        TensorSpec(name=item, shape=array.shape[1:], dtype=array.dtype.name)  # type: ignore[arg-type]  # choose_metric checks it
         for item, array in outputs.items()
     )
     metric = choose_metric(name, specs, labels, Path(), seed=SEED, group=group)
@@ -177,7 +182,14 @@ def metric_of(side: Side, outputs: Outputs, labels: Array | None, stated: str | 
 
 
 def bundle_value(side: Side, artifact: str, runtime: str, metric: str) -> float | None:
-    """The same metric in the bundle's manifest."""
+    """The value of a metric in the bundle's manifest; None: it is not there.
+
+    Args:
+        side: the bundle.
+        artifact: its file.
+        runtime: name of it.
+        metric: name of it.
+    """
     for item in side.manifest.accuracy:
         if (item.artifact, item.runtime) == (artifact, runtime) and item.metric and item.metric.name == metric:
             return item.metric.value if metric != "agreement" else None

@@ -1,4 +1,4 @@
-"""What `edgec validate` tells."""
+"""Results of `edgec validate`."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Share(Frozen):
 
 
 class ClassResult(Frozen):
-    """One class: by the labels, or where there are none by what the reference takes the samples for."""
+    """Results of one class, by label; without labels by the reference's prediction."""
 
     label: str
     samples: int
     value: float | None
     """Percent of its samples that the artifact gets right; None without labels."""
     float_value: float | None
-    """Of the float model; None where it is not at hand."""
+    """Of the float model; None where it is not available."""
     agreement: float | None
-    """Percent of its samples that artifact and reference take for the same class."""
+    """Percent of its samples with the same prediction by artifact and reference."""
 
 
 class SampleDifference(Frozen):
-    """One sample, and what became of it."""
+    """The results of one sample."""
 
     index: int
     """Its place in the data, from 0."""
@@ -48,7 +48,7 @@ class SampleDifference(Frozen):
     sqnr_db: MayBeInfinite | None = None
     """Of the worst output against the reference."""
     layers: int | None = None
-    """Ranges that it leaves; None where that was not looked at."""
+    """Ranges that it leaves; None where that was not observed."""
 
 
 class RunResult(Frozen):
@@ -60,7 +60,7 @@ class RunResult(Frozen):
     precision: str
     runtime: str
     role: Literal["artifact", "float", "reference"] = "artifact"
-    """``float``: others are compared with it; ``reference``: they are, though it is no float model."""
+    """``float``: the float model that others are compared with; ``reference``: another artifact in its place."""
     failure: str = ""
     """Why it was not run; everything else is then None or empty."""
     value: float | None = None
@@ -70,9 +70,9 @@ class RunResult(Frozen):
     bundle_value: float | None = None
     """The same metric on the evaluation set of the bundle, as its manifest has it."""
     paired: MetricResult | None = None
-    """The metric against the float model's, sample by sample; None where that is not at hand."""
+    """The metric against the float model's, sample by sample; None where it is not available."""
     agreement: Share | None = None
-    """Samples that it takes for the class that the reference takes them for; None without class scores."""
+    """Share of samples with the reference's prediction; None without class scores."""
     fidelity: tuple[OutputFidelity, ...] = ()
     """Each output against the reference's."""
     classes: tuple[ClassResult, ...] = ()
@@ -84,7 +84,7 @@ class RunResult(Frozen):
         """``rpi4-int8/model.onnx in onnxruntime``."""
         return f"{self.bundle}/{self.artifact} in {self.runtime}"
 
-    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # as in Pydantic's documentation
     @property
     def fall(self) -> float | None:
         """By how much the metric is lower here than on the bundle's evaluation set."""
@@ -94,7 +94,7 @@ class RunResult(Frozen):
 
 
 class LayerDrift(ActivationRange):
-    """One calibrated range, and how the new samples lie in it."""
+    """Drift of one calibrated range."""
 
     outside: Share
     """Samples that leave it (`edgec.verify.ranges`)."""
@@ -105,12 +105,12 @@ class LayerDrift(ActivationRange):
     """By how much the tensor's level is higher than in the evaluation set, in standard deviations of that set's
     samples."""
     certain: float
-    """What of the shift's size chance does not explain; 0 or more."""
+    """The part of the shift's size that chance does not explain; 0 or more."""
 
-    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # as in Pydantic's documentation
     @property
     def moved(self) -> float:
-        """The share of samples, in percent, that would have to be others for the levels to be the evaluation set's.
+        """Percent of the samples that would have to change for the levels to be those of the evaluation set.
 
         Two normal distributions of one width that lie d widths apart differ in 2 Phi(d / 2) - 1 of their mass.
         """
@@ -123,40 +123,40 @@ class LayerDrift(ActivationRange):
 
 
 class Drift(Frozen):
-    """How the samples lie in the ranges that one artifact was calibrated for."""
+    """Drift of one artifact: how the samples lie in its calibrated ranges."""
 
     bundle: str
     artifact: str
     runtime: str
-    """Where its activations were looked at; empty: only its inputs were."""
+    """In which its activations were observed; empty: only its inputs were."""
     samples: int
     outside: Share | None
-    """Samples that leave at least one range; None where nothing could be looked at."""
+    """Samples that leave at least one range; None where nothing could be observed."""
     evaluation: Share | None
     """Of the bundle's evaluation samples."""
     layers: tuple[LayerDrift, ...] = ()
     """In execution order."""
     reason: str = ""
-    """What was not looked at, and why."""
+    """What was not observed, and why."""
 
-    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # as in Pydantic's documentation
     @property
     def leaving(self) -> float | None:
-        """Percentage points of samples more than of the evaluation set that leave ranges."""
+        """Share of samples that leave ranges, less that of the evaluation set, in percentage points."""
         if self.outside is None or self.evaluation is None:
             return None
         return 100 * (self.outside.value - self.evaluation.value)
 
-    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # as in Pydantic's documentation
     @property
     def moved(self) -> float:
-        """Of the range whose level has moved most: percent of the samples (`LayerDrift.moved`)."""
+        """The largest `LayerDrift.moved`, in percent of the samples."""
         return max((layer.moved for layer in self.layers), default=0.0)
 
-    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # as in Pydantic's documentation
     @property
     def points(self) -> float | None:
-        """Drift: what leaves ranges or what moves within them, whichever is more."""
+        """Drift in percentage points: the larger of `leaving` and `moved`."""
         leaving = self.leaving
         return None if leaving is None else max(leaving, self.moved)
 
@@ -174,7 +174,7 @@ class Drift(Frozen):
 
 
 class Validation(Frozen):
-    """Everything that was found."""
+    """The result of `edgec validate`."""
 
     edgec: str
     data: str

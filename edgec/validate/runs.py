@@ -1,4 +1,4 @@
-"""Running artifacts on the samples, each in a process of its own, and what they are compared with."""
+"""Runs artifacts on the samples, each in a process of its own, and chooses the reference to compare them with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgec.workers.worker import Progress, call
 
 @dataclass
 class Ran:
-    """One artifact in one runtime, and what it gave, or why it gave nothing."""
+    """One artifact in one runtime with its outputs, or why it has none."""
 
     side: Side
     runnable: Runnable
@@ -29,7 +29,7 @@ class Ran:
 def run_one(
     side: Side, runnable: Runnable, spool: Spool, out: Path, log: Path, threads: int, progress: Progress
 ) -> Ran:
-    """Run one artifact; that its runtime is missing, or cannot run it, is told in the result.
+    """Run one artifact; the result states why it could not run.
 
     Args:
         side: its bundle, whose digests are right.
@@ -38,10 +38,10 @@ def run_one(
         out: folder for its outputs.
         log: receives what its process prints.
         threads: CPU threads of its runtime.
-        progress: told each step.
+        progress: called with each step.
 
     Raises:
-        StorageError: there is no room for the outputs.
+        StorageError: the disk has no room for the outputs.
     """
     artifact = runnable.artifact
     try:
@@ -73,22 +73,22 @@ def run_one(
 
 @dataclass(frozen=True)
 class Reference:
-    """What the artifacts of a bundle are compared with."""
+    """The outputs that the artifacts of a bundle are compared with."""
 
     ran: Ran
     is_float: bool
 
     @property
     def words(self) -> str:
-        """For people."""
+        """A description."""
         name = f"{self.ran.side.name}/{self.ran.runnable.artifact.file} in {self.ran.runnable.runtime}"
         if self.is_float:
             return f"the float model ({name})"
-        return f"{name}, for no bundle has a float twin: set [bundle] float_twin = true"
+        return f"{name}, since no bundle has a float twin: set [bundle] float_twin = true"
 
 
 def reference_of(side: Side, ran: Sequence[Ran]) -> Reference | None:
-    """The float model: the bundle's own, or another bundle's of the same model; else whatever came first."""
+    """The float model: the bundle's own, or another bundle's of the same model; else the first run."""
     worked = [item for item in ran if item.outputs]
     floats = [item for item in worked if item.runnable.is_float]
     same = [item for item in floats if item.side.manifest.source == side.manifest.source]
@@ -99,7 +99,7 @@ def reference_of(side: Side, ran: Sequence[Ran]) -> Reference | None:
 
 
 def begun(item: Ran, reference: Reference | None) -> RunResult:
-    """The record of a run, without anything that its outputs tell."""
+    """The record of a run, without the results of its outputs."""
     artifact = item.runnable.artifact
     result = RunResult(
         bundle=item.side.name,

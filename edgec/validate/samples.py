@@ -1,4 +1,4 @@
-"""The new samples, as each bundle's own preprocessing makes them."""
+"""The new samples, after each bundle's own preprocessing."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from edgec.project.spec import DataSpec
 from edgec.validate.sides import Side
 
 SEED = 0
-"""Of the choice of samples, and of a Python entry's random numbers."""
+"""Seed of the choice of samples, and of a Python entry's random numbers."""
 
 
 @dataclass
 class Samples:
-    """Samples by the bundle that they are for; bundles with the same preprocessing share them.
+    """Samples by bundle; bundles with the same preprocessing share them.
 
     Args:
         spec: the data source in the user's words, relative to the current folder.
         most: take at most this many, balanced by class; None: all.
-        folder: private folder to lay them down in.
+        folder: private folder that they are written to.
     """
 
     spec: DataSpec
@@ -41,7 +41,7 @@ class Samples:
 
         Raises:
             DatasetError: the data is missing, empty, not finite, or does not fit the model.
-            LabelsError: it has a class that the bundle does not know.
+            LabelsError: it has a class that the bundle does not have.
         """
         key = digest_json([side.preprocess.plain(), [item.plain() for item in side.inputs], side.classes])[:16]
         if key not in self._spools:
@@ -54,7 +54,7 @@ class Samples:
         return self._spools[key]
 
     def places(self, side: Side) -> list[str]:
-        """What to call each entry of the data: its file, where it has one of its own, else nothing."""
+        """The name of each entry of the data: its file, where it has one of its own, else empty."""
         indices = self.of(side).source_indices()
         path = Path(self.spec.data)
         if split_entry(self.spec.data) or not path.is_dir():
@@ -71,7 +71,7 @@ def _renumbered(spool: Spool, classes: tuple[str, ...]) -> Array | None:
         return spool.labels
     if unknown := [name for name in named if name not in classes]:
         raise LabelsError(
-            f"the bundle knows no class {', '.join(unknown)}",
+            f"the bundle does not have the class {', '.join(unknown)}",
             where=spool.info.origin,
             hint=f"classes: {', '.join(classes)}; without class folders, or with labels stated, samples have no names",
         )

@@ -1,4 +1,4 @@
-"""The bundles that are validated: read, checked, and what of them is run."""
+"""Reads and checks the bundles that are validated, and chooses the artifacts to run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Runnable:
     runtime: str
     is_float: bool
     is_twin: bool = False
-    """Whether it is no artifact of the target."""
+    """Whether it is the float twin, which is not an artifact of the target."""
     ranges: RangeRecord | None = None
 
 
@@ -58,7 +58,7 @@ def read_sides(paths: Sequence[Path], only: str | None = None) -> tuple[Side, ..
         only: file of the one artifact to run of each; None: all.
 
     Raises:
-        BundleError: one is no bundle, or not as it was built, or does not tell how its samples are preprocessed.
+        BundleError: a folder is not a bundle, was changed, or does not record the preprocessing of its samples.
         UsageError: no bundle has that artifact, or they take other inputs than the first.
     """
     names = [path.resolve().name for path in paths]
@@ -69,7 +69,7 @@ def read_sides(paths: Sequence[Path], only: str | None = None) -> tuple[Side, ..
     first = sides[0]
     for side in sides[1:]:
         if side.inputs != first.inputs:
-            what = f"it takes {_told(side.inputs)}, and {first.name} takes {_told(first.inputs)}"
+            what = f"it takes {_names(side.inputs)}, and {first.name} takes {_names(first.inputs)}"
             raise UsageError(what, where=str(side.path), hint="validate bundles of different models one by one")
     if only is not None and not any(item.artifact.file == only for side in sides for item in side.runnables):
         known = [item.artifact.file for side in sides for item in side.manifest.artifacts]
@@ -81,33 +81,33 @@ def read_sides(paths: Sequence[Path], only: str | None = None) -> tuple[Side, ..
 def _read(path: Path, name: str, only: str | None) -> Side:
     manifest = check_digests(path)
     if manifest.evaluation is None:
-        raise BundleError("its manifest does not tell the model's inputs", where=str(path), hint="build it again")
+        raise BundleError("its manifest does not record the model's inputs", where=str(path), hint="build it again")
     stated = manifest.project.settings.get("preprocess")
     try:
         preprocess = Preprocess.model_validate_json(json.dumps(stated))
     except (ValidationError, TypeError, ValueError) as exc:
-        what = f"its manifest does not tell how samples are preprocessed: {printable(str(exc).splitlines()[0])}"
+        what = f"its manifest does not record how samples are preprocessed: {printable(str(exc).splitlines()[0])}"
         raise BundleError(what, where=str(path), hint="use the edgec that built it, or build it again") from exc
     return Side(name, path, manifest, preprocess, manifest.evaluation.inputs, _runnables(path, manifest, only))
 
 
 def _runnables(path: Path, manifest: Manifest, only: str | None) -> tuple[Runnable, ...]:
-    found = []
+    runnables = []
     if twin := manifest.float_twin:
         if twin.artifact.file not in manifest.files:
             raise BundleError(f"{printable(twin.artifact.file)} is not among its files", where=str(path))
-        found.append(Runnable(twin.artifact, path / twin.artifact.file, twin.runtime, is_float=True, is_twin=True))
+        runnables.append(Runnable(twin.artifact, path / twin.artifact.file, twin.runtime, is_float=True, is_twin=True))
     for item in manifest.artifacts:
         artifact = item.artifact
         is_float = artifact.precision == "fp32"
-        if only in (None, artifact.file) or (is_float and not found):
-            found += [
+        if only in (None, artifact.file) or (is_float and not runnables):
+            runnables += [
                 Runnable(artifact, path / artifact.file, one.runtime, is_float, ranges=item.ranges)
                 for one in manifest.accuracy
                 if one.artifact == artifact.file and one.judged and not one.failure
             ]
-    return tuple(found)
+    return tuple(runnables)
 
 
-def _told(inputs: Sequence[TensorSpec]) -> str:
+def _names(inputs: Sequence[TensorSpec]) -> str:
     return ", ".join(f"{item.name} {item.dtype} {list(item.shape)}" for item in inputs)

@@ -1,8 +1,7 @@
-"""New samples that calibration lacks: chosen for what leaves the ranges, as ``[calibration] more`` takes them."""
+"""Chooses new samples that leave calibrated ranges, and writes them for ``[calibration] more``."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -14,24 +13,25 @@ from edgec.dataset.open_samples import open_samples
 from edgec.dataset.sample_source import Row
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
-from edgec.errors import DatasetError, StorageError
+from edgec.errors import DatasetError
 from edgec.project.spec import DataSpec
+from edgec.storage.files import storage_errors, write_atomically
 from edgec.validate.drift import Observed
 from edgec.validate.samples import SEED
 from edgec.validate.sides import Side
 
 _START = 0.1
-"""Of what one sample can add to a range: until a range has that much, a sample that leaves it counts most."""
+"""Initial coverage of each range, as a share of what one sample can add to it."""
 
 
 def choose(observed: Sequence[Observed], most: int) -> tuple[int, ...]:
-    """Samples to calibrate with, those first that add most; places in the spool.
+    """Samples to calibrate with, those that add most first; their places in the spool.
 
-    Each range is worth the logarithm of what the chosen samples show beyond it, so that what few samples leave is
-    covered before more of the same is taken. Samples that leave no range are not chosen.
+    The worth of a range is the logarithm of what the chosen samples show beyond it, so that ranges which few samples
+    leave are covered before more of the same are chosen. Samples that leave no range are not chosen.
 
     Args:
-        observed: the artifacts, all looked at on the same samples.
+        observed: the artifacts, observed on the same samples.
         most: how many to choose.
     """
     known = [item for item in observed if item.shares is not None and item.shares.size]
@@ -53,7 +53,7 @@ def choose(observed: Sequence[Observed], most: int) -> tuple[int, ...]:
 def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side, spool: Spool, scratch: Path) -> None:
     """Write samples as they are stored in the data, so that the project's preprocessing makes the same inputs of them.
 
-    That is tried before the file is put in place.
+    The samples are read back before the file is put in place.
 
     Args:
         file: the .npz to write.
@@ -64,7 +64,7 @@ def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side,
         scratch: private folder; exists.
 
     Raises:
-        DatasetError: stored so, the samples would be read back otherwise.
+        DatasetError: the samples would not be read back as the same inputs.
         StorageError: the file cannot be written.
     """
     group, indices = spool.info.group, spool.source_indices()
@@ -76,28 +76,26 @@ def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side,
         raise _unstorable("they have different shapes", spec) from exc
     if spool.labels is not None and "y" not in arrays:
         arrays["y"] = spool.labels[entries]
-    try:
-        with tempfile.TemporaryDirectory(prefix="edgec-", dir=scratch) as folder:
-            written = Path(folder, "samples.npz")
-            with zipfile.ZipFile(written, "w") as archive:  # numpy.savez takes no array that is called "file"
-                for array_name, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(f"{array_name}.npy"), "w", force_zip64=True) as stream:
-                        np.lib.format.write_array(stream, array, allow_pickle=False)  # type: ignore[no-untyped-call]
-            _check(written, entries, side, spool, Path(folder), spec)
-            _put(written, file)
-    except OSError as exc:
-        raise StorageError(f"cannot be written: {exc.strerror or exc}", where=str(file)) from exc
+    with storage_errors(file), tempfile.TemporaryDirectory(prefix="edgec-", dir=scratch) as folder:
+        written = Path(folder, "samples.npz")
+        with zipfile.ZipFile(written, "w") as archive:  # numpy.savez refuses an array with the name "file"
+            for array_name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{array_name}.npy"), "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+        _check(written, entries, side, spool, Path(folder), spec)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, written.read_bytes())
 
 
 def _rows(spec: DataSpec, side: Side, wanted: Sequence[int], scratch: Path) -> list[Row]:
-    found: dict[int, Row] = {}
+    rows: dict[int, Row] = {}
     with open_samples(spec, side.preprocess, side.inputs, Path(), scratch, seed=SEED) as source:
         for index, (row, _) in enumerate(source.rows()):
             if index in wanted:
-                found[index] = {name: np.array(value) for name, value in row.items()}
-            if len(found) == len(set(wanted)):
+                rows[index] = {name: np.array(value) for name, value in row.items()}
+            if len(rows) == len(set(wanted)):
                 break
-    return [found[index] for index in wanted]
+    return [rows[index] for index in wanted]
 
 
 def _check(written: Path, entries: Sequence[int], side: Side, spool: Spool, folder: Path, spec: DataSpec) -> None:
@@ -110,24 +108,12 @@ def _check(written: Path, entries: Sequence[int], side: Side, spool: Spool, fold
         raise _unstorable(error.what, spec) from error
     before = spool.sample_digests()
     if again.sample_digests() != [before[entry] for entry in entries]:
-        raise _unstorable("preprocessing would make other inputs of them", spec)
-
-
-def _put(written: Path, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(written.read_bytes())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(file)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+        raise _unstorable("preprocessing would make different inputs of them", spec)
 
 
 def _unstorable(why: str, spec: DataSpec) -> DatasetError:
     return DatasetError(
         f"the suggested samples cannot be stored in an .npz: {why}",
         where=spec.data,
-        hint="the JSON (--json) tells the samples that differ most; add them to the calibration data as it is stored",
+        hint="the JSON (--json) lists the samples that differ most; add them to the calibration data as it is stored",
     )

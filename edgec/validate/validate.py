@@ -1,4 +1,4 @@
-"""From bundles and new samples to a `Validation`."""
+"""Validates bundles on new samples: the steps of `edgec validate` in order."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from edgec.verify.outputs import Outputs
 from edgec.workers.worker import Progress
 
 WORST = 16
-"""Samples of each artifact that are told one by one."""
+"""Samples of each artifact that are listed one by one."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose.
+    """Options of a validation.
 
     Attributes:
         samples: use at most this many; None: all.
         metric: in place of the bundles' own.
         threads: CPU threads of each runtime.
-        worst: samples to tell of each artifact.
+        worst: samples to list of each artifact.
         suggest: file for samples that calibration lacks.
         suggested: how many these are, at most.
     """
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Validated:
-    """What was found, and the inputs of the samples that are told one by one."""
+    """The results, and the inputs of the samples that are listed one by one."""
 
     validation: Validation
     inputs: dict[int, dict[str, Array]]
@@ -67,14 +67,14 @@ Seen = Mapping[tuple[str, str], Observed]
 def validate(
     sides: Sequence[Side], data: DataSpec, options: Options, log: Path, progress: Progress = lambda step: None
 ) -> Validated:
-    """Run every artifact of the bundles on the samples and tell how they do.
+    """Run every artifact of the bundles on the samples and judge them.
 
     Args:
         sides: of `edgec.validate.sides.read_sides`.
         data: the samples, relative to the current folder.
-        options: what to do.
+        options: of the validation.
         log: receives what runtimes print.
-        progress: told each step.
+        progress: called with each step.
 
     Raises:
         WorkerError: no artifact runs.
@@ -85,7 +85,7 @@ def validate(
         progress(f"read samples of {data.data}")
         samples = Samples(data, options.samples, folder / "samples")
         for side in sides:
-            samples.of(side)  # what is wrong with the data is told before anything runs
+            samples.of(side)  # errors of the data are reported before any artifact runs
         ran = [
             run_one(
                 side, runnable, samples.of(side), folder / f"outputs-{place}-{number}", log, options.threads, progress
@@ -94,31 +94,31 @@ def validate(
             for number, runnable in enumerate(side.runnables)
         ]
         if not any(item.outputs for item in ran):
-            told = "; ".join(f"{item.side.name}/{item.runnable.artifact.file}: {item.failure}" for item in ran)
+            failures = "; ".join(f"{item.side.name}/{item.runnable.artifact.file}: {item.failure}" for item in ran)
             raise WorkerError(
-                f"no artifact could be run: {told}", hint="install the runtimes: pip install 'edgec[all]'"
+                f"no artifact could be run: {failures}", hint="install the runtimes: pip install 'edgec[all]'"
             )
-        seen = _seen(sides, samples, folder, log, options, progress)
-        validation = _told(ran, seen, samples, options)
+        seen = _observed(sides, samples, folder, log, options, progress)
+        validation = _results(ran, seen, samples, options)
         shown = {one.index for run in validation.runs for one in run.worst}
         suggested = _suggest(seen, sides[0], samples, options, folder)
         return Validated(validation, _inputs(shown, samples.of(sides[0])), suggested)
 
 
-def _seen(
+def _observed(
     sides: Sequence[Side], samples: Samples, folder: Path, log: Path, options: Options, progress: Progress
 ) -> Seen:
-    found = {}
+    seen = {}
     for side in sides:
         for runnable in {item.artifact.file: item for item in side.runnables if not item.is_twin}.values():
             scratch = Path(tempfile.mkdtemp(dir=folder))
-            found[side.name, runnable.artifact.file] = observe(
+            seen[side.name, runnable.artifact.file] = observe(
                 side, runnable, samples.of(side), scratch, log, options.threads, progress
             )
-    return found
+    return seen
 
 
-def _told(ran: Sequence[Ran], seen: Seen, samples: Samples, options: Options) -> Validation:
+def _results(ran: Sequence[Ran], seen: Seen, samples: Samples, options: Options) -> Validation:
     spool = samples.of(ran[0].side)
     notes = [*spool.info.notes, *_known_data(ran, samples)]
     runs, references, metrics = [], list[str](), list[str]()
@@ -164,23 +164,23 @@ def _told(ran: Sequence[Ran], seen: Seen, samples: Samples, options: Options) ->
 
 def _layers_left(seen: Seen, side: Side, spool: Spool) -> dict[str, Array]:
     """By artifact, how many ranges each entry of the data leaves."""
-    found = {}
+    by_artifact = {}
     for (name, file), one in seen.items():
         left = one.layers_left(len(spool))
         if name == side.name and left is not None:
-            found[file] = np.repeat(left, spool.info.group)
-    return found
+            by_artifact[file] = np.repeat(left, spool.info.group)
+    return by_artifact
 
 
 def _known_data(ran: Sequence[Ran], samples: Samples) -> list[str]:
-    """That these are the samples which a bundle was made or judged with."""
-    found = []
+    """Notes where the samples are those that a bundle was calibrated or judged with."""
+    notes = []
     for side in {item.side.name: item.side for item in ran}.values():
         digest, manifest = samples.of(side).info.content_digest, side.manifest
         for what, known in (("judged on", manifest.evaluation), ("calibrated with", manifest.calibration)):
             if known is not None and known.content_digest == digest:
-                found.append(f"these are the very samples that {side.name} was {what}")
-    return found
+                notes.append(f"these are the same samples that {side.name} was {what}")
+    return notes
 
 
 def _shapes(outputs: Outputs) -> dict[str, tuple[int, ...]]:
@@ -191,12 +191,12 @@ def _inputs(shown: set[int], spool: Spool) -> dict[int, dict[str, Array]]:
     """The model's inputs of some entries of the data."""
     group = spool.info.group
     places = {int(index): place for place, index in enumerate(spool.source_indices())}
-    found = {}
+    inputs = {}
     for index in sorted(shown):
         run, entry = divmod(places[index], group)
         sample = spool[run]
-        found[index] = sample if group == 1 else {name: value[entry : entry + 1] for name, value in sample.items()}
-    return found
+        inputs[index] = sample if group == 1 else {name: value[entry : entry + 1] for name, value in sample.items()}
+    return inputs
 
 
 def _suggest(seen: Seen, side: Side, samples: Samples, options: Options, folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""``--fail-on QUANTITY=NUMBER[UNIT|%]``: limits that a command line states."""
+"""``--fail-on QUANTITY=NUMBER[UNIT|%]``: limits of a command line."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def parse_fail_on(
 
     Args:
         texts: each ``QUANTITY=NUMBER[UNIT|%]``, several with commas between them.
-        units: quantities that there are, with the units that each takes besides ``%``.
+        units: the quantities, with the units of each besides ``%``.
         example: of the option, for messages.
 
     Raises:
-        UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.
+        UsageError: an unknown quantity, a quantity that is stated twice, or a number that is not valid.
     """
     limits: dict[Quantity, Stated[Quantity]] = {}
     for part in (part.strip() for text in texts for part in text.split(",")):
         limit = _parse(part, units, example)
         if limit.quantity in limits:
-            raise UsageError(f"--fail-on: {limit.quantity} stands twice", hint="state each quantity once")
+            raise UsageError(f"--fail-on: {limit.quantity} is stated twice", hint="state each quantity once")
         limits[limit.quantity] = limit
     return tuple(limits.values())
 

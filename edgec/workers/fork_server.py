@@ -44,7 +44,7 @@ class ForkServer:
         self._ending = False
 
     def serve(self) -> None:
-        """Until the parent is gone, or has said that it asks no more and all workers have ended."""
+        """Serve until the parent is gone, or has ended its requests and all workers have ended."""
         with self._selector:
             for source in (self._parent, self._ends):
                 self._selector.register(source, selectors.EVENT_READ)

@@ -79,7 +79,7 @@ class _Server:
         return None
 
     def end(self) -> None:
-        """Let it end with its last worker; nothing more is asked."""
+        """Let it end with its last worker; no request follows."""
         with contextlib.suppress(OSError):
             self._parent.send(b"end")
         threading.Thread(target=self._wait, daemon=True).start()
@@ -103,6 +103,9 @@ def _kill_servers() -> None:
 
 def prepare(modules: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
     """Start the server of `fork`, which imports while its parent does other things.
+
+    Args:
+        modules, environment, log: as of `fork`.
 
     Raises:
         OSError: no process can be started.

@@ -111,7 +111,14 @@ def _error_record(exc: BaseException) -> dict[str, str]:
 
 
 def main(folder: str, orders: str, report: str, parent: str) -> None:
-    """Serve `parent`, and die with it."""
+    """Serve the parent process, and die with it.
+
+    Args:
+        folder: of requests and answers.
+        orders: file descriptor that request numbers arrive on.
+        report: file descriptor that steps are written to.
+        parent: process id.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
         os._exit(1)

@@ -31,7 +31,7 @@ def test_stopped_resumed_twice_at_once_and_killed(undisturbed: Path, swept_proje
     wait_for(pair[0], "model.onnx: emit")
     pair.append(start(*SWEEP, "--workers", "1", cwd=swept_project))  # not before: it might take every cell
     os.kill(workers(pair[0].pid)[0], signal.SIGKILL)
-    wait_for(pair[0], "begin again")
+    wait_for(pair[0], "try again")
     for run in map(finished, pair):
         assert run.code == 0, run.errors
         assert sum(counts(run.errors)) == CELLS
@@ -85,7 +85,7 @@ def test_from_the_store_extended_picked_and_built(undisturbed: Path, tmp_path: P
     assert len(unmet.output.splitlines()) == 2 + CELLS  # the table is shown all the same
 
 
-def test_a_cell_that_fails_is_told_and_the_others_are_made(swept_project: Path) -> None:
+def test_a_cell_that_fails_is_reported_and_the_others_are_made(swept_project: Path) -> None:
     metric = (
         "import pathlib\n"
         "def score(outputs, labels):\n"
@@ -110,9 +110,9 @@ def test_a_cell_that_fails_is_told_and_the_others_are_made(swept_project: Path) 
     assert failed.code != 0
     assert "beyond the limit" in failed.errors
     assert "Traceback" not in failed.errors
-    told = json.loads((swept_project / "dist" / "sweep.json").read_text())
-    assert [item["possible"] for item in told["unmade"]] == [True]
-    assert "beyond the limit" in told["unmade"][0]["reason"]
+    reported = json.loads((swept_project / "dist" / "sweep.json").read_text())
+    assert [item["possible"] for item in reported["unmade"]] == [True]
+    assert "beyond the limit" in reported["unmade"][0]["reason"]
 
     (swept_project / "limit.txt").write_text("1e9")
     assert counts(edgec(*arguments, cwd=swept_project).errors) == (1, 0)
@@ -121,7 +121,7 @@ def test_a_cell_that_fails_is_told_and_the_others_are_made(swept_project: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "told"),
+    ("arguments", "error", "reported"),
     [
         (("--target", "on"), TargetError, 'no target is called "on"'),
         (("--target", "one", "--precision", "int9"), UsageError, '"int9"'),
@@ -131,14 +131,14 @@ def test_a_cell_that_fails_is_told_and_the_others_are_made(swept_project: Path) 
         (("--target", "one", "--pick", "accuracy>0.9"), UsageError, "no aim"),
         (("--target", "one", "--save", "x"), UsageError, "--save without --pick"),
         (("--target", "one", "--pick", "min size", "--save", "two"), TargetError, "already"),
-        (("--target", "one", "--scheduler", "localhost"), UsageError, "is no address of a scheduler"),
+        (("--target", "one", "--scheduler", "localhost"), UsageError, "is not the address of a scheduler"),
     ],
 )
 def test_wrong_words_are_told_before_anything_runs(
-    swept_project: Path, arguments: tuple[str, ...], error: type[Exception], told: str
+    swept_project: Path, arguments: tuple[str, ...], error: type[Exception], reported: str
 ) -> None:
     run = edgec("sweep", *arguments, cwd=swept_project)
     assert run.code == error.exit_code  # type: ignore[attr-defined]
-    assert told in run.errors
+    assert reported in run.errors
     assert "Traceback" not in run.errors
     assert not (swept_project / "dist").exists()

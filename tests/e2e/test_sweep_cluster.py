@@ -17,11 +17,12 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import StoppedError, WorkerError
+from edgec.project.spec import Project
 from edgec.sweep import dask_pool
-from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool
-from edgec.sweep.environment import environment as environment_of
+from edgec.sweep.requests import CellRequest
 from edgec.sweep.store import CellStore
+from edgec.target.load import load_target
 
 from .command import edgec, environment, start, workers
 from .sweeping import CELLS, SWEEP, cells, counts, eventually, finished
@@ -89,7 +90,7 @@ def test_a_cluster_loses_a_worker_and_its_scheduler(undisturbed: Path, swept_pro
     run = finished(process)
     assert run.code == 0, run.errors
     assert counts(run.errors) == (CELLS, 0)
-    assert "ask again for" in run.errors
+    assert "are submitted again" in run.errors
     assert "Traceback" not in run.errors
     assert cells(swept_project) == cells(undisturbed)
     assert not list((swept_project / "dist" / ".work" / "sweep" / "leases").iterdir())
@@ -103,17 +104,19 @@ def test_a_cluster_without_workers_is_given_up(
     cluster.scheduler()
     first = cluster.worker()
     out, key = tmp_path / "out", "0" * 64
-    store, told = CellStore(out, tmp_path), list[str]()
-    folders = {"root": str(tmp_path), "out": str(out), "cwd": str(tmp_path)}
-    request = CellRequest(key, "a cell", {"key": key, "threads": 1, **folders})
-    pool = DaskPool(cluster.address, store, environment_of(("example",)), ("example",))
-    with ThreadPoolExecutor(1) as thread, store.lock(key):  # whoever makes the cell waits
-        run = thread.submit(pool.run, [request], lambda *_: None, told.append)
+    store, steps = CellStore(out, tmp_path), list[str]()
+    request = CellRequest(
+        key=key, label="a cell", target=load_target("x86-64-int8", tmp_path).target, project=Project(), root=tmp_path,
+        out=out, working_folder=tmp_path, threads=1, inputs={},
+    )  # fmt: skip
+    pool = DaskPool(cluster.address, store, ("example",))
+    with ThreadPoolExecutor(1) as thread, store.lock(key):  # the process that makes the cell waits
+        run = thread.submit(pool.run, [request], lambda *_: None, steps.append)
         assert eventually(lambda: workers(first.pid)), "the cell begins"
         first.kill()
         with pytest.raises(WorkerError, match="no workers for 4 s"):
             run.result(60)
-    assert [step for step in told if "no workers are left" in step]
+    assert [step for step in steps if "no workers are left" in step]
     assert not list(store.lease("x").parent.iterdir())
 
 

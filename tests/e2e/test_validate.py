@@ -75,7 +75,7 @@ def test_its_own_evaluation_set_comes_out_as_the_manifest_says(twin_bundle: Path
     for drift in told["drift"]:
         assert len(drift["layers"]) == 5
         assert drift["moved"] == 0
-    assert f"these are the very samples that {TARGET} was judged on" in told["notes"]
+    assert f"these are the same samples that {TARGET} was judged on" in told["notes"]
 
 
 @pytest.mark.parametrize("shift", ["gain", "inverted", "noise"])
@@ -110,7 +110,7 @@ def test_without_labels_and_twin_artifacts_are_compared_with_each_other(rpi4_bun
     assert all(drift["points"] > 30 for drift in told["drift"])
     run = validate(rpi4_bundle, data / "unlabelled.npz", "--fail-on", "drop=1")
     assert run.code == GateError.exit_code
-    assert "cannot be told (that takes labels, or a metric, and a float twin)" in run.errors
+    assert "not measured (it needs labels or a metric, and a float twin)" in run.errors
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ import numpy as np
 
 from edgec.backends.interface import Artifact, TensorBinding
 from edgec.backends.registry import get_backend, package_version
-from edgec.bundle.write import storage_errors
 from edgec.errors import BackendUnavailableError, InternalError
 from edgec.model.spec import Array
+from edgec.storage.files import storage_errors
 from edgec.target.spec import Precision, Target
 
 HARNESS = Path(__file__).parent / "harness"

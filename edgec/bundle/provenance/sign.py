@@ -16,10 +16,10 @@ from edgec.bundle.provenance.bom import bill_of_materials
 from edgec.bundle.provenance.envelope import seal
 from edgec.bundle.provenance.slsa import LOCAL_BUILDER, PROVENANCE, provenance
 from edgec.bundle.provenance.statement import Statement
-from edgec.bundle.write import digest_file, storage_errors
+from edgec.bundle.write import digest_file
 from edgec.errors import UsageError
 from edgec.frozen import Frozen
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

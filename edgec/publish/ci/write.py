@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from edgec.bundle.write import storage_errors
 from edgec.errors import UsageError
-from edgec.storage.files import write_atomically
+from edgec.storage.files import storage_errors, write_atomically
 
 Kind = Literal["github", "gitlab", "make"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -1,30 +1,16 @@
-"""A bundle appears whole or not at all, and nothing that is not edgec's is ever replaced."""
+"""A bundle has fixed modes and times, and nothing that is not edgec's is ever replaced."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from edgec.bundle import write
 from edgec.bundle.manifest import MANIFEST, SUMS
-from edgec.bundle.write import (
-    bundle_lock,
-    discard,
-    is_digested,
-    publish_folder,
-    refuse_within,
-    source_date_epoch,
-    stage,
-    storage_errors,
-)
+from edgec.bundle.write import discard, is_digested, publish_folder, refuse_within, source_date_epoch
 from edgec.errors import StorageError, UsageError
+from edgec.storage.staging import stage
 
 
 def publish(destination: Path, content: str) -> None:
@@ -37,62 +23,6 @@ def publish(destination: Path, content: str) -> None:
 
 def left_over(parent: Path) -> list[str]:
     return sorted(path.name for path in (parent / ".work").iterdir() if not path.name.endswith(".lock"))
-
-
-def dead_process() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-        return process.pid
-
-
-def test_a_new_bundle_replaces_the_old_one_whole(tmp_path: Path) -> None:
-    destination = tmp_path / "dist" / "rpi4"
-    publish(destination, "old")
-    (destination / "only-in-old").write_text("")
-    publish(destination, "new")
-    assert (destination / "sub" / "file").read_text() == "new"
-    assert sorted(path.name for path in destination.iterdir()) == [MANIFEST, "sub"]
-    assert left_over(destination.parent) == []
-
-
-def test_so_it_does_where_folders_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    destination = tmp_path / "rpi4"
-    publish(destination, "old")
-    monkeypatch.setattr(write, "_RENAME_EXCHANGE", 1 << 30)  # the kernel answers EINVAL, as file systems without it do
-    publish(destination, "new")
-    assert (destination / "sub" / "file").read_text() == "new"
-    assert left_over(tmp_path) == []
-
-
-def test_at_each_moment_there_is_a_bundle(tmp_path: Path) -> None:
-    destination = tmp_path / "rpi4"
-    publish(destination, "0")
-    done = threading.Event()
-
-    def build() -> None:
-        for number in range(60):
-            publish(destination, str(number))
-        done.set()
-
-    missing = looks = 0
-    builder = threading.Thread(target=build)
-    builder.start()
-    while not done.is_set():
-        looks += 1
-        missing += not destination.exists()
-    builder.join()
-    assert looks > 60
-    assert missing == 0
-
-
-def test_the_old_bundle_stays_when_the_new_one_fails(tmp_path: Path) -> None:
-    destination = tmp_path / "rpi4"
-    publish(destination, "old")
-    with contextlib.suppress(IsADirectoryError), stage(tmp_path) as folder:
-        (folder / "half").mkdir()
-        (folder / "half").write_text("")
-    assert (destination / "sub" / "file").read_text() == "old"
-    assert left_over(tmp_path) == []
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o000])
@@ -191,77 +121,6 @@ def test_discarding(tmp_path: Path) -> None:
     discard(destination)
     assert not destination.exists()
     assert left_over(tmp_path) == []
-
-
-def test_stages_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
-    work = tmp_path / ".work"
-    for name in (f"stage-{dead_process()}-a", f"stage-{os.getppid()}-b", "stage-odd-c"):
-        (work / name).mkdir(parents=True)
-        (work / name / "file").write_text("x")
-    with stage(tmp_path) as folder:
-        assert folder.parent == work
-        assert left_over(tmp_path) == sorted([f"stage-{os.getppid()}-b", "stage-odd-c", folder.name])
-
-
-HOLD = """
-import sys
-from pathlib import Path
-from edgec.bundle.write import bundle_lock
-with bundle_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_one_build_of_a_bundle_at_a_time_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
-    destination = tmp_path / "rpi4"
-    other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(destination)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        got = threading.Event()
-
-        def wait() -> None:
-            with bundle_lock(destination):
-                got.set()
-
-        waiter = threading.Thread(target=wait)
-        waiter.start()
-        with bundle_lock(tmp_path / "rpi5"):  # another bundle is not held up
-            assert not got.wait(0.3)
-        other.kill()
-        waiter.join(10)
-        assert got.is_set()
-
-
-@pytest.mark.parametrize(
-    ("code", "what", "hint"),
-    [
-        (errno.ENOSPC, "no space left on device", "free some space"),
-        (errno.EDQUOT, "disk quota exceeded", "quota"),
-        (errno.EROFS, "read-only file system", "read-only"),
-        (errno.EACCES, "permission denied", "permissions"),
-        (errno.EIO, "input/output error", ""),
-    ],
-)
-def test_refusals_to_write_are_told(code: int, what: str, hint: str) -> None:
-    with pytest.raises(StorageError) as caught, storage_errors(Path("dist")):
-        raise OSError(code, os.strerror(code), "dist/file")
-    assert caught.value.what == f"cannot write: {what}"
-    assert caught.value.where == "dist/file"
-    assert hint in caught.value.hint
-
-
-def test_a_full_disk_and_a_file_in_the_way(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot write: no space"), storage_errors(tmp_path):
-        Path("/dev/full").write_text("x")
-    (tmp_path / "dist").write_text("a file")
-    with pytest.raises(StorageError), stage(tmp_path / "dist"):
-        pytest.fail("there is no such stage")
-    with pytest.raises(StorageError), bundle_lock(tmp_path / "dist" / "rpi4"):
-        pytest.fail("there is no such lock")
 
 
 @pytest.mark.parametrize(

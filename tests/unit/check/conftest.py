@@ -1,4 +1,4 @@
-"""Small projects that `check` looks at."""
+"""Small projects that `check` reads."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def change() -> Callable[..., None]:
 def look(folder: Path) -> Look:
     """What `check` finds in the project, for one target or more."""
 
-    def looked(*targets: str, **flags: Any) -> Checked:
+    def run(*targets: str, **flags: Any) -> Checked:
         given = {("build", "targets"): list(targets or ("rpi4-int8",))}
         return check(folder, given | flags.get("given", {}))
 
-    return looked
+    return run
 
 
-def told(found: Checked, kind: str, severity: str = "error") -> list[Finding]:
+def of_kind(checked: Checked, kind: str, severity: str = "error") -> list[Finding]:
     """The findings of a kind."""
-    return [item for item in found.findings if item.kind == kind and item.severity == severity]
+    return [item for item in checked.findings if item.kind == kind and item.severity == severity]

@@ -40,28 +40,28 @@ def spool(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Write:
 
 
 def test_nothing_is_doubtful(folder: Path, spool: Write) -> None:
-    assert not _found(folder, spool("calibration", _random(32), np.arange(32) % 2), spool("evaluation", _random(50)))
+    assert not _findings(folder, spool("calibration", _random(32), np.arange(32) % 2), spool("evaluation", _random(50)))
 
 
 def test_samples_that_prove_little(folder: Path, spool: Write) -> None:
     calibration = spool("calibration", np.ones((31, 3, 8, 8), np.float32), np.full(31, 2))
-    found = _found(folder, calibration, spool("evaluation", _random(20)))
-    assert [item.what.partition(":")[0] for item in found] == [
+    checked = _findings(folder, calibration, spool("evaluation", _random(20)))
+    assert [item.what.partition(":")[0] for item in checked] == [
         "31 calibration samples are few",
         "all 31 calibration samples are of one class, 2",
         "all 31 calibration samples are equal",
         "20 evaluation samples are few",
     ]
-    assert {(item.severity, item.kind) for item in found} == {("warning", "small-set")}
-    assert "70 to 97 %" in found[-1].what
+    assert {(item.severity, item.kind) for item in checked} == {("warning", "small-set")}
+    assert "70 to 97 %" in checked[-1].what
 
 
 def test_an_input_that_holds_one_value(folder: Path, spool: Write) -> None:
     x = np.zeros((40, 3, 8, 8), np.float32)
     x[3, 0, 0, 0] = 1
-    found = _found(folder, spool("calibration", x), spool("evaluation", _random(50)))
-    assert not found
-    flat = _found(folder, spool("calibration", x * 0), spool("evaluation", _random(50)))
+    checked = _findings(folder, spool("calibration", x), spool("evaluation", _random(50)))
+    assert not checked
+    flat = _findings(folder, spool("calibration", x * 0), spool("evaluation", _random(50)))
     assert [item.what for item in flat] == ["all 40 calibration samples are equal"]
 
 
@@ -94,11 +94,13 @@ def test_findings_in_order() -> None:
         return Finding(severity="error", kind=kind, what="wrong", exit_code=code)  # type: ignore[arg-type]
 
     few = warning("small-set", "few")
-    found = in_order([few, error("leak", 16), warning("data", "left out"), error("data", 15), few, error("model", 12)])
-    assert [(item.kind, item.severity) for item in found] == [
+    checked = in_order(
+        [few, error("leak", 16), warning("data", "left out"), error("data", 15), few, error("model", 12)]
+    )
+    assert [(item.kind, item.severity) for item in checked] == [
         ("model", "error"), ("data", "error"), ("data", "warning"), ("leak", "error"), ("small-set", "warning"),
     ]  # fmt: skip
-    assert exit_code(found) == 12
+    assert exit_code(checked) == 12
     assert exit_code([few]) == 0
 
 
@@ -106,7 +108,7 @@ def _random(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return np.random.default_rng(count).standard_normal((count, 3, 8, 8)).astype(np.float32)
 
 
-def _found(folder: Path, calibration: Spool, evaluation: Spool) -> tuple[Finding, ...]:
+def _findings(folder: Path, calibration: Spool, evaluation: Spool) -> tuple[Finding, ...]:
     project = load_project(folder)
     plan = make_plan(load_target("rpi4-int8", folder), project)
     return findings_of(plan, load_model(project.model, folder), calibration, evaluation)

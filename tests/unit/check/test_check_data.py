@@ -1,4 +1,4 @@
-"""What is told of samples: every set by itself, bad samples counted, good ones looked at all the same."""
+"""Findings about samples: each set by itself, bad samples counted, good ones checked all the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from edgec.check import small_sets
 from edgec.errors import DataLeakError, DatasetError, LabelsError, WeakFloatError
 
-from .conftest import Look, told, write_net
+from .conftest import Look, of_kind, write_net
 
 Change = Callable[..., None]
 
@@ -22,9 +22,9 @@ def test_values_that_are_not_finite_are_counted(folder: Path, look: Look, change
     x[[3, 7], 0, 0, 0] = np.nan
     x[9, 0, 0, :2] = np.inf
     change(folder / "e.npz", image=x)
-    (wrong,) = told(look(), "data")
+    (wrong,) = of_kind(look(), "data")
     assert wrong.where == "e.npz: sample 3"
-    assert "NaN or infinite (and 2 more of 60 looked at)" in wrong.what
+    assert "NaN or infinite (and 2 more of 60 read)" in wrong.what
     assert wrong.exit_code == DatasetError.exit_code
 
 
@@ -32,18 +32,18 @@ def test_a_bad_sample_that_is_not_drawn_is_a_warning(folder: Path, look: Look, c
     x = np.load(folder / "c.npz")["image"]
     x[:20] = np.nan
     change(folder / "c.npz", image=x, y=None)
-    found = look(given={("calibration", "samples"): 1, ("build", "seed"): 1})
-    by_draw = {item.severity: item for item in found.findings if item.kind == "data"}
+    checked = look(given={("calibration", "samples"): 1, ("build", "seed"): 1})
+    by_draw = {item.severity: item for item in checked.findings if item.kind == "data"}
     other = look(given={("calibration", "samples"): 1, ("build", "seed"): 2})
     by_draw |= {item.severity: item for item in other.findings if item.kind == "data"}
     assert set(by_draw) == {"error", "warning"}
-    assert "none such is drawn" in by_draw["warning"].what
+    assert "draw no such sample" in by_draw["warning"].what
 
 
 def test_shapes_and_dtypes_that_do_not_fit(folder: Path, look: Look, change: Change) -> None:
     change(folder / "c.npz", image=np.zeros((40, 3, 9, 9), np.float32))
     change(folder / "e.npz", image=np.zeros((60, 3, 8, 8), np.uint8))
-    wrong = told(look(), "data")
+    wrong = of_kind(look(), "data")
     assert ["does not fit input" in item.what for item in wrong] == [True, False]
     assert "no scaling is stated" in wrong[1].what
     assert "divide = 255" in wrong[1].hint
@@ -55,10 +55,10 @@ def test_data_is_looked_at_though_the_model_cannot_be(folder: Path, look: Look, 
     x[5] = np.nan
     change(folder / "c.npz", image=x, y=np.zeros(40, np.int64))
     (folder / "e.npz").rename(folder / "ee.npz")
-    found = look()
-    assert {item.kind for item in found.findings if item.severity == "error"} == {"model", "data"}
-    assert [item.where for item in told(found, "data")] == ["c.npz: sample 5", str(folder / "e.npz")]
-    assert "one class" in told(found, "small-set", "warning")[0].what
+    checked = look()
+    assert {item.kind for item in checked.findings if item.severity == "error"} == {"model", "data"}
+    assert [item.where for item in of_kind(checked, "data")] == ["c.npz: sample 5", str(folder / "e.npz")]
+    assert "one class" in of_kind(checked, "small-set", "warning")[0].what
 
 
 @pytest.mark.parametrize(("shared", "kind"), [(20, "error"), (0, "")])
@@ -67,10 +67,10 @@ def test_samples_in_both_sets(folder: Path, look: Look, change: Change, shared: 
     x = one["image"].copy()
     x[:shared] = other["image"][10 : 10 + shared]
     change(folder / "c.npz", image=x)
-    found = look()
-    assert [item.severity for item in found.findings if item.kind == "leak"] == ([kind] if kind else [])
+    checked = look()
+    assert [item.severity for item in checked.findings if item.kind == "leak"] == ([kind] if kind else [])
     if kind:
-        (wrong,) = told(found, "leak")
+        (wrong,) = of_kind(checked, "leak")
         assert wrong.exit_code == DataLeakError.exit_code
         assert "20 of 40 calibration samples" in wrong.what
         assert "0 = 10, 1 = 11" in wrong.what
@@ -78,13 +78,13 @@ def test_samples_in_both_sets(folder: Path, look: Look, change: Change, shared: 
 
 def test_labels_that_do_not_fit(folder: Path, look: Look, change: Change) -> None:
     change(folder / "e.npz", y=np.arange(60) % 5)
-    (wrong,) = told(look(), "labels")
+    (wrong,) = of_kind(look(), "labels")
     assert "labels go from 0 to 4, but the output has 4 classes" in wrong.what
     assert wrong.exit_code == LabelsError.exit_code
     (folder / "net.onnx").unlink()
-    assert not told(look(), "labels")
+    assert not of_kind(look(), "labels")
     change(folder / "e.npz", y=np.arange(60) - 1)
-    (wrong,) = told(look(), "labels")
+    (wrong,) = of_kind(look(), "labels")
     assert "labels go from -1 to 58" in wrong.what
 
 
@@ -94,22 +94,22 @@ def test_labels_of_another_number_hide_no_samples(folder: Path, look: Look) -> N
     np.save(folder / "e.npy", x)
     np.save(folder / "y.npy", np.zeros(59, np.int64))
     flags = {("evaluation", "data"): str(folder / "e.npy"), ("evaluation", "labels"): "y.npy"}
-    wrong = told(look(given=flags), "data")
+    wrong = of_kind(look(given=flags), "data")
     assert ["labels" in item.what for item in wrong] == [True, False]
     assert "NaN or infinite" in wrong[1].what
 
 
 def test_an_empty_set(folder: Path, look: Look, change: Change) -> None:
     change(folder / "e.npz", image=np.zeros((0, 3, 8, 8), np.float32), y=np.zeros(0, np.int64))
-    (wrong,) = told(look(), "data")
+    (wrong,) = of_kind(look(), "data")
     assert (wrong.where, wrong.what) == ("e.npz", "the evaluation data is empty")
 
 
 def test_missing_labels(folder: Path, look: Look, change: Change) -> None:
     change(folder / "e.npz", y=None)
-    (doubt,) = told(look(), "labels", "warning")
+    (doubt,) = of_kind(look(), "labels", "warning")
     assert "no labels" in doubt.what
-    (wrong,) = told(look(given={("evaluation", "metric"): "top1"}), "labels")
+    (wrong,) = of_kind(look(given={("evaluation", "metric"): "top1"}), "labels")
     assert "no labels" in wrong.what
 
 
@@ -117,7 +117,7 @@ def test_small_sets(folder: Path, look: Look, change: Change) -> None:
     for name, count in (("c", 31), ("e", 49)):
         data = np.load(folder / f"{name}.npz")
         change(folder / f"{name}.npz", image=data["image"][:count], y=data["y"][:count])
-    few = [item.what for item in told(look(), "small-set", "warning")]
+    few = [item.what for item in of_kind(look(), "small-set", "warning")]
     assert few[0].startswith("31 calibration samples are few")
     assert few[1].startswith(
         "49 evaluation samples are few: 44 of 49 right would mean 78 to 96 % (95 % Wilson interval"
@@ -128,9 +128,9 @@ def test_small_sets(folder: Path, look: Look, change: Change) -> None:
 
 def test_calibration_of_constants(folder: Path, look: Look, change: Change) -> None:
     change(folder / "c.npz", image=np.ones((40, 3, 8, 8), np.float32))
-    assert "all 40 calibration samples are equal" in [item.what for item in told(look(), "small-set", "warning")]
-    found = list(small_sets.constants([b"a", b"b"], ["state"], {"image": (0.0, 0.0), "x": (0.0, 1.0)}, "c"))
-    assert [item.what for item in found] == [
+    assert "all 40 calibration samples are equal" in [item.what for item in of_kind(look(), "small-set", "warning")]
+    checked = list(small_sets.constants([b"a", b"b"], ["state"], {"image": (0.0, 0.0), "x": (0.0, 1.0)}, "c"))
+    assert [item.what for item in checked] == [
         'input "state" never changes in the calibration samples',
         'input "image" never changes in the calibration samples, 0 everywhere',
     ]
@@ -147,8 +147,8 @@ def test_an_image_folder(folder: Path, look: Look) -> None:
     for name in ("a.HEIC", "b.heic", "c.avif", "Thumbs.db"):
         (folder / "photos" / "owl" / name).write_bytes(b"x")
     (folder / "photos" / "yak").mkdir()
-    found = look(given={("calibration", "data"): str(folder / "photos"), ("preprocess", "divide"): 255})
-    wrong, left_out = told(found, "data"), told(found, "data", "warning")
+    checked = look(given={("calibration", "data"): str(folder / "photos"), ("preprocess", "divide"): 255})
+    wrong, left_out = of_kind(checked, "data"), of_kind(checked, "data", "warning")
     assert ["more than 8 bits" in item.what for item in wrong] == [True, False]
     assert "cat/deep.tif" in wrong[0].what
     assert "dog/broken.jpg" in wrong[1].what
@@ -159,16 +159,16 @@ def test_an_image_folder(folder: Path, look: Look) -> None:
         'class folder "yak" holds no sample',
     ]
     assert "*.heic" in left_out[1].hint
-    assert not told(found, "small-set", "warning")  # the 32 others were read
+    assert not of_kind(checked, "small-set", "warning")  # the 32 others were read
 
 
 def test_a_float_model_at_chance(folder: Path, look: Look, change: Change) -> None:
     y = np.load(folder / "e.npz")["y"]
     change(folder / "e.npz", y=(y + 1) % 4)
-    (wrong,) = told(look(), "accuracy")
+    (wrong,) = of_kind(look(), "accuracy")
     assert "top-1 on the evaluation samples is 0.0 % (0 of 60" in wrong.what
     assert wrong.exit_code == WeakFloatError.exit_code
-    (allowed,) = told(look(given={("build", "allow_weak_float"): True}), "accuracy", "warning")
+    (allowed,) = of_kind(look(given={("build", "allow_weak_float"): True}), "accuracy", "warning")
     assert allowed.what == wrong.what
 
 
@@ -178,18 +178,20 @@ def test_an_output_that_is_nan(folder: Path, look: Look) -> None:
     from .conftest import NODES
 
     write_net(folder / "net.onnx", [*NODES, helper.make_node("Log", ["scores"], ["logs"], name="log")], name="logs")
-    assert any("is NaN" in item.what for item in told(look(), "model"))
+    assert any("is NaN" in item.what for item in of_kind(look(), "model"))
 
 
 def test_what_time_does_not_suffice_for(folder: Path, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgec.check.run.SECONDS_A_SET", 0.0)
     monkeypatch.setattr("edgec.check.run.SECONDS_OF_MODEL", 0.0)
-    found = look()
-    told_so = "only the first 1 of 40 calibration samples and the first 1 of 60 evaluation samples were looked at"
-    assert (found.looked_at, found.samples_run) == (told_so, 1)
-    assert not told(found, "small-set", "warning")
+    checked = look()
+    partly = "only the first 1 of 40 calibration samples and the first 1 of 60 evaluation samples were read"
+    assert (checked.looked_at, checked.samples_run) == (partly, 1)
+    assert not of_kind(checked, "small-set", "warning")
     few = look(given={("calibration", "samples"): 20})  # how many are drawn is known without reading them
-    assert [item.what.partition(" are")[0] for item in told(few, "small-set", "warning")] == ["20 calibration samples"]
+    assert [item.what.partition(" are")[0] for item in of_kind(few, "small-set", "warning")] == [
+        "20 calibration samples"
+    ]
 
 
 def test_python_entries(folder: Path, look: Look) -> None:
@@ -198,6 +200,6 @@ def test_python_entries(folder: Path, look: Look) -> None:
         "        yield np.full((3, 8, 8), k, np.float32), k % 4\n\ndef broken():\n    raise KeyError('no')\n"
     )
     entry = str(folder / "data.py")
-    assert not told(look(given={("calibration", "data"): f"{entry}:samples"}), "data")
-    (wrong,) = told(look(given={("calibration", "data"): f"{entry}:broken"}), "data")
+    assert not of_kind(look(given={("calibration", "data"): f"{entry}:samples"}), "data")
+    (wrong,) = of_kind(look(given={("calibration", "data"): f"{entry}:broken"}), "data")
     assert "data.py:8" in wrong.where

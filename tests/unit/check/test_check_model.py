@@ -1,4 +1,4 @@
-"""What is told of a model: every question is asked, whatever is wrong elsewhere."""
+"""Findings about a model: every check runs, whatever is wrong elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgec.check.model import open_model
 from edgec.errors import InputSpecError, ModelError
 from edgec.project.spec import InputSpec, ModelSpec
 
-from .conftest import NODES, Look, told, write_net
+from .conftest import NODES, Look, of_kind, write_net
 
 SPEC = ModelSpec(path="net.onnx")
 NET = """
@@ -36,7 +36,7 @@ class Net(nn.Module):
 
 def test_open_shapes_come_with_the_line_to_add(folder: Path, look: Look) -> None:
     write_net(folder / "net.onnx", shape=("N", 3, "H", "W"), output=("N", 4))
-    (wrong,) = told(look(), "input")
+    (wrong,) = of_kind(look(), "input")
     assert 'input "image" is float32[1, 3, H, W]: the shape is not fixed' in wrong.what
     assert 'name = "image", shape = [1, 3, 8, 8]' in wrong.hint
     assert "--input image:1x3x8x8" in wrong.hint
@@ -67,7 +67,7 @@ def test_all_that_is_wrong_with_a_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
-def test_other_floats_are_converted_and_told(folder: Path, kind: int) -> None:
+def test_other_floats_are_converted_and_reported(folder: Path, kind: int) -> None:
     write_net(folder / "net.onnx", dtype=kind)
     opened = open_model(SPEC, folder)
     assert [(item.severity, item.kind) for item in opened.findings] == [("warning", "model")]
@@ -89,8 +89,8 @@ def test_integer_inputs_and_control_flow(folder: Path) -> None:
     graph = helper.make_graph([node], "g", [flag], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [])])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "net.onnx")
     opened = open_model(SPEC, folder)
-    found = {item.kind: item.what for item in opened.findings}
-    assert found == {
+    checked = {item.kind: item.what for item in opened.findings}
+    assert checked == {
         "input": 'input "image" is bool: values go in as they are, without [preprocess] and scale',
         "control-flow": 'control flow: If "which"',
     }
@@ -117,10 +117,10 @@ def test_a_branch_on_data_costs_torch_artifacts_only(folder: Path, look: Look) -
     random = np.random.default_rng(0)
     for name, count in (("c", 40), ("e", 60)):
         np.save(folder / f"{name}.npy", random.standard_normal((count, 5, 8)).astype(np.float32))
-    found = look("rpi4-int8", "x86-64-vnni-int8")
-    assert [item.where for item in told(found, "op")] == ["model.qnnpack.pt", "model.fbgemm.pt"]
-    assert all("net.py:13: `if x.sum() > 1e9:`" in item.what for item in told(found, "op"))
-    assert told(found, "control-flow", "warning")
+    checked = look("rpi4-int8", "x86-64-vnni-int8")
+    assert [item.where for item in of_kind(checked, "op")] == ["model.qnnpack.pt", "model.fbgemm.pt"]
+    assert all("net.py:13: `if x.sum() > 1e9:`" in item.what for item in of_kind(checked, "op"))
+    assert of_kind(checked, "control-flow", "warning")
 
 
 def test_code_that_ends_the_process(folder: Path) -> None:

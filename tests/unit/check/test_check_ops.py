@@ -1,4 +1,4 @@
-"""Op x artifact x precision, and memory: told from the graph, held against what the backends really do."""
+"""Op x artifact x precision, and memory: derived from the graph, compared with what the backends really do."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ from edgec.model.onnx_torch.refused import NOT_CONVERTED, REFUSED
 from edgec.target.load import load_target
 from edgec.target.spec import Emit
 
-from .conftest import NODES, Look, told, write_net
+from .conftest import NODES, Look, of_kind, write_net
 
 
 def test_a_refused_op_with_its_artifacts_and_node(folder: Path, look: Look) -> None:
     draw = helper.make_node("Bernoulli", ["scores"], ["drawn"], name="draw")
     write_net(folder / "net.onnx", [*NODES, draw], name="drawn")
-    found = look("rpi4-int8", "x86-64-vnni-fp32")
-    wrong = told(found, "op")
+    checked = look("rpi4-int8", "x86-64-vnni-fp32")
+    wrong = of_kind(checked, "op")
     assert {(item.where, item.exit_code) for item in wrong} == {
         ("model.tflite, model.qnnpack.pt, int8", UnsupportedError.exit_code),
         ("model.fbgemm.pt, model.tflite, fp32", UnsupportedError.exit_code),
     }
-    assert all(item.what.startswith("Bernoulli (draw): it will be missing: its result is random") for item in wrong)
+    assert all(
+        item.what.startswith("Bernoulli (draw): the artifact will be missing: its result is random") for item in wrong
+    )
     assert all(is_weighty(item) for item in wrong)
 
 
-def test_alike_ops_are_told_once(folder: Path, look: Look) -> None:
+def test_alike_ops_are_reported_once(folder: Path, look: Look) -> None:
     more = [helper.make_node("Softplus", [name], [f"{name}s"], name=f"soft_{name}") for name in ("scores", "scoress")]
     write_net(folder / "net.onnx", [*NODES, *more], name="scoresss")
-    found = told(look("rpi4-int8", "x86-64-vnni-int8"), "op", "warning")
-    by_place = {item.where: item.what for item in found}
+    checked = of_kind(look("rpi4-int8", "x86-64-vnni-int8"), "op", "warning")
+    by_place = {item.where: item.what for item in checked}
     assert set(by_place) == {
         "model.tflite, int8", "model.qnnpack.pt, model.fbgemm.pt, int8", "model.onnx, int8",
     }  # fmt: skip
     assert all("Softplus (soft_scores, soft_scoress)" in text and "kept in float" in text for text in by_place.values())
-    assert not any(is_weighty(item) for item in found)
-    assert not told(look("rpi4-fp32"), "op", "warning")
+    assert not any(is_weighty(item) for item in checked)
+    assert not of_kind(look("rpi4-fp32"), "op", "warning")
 
 
 @pytest.mark.parametrize(
@@ -72,19 +74,19 @@ def test_alike_ops_are_told_once(folder: Path, look: Look) -> None:
     ],
 )
 def test_what_is_known_of_an_op(backend: str, precision: str, op: str, words: str) -> None:
-    (found,) = _problems(backend, precision, GraphOp("node", op, inputs=("a",), outputs=("b",), axes=2))
-    assert (found.node, found.op, found.refused) == ("node", op, False)
-    assert words in found.reason
+    (checked,) = _problems(backend, precision, GraphOp("node", op, inputs=("a",), outputs=("b",), axes=2))
+    assert (checked.node, checked.op, checked.refused) == ("node", op, False)
+    assert words in checked.reason
 
 
 @pytest.mark.parametrize("backend", ["fbgemm", "onnxruntime", "tflite"])
 @pytest.mark.parametrize("op", ["Conv", "Gemm", "MatMul", "Relu", "Add", "MaxPool", "Reshape", "Concat", "Swish"])
-def test_what_int8_takes_is_not_told(backend: str, op: str) -> None:
-    found = _problems(backend, "int8", GraphOp("node", op, inputs=("a",), outputs=("b",), axes=2))
-    assert not [item for item in found if not (backend == "fbgemm" and op == "Swish")]
+def test_what_int8_takes_is_not_reported(backend: str, op: str) -> None:
+    checked = _problems(backend, "int8", GraphOp("node", op, inputs=("a",), outputs=("b",), axes=2))
+    assert not [item for item in checked if not (backend == "fbgemm" and op == "Swish")]
 
 
-def test_a_norm_is_told_unless_it_is_folded_away() -> None:
+def test_a_norm_is_reported_unless_it_is_folded_away() -> None:
     conv = GraphOp("conv", "Conv", inputs=("a",), outputs=("b",), axes=2)
     norm = GraphOp("norm", "BatchNormalization", inputs=("b",), outputs=("c",))
     assert not _problems("onnxruntime", "int8", conv, norm)
@@ -104,9 +106,9 @@ def test_a_division_by_a_root_has_an_int8_form() -> None:
 def test_ops_of_foreign_domains_are_refused() -> None:
     op = GraphOp("node", "Mine", domain="com.acme", inputs=("a",), outputs=("b",))
     for backend in ("fbgemm", "tflite"):
-        (found,) = _problems(backend, "fp32", op)
-        assert found.refused
-        assert "com.acme" in found.reason
+        (checked,) = _problems(backend, "fp32", op)
+        assert checked.refused
+        assert "com.acme" in checked.reason
 
 
 def test_builtin_backends_advise() -> None:
@@ -141,8 +143,8 @@ def test_memory_is_estimated(folder: Path, look: Look) -> None:
         1000, {"x": 100, "y": 400, "z": 400, "o": 200},
     )  # fmt: skip
     assert graph.peak_bytes(["x"]) == 1000  # y, z and o
-    found = estimate(graph, ["x"], "fp32")
-    assert (found.weights * 2**20, found.activations * 2**20) == (4000, 1000)
+    checked = estimate(graph, ["x"], "fp32")
+    assert (checked.weights * 2**20, checked.activations * 2**20) == (4000, 1000)
     assert estimate(graph, ["x"], "int8").total * 2**20 == pytest.approx(1250)
     (folder / "targets" / "devices").mkdir(parents=True)
     sources = "\n".join(f'{key} = "data sheet"' for key in ("arch", "triple", "cpu", "isa", "cores", "ram_mb"))
@@ -151,15 +153,15 @@ def test_memory_is_estimated(folder: Path, look: Look) -> None:
         f"cores = 1\nram_mb = 1\n[sources]\n{sources}\n"
     )
     (folder / "targets" / "tiny-fp32.toml").write_text('extends = "rpi4-fp32"\ndevice = "tiny"\n')
-    assert not told(look("tiny-fp32"), "memory")
+    assert not of_kind(look("tiny-fp32"), "memory")
     write_net(folder / "net.onnx", shape=(1, 3, 300, 300))
-    (wrong,) = told(look("tiny-fp32"), "memory")
+    (wrong,) = of_kind(look("tiny-fp32"), "memory")
     assert "estimate" in wrong.what
     assert "has 1 MB" in wrong.what
 
 
 def _problems(backend: str, precision: str, *ops: GraphOp) -> list[object]:
-    found = get_backend(backend)
-    assert isinstance(found, OpAdviser)
+    checked = get_backend(backend)
+    assert isinstance(checked, OpAdviser)
     target = load_target("x86-64-vnni-int8", Path()).target.model_copy(update={"precision": precision})
-    return list(found.problems(ops, target, Emit(backend=backend)))
+    return list(checked.problems(ops, target, Emit(backend=backend)))

@@ -72,7 +72,7 @@ def test_not_a_number_is_never_better(make_measurement: Make) -> None:
     assert (change.worse, change.new, change.cause) == (None, None, "not measured")
     assert "NEW" in change.reason
     none = compare_agreement(accuracy_of(make_measurement(agreement=None)), accuracy_of(new), "other data")
-    assert (none.cause, none.reason) == ("not measured", "there is no number in OLD and NEW")
+    assert (none.cause, none.reason) == ("not measured", "there is no value in OLD and NEW")
 
 
 def test_size_in_kib() -> None:
@@ -88,7 +88,7 @@ def test_latency_on_the_same_machine_is_in_milliseconds(make_measurement: Make) 
     assert (change.unit, change.worse, change.reason) == ("ms", 1.0, "")
 
 
-def test_a_twin_that_became_slower_too_is_told(make_measurement: Make) -> None:
+def test_a_twin_that_became_slower_too_is_reported(make_measurement: Make) -> None:
     old = make_measurement(latency=latency(2.0), speed=speed(2.0, 4.0))
     new = make_measurement(latency=latency(3.0), speed=speed(2.0, 6.0))
     assert "float32 twin takes 50 % longer too" in compare_latency(old, new, "").reason
@@ -105,9 +105,9 @@ def test_latency_on_another_machine_is_told_by_the_twin(make_measurement: Make) 
 
 
 @pytest.mark.parametrize(
-    ("fields", "other_model", "told"),
+    ("fields", "other_model", "reported"),
     [
-        ({"machine": BOARD, "speed": speed(2.0)}, "the model", "a slower model is not seen"),
+        ({"machine": BOARD, "speed": speed(2.0)}, "the model", "cannot show a slower model"),
         ({"machine": BOARD, "speed": None}, "", "NEW has no float32 twin's time"),
         ({"emulated": True, "speed": speed(2.0)}, "", "emulator"),
         ({"latency": latency(1.0, threads=2), "speed": None}, "", "threads differs (1, now 2)"),
@@ -115,12 +115,12 @@ def test_latency_on_another_machine_is_told_by_the_twin(make_measurement: Make) 
     ],
 )
 def test_latency_that_says_nothing(
-    make_measurement: Make, fields: dict[str, object], other_model: str, told: str
+    make_measurement: Make, fields: dict[str, object], other_model: str, reported: str
 ) -> None:
     old = make_measurement(latency=latency(2.0), speed=speed(2.0))
     change = compare_latency(old, make_measurement(**fields), other_model)
     assert change.worse is None
-    assert told in change.reason
+    assert reported in change.reason
 
 
 def test_machines_that_differ_in_features_only(make_measurement: Make) -> None:

@@ -21,7 +21,7 @@ def test_numbers_percentages_and_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("acuracy=0.5", 'did you mean "accuracy"'),
         ("speed=1", "quantities: accuracy, agreement, size, latency, memory"),
@@ -35,10 +35,10 @@ def test_numbers_percentages_and_units() -> None:
         (f"size={'9' * 400}", "is not a limit"),
         ("latency=10%%", "is not a limit"),
         ("latency=10KiB", '"KiB" is not a unit of it'),
-        ("size=5%,size=3%", "size stands twice"),
+        ("size=5%,size=3%", "size is stated twice"),
     ],
 )
-def test_what_is_no_limit_is_refused(text: str, told: str) -> None:
+def test_what_is_no_limit_is_refused(text: str, reported: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_limits([text])
-    assert told in str(error.value)
+    assert reported in str(error.value)

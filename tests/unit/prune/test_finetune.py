@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgec.project.spec import TrainSpec
-from edgec.prune.finetune import FEWEST, PrunedModel, School, fine_tune, importance_losses
+from edgec.prune.finetune import FEWEST, PrunedModel, TrainingContext, fine_tune, importance_losses
 from edgec.prune.zeros import apply_masks, choose_masks
 from edgec.target.spec import PruneSpec
 from edgec.train.checkpoint import Checkpoint
@@ -22,11 +22,11 @@ from edgec.train.samples import Samples
 MakeJob = Callable[..., Any]
 
 
-def school_of(job: Any, **train: Any) -> School:
+def training_context_of(job: Any, **train: Any) -> TrainingContext:
     spec = TrainSpec(data="train.npz", **train)
     teacher, samples = Teacher(job.model.graph, batched=True), Samples(job.training, job.model.inputs)
     with loss_of(spec, job.folder, 0, samples, teacher) as loss:
-        return School(teacher, samples, loss, spec, seed=0)
+        return TrainingContext(teacher, samples, loss, spec, seed=0)
 
 
 @pytest.mark.parametrize("samples", [FEWEST, FEWEST - 1])
@@ -52,8 +52,8 @@ def test_the_graph_is_left_as_it_was(make_job: MakeJob, digits_net: nn.Module) -
     before = {name: value.clone() for name, value in graph.state_dict().items()}
     with torch.enable_grad():
         done = fine_tune(
-            graph, {}, school_of(job), PruneSpec(amount=0.5, epochs=1, learning_rate=1e-4),
-            lambda rate: Checkpoint(job.folder / "checkpoints", "one"), lambda told: None,
+            graph, {}, training_context_of(job), PruneSpec(amount=0.5, epochs=1, learning_rate=1e-4),
+            lambda rate: Checkpoint(job.folder / "checkpoints", "one"), lambda step: None,
         )  # fmt: skip
     assert all(torch.equal(value, before[name]) for name, value in graph.state_dict().items())
     assert names
@@ -66,11 +66,11 @@ def test_masked_weights_stay_zero_and_the_others_learn(make_job: MakeJob, digits
     graph = copy.deepcopy(job.model.graph)
     masks = choose_masks(graph, 0.8, "unstructured")
     apply_masks(graph, masks)
-    school = school_of(job)
+    context = training_context_of(job)
     with torch.enable_grad():
         done = fine_tune(
-            graph, masks, school, PruneSpec(sparsity=0.8, epochs=4),
-            lambda rate: Checkpoint(job.folder / "checkpoints", f"{rate}"), lambda told: None,
+            graph, masks, context, PruneSpec(sparsity=0.8, epochs=4),
+            lambda rate: Checkpoint(job.folder / "checkpoints", f"{rate}"), lambda step: None,
         )  # fmt: skip
     assert not done.failed
     assert done.after.loss < done.before.loss
@@ -100,10 +100,10 @@ def test_where_the_first_rate_fails_the_second_is_tried(make_job: MakeJob) -> No
         for value in net.first.parameters():
             value.mul_(0.05)
     job = make_job(net, samples=64, labels=None)
-    school, graph = school_of(job), copy.deepcopy(job.model.graph)
+    context, graph = training_context_of(job), copy.deepcopy(job.model.graph)
     with torch.no_grad():
         graph.get_parameter("last.weight").mul_(0.99)
-    told: list[str] = []
+    steps: list[str] = []
     rates: list[float] = []
 
     def checkpoint(rate: float) -> Checkpoint:
@@ -111,14 +111,14 @@ def test_where_the_first_rate_fails_the_second_is_tried(make_job: MakeJob) -> No
         return Checkpoint(job.folder / "checkpoints", f"{rate}")
 
     with torch.enable_grad():
-        done = fine_tune(graph, {}, school, PruneSpec(amount=0.5, epochs=3), checkpoint, told.append)
+        done = fine_tune(graph, {}, context, PruneSpec(amount=0.5, epochs=3), checkpoint, steps.append)
     assert rates == [0.02, 0.002]
     assert done.after.loss <= done.before.loss
 
 
 def test_losses_of_labels_and_of_the_outputs_alone(make_job: MakeJob, digits_net: nn.Module) -> None:
     job = make_job(digits_net, samples=48)
-    labelled, alone = school_of(job), school_of(job, loss="distill")
+    labelled, alone = training_context_of(job), training_context_of(job, loss="distill")
     graph = PrunedModel(job.model.graph, {}).graph
     with torch.enable_grad():
         batches = list(importance_losses(labelled, "taylor")(graph))

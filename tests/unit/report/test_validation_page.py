@@ -35,8 +35,15 @@ def validation() -> Validation:
 
 def test_the_page_tells_all_and_escapes_it() -> None:
     page = render_validation(validation(), {3: {"x": np.zeros((1, 3, 8, 8), np.float32)}})
-    for told in ("a&lt;b&gt;.png", "conv&lt;1&gt;", "it is not there", "too old", "90.0 %", "data:image/png;base64,"):
-        assert told in page
+    for reported in (
+        "a&lt;b&gt;.png",
+        "conv&lt;1&gt;",
+        "it is not there",
+        "too old",
+        "90.0 %",
+        "data:image/png;base64,",
+    ):
+        assert reported in page
     assert "<b>" not in page
     assert "http" not in page.replace("http-equiv", "")
 

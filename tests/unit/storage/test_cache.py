@@ -35,8 +35,8 @@ def test_what_is_put_is_found_by_another(tmp_path: Path) -> None:
     again = Cache(tmp_path / "made" / "later")
     assert again.get(KEY) == VALUE
     assert again.get(OTHER) is None
-    assert (cache.found, cache.stored) == (0, 1)
-    assert (again.found, again.stored) == (1, 0)
+    assert (cache.hits, cache.stored) == (0, 1)
+    assert (again.hits, again.stored) == (1, 0)
 
 
 def test_a_later_value_replaces_an_earlier(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_damaged_entries_are_absent_and_written_anew(tmp_path: Path) -> None:
         assert content != whole
         file.write_bytes(content)
         assert cache.get(KEY) is None
-    assert cache.found == 0
+    assert cache.hits == 0
     cache.put(KEY, VALUE)
     assert cache.get(KEY) == VALUE
 

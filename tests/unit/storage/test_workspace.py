@@ -1,4 +1,4 @@
-"""What libraries raise over the user's model in edgec's own process is no defect of edgec."""
+"""What libraries raise over the user's model in edgec's own process is not a defect of edgec."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_conditions_then_the_aim(make_point: Callable[..., Point]) -> None:
     assert parse_rule("sqnr>29dB, ratio<=0.5, memory<71MB, agreement>0.9, min size").pick(points) == 3
 
 
-def test_equal_ones_are_told_apart_by_accuracy_and_size(make_point: Callable[..., Point]) -> None:
+def test_equal_ones_differ_by_accuracy_and_size(make_point: Callable[..., Point]) -> None:
     points = [make_point(90, 1.0, 10), make_point(91, 1.0, 20), make_point(91, 1.0, 15), make_point(91, 1.0, 15)]
     assert parse_rule("min latency").pick(points) == 2
 
@@ -40,14 +40,14 @@ def test_nothing_holds_the_rule(make_point: Callable[..., Point]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("accuracy>=0.9", "no aim"),
         ("min latency, max accuracy", "more than one aim"),
         ("", "neither a condition nor an aim"),
         ("accuracy>=0.9 min latency", "neither a condition nor an aim"),
         ("accuracy=0.9, min latency", "neither a condition nor an aim"),
-        ("accuracy>=1.2.3, min latency", "1.2.3 is no number"),
+        ("accuracy>=1.2.3, min latency", "1.2.3 is not a number"),
         ("accuracy>=90, min latency", "share from 0 to 1: 0.9, or 90%"),
         ("acuracy>=0.9, min latency", 'did you mean "accuracy"'),
         ("min speed", "known: accuracy"),
@@ -56,10 +56,10 @@ def test_nothing_holds_the_rule(make_point: Callable[..., Point]) -> None:
         ("size<=-, min latency", "neither a condition nor an aim"),
     ],
 )
-def test_wrong_rules(text: str, told: str) -> None:
+def test_wrong_rules(text: str, reported: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_rule(text)
-    assert told in str(raised.value)
+    assert reported in str(raised.value)
 
 
 def test_the_projects_metric_counts() -> None:

@@ -40,9 +40,9 @@ def test_layers_that_stay_in_float_are_no_matter_of_other_precisions(
         assert load_target("mine", tmp_path).target.quantize.float_layers == kept
 
 
-@pytest.mark.parametrize(("name", "told"), [("Not A Name", "not a valid name"), ("rpi4-int8", "already")])
-def test_names_that_are_refused(tmp_path: Path, name: str, told: str) -> None:
-    with pytest.raises(TargetError, match=told):
+@pytest.mark.parametrize(("name", "reported"), [("Not A Name", "not a valid name"), ("rpi4-int8", "already")])
+def test_names_that_are_refused(tmp_path: Path, name: str, reported: str) -> None:
+    with pytest.raises(TargetError, match=reported):
         own_file(name, tmp_path)
 
 
@@ -65,7 +65,7 @@ def test_what_is_swept_and_what_it_extends_are_not_replaced(tmp_path: Path, make
     (tmp_path / "targets" / "mine.toml").write_text('extends = "best"\n')
     with pytest.raises(UsageError, match='"best" is swept'):
         own_file("best", tmp_path, ("rpi4-int8", "best"))
-    with pytest.raises(UsageError, match='"best" is what "mine" extends'):
+    with pytest.raises(UsageError, match='"best" is extended by "mine"'):
         own_file("best", tmp_path, ("mine",))
     assert own_file("best", tmp_path, ("rpi4-int8",)).exists()
 

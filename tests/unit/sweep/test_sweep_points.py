@@ -63,7 +63,7 @@ def test_the_worst_judged_runtime_counts(
     assert point.accuracy == pytest.approx(0.93)
     assert (point.runtime, point.agreement, point.sqnr_db) == ("a", 0.9, 12.0)
     assert point.pace is None
-    assert point.notes == ("not timed", "no float artifact to be timed against")
+    assert point.notes == ("not timed", "no float artifact to compare its latency with")
 
     broken = placed(
         plain_artifact, "1", one("a", 0.5), make_measurement(runtime="b", metric=None, failure="no such op")
@@ -99,9 +99,9 @@ def test_without_a_float_artifact_there_is_no_pace(
     (point,) = points_of([Made(cell, one, None)], lambda made: Timed(latency(1.0), None, 70.0))
     assert point.pace is None
     assert point.memory_mb == 70.0
-    assert point.notes == ("no float artifact to be timed against",)
+    assert point.notes == ("no float artifact to compare its latency with",)
     (point,) = points_of([Made(cell, one, None, "no such op")], lambda made: Timed(latency(1.0), None, 70.0))
-    assert point.notes == ("no float artifact to be timed against: no such op",)
+    assert point.notes == ("no float artifact to compare its latency with: no such op",)
     reference = placed(plain_artifact, "2", make_measurement())
     (point,) = points_of(
         [replace(Made(cell, one, None), beside=reference)], lambda made: Timed(latency(1.0), None, 70.0)
@@ -122,7 +122,7 @@ def test_only_the_reference_has_its_own_pace(
     assert (point.pace, point.notes) == (None, (reason,))
 
 
-def test_failures_of_what_others_are_timed_against_are_told(small_project: tuple[Project, Path]) -> None:
+def test_failures_of_what_others_are_timed_against_are_reported(small_project: tuple[Project, Path]) -> None:
     project, root = small_project
     resolved = load_target("x86-64-int8", root)
     (asked,), _ = cells_of(resolved, project, Levels())
@@ -130,8 +130,8 @@ def test_failures_of_what_others_are_timed_against_are_told(small_project: tuple
     assert reference is not None
     cells = (replace(asked, key="1"), replace(reference, key="2"))
     made = MadeCells(failed={"2": PassError("no room", where="fold")})
-    (told,) = failed_cells(cells, made)
-    assert (told.precision, told.possible, told.reason) == ("fp32", True, "float reference: fold: no room")
+    (reported,) = failed_cells(cells, made)
+    assert (reported.precision, reported.possible, reported.reason) == ("fp32", True, "float reference: fold: no room")
     alone = replace(asked, key="2")
-    (told,) = failed_cells((alone, cells[1]), made)
-    assert (told.precision, told.reason) == ("int8", "fold: no room")
+    (reported,) = failed_cells((alone, cells[1]), made)
+    assert (reported.precision, reported.reason) == ("int8", "fold: no room")

@@ -1,4 +1,4 @@
-"""What cannot be timed is told, and does not end a sweep."""
+"""What cannot be timed is reported, and does not end a sweep."""
 
 from __future__ import annotations
 

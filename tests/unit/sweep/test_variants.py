@@ -1,4 +1,4 @@
-"""Cells are variants that differ: what a level has no effect on is one cell, what no backend can make is told."""
+"""Cells are variants that differ: what a level has no effect on is one cell, what no backend can make is reported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_budgets_fallbacks_and_gates_do_not_apply(small_project: Small) -> None:
     assert {cell.plan.project.gates.max_drop for cell in cells} == {None}
 
 
-def test_what_a_backend_cannot_make_is_told_and_the_others_are_made(small_project: Small) -> None:
+def test_what_a_backend_cannot_make_is_reported_and_the_others_are_made(small_project: Small) -> None:
     project, root = small_project
     resolved = with_target(
         root, 'extends = "x86-64-int8"\n[[emit]]\nbackend = "onnxruntime"\n[[emit]]\nbackend = "example"\n'
@@ -80,7 +80,7 @@ def test_a_level_that_no_target_may_have(small_project: Small) -> None:
         cells_of(load_target("x86-64-int8", root), project, Levels(prune=(0.99,)))
 
 
-def test_what_the_project_lacks_is_told_before_anything_runs(small_project: Small) -> None:
+def test_what_the_project_lacks_is_reported_before_anything_runs(small_project: Small) -> None:
     project, root = small_project
     bare = project.model_copy(update={"calibration": None})
     with pytest.raises(ProjectError, match="calibration data"):

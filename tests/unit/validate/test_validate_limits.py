@@ -17,20 +17,20 @@ def test_limits_are_points_in_either_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("drfit=5", 'no quantity is called "drfit"'),
         ("drop", 'drop: "" is not a limit'),
         ("drop=-1", 'drop: "-1" is not a limit'),
         ("drop=1ms", 'drop: "ms" is not a unit of it'),
-        ("drop=1,drop=2", "drop stands twice"),
+        ("drop=1,drop=2", "drop is stated twice"),
         ("", 'is called ""'),
     ],
 )
-def test_bad_limits_are_refused(text: str, told: str) -> None:
+def test_bad_limits_are_refused(text: str, reported: str) -> None:
     with pytest.raises(UsageError, match="--fail-on") as caught:
         parse_limits([text])
-    assert told in caught.value.what
+    assert reported in caught.value.what
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_cannot_be_told_does_not_hold(
         make_validation(runs=(untold,), drift=(nothing,)), parse_limits(["drop=1,fall=6,disagreement=3,drift=39"])
     )
     assert [item.value for item in found] == [None] * 4
-    assert "cannot be told (too old)" in str(found[-1])
+    assert "not measured (too old)" in str(found[-1])
     failed = make_run(failure="no such runtime")
     (miss,) = misses(make_validation(runs=(failed,)), parse_limits(["drop=1"]))
     assert "no such runtime" in str(miss)

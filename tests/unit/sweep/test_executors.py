@@ -1,8 +1,7 @@
-"""Who makes the cells: by what there is room for; a cell that fails does not stop the others."""
+"""Executors: as many workers as memory allows; a cell that fails does not stop the others."""
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from edgec.build.room import JOB_MB, room_for
 from edgec.errors import EdgecError, ProjectError, UsageError, WorkerError
 from edgec.project.spec import Project
 from edgec.sweep import dask_pool
-from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool, make_remotely, unfit
 from edgec.sweep.environment import differences, environment_of
 from edgec.sweep.keys import Keys
-from edgec.sweep.making import Means, choose_crew, make_cells
+from edgec.sweep.making import Options, choose_executor, make_cells
 from edgec.sweep.pool import LocalPool
+from edgec.sweep.requests import CellRequest, WorkerRequirements
 from edgec.sweep.store import CellStore
 from edgec.sweep.variants import Cell, Levels, cells_of
 from edgec.target.load import load_target
@@ -32,11 +31,26 @@ def cells_in(small_project: Small, levels: Levels, text: str = "") -> tuple[Cell
     project, root = small_project
     (root / "targets").mkdir()
     (root / "targets" / "mine.toml").write_text(f'extends = "x86-64-int8"\n{text}\n[[emit]]\nbackend = "example"\n')
-    found, _ = cells_of(load_target("mine", root), project, levels)
-    return found
+    cells, _ = cells_of(load_target("mine", root), project, levels)
+    return cells
 
 
-def test_failures_are_told_of_each_cell(small_project: Small, tmp_path: Path) -> None:
+def request_of(small_project: Small, out: Path) -> CellRequest:
+    (cell,) = cells_in(small_project, Levels(precision=("fp32",)))
+    project, root = small_project
+    return CellRequest(
+        key="0" * 64, label="a cell", target=cell.plan.target, project=project, root=root, out=out, working_folder=root,
+        threads=1, inputs={},
+    )  # fmt: skip
+
+
+def test_requests_travel_as_json(small_project: Small, tmp_path: Path) -> None:
+    request = request_of(small_project, tmp_path).model_copy(update={"inputs": {tmp_path / "x": "0" * 64}})
+    assert CellRequest.model_validate_json(request.model_dump_json()) == request
+    assert request.log.is_relative_to(tmp_path / ".work" / "sweep" / "hosts")
+
+
+def test_failures_are_reported_for_each_cell(small_project: Small, tmp_path: Path) -> None:
     cells = cells_in(small_project, Levels(precision=("fp32", "int8")))
     root, out = small_project[1], tmp_path / "out"
     keys, store = Keys(root, 1), CellStore(out, root)
@@ -76,7 +90,7 @@ def test_files_that_change_while_a_cell_is_made(small_project: Small, tmp_path: 
     made = make_cells([cell], LocalPool(1), store, keys, root=root, out=out, threads=1, progress=lambda step: None)
     assert (made.failed[cell.key].where, made.failed[cell.key].hint) == ("blocks.py", "run the sweep again")
     assert isinstance(made.failed[cell.key], ProjectError)
-    assert "has changed while the cell was made" in made.failed[cell.key].what
+    assert "the file changed while the cell was made" in made.failed[cell.key].what
     assert not store.folder(cell.key).exists()
 
 
@@ -90,58 +104,58 @@ def test_fewer_workers_when_memory_is_short(
     small_project: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = cells_in(small_project, Levels())
-    told: list[str] = []
-    choose_crew(Means(workers=3, memory_mb=JOB_MB), CellStore(tmp_path, tmp_path), cells, told.append)
-    assert told == [f"1 of 3 workers: each may take {JOB_MB} MB, and there are {JOB_MB}"]
-    told.clear()
+    steps: list[str] = []
+    choose_executor(Options(workers=3, memory_mb=JOB_MB), CellStore(tmp_path, tmp_path), cells, steps.append)
+    assert steps == [f"1 of 3 workers: each may take {JOB_MB} MB, and {JOB_MB} MB are available"]
+    steps.clear()
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
-    choose_crew(Means(threads=2, memory_mb=1), CellStore(tmp_path, tmp_path), cells, told.append)
-    assert told == [f"1 of 2 workers: each may take {JOB_MB} MB, and there are 1"]
+    choose_executor(Options(threads=2, memory_mb=1), CellStore(tmp_path, tmp_path), cells, steps.append)
+    assert steps == [f"1 of 2 workers: each may take {JOB_MB} MB, and 1 MB are available"]
 
 
 def test_times_are_not_taken_in_busy_workers(small_project: Small, tmp_path: Path) -> None:
     text = '[prune]\ngoal = "latency"\namount = 0.3\nwithout_training = true'
     cells, store = cells_in(small_project, Levels(), text), CellStore(tmp_path, tmp_path)
-    for means in (Means(workers=2), Means(scheduler="tcp://127.0.0.1:1")):
+    for options in (Options(workers=2), Options(scheduler="tcp://127.0.0.1:1")):
         with pytest.raises(UsageError, match="other cells would disturb"):
-            choose_crew(means, store, cells, print)
-    assert isinstance(choose_crew(Means(), store, cells, print), LocalPool)
+            choose_executor(options, store, cells, print)
+    assert isinstance(choose_executor(Options(), store, cells, print), LocalPool)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8786", "tcp://host", "http://host:1", "tcp://host:port"])
 def test_addresses(address: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no address of a scheduler"):
-        DaskPool(address, CellStore(tmp_path, tmp_path), {}, ())
+    with pytest.raises(UsageError, match="is not the address of a scheduler"):
+        DaskPool(address, CellStore(tmp_path, tmp_path), ())
 
 
-def test_no_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler(small_project: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_pool, "CONNECT", 0.5)
     store = CellStore(tmp_path, tmp_path)
-    request = CellRequest("0" * 64, "a cell", {"out": str(tmp_path), "threads": 1})
+    request = request_of(small_project, tmp_path)
     with pytest.raises(WorkerError, match=r"127\.0\.0\.1:9: the scheduler cannot be reached"):
-        DaskPool("tcp://127.0.0.1:9", store, {}, ()).run([request], lambda *_: None, print)
+        DaskPool("tcp://127.0.0.1:9", store, ()).run([request], lambda *_: None, print)
     assert not list(store.lease("x").parent.iterdir())
 
 
 def test_a_cluster_has_its_own_room(small_project: Small, tmp_path: Path) -> None:
-    means = Means(scheduler="tcp://127.0.0.1:1", workers=2)
-    with pytest.raises(UsageError, match="a cluster has its own"):
-        choose_crew(means, CellStore(tmp_path, tmp_path), cells_in(small_project, Levels()), print)
+    options = Options(scheduler="tcp://127.0.0.1:1", workers=2)
+    with pytest.raises(UsageError, match="not to a cluster"):
+        choose_executor(options, CellStore(tmp_path, tmp_path), cells_in(small_project, Levels()), print)
 
 
-def test_other_environments_are_refused(tmp_path: Path) -> None:
-    own = environment_of(("example",))
-    lease = tmp_path / "lease"
-    lease.touch()
-    assert unfit(own, ("example",), str(lease)) == ""
-    assert "does not see" in unfit(own, ("example",), str(tmp_path / "elsewhere"))
-    changed = json.loads(json.dumps(dict(own))) | {"torch": "1.0", "edgec's code": "0" * 64}
-    code = own["edgec's code"][:12]
+def test_other_environments_are_refused(small_project: Small, tmp_path: Path) -> None:
+    own = dict(environment_of(("example",)))
+    same = WorkerRequirements(environment=own, backends=("example",), lease=tmp_path / "lease")
+    same.lease.touch()
+    assert unfit(same) == ""
+    assert "cannot read" in unfit(same.model_copy(update={"lease": tmp_path / "elsewhere"}))
+    changed = own | {"torch": "1.0", "code of edgec": "0" * 64}
+    code = own["code of edgec"][:12]
     assert differences(changed, ("example",)) == (
-        f"edgec's code ({code}, not 000000000000)",
+        f"code of edgec ({code}, not 000000000000)",
         f"torch ({own['torch']}, not 1.0)",
     )
-    request = CellRequest("0" * 64, "a cell", {"out": str(tmp_path), "threads": 1})
-    with pytest.raises(WorkerError, match="it has another edgec's code"):
-        make_remotely(request, changed, ("example",), str(lease))
-    assert isinstance(make_remotely(request, own, ("example",), str(lease)), EdgecError)  # the request itself is wrong
+    request = request_of(small_project, tmp_path)
+    with pytest.raises(WorkerError, match="its environment differs: code of edgec"):
+        make_remotely(request, same.model_copy(update={"environment": changed}))
+    assert isinstance(make_remotely(request, same), EdgecError)  # the model of the request is wrong
