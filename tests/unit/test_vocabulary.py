@@ -24,7 +24,6 @@ BASELINE: dict[str, int] = {
     "backends.onnxruntime": 51,
     "backends.tflite": 87,
     "backends.torch_quant": 49,
-    "docs": 48,
     "edgec": 6,
     "edgec.analyze": 11,
     "edgec.build": 39,
