@@ -18,7 +18,7 @@ def artifact_inputs(artifact: Artifact, inputs: Tensors) -> list[Array]:
     Raises:
         InputSpecError: an input is missing or has another shape.
     """
-    found = []
+    arrays = []
     for binding in artifact.inputs:
         if binding.name not in inputs:
             raise InputSpecError(f'input "{binding.name}" is missing', where=artifact.file)
@@ -30,8 +30,8 @@ def artifact_inputs(artifact: Artifact, inputs: Tensors) -> list[Array]:
                 f'input "{binding.name}" has shape {value.shape}, the artifact takes {binding.shape}',
                 where=artifact.file,
             )
-        found.append(np.ascontiguousarray(value).reshape(binding.shape))
-    return found
+        arrays.append(np.ascontiguousarray(value).reshape(binding.shape))
+    return arrays
 
 
 def model_outputs(artifact: Artifact, outputs: Sequence[Array]) -> dict[str, Array]:

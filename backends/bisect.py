@@ -140,7 +140,7 @@ class _Search(Generic[T]):
         self.tries += 1
         try:
             self.result = self._attempt(frozenset(excluded))
-        except StorageError:  # a full disk is no fault of any op
+        except StorageError:  # a full disk is not the fault of an op
             raise
         except EdgecError as error:
             self.failure = error

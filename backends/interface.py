@@ -1,5 +1,8 @@
-"""What every backend provides. A backend is the only place that imports its framework, and does so lazily:
-importing ``backends.X.backend`` costs nothing, so plans and target listings need no toolchain."""
+"""What every backend provides; in one file, for authors of backends read all of it.
+
+A backend is the only place that imports its framework, and does so lazily: importing ``backends.X.backend`` costs
+nothing, so plans and target listings need no toolchain.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,33 @@ from pydantic import Field
 from edgec.frozen import Frozen
 from edgec.model.graph_ops import GraphOp
 from edgec.model.spec import Array, FloatModel, Tensors
-from edgec.passes.contract import Coverage, Pass, PassContext
+from edgec.passes.contract import Pass, PassContext
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
 M = TypeVar("M")
-Format = Literal["torchscript", "onnx", "tflite", "npz"]
+
+
+class Format(Frozen):
+    """A file format of artifacts; the backend that writes it declares all that edgec knows of it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    """As manifests record it: ``onnx``."""
+    suffix: str
+    """Of file names: ``.onnx``."""
+    media_type: str
+    """Of the artifact in an OCI registry: ``application/vnd.edgec.model.onnx``."""
+    runner: Path | None = None
+    """A Python file that bundles carry as ``bench/run_<name>.py``, by which the harness runs an artifact without edgec.
+
+    Its class ``Runner(entry, path, runtime, threads)`` loads an artifact; `entry` is its table of ``bench.json``.
+    ``prepare(arrays)`` converts one sample, arrays in the order of ``entry["inputs"]``, to what ``run(feed)`` takes,
+    which returns arrays in the order of ``entry["outputs"]``. The file is Python 3.9, and imports the standard library,
+    NumPy and the runtime, the latter two inside functions. None: bundles carry no harness for this format.
+    """
+    runs_in_torch: bool = False
+    """Whether the runtime is torch, which worker processes then have imported before they begin."""
 
 
 class Package(Frozen):
@@ -36,6 +60,9 @@ class Package(Frozen):
     """Arguments of pip that install it, where no extra does; empty: one does."""
     extra_from: tuple[int, int] | None = None
     """The first Python version that its extra brings it for, `install` notwithstanding; None: for none."""
+    requires: tuple[str, ...] = ("numpy",)
+    """What a device needs besides, where it is a runtime, as requirements of pip. Not pinned to the build machine's
+    versions: the device's Python may be older or newer than any that these have wheels for."""
 
     @property
     def no_wheel(self) -> str:
@@ -86,7 +113,8 @@ class Artifact(Frozen):
     """One emitted model file and how to feed it."""
 
     backend: str
-    format: Format
+    format: str
+    """`Format.name`."""
     file: str
     """File name inside the bundle, e.g. ``model.tflite``."""
     precision: Precision
@@ -96,7 +124,7 @@ class Artifact(Frozen):
     """Process-global kernel library the artifact must run with (TorchScript)."""
     widens: bool = False
     """The device's kernels add int8 products in 32 bits: where the build machine's add them in 16, which overflows, its
-    runtime is told to widen too."""
+    runtime is set to widen too."""
     coverage: tuple[Coverage, ...] = ()
 
 
@@ -133,7 +161,7 @@ class Layer(Frozen):
 
 
 class LayerFidelity(Frozen):
-    """How near one layer's output in a quantized model is to the float model's: where does the error enter?"""
+    """How near one layer's output in a quantized model is to the float model's."""
 
     layer: str
     op: str
@@ -142,21 +170,21 @@ class LayerFidelity(Frozen):
 
 
 class OpDifference(Frozen):
-    """The op of an artifact at which two of its runtimes part."""
+    """The op of an artifact at which two of its runtimes begin to compute different values."""
 
     name: str
     op: str
     before_db: float
-    """SQNR of what it is given, one runtime's values against the other's; capped, so that it is always finite."""
+    """SQNR of its inputs, one runtime's values against the other's; capped, so that it is always finite."""
     sqnr_db: float
-    """Of what it makes."""
+    """SQNR of its output."""
 
 
 class ActivationRange(Frozen):
-    """The values that one integer activation of an artifact can hold: calibration gave it scale and zero-point."""
+    """The values that one integer activation of an artifact can hold, by its scale and zero-point."""
 
     tensor: str
-    """What the artifact calls it, with the user's layer where that is known; unique."""
+    """Its name in the artifact, with the user's layer where that is known; unique."""
     low: float
     high: float
     input: str = ""
@@ -172,7 +200,7 @@ class RuntimeSpec(Frozen):
     judged: bool = True
     """Whether gates apply to its results; a runtime of no allowed target is only reported."""
     missing: str = ""
-    """Why it cannot be had on this host; empty: it can. Its artifact is then not run in it, and that is recorded."""
+    """Why it cannot be installed on this host; empty: it can. Its artifact is then not run in it, which is recorded."""
 
 
 @runtime_checkable
@@ -181,12 +209,14 @@ class Runner(Protocol):
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]: ...
 
-    def ops(self) -> Sequence[OpRecord]: ...
+    def ops(self) -> Sequence[OpRecord]:
+        """The ops that the runtime executes, in execution order."""
+        ...
 
 
 @runtime_checkable
 class OpTimer(Protocol):
-    """What a `Runner` also is when its runtime tells where the time goes."""
+    """A `Runner` whose runtime measures the time of each op."""
 
     def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
         """Time of each executed op, in execution order, with the profiler's overhead."""
@@ -195,7 +225,7 @@ class OpTimer(Protocol):
 
 @runtime_checkable
 class TensorReader(Protocol):
-    """What a `Backend` also is when it can tell the constants of its artifacts apart."""
+    """A `Backend` that can read the constants of its artifacts."""
 
     def tensors(self, file: Path) -> Mapping[str, str]:
         """Name of each constant -> digest of its dtype, shape, grid and values."""
@@ -203,7 +233,7 @@ class TensorReader(Protocol):
 
 
 class OpProblem(Frozen):
-    """What becomes of one op of a float model that a backend does not bring to a target's precision."""
+    """One op of a float model that a backend does not compute in a target's precision."""
 
     node: str
     """As in `GraphOp.name`."""
@@ -215,24 +245,29 @@ class OpProblem(Frozen):
 
 @runtime_checkable
 class OpAdviser(Protocol):
-    """What a `Backend` also is when it tells from the graph alone what it cannot take."""
+    """A `Backend` that knows from the graph alone which ops it does not support."""
 
     def problems(self, ops: Sequence[GraphOp], target: Target, emit: Emit) -> Sequence[OpProblem]:
         """The ops that it refuses, and those with weights or arithmetic that stay in float; from tables alone.
 
-        What is known only after lowering (values, shapes that kernels refuse) is not told here.
+        Args:
+            ops: of the float model.
+            target: what is built.
+            emit: the artifact.
+
+        What is known only after lowering (values, shapes that kernels refuse) is not reported here.
         """
         ...
 
 
 @runtime_checkable
 class RuntimeComparer(Protocol):
-    """What a `Backend` also is when it can tell where two runtimes begin to compute different things."""
+    """A `Backend` that can find the op at which two runtimes begin to compute different values."""
 
     def first_difference(
         self, artifact: Artifact, file: Path, right: str, wrong: str, samples: Sequence[Tensors], threads: int
     ) -> OpDifference | None:
-        """The op that one runtime computes otherwise than another; runs inside a worker process.
+        """The first op that one runtime computes otherwise than another; runs inside a worker process.
 
         Args:
             artifact: what is run.
@@ -250,7 +285,7 @@ class RuntimeComparer(Protocol):
 
 @runtime_checkable
 class RangeWatch(Protocol):
-    """A loaded int8 artifact whose activations are looked at as it runs."""
+    """A loaded int8 artifact whose activations are observed as it runs."""
 
     @property
     def ranges(self) -> Sequence[ActivationRange]:
@@ -270,10 +305,16 @@ class RangeWatch(Protocol):
 
 @runtime_checkable
 class RangeWatcher(Protocol):
-    """What a `Backend` also is when the activations of its int8 artifacts can be looked at."""
+    """A `Backend` that can observe the activations of its int8 artifacts."""
 
     def watch_ranges(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> RangeWatch:
         """Load an artifact of precision int8; runs inside a worker process.
+
+        Args:
+            artifact: how to feed the file.
+            file: its file.
+            runtime: name of a `RuntimeSpec`.
+            threads: CPU threads of the runtime.
 
         Raises:
             UnsupportedError: this runtime refuses the artifact, or does not show its activations.
@@ -290,18 +331,27 @@ class Backend(Protocol[M]):
     """The pip extra of edgec that brings its toolchain: ``edgec[onnx]``; "" for the core install."""
     precisions: tuple[Precision, ...]
     packages: tuple[Package, ...]
+    needs_graph: bool
+    """Whether it lowers torch graphs only: models without one, whose code cannot be traced, have no such artifact."""
     own_quantizer: str
-    """What of quantization the toolchain does itself and edgec cannot set; "" for none. Shown by `edgec backends`."""
+    """What of quantization the toolchain decides and edgec cannot set; "" for nothing. `edgec backends` shows it."""
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         """Why this target cannot have this artifact (impossible precision, arch or option); empty: it can."""
         ...
 
-    def capability(self, target: Target) -> Sequence[Capability]: ...
+    def capability(self, target: Target) -> Sequence[Capability]:
+        """What the kernels on the target's device compute in int8, one row for each kind of op."""
+        ...
 
     def reasons_against_recipe(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[str]:
-        """What of a recipe this backend cannot do (a calibration method that its toolchain does not take, int16
-        activations); empty: it can. Imports no framework."""
+        """Why this backend cannot follow a recipe; empty: it can. Imports no framework.
+
+        Args:
+            target: what is built.
+            emit: the artifact.
+            recipe: its calibration method, width of activations, layers in float.
+        """
         ...
 
     def weight_grid(self, target: Target, emit: Emit) -> WeightGrid:
@@ -310,6 +360,11 @@ class Backend(Protocol[M]):
 
     def passes(self, target: Target, emit: Emit, recipe: Recipe) -> Sequence[Pass[M]]:
         """The backend's own passes, in order. Imports no framework.
+
+        Args:
+            target: what is built.
+            emit: the artifact.
+            recipe: how it is quantized.
 
         Passes are values: two recipes that differ only in `Recipe.calibration` or `Recipe.float_layers` begin with
         equal passes (statistics are collected by a pass of its own), whose results are then used for both.
@@ -336,7 +391,7 @@ class Backend(Protocol[M]):
     def layers(self, model: M) -> Sequence[Layer]:
         """What of a lowered float model static int8 can quantize one by one, in execution order, names unique.
 
-        A recipe's `float_layers` are names of this list; one that is none raises PassError when it is quantized.
+        A recipe's `float_layers` are names of this list; another name raises PassError when the model is quantized.
         """
         ...
 
@@ -345,11 +400,26 @@ class Backend(Protocol[M]):
 
         Both run on the same (few) samples of ``ctx.calibration``, each on its own activations, so errors add up from
         layer to layer as they do in the artifact. Layers whose output has no counterpart are left out.
+
+        Args:
+            model: the lowered float model.
+            quantized: what the backend's passes made of it.
+            ctx: holds the calibration samples.
         """
         ...
 
     def emit(self, model: M, ctx: PassContext, out: Path) -> Artifact:
-        """Write the artifact file into folder `out`."""
+        """Write the artifact file.
+
+        Args:
+            model: after all passes.
+            ctx: the target and its settings.
+            out: folder to write to.
+
+        Raises:
+            UnsupportedError: the runtime refuses the artifact, or computes nothing of it in the target's precision.
+            StorageError: the file cannot be written.
+        """
         ...
 
     def runtimes(self, target: Target, emit: Emit) -> Sequence[RuntimeSpec]:
@@ -358,6 +428,12 @@ class Backend(Protocol[M]):
 
     def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
         """Load the artifact in a runtime. Runs inside a worker process.
+
+        Args:
+            artifact: how to feed the file.
+            file: its file.
+            runtime: name of a `RuntimeSpec`.
+            threads: CPU threads of the runtime.
 
         Raises:
             UnsupportedError: this runtime refuses the artifact.

@@ -51,7 +51,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
     """
     wanted = [plain_name(name) for name in names]
     taken = set(wanted)
-    found: list[str] = []
+    unique: list[str] = []
     begun: set[str] = set()
     for name in wanted:
         number, candidate = 1, name
@@ -60,8 +60,8 @@ def unique_names(names: Iterable[str]) -> list[str]:
             number += 1
         begun.add(name)
         taken.add(candidate)
-        found.append(candidate)
-    return found
+        unique.append(candidate)
+    return unique
 
 
 def plain_name(name: str) -> str:
@@ -72,8 +72,13 @@ def plain_name(name: str) -> str:
 def select(layers: Iterable[Layer], names: Sequence[str], where: str) -> tuple[Layer, ...]:
     """The layers with these names.
 
+    Args:
+        layers: of the model.
+        names: of some of them.
+        where: for messages.
+
     Raises:
-        PassError: a name is no layer.
+        PassError: a name is not a layer.
     """
     known = {layer.name: layer for layer in layers}
     for name in names:

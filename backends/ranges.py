@@ -11,7 +11,13 @@ Use = tuple[float, float]
 
 
 def range_of(scale: float, zero_point: int, dtype: str) -> tuple[float, float]:
-    """The smallest and largest value that codes of an integer `dtype` stand for."""
+    """The smallest and largest value that integer codes stand for: ``scale (code - zero_point)``.
+
+    Args:
+        scale: of the tensor.
+        zero_point: of the tensor.
+        dtype: of the codes: ``int8``, ``uint8``, ``int16``.
+    """
     limits = np.iinfo(dtype)
     return (scale * (limits.min - zero_point), scale * (limits.max - zero_point))
 
@@ -20,6 +26,12 @@ def use_by_values(values: Array, low: float, high: float, step: float = 0.0) -> 
     """Of float values; outside is what lies farther off than rounding takes it, half a `step`.
 
     The level of values outside may be below 0 or above 1; of a range without width it is counted in its own units.
+
+    Args:
+        values: of a tensor.
+        low: end of its range.
+        high: the other end.
+        step: quantization step of the range.
     """
     if not values.size:
         return 0.0, 0.0

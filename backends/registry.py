@@ -20,7 +20,7 @@ BUILT_IN = {
     "tflite": "edgec.backends.tflite.backend",
     "example": "edgec.backends.example.backend",
 }
-"""Name -> module, which has the backend object as ``BACKEND``."""
+"""Name -> module, whose ``BACKEND`` is the backend object."""
 
 ENTRY_POINT_GROUP = "edgec.backends"
 
@@ -34,8 +34,8 @@ def get_backend(name: str) -> AnyBackend:
     """The backend called `name`; its toolchain is not imported.
 
     Raises:
-        TargetError: there is no such backend.
-        BackendUnavailableError: a third party's entry point does not load.
+        TargetError: no backend has this name.
+        BackendUnavailableError: a third party's entry point cannot be loaded.
     """
     if name in BUILT_IN:
         backend: AnyBackend = importlib.import_module(BUILT_IN[name]).BACKEND
@@ -48,7 +48,9 @@ def get_backend(name: str) -> AnyBackend:
         loaded: AnyBackend = points[name].load()
     except Exception as exc:
         raise BackendUnavailableError(
-            f'entry point of backend "{name}" does not load: {exc}', where=points[name].value
+            f'entry point of backend "{name}" cannot be loaded: {exc}',
+            where=points[name].value,
+            hint="reinstall or uninstall the package that registers it",
         ) from exc
     return loaded
 
@@ -59,14 +61,14 @@ def _entry_points() -> Mapping[str, importlib.metadata.EntryPoint]:
 
 @cache  # reading what is installed takes longer than planning a target
 def _entry_points_on(path: tuple[str, ...]) -> Mapping[str, importlib.metadata.EntryPoint]:
-    found: dict[str, importlib.metadata.EntryPoint] = {}
+    points: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        if point.name in BUILT_IN or point.name in found:
+        if point.name in BUILT_IN or point.name in points:
             raise TargetError(
                 f'backend "{point.name}" is registered twice', where=point.value, hint="uninstall one of the packages"
             )
-        found[point.name] = point
-    return found
+        points[point.name] = point
+    return points
 
 
 def missing_packages(backend: AnyBackend, precision: Precision) -> tuple[str, ...]:
@@ -97,10 +99,10 @@ def require_packages(backend: AnyBackend, precision: Precision) -> None:
 
 
 def install_command(backend: AnyBackend, missing: Sequence[str]) -> str:
-    """What installs the distributions that `missing_packages` tells of."""
+    """The command that installs some distributions of a backend, as of `missing_packages`."""
     packages = [package for package in backend.packages if package.distribution in missing]
     by_extra = [package for package in packages if not package.install_here]
     extra = next((package.extra for package in by_extra if package.extra), backend.extra)
-    told = [f"'edgec[{extra}]'"] if extra else [package.distribution for package in by_extra]
-    commands = [" ".join(told)] if by_extra else []
+    names = [f"'edgec[{extra}]'"] if extra else [package.distribution for package in by_extra]
+    commands = [" ".join(names)] if by_extra else []
     return " && ".join(f"pip install {what}" for what in (*commands, *filter(None, (p.install_here for p in packages))))

@@ -9,16 +9,8 @@ from pathlib import Path
 
 from edgec.frozen import Frozen
 from edgec.model.kernels import torch_capability
-from edgec.target.spec import ISA_FEATURES, Arch, Device
-
-_ARCH: Mapping[str, Arch] = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-
-_FLAGS: dict[str, dict[str, str]] = {
-    "x86_64": {"sse4_2": "sse4.2", "avx512_vnni": "avx512-vnni", "avx_vnni": "avx-vnni"},
-    "aarch64": {"asimd": "neon", "asimdhp": "fp16", "asimddp": "dotprod"},
-    "armv7": {},
-}
-"""Linux's names of features (arch/*/include/asm/cpufeatures.h, hwcap.h) where they differ from device files'."""
+from edgec.target.architecture import ARCHITECTURES, architecture_of
+from edgec.target.spec import Device
 
 _ARM_PARTS = {
     "0xc07": "cortex-a7",
@@ -33,20 +25,6 @@ _ARM_PARTS = {
     "0xd4f": "neoverse-v2",
 }
 """Part numbers of implementer 0x41 (Arm) -> core, as GCC's -mcpu spells it (gcc/config/aarch64/aarch64-cores.def)."""
-
-_INT8_DOT = frozenset({"avx512-vnni", "avx-vnni", "dotprod", "i8mm"})
-
-
-_KERNEL_FLAGS: Mapping[str, str] = {
-    "x86_64": (
-        "sse4_1 sse4_2 avx avx2 fma f16c avx_vnni avx_vnni_int8 avx512f avx512bw avx512cd avx512dq avx512vl avx512vbmi "
-        "avx512_vnni avx512_bf16 avx512_fp16 amx_tile amx_int8 amx_bf16 gfni"
-    ),
-    "aarch64": "asimd asimdhp asimdrdm asimddp i8mm bf16 sve sve2 svei8mm svebf16 sme sme2",
-    "armv7": "neon vfpv4",
-}
-"""Flags of /proc/cpuinfo by which kernels are chosen: ONNX Runtime's MLAS (core/mlas/lib/platform.cpp), XNNPACK
-(src/configs/hardware-config.c), oneDNN (src/cpu/x64/cpu_isa_traits.hpp) and torch (ATen/native/DispatchStub.cpp)."""
 
 _LIMITS = (
     "ATEN_CPU_CAPABILITY",
@@ -96,7 +74,8 @@ class Isa(Frozen):
     def words(self) -> str:
         """On one line."""
         vendor = (self.vendor,) if self.vendor else ()
-        return " ".join((self.arch, *vendor, *self.features, f"torch={self.torch}", *self.limits))
+        torch = (f"torch={self.torch}",) if self.torch else ()
+        return " ".join((self.arch, *vendor, *self.features, *torch, *self.limits))
 
 
 def host_machine() -> Machine:
@@ -109,15 +88,19 @@ def host_isa() -> Isa:
     return describe_isa(platform.machine(), _cpuinfo(), torch_capability(), os.environ)
 
 
+def host_kernels() -> Isa:
+    """What `host_isa` states, without torch's own choice, which follows from the rest; imports no framework."""
+    return describe_isa(platform.machine(), _cpuinfo(), "", os.environ)
+
+
 def describe_isa(uname: str, cpuinfo: str, capability: str, environment: Mapping[str, str]) -> Isa:
     """An `Isa` from what ``uname -m``, /proc/cpuinfo, torch and the environment say."""
-    arch = _arch(uname)
-    facts = _facts(cpuinfo)
-    stated = facts.get("flags", facts.get("features", "")).split()
+    arch, facts = architecture_of(uname), _facts(cpuinfo)
+    stated = facts.get(arch.flags_key, "").split() if arch else []
     return Isa(
-        arch=arch,
+        arch=arch.name if arch else uname,
         vendor=facts.get("vendor_id", ""),
-        features=tuple(flag for flag in _KERNEL_FLAGS.get(arch, "").split() if flag in stated),
+        features=tuple(flag for flag in arch.kernel_flags if flag in stated) if arch else (),
         torch=capability,
         limits=tuple(f"{name}={environment[name]}" for name in _LIMITS if environment.get(name)),
     )
@@ -128,10 +111,6 @@ def _cpuinfo() -> str:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _arch(uname: str) -> str:
-    return _ARCH.get(uname.lower(), "armv7" if uname.startswith("armv") else uname)
 
 
 def _facts(cpuinfo: str) -> dict[str, str]:
@@ -146,34 +125,34 @@ def _facts(cpuinfo: str) -> dict[str, str]:
 
 def describe(uname: str, cpuinfo: str, cores: int) -> Machine:
     """A machine from what ``uname -m`` and /proc/cpuinfo say; features are those that device files may state."""
-    arch, facts = _arch(uname), _facts(cpuinfo)
-    names = _FLAGS.get(arch, {})
-    stated = {names.get(flag, flag) for flag in facts.get("flags", facts.get("features", "")).split()}
-    known = next((features for name, features in ISA_FEATURES.items() if name == arch), frozenset())
+    arch, facts = architecture_of(uname), _facts(cpuinfo)
+    stated = facts.get(arch.flags_key, "").split() if arch else []
+    features = {name for name, flag in arch.features.items() if flag in stated} if arch else set()
     cpu = _ARM_PARTS.get(facts.get("cpu part", "")) if facts.get("cpu implementer") == "0x41" else None
     return Machine(
-        arch=arch,
+        arch=arch.name if arch else uname,
         cpu=cpu or facts.get("model name") or facts.get("model") or "unknown",
-        features=tuple(sorted(stated & known)),
+        features=tuple(sorted(features)),
         cores=cores,
     )
 
 
 def saturates(machine: Machine) -> bool:
-    """Whether the machine is an x86 whose kernels add pairs of int8 products in 16 bits, which can overflow."""
-    return machine.arch == "x86_64" and not _INT8_DOT & set(machine.features)
+    """Whether the machine's kernels add pairs of int8 products in 16 bits, which can overflow."""
+    arch = ARCHITECTURES.get(machine.arch)
+    return arch is not None and arch.int8_adds_in_16_bits and not arch.int8_dot & set(machine.features)
 
 
 def matches(device: Device, machine: Machine) -> bool:
     """Whether times measured on `machine` stand for `device`.
 
-    The architecture and, where it is known on ARM, the core must be the same. The machine must have all features of
-    the device, and neither 512-bit vectors nor int8 dot products that the device lacks: other kernels would run.
+    The architecture and, where times hold for one core only, the core must be the same. The machine must have all
+    features of the device, and none by which other kernels would run: int8 dot products or 512-bit vectors.
     """
-    features = set(machine.features)
+    arch, features = ARCHITECTURES[device.arch], set(machine.features)
     if device.arch != machine.arch or not device.isa <= features:
         return False
-    if device.arch != "x86_64" and device.cpu != machine.cpu:
+    if arch.one_core and device.cpu != machine.cpu:
         return False
-    same_dot = bool(device.isa & _INT8_DOT) == bool(features & _INT8_DOT)
-    return same_dot and ("avx512f" in device.isa) == ("avx512f" in features)
+    same_dot = bool(device.isa & arch.int8_dot) == bool(features & arch.int8_dot)
+    return same_dot and device.isa & arch.other_kernels == features & arch.other_kernels

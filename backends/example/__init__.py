@@ -7,6 +7,7 @@ Copy this folder to begin a backend. Its anatomy is that of all backends:
 - ``model.py``       the model between the passes, and its fingerprint
 - ``lower.py``       from the float model to it, or a refusal that names the layer
 - ``quantize.py``    the backend's own passes
-- ``emit.py``        the artifact file
-- ``runner.py``      the artifact in its runtime
+- ``emit.py``        the artifact file, and what edgec knows of its format
+- ``run_npz.py``     runs the artifact without edgec; bundles carry this file
+- ``runner.py``      the artifact in its runtime, with the ops that it executes
 """

@@ -13,7 +13,8 @@ from edgec.backends.example import model as models
 from edgec.backends.example.capability import CAPABILITIES
 from edgec.backends.example.model import ExampleModel
 from edgec.backends.example.quantize import CollectRanges, QuantizeStatic
-from edgec.backends.example.runner import NumpyRunner, run
+from edgec.backends.example.run_npz import run_layers
+from edgec.backends.example.runner import NumpyRunner
 from edgec.backends.interface import Artifact, Capability, Format, Layer, LayerFidelity, Package, Runner, RuntimeSpec
 from edgec.errors import UnsupportedError
 from edgec.model.spec import FloatModel
@@ -30,13 +31,14 @@ COMPARED_SAMPLES = 16
 
 @dataclass(frozen=True)
 class ExampleBackend:
-    """Chains of plain layers, as an ``.npz`` file that NumPy computes."""
+    """Chains of plain layers, as a file of arrays that NumPy computes."""
 
-    name: str = "example"
-    format: Format = "npz"
+    name: str = emitter.NAME
+    format: Format = emitter.FORMAT
     extra: str = ""
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     packages: tuple[Package, ...] = (Package(distribution="numpy", purpose="run"),)
+    needs_graph: bool = True
     own_quantizer: str = ""
 
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
@@ -46,7 +48,7 @@ class ExampleBackend:
         if emit.engine is not None:
             reasons.append(f'engine "{emit.engine}": NumPy has no choice of engines')
         if unknown := sorted(set(emit.runtimes or ()) - {RUNTIME.name}):
-            reasons.append(f"runtimes: {', '.join(unknown)}: npz artifacts run in {RUNTIME.name}")
+            reasons.append(f"runtimes: {', '.join(unknown)}: {self.format.name} artifacts run in {RUNTIME.name}")
         return reasons
 
     def capability(self, target: Target) -> Sequence[Capability]:
@@ -78,7 +80,7 @@ class ExampleBackend:
         meters = [SqnrMeter() for _ in model.layers]
         for sample in list(ctx.calibration or ())[:COMPARED_SAMPLES]:
             x = sample[model.input.name]
-            wanted, got = (run(one.layers, one.arrays, x)[1:] for one in (model, quantized))
+            wanted, got = (run_layers(one.layers, one.arrays, x)[1:] for one in (model, quantized))
             for meter, float_value, value in zip(meters, wanted, got, strict=True):
                 meter.add(float_value, value)
         return tuple(
@@ -106,7 +108,9 @@ class ExampleBackend:
 
     def runner(self, artifact: Artifact, file: Path, runtime: str, threads: int) -> Runner:
         if runtime != RUNTIME.name:
-            raise UnsupportedError(f'runtime "{runtime}" does not run npz artifacts', where=artifact.file)
+            raise UnsupportedError(
+                f'runtime "{runtime}" does not run {self.format.name} artifacts', where=artifact.file
+            )
         return NumpyRunner(artifact, file)
 
 

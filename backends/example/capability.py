@@ -1,4 +1,4 @@
-"""What the NumPy kernels of `edgec.backends.example.runner` compute in int8."""
+"""What the NumPy kernels of `edgec.backends.example.run_npz` compute in int8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The constants of an ``.npz`` artifact, to tell two files apart."""
+"""The constants of an artifact, for comparisons of two files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The artifact: one ``.npz`` file with the layers' records and arrays."""
+"""The artifact: one file of NumPy arrays, with the layers' records among them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from pathlib import Path
 import numpy as np
 
 from edgec.backends.example.model import ExampleModel
-from edgec.backends.example.runner import LAYERS
-from edgec.backends.interface import Artifact, TensorBinding
+from edgec.backends.example.run_npz import LAYERS
+from edgec.backends.interface import Artifact, Format, TensorBinding
 from edgec.errors import StorageError
 from edgec.frozen import canonical_json
 from edgec.passes.contract import PassContext
 
-FILE = "model.npz"
+NAME = "example"
+"""Of the backend."""
+FORMAT = Format(
+    name="npz",
+    suffix=".npz",
+    media_type="application/vnd.edgec.arrays.npz",
+    runner=Path(__file__).with_name("run_npz.py"),
+)
+FILE = f"model{FORMAT.suffix}"
 
 
 def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
-    """Write ``model.npz`` into folder `out`; the same model gives the same bytes."""
+    """Write the artifact file; the same model gives the same bytes.
+
+    Args:
+        model: after all passes.
+        ctx: the target.
+        out: folder to write to; made if it is not there.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     records = canonical_json([layer.model_dump(mode="json") for layer in model.layers])
     arrays = {name: model.arrays[name] for name in sorted(model.arrays)}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        # NumPy dates every entry 1980-01-01, so that the bytes follow from the content
-        np.savez(out / FILE, **{LAYERS: np.frombuffer(records.encode(), np.uint8)}, **arrays)
+        with (out / FILE).open("wb") as stream:  # NumPy adds .npz to other names
+            # NumPy dates every entry 1980-01-01, so that the bytes follow from the content
+            np.savez(stream, **{LAYERS: np.frombuffer(records.encode(), np.uint8)}, **arrays)
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / FILE)) from exc
     last = model.layers[-1].output if model.layers else None
@@ -32,8 +50,8 @@ def emit(model: ExampleModel, ctx: PassContext, out: Path) -> Artifact:
         for spec in (model.input, model.output)
     )
     return Artifact(
-        backend="example",
-        format="npz",
+        backend=NAME,
+        format=FORMAT.name,
         file=FILE,
         precision=ctx.target.precision,
         inputs=(fed,),

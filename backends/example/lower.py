@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HINT = "this backend takes chains of Conv2d, Linear, ReLU, Flatten, MaxPool2d and AdaptiveAvgPool2d(1)"
 
-IMAGE_OPS = ("conv2d", "max-pool2d", "mean-pool2d")
+IMAGE_OPS = ("conv2d", "max-pool2d", "global-average-pool2d")
 """torch also takes these without a batch axis; the kernels here do not."""
 
 Lowered = tuple[Layer, dict[str, Array]]
@@ -27,7 +27,7 @@ def lower(model: FloatModel) -> ExampleModel:
 
     Raises:
         TraceError: the model has no graph.
-        UnsupportedError: it is no chain, or a layer is of another kind; the layer is named.
+        UnsupportedError: it is not a chain, or a layer is of another kind; the layer is named.
     """
     if model.graph is None:
         hint = "the onnxruntime and tflite backends may take it, with each branch as one sample goes through it"
@@ -78,10 +78,10 @@ def _layer(name: str, module: nn.Module) -> Lowered:
 
     kind = type(module).__name__
     known = getattr(nn, kind, None) is type(module)  # a subclass may compute something else
-    found = _LAYERS[kind](name, module) if known and kind in _LAYERS else None
-    if found is None:
+    lowered = _LAYERS[kind](name, module) if known and kind in _LAYERS else None
+    if lowered is None:
         raise UnsupportedError(f"{module} is not supported", where=name, hint=HINT)
-    return found
+    return lowered
 
 
 def _parameters(module: Any) -> dict[str, Array]:
@@ -113,8 +113,8 @@ def _max_pool(name: str, module: Any) -> Lowered | None:
     return Layer(op="max-pool2d", name=name, kernel=kernel, stride=stride, padding=padding), {}
 
 
-def _mean_pool(name: str, module: Any) -> Lowered | None:
-    return (Layer(op="mean-pool2d", name=name), {}) if _pair(module.output_size) == (1, 1) else None
+def _global_average_pool(name: str, module: Any) -> Lowered | None:
+    return (Layer(op="global-average-pool2d", name=name), {}) if _pair(module.output_size) == (1, 1) else None
 
 
 def _flatten(name: str, module: Any) -> Lowered | None:
@@ -131,6 +131,6 @@ _LAYERS: dict[str, Callable[[str, Any], Lowered | None]] = {
     "ReLU": lambda name, module: (Layer(op="relu", name=name), {}),
     "Flatten": _flatten,
     "MaxPool2d": _max_pool,
-    "AdaptiveAvgPool2d": _mean_pool,
+    "AdaptiveAvgPool2d": _global_average_pool,
 }
 """torch.nn class -> its layer, or None when its options are not supported."""

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from edgec.backends.example.model import ExampleModel, Layer
 from edgec.backends.example.model import QParams as LayerQParams
-from edgec.backends.example.runner import run
+from edgec.backends.example.run_npz import run_layers
 from edgec.model.spec import Array
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.quant.qparams import qparams
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.statistics import TensorStatistics
 
-KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "mean-pool2d")
+KEEPS_QPARAMS = ("relu", "flatten", "max-pool2d", "global-average-pool2d")
 """Ops whose output has the qparams of their input."""
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[ExampleModel]):
     """Watch the input and every layer's output over the calibration samples, once for all recipes."""
 
     histogram: bool = False
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: ExampleModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
         samples = ctx.samples(self.name)
         statistics = tuple(TensorStatistics(self.histogram) for _ in (model.input, *model.layers))
         for sample in samples:
-            for one, value in zip(statistics, run(model.layers, model.arrays, sample[model.input.name]), strict=True):
+            outputs = run_layers(model.layers, model.arrays, sample[model.input.name])
+            for one, value in zip(statistics, outputs, strict=True):
                 one.observe(value)
         return PassResult(replace(model, statistics=statistics), f"{len(samples)} samples")
 
-    def ensures(self, model: ExampleModel, ctx: PassContext) -> str | None:
-        return None
-
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[ExampleModel]):
     """Quantize every layer to int8, with ranges from the statistics.
 
     Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference
@@ -57,23 +50,18 @@ class QuantizeStatic:
     calibration: RangeMethod = "minmax"
     weights: Literal["per-channel", "per-tensor"] = "per-channel"
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: ExampleModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: ExampleModel, ctx: PassContext) -> PassResult[ExampleModel]:
-        found = [
+        ranges = [
             _affine(*choose_range(one, self.calibration, name=name))
             for one, name in zip(model.statistics, ("input", *(layer.name for layer in model.layers)), strict=True)
         ]
         layers: list[Layer] = []
         arrays: dict[str, Array] = {}
-        before = found[0]
+        before = ranges[0]
         for index, layer in enumerate(model.layers):
-            after = before if layer.op in KEEPS_QPARAMS else found[index + 1]
+            after = before if layer.op in KEEPS_QPARAMS else ranges[index + 1]
             layers.append(layer.model_copy(update={"input": before, "output": after}))
             if f"{index}.weight" in model.arrays:
                 bias = model.arrays[f"{index}.bias"].astype(np.float64) / before.scale
@@ -101,5 +89,5 @@ class QuantizeStatic:
 
 
 def _affine(low: float, high: float) -> LayerQParams:
-    found = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
-    return LayerQParams(scale=found.scale, zero_point=found.zero_point)
+    affine = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
+    return LayerQParams(scale=affine.scale, zero_point=affine.zero_point)

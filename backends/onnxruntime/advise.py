@@ -1,4 +1,4 @@
-"""What ONNX Runtime keeps in float of a graph, told from its ops alone."""
+"""Which ops of a graph ONNX Runtime keeps in float, from the ops alone."""
 
 from __future__ import annotations
 
@@ -64,5 +64,5 @@ def _dynamic(op: GraphOp) -> str:
 
 
 def _reason(op: str, own: Mapping[str, str]) -> str:
-    told = own.get(op) or FLOAT_REASONS.get(op, "")
-    return told if not told or told.startswith("kept in float") else f"kept in float: {told}"
+    reason = own.get(op) or FLOAT_REASONS.get(op, "")
+    return reason if not reason or reason.startswith("kept in float") else f"kept in float: {reason}"

@@ -102,7 +102,7 @@ def _record(
 
 
 def _weight_only_reason(node: onnx.NodeProto, precision: Precision, stored: bool) -> str:
-    """How an op with weights computes: only these are told of, as all arithmetic is float by design."""
+    """How an op with weights computes: only these are recorded, as all arithmetic is float by design."""
     if node.op_type == "MatMulNBits":
         level = next((item.i for item in node.attribute if item.name == "accuracy_level"), 0)
         how = "inputs rounded to int8 in blocks within the kernel" if level == 4 else "computed in float32"

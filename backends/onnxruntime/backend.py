@@ -55,13 +55,14 @@ class OnnxRuntimeBackend:
     """ONNX files for ONNX Runtime on x86-64 and 64-bit ARM."""
 
     name: str = "onnxruntime"
-    format: Format = "onnx"
+    format: Format = emitter.FORMAT
     extra: str = "onnx"
     precisions: tuple[Precision, ...] = PRECISIONS
     packages: tuple[Package, ...] = (
         Package(distribution="onnx", purpose="compile"),
         Package(distribution="onnxruntime", purpose="run"),
     )
+    needs_graph: bool = False
     own_quantizer: str = (
         "onnxruntime.quantization places the QDQ pairs, rounds biases to int32 and widens the scale of weights whose "
         "bias would overflow; the runtime's optimizer decides which pairs become integer kernels; sums, products and "

@@ -37,6 +37,11 @@ def largest_code(bits: Bits) -> int:
 def channel_codes(weight: Array, axis: int, bits: Bits) -> tuple[Array, Array]:
     """Symmetric codes with one scale for each index of `axis`: ``scale = max|w| / largest_code``.
 
+    Args:
+        weight: of a layer.
+        axis: of its output channels.
+        bits: width of the codes.
+
     Returns:
         int8 codes of the weight's shape, and float32 scales [channels].
     """

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from edgec.backends.onnxruntime.observe import (
 from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import DatasetError
 from edgec.model.spec import Array, Tensors
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _TOGETHER = 32
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[OnnxModel]):
     """Run the calibration samples through the float graph and keep statistics of what may be quantized.
 
     The statistics serve every range method (those with histograms, if `histogram`) and every choice of float layers.
@@ -49,12 +49,7 @@ class CollectRanges:
     dynamic_linear: bool = False
     """Whether linear layers, and what stands between them, need no ranges."""
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         samples = ctx.samples(self.name)
@@ -89,6 +84,14 @@ def observe(
     with the number of samples. (The stock calibrater keeps every output until the end, and its
     ``max_intermediate_outputs`` throws data away unmerged.)
 
+    Args:
+        model: the float graph.
+        samples: in the float model's names and layout.
+        histogram: collect histograms too, not only extremes.
+        threads: CPU threads of the runtime.
+        work: scratch folder.
+        never: tensors that stay in float.
+
     Raises:
         DatasetError: there are no samples, or the model answers one with NaN.
         UnsupportedError: ONNX Runtime refuses the graph.
@@ -115,19 +118,19 @@ def observe(
             sample = samples[index]
             feeds = {fed[name]: value for name, value in sample.items() if name in fed}
             given = run(session, wanted, feeds, f"{model.name}, calibration sample {index}")
-            found: dict[str, Array] = dict(zip(wanted, given, strict=True))
+            outputs: dict[str, Array] = dict(zip(wanted, given, strict=True))
             for name in own:
-                if found[name].dtype.kind == "f" and np.isnan(found[name]).any():
+                if outputs[name].dtype.kind == "f" and np.isnan(outputs[name]).any():
                     raise DatasetError(
                         "calibration met NaN",
                         where=f"{model.name}, calibration sample {index}",
                         hint="the float model answers this sample with NaN: check the sample and its preprocessing",
                     )
-            yield [found[name] for name in names]
+            yield [outputs[name] for name in names]
 
-    found = _histograms(watched, names, results()) if histogram else _extremes(watched, names, results())
-    usable = {tensor: item.low >= -LIMIT and item.high <= LIMIT for tensor, item in found.items()}
-    return {tensor: item if usable[tensor] else None for tensor, item in found.items()}
+    outputs = _histograms(watched, names, results()) if histogram else _extremes(watched, names, results())
+    usable = {tensor: item.low >= -LIMIT and item.high <= LIMIT for tensor, item in outputs.items()}
+    return {tensor: item if usable[tensor] else None for tensor, item in outputs.items()}
 
 
 def _extremes(
@@ -154,10 +157,10 @@ def _extremes(
         together.observe_batch(np.stack([lows, highs], axis=2))
 
     for arrays in results:
-        found = [array.size for array in arrays]
-        if held and (found != sizes or len(held) == _TOGETHER):
+        lengths = [array.size for array in arrays]
+        if held and (lengths != sizes or len(held) == _TOGETHER):
             take_in()
-        sizes = found
+        sizes = lengths
         held.append(np.concatenate(arrays, axis=None))
     take_in()
     return {item.tensor: together.channel(index) for index, item in enumerate(watched)}
@@ -169,9 +172,9 @@ def _histograms(
     """From a part of the tensors' values in each sample and their extremes."""
     from edgec.quant.statistics import TensorStatistics
 
-    found = {item.tensor: TensorStatistics(True) for item in watched}
+    statistics_of = {item.tensor: TensorStatistics(True) for item in watched}
     place = {name: at for at, name in enumerate(names)}
-    sources = [(found[item.tensor], place[item.values], item) for item in watched]
+    sources = [(statistics_of[item.tensor], place[item.values], item) for item in watched]
     for arrays in results:
         for statistics, at, item in sources:
             values = arrays[at]
@@ -181,7 +184,7 @@ def _histograms(
             ends = [arrays[place[name]] for name in item.extremes] or [values]
             low = np.float32(0) if item.rectified else ends[0].min()
             statistics.observe(np.append(part(values), np.array([low, ends[-1].max()], np.float32)))
-    return found
+    return statistics_of
 
 
 def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:
@@ -195,14 +198,14 @@ def ranges(model: OnnxModel, method: RangeMethod) -> dict[str, Range]:
 
     whole = set(output_names(model).values())
     functions = functions_read(model.proto)
-    found: dict[str, Range] = {}
+    chosen: dict[str, Range] = {}
     for tensor, statistics in model.statistics.items():
         if statistics is not None:
             low, high = choose_range(statistics, "minmax" if tensor in whole else method)
             low, high = cut(low, high, functions.get(tensor))
-            found[tensor] = (np.float32(low), np.float32(high))
+            chosen[tensor] = (np.float32(low), np.float32(high))
     same = aliases(model.proto)
-    return found | {tensor: found[source] for tensor, source in same.items() if source in found}
+    return chosen | {tensor: chosen[source] for tensor, source in same.items() if source in chosen}
 
 
 def unusable(model: OnnxModel) -> frozenset[str]:

@@ -208,7 +208,7 @@ def saturates(device: Device) -> bool:
 
     x86 without VNNI does. ARM kernels widen before they add, with or without the dot-product instructions.
     """
-    return device.arch == "x86_64" and not device.has_int8_dot_product
+    return device.adds_int8_in_16_bits
 
 
 def static_weight_codes(device: Device, quantize: QuantSpec) -> WeightCodes:

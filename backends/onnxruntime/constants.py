@@ -1,4 +1,4 @@
-"""The constants of an ONNX file, to tell two files apart."""
+"""The constants of an ONNX file, for comparisons of two files."""
 
 from __future__ import annotations
 

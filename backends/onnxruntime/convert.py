@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from edgec.backends.onnxruntime.graph import OnnxModel, all_nodes, copy, name_nodes
 from edgec.backends.onnxruntime.lower import quiet_logging
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx
@@ -19,15 +20,10 @@ FP16_MAX = 65504.0
 
 
 @dataclass(frozen=True)
-class ConvertToFloat16:
+class ConvertToFloat16(Pass[OnnxModel]):
     """Convert the graph to fp16 with casts at its inputs and outputs; ops without an fp16 form keep fp32."""
 
-    @property
-    def name(self) -> str:
-        return "convert-to-float16"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "convert-to-float16"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         import warnings
@@ -36,7 +32,7 @@ class ConvertToFloat16:
 
         coverage = _overflows(model.proto)
         with quiet_logging(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one warning a truncated tensor; `coverage` tells the ones that matter
+            warnings.simplefilter("ignore")  # one warning a truncated tensor; `coverage` records those that matter
             proto = convert_float_to_float16(copy(model), keep_io_types=True)
         name_nodes(proto)
         count = _half_constants(proto)

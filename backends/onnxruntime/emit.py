@@ -6,23 +6,37 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgec.backends.interface import Artifact, OpRecord, TensorBinding
+from edgec.backends.interface import Artifact, Format, OpRecord, TensorBinding
 from edgec.backends.onnxruntime.audit import executed_ops
 from edgec.backends.onnxruntime.capability import INTEGER_PRODUCTS, saturates
 from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, constants, input_names, output_names, producers
 from edgec.backends.onnxruntime.layers import find_layers
 from edgec.errors import StorageError, UnsupportedError
 from edgec.model.spec import TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage, CoverageState
 
 if TYPE_CHECKING:
     import onnx
 
 FILE = "model.onnx"
+_FLOATS: dict[str, CoverageState] = {"float16": "float16", "float64": "float64"}
+"""States of ops that compute in another float dtype than float32."""
+FORMAT = Format(
+    name="onnx",
+    suffix=".onnx",
+    media_type="application/vnd.edgec.model.onnx",
+    runner=Path(__file__).with_name("run_onnx.py"),
+)
 
 
 def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
     """Write ``model.onnx`` into folder `out`.
+
+    Args:
+        model: after all passes.
+        ctx: the target and its settings.
+        out: folder to write to; made if it is not there.
 
     Raises:
         UnsupportedError: the runtime refuses it, or executes nothing of an int8 target in int8.
@@ -47,14 +61,14 @@ def emit(model: OnnxModel, ctx: PassContext, out: Path) -> Artifact:
     steps = _steps(model.proto, made.values())
     return Artifact(
         backend="onnxruntime",
-        format="onnx",
+        format=FORMAT.name,
         file=FILE,
         precision=precision,
         inputs=tuple(_binding(spec, fed[spec.name], None) for spec in model.inputs if spec.name in fed),
         outputs=tuple(_binding(spec, made[spec.name], steps[made[spec.name]]) for spec in model.outputs),
         widens=precision in ("int8", "int8-dynamic") and not saturates(ctx.target.device),
         coverage=tuple(
-            Coverage(subject=op.name or op.op, state=op.dtype, reason=f"{op.op}: {op.reason}")
+            Coverage(subject=op.name or op.op, state=_FLOATS.get(op.dtype, "float32"), reason=f"{op.op}: {op.reason}")
             for op in ops
             if op.reason
         ),

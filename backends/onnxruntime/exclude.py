@@ -48,7 +48,7 @@ def nodes_to_exclude(
         layers: nodes of all layers.
         kept: those of the layers that the recipe keeps in float.
     """
-    found = dict.fromkeys(kept, RECIPE_REASON)
+    excluded = dict.fromkeys(kept, RECIPE_REASON)
     known = constants(proto)
     bad = {*unusable} | {
         name
@@ -59,19 +59,19 @@ def nodes_to_exclude(
         if node.op_type not in STATIC_OPS:
             continue
         if bad & {*node.input, *node.output}:
-            found.setdefault(node.name, RANGE_REASON)
+            excluded.setdefault(node.name, RANGE_REASON)
         elif node.op_type == "Clip" and excludes_zero(node, known):
-            found.setdefault(node.name, CLIP_REASON)
+            excluded.setdefault(node.name, CLIP_REASON)
     for name in _softmax_arguments(proto):
-        found.setdefault(name, SOFTMAX_REASON)
+        excluded.setdefault(name, SOFTMAX_REASON)
     quantizable = {node.name for node in proto.graph.node if node.op_type in STATIC_OPS}
     for name in _post_processing(proto):
         if name in quantizable:
-            found.setdefault(name, POST_PROCESSING)
+            excluded.setdefault(name, POST_PROCESSING)
     if kept:
         for name in _followers(proto, layers, kept):
-            found.setdefault(name, FOLLOWS_REASON)
-    return found
+            excluded.setdefault(name, FOLLOWS_REASON)
+    return excluded
 
 
 def _post_processing(proto: onnx.ModelProto) -> tuple[str, ...]:
@@ -146,13 +146,13 @@ def _softmax_arguments(proto: onnx.ModelProto) -> list[str]:
     """Elementwise nodes between a softmax and the matrix product (or whatever else) before it."""
     made_by = producers(proto)
     pending = [node.input[0] for node in proto.graph.node if node.op_type in ("Softmax", "LogSoftmax")]
-    found: dict[str, None] = {}
+    arguments: dict[str, None] = {}
     while pending:
         node = made_by.get(pending.pop())
         if node is None or node.op_type not in ("Add", "Mul", "Sub", "Div", "Where", "Reshape", "Transpose"):
             continue
-        if node.name not in found:
-            found[node.name] = None
+        if node.name not in arguments:
+            arguments[node.name] = None
             pending.extend(node.input)
     quantizable = {node.name for node in proto.graph.node if node.op_type in STATIC_OPS}
-    return [name for name in found if name in quantizable]
+    return [name for name in arguments if name in quantizable]

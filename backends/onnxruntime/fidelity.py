@@ -1,4 +1,4 @@
-"""Layer by layer, how near a quantized graph comes to the float graph it was made from."""
+"""SQNR of each layer of a quantized graph, against the float graph that it was made from."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def compare_layers(model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> 
     """SQNR of each layer's output (after its ReLU, which quantization merges into it) over a few samples.
 
     Both graphs run as artifacts do, with integer kernels in the quantized one.
+
+    Args:
+        model: the float graph.
+        quantized: what the passes made of it.
+        ctx: holds the calibration samples.
 
     Raises:
         DatasetError: there are no samples.
@@ -69,7 +74,7 @@ def _pairs(before: onnx.ModelProto, after: onnx.ModelProto) -> list[tuple[Placed
         if item.type.tensor_type.elem_type == TensorProto.FLOAT
     }
     floats_after = {layer.node for layer in find_layers(after)}
-    found = []
+    pairs = []
     for layer in find_layers(before):
         tensor = nodes[layer.node].output[0]
         users = readers.get(tensor, [])
@@ -78,13 +83,13 @@ def _pairs(before: onnx.ModelProto, after: onnx.ModelProto) -> list[tuple[Placed
         if tensor not in floats or tensor not in made_by:
             continue
         if layer.node in floats_after:
-            found.append((layer, tensor, tensor))
+            pairs.append((layer, tensor, tensor))
             continue
         rounded = next((node for node in read_by.get(tensor, ()) if node.op_type == "QuantizeLinear"), None)
         restored = [] if rounded is None else read_by.get(rounded.output[0], [])
         dequantized = next((node.output[0] for node in restored if node.op_type == "DequantizeLinear"), tensor)
-        found.append((layer, tensor, dequantized))
-    return found
+        pairs.append((layer, tensor, dequantized))
+    return pairs
 
 
 def _session(model: OnnxModel, outputs: Sequence[str], file: Path, ctx: PassContext) -> Any:

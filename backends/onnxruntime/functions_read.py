@@ -29,8 +29,8 @@ def functions_read(proto: onnx.ModelProto) -> dict[str, str]:
         return Reader(_kind(node), inputs, tuple(node.output))
 
     readers = {tensor: [reader(node) for node in nodes] for tensor, nodes in consumers(proto).items()}
-    found = {tensor: function_of(tensor, items) for tensor, items in readers.items() if tensor not in ends}
-    return {tensor: function for tensor, function in found.items() if function is not None}
+    functions = {tensor: function_of(tensor, items) for tensor, items in readers.items() if tensor not in ends}
+    return {tensor: function for tensor, function in functions.items() if function is not None}
 
 
 def _kind(node: onnx.NodeProto) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.onnxruntime.graph import OnnxModel, constants, consumers, copy
 from edgec.model.spec import Array
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,25 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FuseAsymmetricPadding:
+class FuseAsymmetricPadding(Pass[OnnxModel]):
     """Fold a constant zero ``Pad`` into the ``pads`` of the convolutions that read it.
 
     ONNX convolutions pad each side on its own, so also "SAME" padding at stride 2 folds exactly. A Pad that stays
     is an op of its own, with a copy of the tensor.
     """
 
-    @property
-    def name(self) -> str:
-        return "fuse-asymmetric-padding"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "fuse-asymmetric-padding"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)
         count = 0
-        while found := _fusable(proto):  # a Pad may feed a Pad
-            pad, spatial = found[0]
+        while fusable := _fusable(proto):  # a Pad may feed a Pad
+            pad, spatial = fusable[0]
             for node in consumers(proto)[pad.output[0]]:
                 _widen(node, spatial)
                 node.input[0] = pad.input[0]
@@ -54,15 +49,15 @@ def _fusable(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, list[int]]]:
         return []
     known, readers = constants(proto), consumers(proto)
     outputs = {item.name for item in proto.graph.output}
-    found = []
+    fusable = []
     for node in proto.graph.node:
         if node.op_type != "Pad" or node.output[0] in outputs:
             continue
         spatial = _spatial_widths(node, known)
         users = readers[node.output[0]]
         if spatial is not None and users and all(_takes(user, node.output[0], len(spatial) // 2) for user in users):
-            found.append((node, spatial))
-    return found
+            fusable.append((node, spatial))
+    return fusable
 
 
 def _spatial_widths(node: onnx.NodeProto, known: Mapping[str, Array]) -> list[int] | None:

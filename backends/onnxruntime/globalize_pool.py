@@ -4,38 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.onnxruntime.graph import OnnxModel, copy
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 
 if TYPE_CHECKING:
     import onnx
 
 
 @dataclass(frozen=True)
-class GlobalizeAveragePool:
+class GlobalizeAveragePool(Pass[OnnxModel]):
     """Rewrite an unpadded ``AveragePool`` whose window is its whole input as ``GlobalAveragePool``; exact.
 
     The quantizer gives an AveragePool's output the scale of its input, and means spread much less than values: the
     output then uses few of the 256 steps. A global pool's output gets the range that calibration saw.
     """
 
-    @property
-    def name(self) -> str:
-        return "globalize-average-pool"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "globalize-average-pool"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         proto = copy(model)
-        found = _whole_plane(proto)
-        for node in found:
+        pools = _whole_plane(proto)
+        for node in pools:
             node.op_type = "GlobalAveragePool"
             del node.attribute[:]
         return PassResult(
-            OnnxModel(model.name, proto, model.inputs, model.outputs), f"{len(found)} AveragePool made global"
+            OnnxModel(model.name, proto, model.inputs, model.outputs), f"{len(pools)} AveragePool made global"
         )
 
     def ensures(self, model: OnnxModel, ctx: PassContext) -> str | None:

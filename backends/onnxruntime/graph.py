@@ -51,7 +51,7 @@ def input_names(model: OnnxModel) -> dict[str, str]:
     """Float model's input name -> graph's, without the inputs that no op reads (exporters drop those).
 
     Raises:
-        UnsupportedError: the graph's inputs cannot be told from the model's.
+        UnsupportedError: the graph's inputs cannot be matched to the model's.
     """
     there = [item.name for item in model.proto.graph.input]
     stated = [spec.name for spec in model.inputs]
@@ -59,7 +59,7 @@ def input_names(model: OnnxModel) -> dict[str, str]:
         return {name: name for name in stated if name in there}
     if len(there) != len(stated):
         raise UnsupportedError(
-            f"the ONNX graph's inputs ({', '.join(there)}) cannot be told from the model's ({', '.join(stated)})",
+            f"the ONNX graph's inputs ({', '.join(there)}) cannot be matched to the model's ({', '.join(stated)})",
             where=model.name,
         )
     return dict(zip(stated, there, strict=True))
@@ -190,16 +190,24 @@ def name_nodes(proto: onnx.ModelProto) -> None:
 def weights_in_bodies(proto: onnx.ModelProto) -> dict[str, str]:
     """Node of the main graph with control flow -> why its products stay in float: quantizers do not look inside."""
     kinds = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
-    found = {}
+    weights = {}
     for node in proto.graph.node:
         inside = sum(item.op_type in kinds for body in bodies(node) for graph in graphs(body) for item in graph.node)
         if inside:
-            found[node.name] = f"quantizers do not look into the bodies of {node.op_type}, which hold {inside} products"
-    return found
+            weights[node.name] = (
+                f"quantizers do not look into the bodies of {node.op_type}, which hold {inside} products"
+            )
+    return weights
 
 
 def check_names(proto: onnx.ModelProto, names: Iterable[str], where: str) -> None:
-    """Raise PassError when one of `names` is no node: the quantizer would silently ignore it."""
+    """Raise PassError when one of `names` is not a node: the quantizer would silently ignore it.
+
+    Args:
+        proto: the graph.
+        names: of nodes.
+        where: for messages.
+    """
     if unknown := sorted(set(names) - {node.name for node in proto.graph.node}):
         raise PassError(f"no such node: {', '.join(unknown)}", where=where)
 
@@ -219,13 +227,13 @@ def constants(proto: onnx.ModelProto) -> dict[str, Array]:
     """All constant tensors of the main graph by name."""
     from onnx import numpy_helper
 
-    found = {item.name: np.asarray(numpy_helper.to_array(item)) for item in proto.graph.initializer}
+    arrays = {item.name: np.asarray(numpy_helper.to_array(item)) for item in proto.graph.initializer}
     for node in proto.graph.node:
         if node.op_type == "Constant":
             for attribute in node.attribute:
                 if attribute.name == "value":
-                    found[node.output[0]] = np.asarray(numpy_helper.to_array(attribute.t))
-    return found
+                    arrays[node.output[0]] = np.asarray(numpy_helper.to_array(attribute.t))
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -243,21 +251,21 @@ class TensorType:
 def tensor_types(proto: onnx.ModelProto) -> dict[str, TensorType]:
     """What the file states or shape inference found, of the main graph's tensors."""
     graph = proto.graph
-    found = {item.name: TensorType(item.data_type, tuple(item.dims)) for item in graph.initializer}
+    types = {item.name: TensorType(item.data_type, tuple(item.dims)) for item in graph.initializer}
     for item in (*graph.value_info, *graph.input, *graph.output):
         kind = item.type.tensor_type
         shape = tuple(dim.dim_value for dim in kind.shape.dim) if kind.HasField("shape") else None
-        found[item.name] = TensorType(kind.elem_type, shape)
-    return found
+        types[item.name] = TensorType(kind.elem_type, shape)
+    return types
 
 
 def consumers(proto: onnx.ModelProto) -> Mapping[str, list[onnx.NodeProto]]:
     """Tensor name -> nodes of the main graph that read it, they themselves or the bodies of their control flow."""
-    found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in proto.graph.node:
         for tensor in dict.fromkeys((*node.input, *read_by_bodies(node))):
-            found[tensor].append(node)
-    return found
+            readers[tensor].append(node)
+    return readers
 
 
 def read_by_bodies(node: onnx.NodeProto) -> Iterator[str]:

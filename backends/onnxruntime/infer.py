@@ -34,7 +34,7 @@ def with_types(proto: onnx.ModelProto, ctx: PassContext) -> onnx.ModelProto:
 
 
 def _ask_runtime(proto: onnx.ModelProto, tensors: list[str], ctx: PassContext) -> None:
-    """Add the types of `tensors`, in place: the runtime tells those of its outputs."""
+    """Add the types of `tensors`, in place: the runtime reports those of its outputs."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -45,14 +45,14 @@ def _ask_runtime(proto: onnx.ModelProto, tensors: list[str], ctx: PassContext) -
     file = ctx.work / "types.onnx"
     onnx.save(probe, str(file))
     session = open_session(file, threads=ctx.threads, level="basic")
-    told = {item.name: item for item in session.get_outputs()}
-    kept = [item for item in proto.graph.value_info if item.name not in told]
+    outputs = {item.name: item for item in session.get_outputs()}
+    kept = [item for item in proto.graph.value_info if item.name not in outputs]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(kept)
     for tensor in tensors:
-        name = _ELEMENT.fullmatch(told[tensor].type)
+        name = _ELEMENT.fullmatch(outputs[tensor].type)
         if tensor in own or name is None:  # a sequence, an optional
             continue
         kind = TensorProto.DataType.Value(name[1].upper())
-        shape = [dim if isinstance(dim, int) else None for dim in told[tensor].shape]
+        shape = [dim if isinstance(dim, int) else None for dim in outputs[tensor].shape]
         proto.graph.value_info.append(helper.make_tensor_value_info(tensor, kind, shape or None))

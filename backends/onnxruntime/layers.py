@@ -55,7 +55,7 @@ def _placed(proto: onnx.ModelProto) -> list[tuple[PlacedLayer, bool]]:
     """Layers, and whether their weights are in float."""
     behind = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
     known = constants(proto)
-    found = []
+    placed = []
     for node in proto.graph.node:
         at = _WEIGHT_AT.get(node.op_type)
         if at is None or (source := behind.get(node.input[at], node.input[at])) not in known:
@@ -63,14 +63,14 @@ def _placed(proto: onnx.ModelProto) -> list[tuple[PlacedLayer, bool]]:
         weight = known[source]
         quantized = source != node.input[at] or node.op_type == "MatMulInteger"
         if weight.ndim >= 2 and (weight.dtype.kind == "f" or quantized):
-            found.append((node, source.removesuffix(_QUANTIZED) if quantized else source, weight.shape))
-    readers = Counter(weight for _, weight, _ in found)
+            placed.append((node, source.removesuffix(_QUANTIZED) if quantized else source, weight.shape))
+    readers = Counter(weight for _, weight, _ in placed)
     names = unique_names(
-        layer_path(node.name, weight if readers[weight] == 1 else "", node.op_type) for node, weight, _ in found
+        layer_path(node.name, weight if readers[weight] == 1 else "", node.op_type) for node, weight, _ in placed
     )
     return [
         (PlacedLayer(name, _kind(node, shape), node.name, weight), _is_float(node, known))
-        for name, (node, weight, shape) in zip(names, found, strict=True)
+        for name, (node, weight, shape) in zip(names, placed, strict=True)
     ]
 
 

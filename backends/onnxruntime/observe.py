@@ -42,20 +42,20 @@ def aliases(proto: onnx.ModelProto) -> dict[str, str]:
 
     The output of an op that only a ReLU or a Clip reads is never quantized by itself: saturation does the clamping.
     """
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
     readers, outputs = consumers(proto), {item.name for item in proto.graph.output}
     known, made_by = constants(proto), producers(proto)
     for node in proto.graph.node:
         if node.op_type in VALUE_PRESERVING and node.input[0] not in known:
-            found[node.output[0]] = node.input[0]
+            sources[node.output[0]] = node.input[0]
     for node in proto.graph.node:
         source = node.input[0] if node.input else ""
         if node.op_type in ("Relu", "Clip") and source not in outputs and len(readers.get(source, ())) == 1:
             made = made_by.get(source)
             clamps = node.op_type == "Relu" or not excludes_zero(node, known)
             if clamps and made is not None and made.op_type not in VALUE_PRESERVING:
-                found[source] = node.output[0]
-    return {tensor: _end(tensor, found) for tensor in found}
+                sources[source] = node.output[0]
+    return {tensor: _end(tensor, sources) for tensor in sources}
 
 
 def excludes_zero(clip: onnx.NodeProto, known: Mapping[str, Array]) -> bool:
@@ -66,9 +66,9 @@ def excludes_zero(clip: onnx.NodeProto, known: Mapping[str, Array]) -> bool:
     return bool((low and known[low] > 0) or (high and known[high] < 0))
 
 
-def _end(tensor: str, found: Mapping[str, str]) -> str:
-    while tensor in found:
-        tensor = found[tensor]
+def _end(tensor: str, sources: Mapping[str, str]) -> str:
+    while tensor in sources:
+        tensor = sources[tensor]
     return tensor
 
 
@@ -108,6 +108,11 @@ def with_observations(
     Convolutions of the runtime keep their channels in blocks, and to unfold a whole tensor costs as much as the
     convolution. So rectified feature maps give their maxima by a global pool, and their samples by a strided one,
     which both read the blocks as they are; other tensors are reduced to a minimum and a maximum.
+
+    Args:
+        model: the float graph.
+        histogram: whether histograms are collected.
+        never: tensors that stay in float.
     """
     from onnx import TensorProto, helper
 
@@ -115,7 +120,7 @@ def with_observations(
     graph = proto.graph
     shapes = _shapes(proto)
     made_by, known = producers(model.proto), constants(model.proto)
-    found = []
+    observed = []
     tensors = observed_tensors(model.proto, never)
     own = {item.name for item in graph.output}
 
@@ -152,8 +157,8 @@ def with_observations(
                 if mapped
                 else add("ReduceMax", tensor, f"edgec_max_{index}", keepdims=0),
             )
-        found.append(Observed(tensor, extremes, values, rectified))
-    return proto, tuple(found)
+        observed.append(Observed(tensor, extremes, values, rectified))
+    return proto, tuple(observed)
 
 
 def part(values: Array) -> Array:

@@ -11,7 +11,9 @@ import numpy as np
 from edgec.backends.onnxruntime.graph import STANDARD_DOMAINS, all_nodes, opset
 from edgec.backends.onnxruntime.session import first_line, open_session, run
 from edgec.errors import EdgecError, UnsupportedError
+from edgec.frozen import Frozen
 from edgec.workers import worker
+from edgec.workers.records import Done
 
 if TYPE_CHECKING:
     import onnx
@@ -54,9 +56,9 @@ def _raised(proto: onnx.ModelProto, work: Path, where: str, *, quantized: bool) 
 
     source, result = work / "old-opset.onnx", work / "raised-opset.onnx"
     onnx.save(proto, str(source))
-    payload = {"source": str(source), "result": str(result)}
+    request = Conversion(source=source, result=result)
     try:
-        worker.call(f"{__name__}:convert", payload, log=work / "opset.log", what=f"{where}, raise its opset")
+        worker.call(f"{__name__}:convert", request, Done, log=work / "opset.log", what=f"{where}, raise its opset")
     except EdgecError as error:
         if quantized and opset(proto) < _SAFE:
             raise UnsupportedError(
@@ -68,26 +70,35 @@ def _raised(proto: onnx.ModelProto, work: Path, where: str, *, quantized: bool) 
     return onnx.load(str(result))
 
 
-def convert(payload: dict[str, Any], progress: worker.Progress) -> dict[str, Any]:
-    """Raise the opset of file ``source`` to `RAISED` and write file ``result`` (an `edgec.workers.worker` task).
+class Conversion(Frozen):
+    """A request of `convert`."""
+
+    source: Path
+    """File of the graph."""
+    result: Path
+    """File to write."""
+
+
+def convert(request: Conversion, progress: worker.Progress) -> Done:
+    """Raise the opset of a file to `RAISED` (a task of `edgec.workers.worker`).
 
     Raises:
-        UnsupportedError: the converter has no way, or gives another function.
+        UnsupportedError: the converter fails, or its result computes another function.
     """
     import onnx
     from onnx import version_converter
 
-    before = onnx.load(payload["source"])
+    before = onnx.load(str(request.source))
     try:
         after = version_converter.convert_version(before, RAISED)
     except Exception as exc:  # RuntimeError and C++ exceptions alike
-        raise UnsupportedError(first_line(exc, Path(payload["source"]))) from exc
+        raise UnsupportedError(first_line(exc, request.source)) from exc
     if opset(before) < _SAFE:
         _keep_sampling(after)
     if not _agree(before, after):
         raise UnsupportedError("ONNX's converter makes another function of it")
-    onnx.save(after, payload["result"])
-    return {}
+    onnx.save(after, str(request.result))
+    return Done()
 
 
 def _keep_sampling(proto: onnx.ModelProto) -> None:
@@ -147,7 +158,7 @@ def _lowered(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _inlined(proto: onnx.ModelProto, functions: list[tuple[str, str]]) -> onnx.ModelProto:
-    """With the bodies of `functions` in place of their calls; as it is where ONNX cannot tell what they are."""
+    """With the bodies of `functions` in place of their calls; unchanged where ONNX cannot infer their types."""
     import onnx.inliner
     from onnx import helper
 
@@ -165,14 +176,14 @@ def _inlined(proto: onnx.ModelProto, functions: list[tuple[str, str]]) -> onnx.M
 def _newer_functions(proto: onnx.ModelProto) -> list[tuple[str, str]]:
     """Ops that are newer than `NEWEST` and defined by older ones."""
     current = opset(proto)
-    found = {}
+    functions = {}
     for node in all_nodes(proto):
         schema: Any = _schema(node, current)  # whose stubs know not all that it has
         if schema is None or _schema(node, NEWEST) is not None:
             continue
         if schema.has_function or schema.has_context_dependent_function:
-            found[node.op_type] = (node.domain, node.op_type)
-    return list(found.values())
+            functions[node.op_type] = (node.domain, node.op_type)
+    return list(functions.values())
 
 
 def _means_the_same(node: onnx.NodeProto, now: int, then: int) -> bool:

@@ -35,16 +35,16 @@ def origins(proto: onnx.ModelProto) -> dict[str, Origin]:
     A fused op is called after its first node, or after the tensor it makes.
     """
     nodes, readers = {node.name: node for node in proto.graph.node}, consumers(proto)
-    found: dict[str, Origin] = {}
+    by_tensor: dict[str, Origin] = {}
     for layer in find_all_layers(proto):
         origin = Origin(layer.node, layer.name)
         tensor = nodes[layer.node].output[0]
         for name in (layer.node, tensor):
-            found.setdefault(name, origin)
+            by_tensor.setdefault(name, origin)
         users = readers.get(tensor, [])
         if len(users) == 1 and users[0].op_type in ("Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh"):
-            found.setdefault(users[0].output[0], origin)
-    return found
+            by_tensor.setdefault(users[0].output[0], origin)
+    return by_tensor
 
 
 def plain_name(name: str) -> str:

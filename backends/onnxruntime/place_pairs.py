@@ -123,8 +123,8 @@ def _keep_float(proto: onnx.ModelProto) -> None:
 def _keep_transposed_float(proto: onnx.ModelProto) -> None:
     """The same for ConvTranspose, which has no fused form (and no integer kernel either), in place."""
     known = constants(proto)
-    found = [node for node in proto.graph.node if node.op_type == "ConvTranspose" and node.input[1] in known]
-    _part_from_pairs(proto, found)
+    transposed = [node for node in proto.graph.node if node.op_type == "ConvTranspose" and node.input[1] in known]
+    _part_from_pairs(proto, transposed)
 
 
 def _part_from_pairs(proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -155,26 +155,26 @@ def _overrides(proto: onnx.ModelProto, granularity: Granularity, codes: WeightCo
     known = constants(proto)
     floats = {name for name, value in known.items() if value.dtype == np.float32 and value.size}
     products = [node for node in proto.graph.node if node.op_type == "MatMul"]
-    found = _unsigned(proto, granularity) if codes == "u8" else {}
+    overrides = _unsigned(proto, granularity) if codes == "u8" else {}
     for left, right in (node.input for node in products):
         if left in floats:  # quantized as the tensors between ops are: no kernel takes a scale for each column
-            found[left] = [{"quant_type": QuantType.QUInt8, "symmetric": False, "reduce_range": False}]
+            overrides[left] = [{"quant_type": QuantType.QUInt8, "symmetric": False, "reduce_range": False}]
         if right in floats and known[right].ndim != 2:  # nor for the columns of a stack of matrices
-            found[right] = _scales(known[right], None, codes)
-    return found
+            overrides[right] = _scales(known[right], None, codes)
+    return overrides
 
 
 def _unsigned(proto: onnx.ModelProto, granularity: Granularity) -> dict[str, list[dict[str, Any]]]:
     """Scales of unsigned weights, stated: left alone, the quantizer spreads them over 255 steps and not over 254,
     and no code stands for the largest weight."""
     nodes, known = {node.name: node for node in proto.graph.node}, constants(proto)
-    found: dict[str, list[dict[str, Any]]] = {}
+    overrides: dict[str, list[dict[str, Any]]] = {}
     for layer in find_layers(proto):
         weight = known[layer.weight]
         if layer.op != "embedding" and (weight.ndim == 2 or nodes[layer.node].op_type == "Conv"):
             axis = channel_axis(nodes[layer.node]) if granularity == "per-channel" else None
-            found[layer.weight] = _scales(weight, axis, "u8")
-    return found
+            overrides[layer.weight] = _scales(weight, axis, "u8")
+    return overrides
 
 
 def _scales(weight: Array, axis: int | None, codes: WeightCodes) -> list[dict[str, Any]]:

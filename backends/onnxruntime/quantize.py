@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.layer_names import select
 from edgec.backends.onnxruntime.calibrate import ranges, unusable
@@ -25,7 +25,8 @@ from edgec.backends.onnxruntime.observe import observed_tensors
 from edgec.backends.onnxruntime.place_pairs import Placement
 from edgec.backends.onnxruntime.refused import place_what_runs
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ LEFT_REASON = "left in float by ONNX Runtime's quantizer"
 
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[OnnxModel]):
     """QDQ quantization: affine u8 activations, symmetric weights, int32 biases.
 
     ReLU and ReLU6 go: the output range of the op before them starts at 0 (and ends at 6), so saturation clamps.
@@ -49,12 +50,7 @@ class QuantizeStatic:
     dynamic: DynamicCodes | None = None
     """How linear layers are stored that quantize their inputs as the model runs; None: they are static."""
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         where = f"pass {self.name}"
@@ -117,10 +113,10 @@ class QuantizeStatic:
         if dynamic and not self.dynamic:
             return f"{dynamic} layers are dynamic, and none should be"
         floats = float_layer_nodes(model.proto)
-        told = {name for name, reason in model.kept_float.items() if reason == RECIPE_REASON}
-        if len(told) != len(self.float_layers):
-            return f"{len(told)} layers are said to be kept in float, the recipe names {len(self.float_layers)}"
-        if wrong := sorted(told - floats):
+        recorded = {name for name, reason in model.kept_float.items() if reason == RECIPE_REASON}
+        if len(recorded) != len(self.float_layers):
+            return f"{len(recorded)} layers are recorded as kept in float, the recipe names {len(self.float_layers)}"
+        if wrong := sorted(recorded - floats):
             return f"{', '.join(wrong)} should be float and read quantized weights"
         if wrong := sorted(floats - {*model.kept_float}):
             return f"{', '.join(wrong)} stayed in float, and nothing says why"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgec.backends.bisect import smallest_excluded
 from edgec.backends.onnxruntime.capability import (
@@ -21,25 +21,21 @@ from edgec.backends.onnxruntime.session import first_line
 from edgec.backends.onnxruntime.trial import check_runs
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, transpose_gemm_weights, untie_weights
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx
 
 
 @dataclass(frozen=True)
-class QuantizeDynamic:
+class QuantizeDynamic(Pass[OnnxModel]):
     """Signed weights for matrix products and LSTM; activations are quantized as the model runs."""
 
     weights: Granularity = "per-channel"
     codes: Literal["s8", "s7"] = "s8"
 
-    @property
-    def name(self) -> str:
-        return "quantize-dynamic"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-dynamic"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         untied = copy(model)
@@ -53,8 +49,8 @@ class QuantizeDynamic:
             return proto
 
         known = signatures(untied, DYNAMIC_OPS)
-        found = smallest_excluded(list(known), attempt, signature=known.__getitem__)
-        proto = found.result
+        excluded = smallest_excluded(list(known), attempt, signature=known.__getitem__)
+        proto = excluded.result
         count = _dynamic_count(proto)
         if not count:
             raise UnsupportedError(
@@ -66,7 +62,7 @@ class QuantizeDynamic:
         kinds = (*DYNAMIC_OPS, "Conv", "ConvTranspose", "GRU", "RNN")
         total = sum(node.op_type in kinds for node in model.proto.graph.node)
         left = {node.name: _why_float(node) for node in proto.graph.node if node.op_type in kinds}
-        left |= {name: refusal(why) for name, why in found.reasons.items()} | weights_in_bodies(proto)
+        left |= {name: refusal(why) for name, why in excluded.reasons.items()} | weights_in_bodies(proto)
         return PassResult(
             replace(model, proto=proto, kept_float=left),
             f"{count} of {total} weighted ops to dynamic int8, {self.weights} {self.codes} weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.onnxruntime.block_codes import Bits, block_codes, channel_codes, nibbles
 from edgec.backends.onnxruntime.graph import (
@@ -17,7 +17,8 @@ from edgec.backends.onnxruntime.graph import (
 )
 from edgec.backends.onnxruntime.untie import separate_lstm_weights, untie_weights
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +36,7 @@ _PRODUCTS = ("Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class QuantizeWeights:
+class QuantizeWeights(Pass[OnnxModel]):
     """Matrix products become MatMulNBits; convolutions and recurrent cells read dequantized per-channel codes.
 
     Arithmetic is float32, but for 8-bit MatMulNBits, whose kernel rounds activations to int8 (`ACCURACY_LEVEL`).
@@ -44,12 +45,7 @@ class QuantizeWeights:
     bits: Bits
     block_size: int = 32
 
-    @property
-    def name(self) -> str:
-        return "quantize-weights"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-weights"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         from onnx import numpy_helper

@@ -64,9 +64,9 @@ class OnnxRangeWatch:
         uses = []
         for number, codes in enumerate(run(self._session, self._codes, feeds, self._name)):
             scale, zero_point, _ = self._grids[number]
-            found, known = self.ranges[number], self._floats[number]
+            item, known = self.ranges[number], self._floats[number]
             if known:
-                uses.append(use_by_values(feeds[known], found.low, found.high, scale))
+                uses.append(use_by_values(feeds[known], item.low, item.high, scale))
             else:
                 uses.append(use_by_codes(codes, zero_point))
         return np.array(uses, np.float64)
@@ -78,7 +78,7 @@ def _watched(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, Grid]]:
     One whose tensor is made of codes of that very grid is left out: the op before moved or chose among values.
     """
     known, made_by = constants(proto), producers(proto)
-    found = []
+    watched = []
     for node in _in_order(proto):
         grid = _grid(node, known)
         if node.op_type != "QuantizeLinear" or grid is None or node.input[0] in known:
@@ -86,8 +86,8 @@ def _watched(proto: onnx.ModelProto) -> list[tuple[onnx.NodeProto, Grid]]:
         maker = made_by.get(node.input[0])
         sources = [made_by[tensor] for tensor in maker.input if tensor in made_by] if maker is not None else []
         if not any(item.op_type == "DequantizeLinear" and _grid(item, known) == grid for item in sources):
-            found.append((node, grid))
-    return found
+            watched.append((node, grid))
+    return watched
 
 
 def _in_order(proto: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -67,13 +67,13 @@ def place_what_runs(
 
     known = _remembered(ctx.work / REMEMBERED, _digest(model, how), search)
     names = [name for name in known_as if name not in known and name not in how.excluded]
-    found = smallest_excluded(names, lambda more: attempt(more | {*known}), signature=known_as.__getitem__)
-    reasons = {name: refusal(why) for name, why in {**known, **found.reasons}.items() if name not in how.excluded}
-    return found.result, reasons
+    excluded = smallest_excluded(names, lambda more: attempt(more | {*known}), signature=known_as.__getitem__)
+    reasons = {name: refusal(why) for name, why in {**known, **excluded.reasons}.items() if name not in how.excluded}
+    return excluded.result, reasons
 
 
 def refusal(why: str) -> str:
-    """How coverage tells of an op that had to be left out."""
+    """The coverage record of an op that had to be left out."""
     return f"kept in float: ONNX Runtime cannot take it in int8: {why}"
 
 
@@ -106,8 +106,8 @@ def _digest(model: OnnxModel, how: Placement) -> str:
 
 
 def _remembered(file: Path, key: str, search: Callable[[], dict[str, str]]) -> Mapping[str, str]:
-    found: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
-    if key not in found:
-        found[key] = search()
-        file.write_text(json.dumps(found))
-    return found[key]
+    remembered: dict[str, dict[str, str]] = json.loads(file.read_text()) if file.exists() else {}
+    if key not in remembered:
+        remembered[key] = search()
+        file.write_text(json.dumps(remembered))
+    return remembered[key]

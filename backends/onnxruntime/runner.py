@@ -38,14 +38,14 @@ class OnnxRunner:
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
         names = [binding.artifact_name for binding in self._artifact.outputs]
-        found = run(self._session, names, self._feeds(inputs), self._file.name)
-        return model_outputs(self._artifact, found)
+        outputs = run(self._session, names, self._feeds(inputs), self._file.name)
+        return model_outputs(self._artifact, outputs)
 
     def ops(self) -> Sequence[OpRecord]:
-        told = {item.subject: item.reason for item in self._artifact.coverage}  # what the recipe kept, too
+        recorded = {item.subject: item.reason for item in self._artifact.coverage}  # what the recipe kept, too
         return [
-            op.model_copy(update={"reason": told[op.name].removeprefix(f"{op.op}: ")})
-            if op.reason and op.name in told
+            op.model_copy(update={"reason": recorded[op.name].removeprefix(f"{op.op}: ")})
+            if op.reason and op.name in recorded
             else op
             for op in executed_ops(self._file, self._artifact.precision)
         ]

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions with every thread and log setting stated, and its errors told in edgec's words."""
+"""ONNX Runtime sessions with every thread and log setting stated, and its errors without its source paths and codes."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def run(session: Any, outputs: Sequence[str], feeds: Mapping[str, Array], where:
         UnsupportedError: the runtime stops within the model.
     """
     try:
-        found: list[Array] = session.run(list(outputs), dict(feeds))
+        values: list[Array] = session.run(list(outputs), dict(feeds))
     except Exception as exc:  # its exception classes have no common base but Exception
         raise UnsupportedError(f"ONNX Runtime stops within the model: {first_line(exc, Path())}", where=where) from exc
-    return found
+    return values
 
 
 def first_line(exc: Exception, file: Path) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from edgec.backends.onnxruntime.graph import OnnxModel, copy, name_nodes
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED, spared, to_half
 
 if TYPE_CHECKING:
@@ -25,19 +26,14 @@ _WORST = 2.0**-10
 
 
 @dataclass(frozen=True)
-class StoreHalfWeights:
+class StoreHalfWeights(Pass[OnnxModel]):
     """Store weights in fp16, with a cast to float32 that the runtime computes once, when it loads the model.
 
     For devices without fp16 arithmetic. Converted throughout, a graph would be cast to float32 and back around every
     op there, and values between ops would be rounded, or overflow, for nothing.
     """
 
-    @property
-    def name(self) -> str:
-        return "store-half-weights"
-
-    def requires(self, model: OnnxModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "store-half-weights"
 
     def run(self, model: OnnxModel, ctx: PassContext) -> PassResult[OnnxModel]:
         coverage = [
@@ -94,18 +90,18 @@ def store_half(model: OnnxModel) -> tuple[onnx.ModelProto, int, list[Coverage]]:
 
 def _channel_axes(graph: onnx.GraphProto) -> dict[str, int]:
     """Weight -> its axis of output channels."""
-    found = {}
+    axes = {}
     for node in graph.node:
         if len(node.input) < 2:
             continue
         if node.op_type == "Conv":
-            found[node.input[1]] = 0
+            axes[node.input[1]] = 0
         elif node.op_type == "MatMul":
-            found[node.input[1]] = -1
+            axes[node.input[1]] = -1
         elif node.op_type == "Gemm":
             transposed = any(item.name == "transB" and item.i for item in node.attribute)
-            found[node.input[1]] = 0 if transposed else 1
-    return found
+            axes[node.input[1]] = 0 if transposed else 1
+    return axes
 
 
 def _why_not(value: Array) -> str:

@@ -26,8 +26,8 @@ def check_runs(model: OnnxModel, ctx: PassContext) -> None:
         return
     sample = ctx.calibration[0]
     names = [made[spec.name] for spec in model.outputs]
-    found = run(session, names, {fed[name]: value for name, value in sample.items() if name in fed}, model.name)
-    for spec, array in zip(model.outputs, found, strict=True):
+    outputs = run(session, names, {fed[name]: value for name, value in sample.items() if name in fed}, model.name)
+    for spec, array in zip(model.outputs, outputs, strict=True):
         if array.shape != spec.shape:
             raise UnsupportedError(
                 f'output "{spec.name}" has shape {array.shape} in ONNX Runtime, and {spec.shape} in the float model',

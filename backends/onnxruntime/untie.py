@@ -1,4 +1,4 @@
-"""Weights that several ops share, told apart before a quantizer that edits weights in place sees them.
+"""Weights that several ops share, copied for each op before a quantizer that edits weights in place sees them.
 
 ONNX Runtime's tools transpose the weight of each Gemm where it stands: two Gemms with one weight (tied layers, or
 layers that an exporter found equal) transpose it twice. A weight that is a matrix here and an embedding there

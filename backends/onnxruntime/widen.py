@@ -20,7 +20,7 @@ def widen(file: Path, options: Any) -> str | bytes:
     """Have a session compute as the device does; returns what to open it with.
 
     The weights of quantized products become unsigned, with their zero-points 128 higher: the same values, in kernels
-    that widen before they add. ``session.x64quantprecision`` has ONNX Runtime do so where weights are no inputs of a
+    that widen before they add. ``session.x64quantprecision`` has ONNX Runtime do so where weights are not inputs of a
     DequantizeLinear (of one that several nodes read, ONNX Runtime 1.23 fails at it). Other machines open the file as it
     is.
 

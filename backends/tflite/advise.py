@@ -1,4 +1,4 @@
-"""What TFLite has no form of, or computes in float, told from the ops of an ONNX graph alone."""
+"""Which ops of an ONNX graph TFLite does not support, or computes in float, from the ops alone."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def problems(ops: Sequence[GraphOp], precision: Precision) -> Iterator[OpProblem
 def _divided_by_roots(ops: Sequence[GraphOp]) -> set[str]:
     """Names of the divisions by a square root, and of these roots: RSQRT has an int8 kernel."""
     made_by = producers(ops)
-    found: set[str] = set()
+    divided: set[str] = set()
     for op in ops:
         root = made_by.get(op.inputs[-1]) if op.op == "Div" and op.inputs else None
         if root is not None and root.op == "Sqrt":
-            found |= {op.name, root.name}
-    return found
+            divided |= {op.name, root.name}
+    return divided
 
 
 def _reason(op: GraphOp, precision: Precision) -> str:

@@ -17,7 +17,7 @@ from edgec.backends.tflite.capability import (
     STATIC_INT8,
     WEIGHTED,
 )
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Precision
 
 
@@ -72,12 +72,12 @@ def stored_tensors(ops: Iterable[tuple[str, Sequence[int], Sequence[int]]], cons
         ops: kind, inputs and outputs of each op, in execution order.
         constants: tensors whose values are in the file.
     """
-    found: set[int] = set()
+    stored: set[int] = set()
     for kind, inputs, outputs in ops:
         source = inputs[0] if len(inputs) else -1
-        if (kind == "DEQUANTIZE" and source in constants) or (kind == "RESHAPE" and source in found):
-            found.update(outputs)
-    return found
+        if (kind == "DEQUANTIZE" and source in constants) or (kind == "RESHAPE" and source in stored):
+            stored.update(outputs)
+    return stored
 
 
 def audit_op(op: str, layer: str, inputs: Sequence[Operand], output_dtype: str, precision: Precision) -> OpRecord:
@@ -102,7 +102,7 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
         return ""  # integer and boolean arithmetic is index computation, as in the float model
     if precision in _STORED:
         if op not in WEIGHTED:
-            return ""  # all arithmetic is float by design: only what becomes of weights is told
+            return ""  # all arithmetic is float by design: only the storage of weights is recorded
         if any(item.stored for item in inputs):
             return f"weight-only: {_STORED[precision]} weights, dequantized when loaded and computed in float32"
         return "its weights stay float32: they are not constant, or of a form that is not stored in codes"
@@ -124,9 +124,13 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
 
 
 def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
-    """The ops with a reason, as coverage; equal ones are told once with their number, layers kept in float not here."""
-    found = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
+    """The ops with a reason, as coverage; equal ones once with their number; without layers kept in float."""
+    counts = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
     return tuple(
-        Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state=dtype, reason=reason)
-        for (op, dtype, reason), count in sorted(found.items())
+        Coverage(
+            subject=f"{op} ({count} ops)" if count > 1 else op,
+            state="float16" if dtype == "float16" else "float32",
+            reason=reason,
+        )
+        for (op, dtype, reason), count in sorted(counts.items())
     )

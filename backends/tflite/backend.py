@@ -32,12 +32,19 @@ from edgec.quant.ranges import needs_histogram
 from edgec.quant.recipe import Recipe, WeightGrid
 from edgec.target.spec import PRECISIONS, Emit, Precision, Target
 
+FORMAT = Format(
+    name="tflite",
+    suffix=".tflite",
+    media_type="application/vnd.edgec.model.tflite",
+    runner=Path(__file__).with_name("run_tflite.py"),
+)
+
 
 class TFLiteBackend:
     """onnx2tf's direct converter, or TensorFlow's where that is wrong, to a ``.tflite`` of builtin ops only."""
 
     name = "tflite"
-    format: Format = "tflite"
+    format = FORMAT
     extra = "tflite-direct"
     precisions: tuple[Precision, ...] = PRECISIONS
     packages: tuple[Package, ...] = (
@@ -53,6 +60,7 @@ class TFLiteBackend:
         Package(distribution="tensorflow", purpose="compile", precisions=("int8",), extra="tflite"),
         *PACKAGES,
     )
+    needs_graph = False
     own_quantizer = (
         "TensorFlow's quantizer rounds weights and biases, fuses ops, gives pools and concatenations their neighbour's "
         "range, softmax and sigmoid a fixed one, and decides which ops have an int8 form; with int16 activations "
@@ -103,8 +111,8 @@ class TFLiteBackend:
 
     def layers(self, model: LiteModel) -> Sequence[Layer]:
         """Products with their biases, and the arithmetic between them; pools and activations follow their input."""
-        found = model.quantizable.layers if model.quantizable else ()
-        return tuple(Layer(name=layer.name, op=layer.op) for layer in found)
+        placed = model.quantizable.layers if model.quantizable else ()
+        return tuple(Layer(name=layer.name, op=layer.op) for layer in placed)
 
     def compare_layers(self, model: LiteModel, quantized: LiteModel, ctx: PassContext) -> Sequence[LayerFidelity]:
         """Both in LiteRT's builtin kernels, which let every tensor be read; runs in the compile worker."""
@@ -163,7 +171,7 @@ class TFLiteBackend:
         steps = output_steps(model.content)
         return Artifact(
             backend=self.name,
-            format=self.format,
+            format=self.format.name,
             file=file,
             precision=ctx.target.precision,
             inputs=model.inputs,

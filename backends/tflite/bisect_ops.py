@@ -50,7 +50,7 @@ def leave_out(
             if not rest:
                 raise
             if not out:
-                attempt(sorted(item.name for item in candidates))  # else it is no operator that is at fault
+                attempt(sorted(item.name for item in candidates))  # else no operator is at fault
             culprit, reason = _first_refused(attempt, rest, refused, str(exc))
             same = [item for item in rest if item.signature == culprit.signature]
             out += [LeftOut(item, reason) for item in same]

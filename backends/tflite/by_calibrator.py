@@ -12,7 +12,13 @@ from edgec.model.spec import Array
 
 
 def calibrate(content: bytes, inputs: Sequence[TensorBinding], calibration: Spool) -> bytes:
-    """`content` with the range that each activation had (its lowest and highest value), subgraphs included."""
+    """`content` with the range that each activation had (its lowest and highest value), subgraphs included.
+
+    Args:
+        content: a float flatbuffer.
+        inputs: how samples are fed to it.
+        calibration: samples.
+    """
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     return bytes(Calibrator(content).calibrate(_feed(inputs, calibration)))
@@ -20,6 +26,12 @@ def calibrate(content: bytes, inputs: Sequence[TensorBinding], calibration: Spoo
 
 def quantize_int16(content: bytes, inputs: Sequence[TensorBinding], calibration: Spool, *, per_channel: bool) -> bytes:
     """`content` with int8 weights and int16 activations; what has no such kernel stays float.
+
+    Args:
+        content: a calibrated float flatbuffer.
+        inputs: how samples are fed to it.
+        calibration: samples.
+        per_channel: one scale for each output channel of a weight.
 
     Raises:
         UnsupportedError: the quantizer fails.
@@ -41,8 +53,8 @@ def quantize_int16(content: bytes, inputs: Sequence[TensorBinding], calibration:
             )
         )
     except Exception as exc:
-        told = " ".join(str(exc).split())[:300]
-        raise UnsupportedError(f"TensorFlow's quantizer to int16 fails: {told}", where="tflite") from exc
+        message = " ".join(str(exc).split())[:300]
+        raise UnsupportedError(f"TensorFlow's quantizer to int16 fails: {message}", where="tflite") from exc
 
 
 def _feed(inputs: Sequence[TensorBinding], calibration: Spool) -> Callable[[], Iterator[dict[str, Array]]]:

@@ -41,8 +41,8 @@ class _Tee(io.TextIOBase):
     def reason(self) -> str:
         """The last lines that say something."""
         lines = (_ESCAPES.sub("", line).strip() for line in "".join(self.text).splitlines())
-        telling = [line for line in lines if line and not line.startswith(("WARNING", "File ", "Traceback", "^", "~"))]
-        return " / ".join(line.removeprefix("ERROR:").strip() for line in telling[-3:])
+        errors = [line for line in lines if line and not line.startswith(("WARNING", "File ", "Traceback", "^", "~"))]
+        return " / ".join(line.removeprefix("ERROR:").strip() for line in errors[-3:])
 
 
 def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
@@ -83,19 +83,24 @@ def refuse_unknown_ops(file: Path) -> None:
     """Raise UnsupportedError that names every op without a translation, and its nodes."""
     import onnx
 
-    found: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
     for node in onnx.load(str(file), load_external_data=False).graph.node:
         if node.op_type in _NO_BUILTIN or importlib.util.find_spec(f"onnx2tf.ops.{node.op_type}") is None:
-            found.setdefault(node.op_type, []).append(node.name)
-    if found:
-        told = ", ".join(f"{kind} (node {', '.join(names[:3])})" for kind, names in sorted(found.items()))
-        raise UnsupportedError(f"{NAME} has no form of {told}", where="tflite")
+            unknown.setdefault(node.op_type, []).append(node.name)
+    if unknown:
+        ops = ", ".join(f"{kind} (node {', '.join(names[:3])})" for kind, names in sorted(unknown.items()))
+        raise UnsupportedError(f"{NAME} has no form of {ops}", where="tflite")
 
 
 def check_node(file: Path, name: str, work: Path) -> None:
     """Convert one node of a file alone: what has no form at all is found so in seconds, in a large model too.
 
     A node whose operands have no known shapes is not tried, nor is any without TensorFlow.
+
+    Args:
+        file: an ONNX file.
+        name: of the node.
+        work: scratch folder.
 
     Raises:
         UnsupportedError: it cannot be converted.
@@ -135,7 +140,7 @@ def to_keras(file: Path, keep_layout: Sequence[str], work: Path) -> Any:
         work: empty folder that onnx2tf may litter.
 
     Raises:
-        UnsupportedError: onnx2tf gave up; the message names the op where it can be told.
+        UnsupportedError: onnx2tf gave up; the message names the op where it is known.
     """
     copy = work / "model.onnx"
     copy.write_bytes(file.read_bytes())
@@ -166,10 +171,10 @@ def to_keras(file: Path, keep_layout: Sequence[str], work: Path) -> Any:
 
 def _explain(exc: BaseException, tee: _Tee) -> str:
     node = getattr(exc, "onnx_op_name", None)
-    if not node and (found := re.findall(r"onnx_op_name: *(\S+)", _ESCAPES.sub("", "".join(tee.text)))):
-        node = found[-1]
-    told = tee.reason() if isinstance(exc, SystemExit) else f"{type(exc).__name__}: {str(exc).splitlines()[0:1]}"
-    return f"{NAME} cannot translate this model{f' (node {node})' if node else ''}: {told}"
+    if not node and (names := re.findall(r"onnx_op_name: *(\S+)", _ESCAPES.sub("", "".join(tee.text)))):
+        node = names[-1]
+    reason = tee.reason() if isinstance(exc, SystemExit) else f"{type(exc).__name__}: {str(exc).splitlines()[0:1]}"
+    return f"{NAME} cannot translate this model{f' (node {node})' if node else ''}: {reason}"
 
 
 def save_program(keras: Any, inputs: Sequence[str], outputs: Sequence[str], folder: Path) -> None:
@@ -229,15 +234,15 @@ def to_flatbuffer(saved_model: Path) -> bytes:
 
 
 def _told(exc: Exception) -> str:
-    """The converter's reason in one line: the ops it names, else its first telling line."""
+    """The converter's reason in one line: the ops it names, else the first line that states an error."""
     text = str(exc)
     if ops := sorted(
         set(re.findall(r"\btf\.(\w+)\(", text)) | set(re.findall(r"(?:TF Select|Custom) ops: (.+)", text))
     ):
         return f"no builtin form of {', '.join(ops)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if "error:" in line or "not supported" in line]
-    return (telling or lines or [type(exc).__name__])[0][:300]
+    errors = [line for line in lines if "error:" in line or "not supported" in line]
+    return (errors or lines or [type(exc).__name__])[0][:300]
 
 
 def _listed(results: Any) -> list[Any]:

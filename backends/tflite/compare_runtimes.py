@@ -19,7 +19,7 @@ MOST_DB = 120.0
 """Above this two float tensors are equal but for the order of additions."""
 LEAST_DB = -20.0
 NOTABLE_DB = 10.0
-"""What an op loses of its inputs' nearness is no rounding any more."""
+"""Loss of SQNR from an op's inputs to its output that rounding does not explain."""
 
 
 def first_difference(
@@ -39,7 +39,7 @@ def first_difference(
             with suppress(ValueError):  # a tensor without values (of a variable, say), or of another shape
                 meter.add(known.read(index), doubted.read(index))
     near = {index: min(max(meter.sqnr_db, LEAST_DB), MOST_DB) for index, meter in meters.items()}
-    found = [
+    differences = [
         OpDifference(
             name=known.names[op.outputs[0]],
             op=op.kind,
@@ -49,7 +49,7 @@ def first_difference(
         for op in known.ops
         if op.outputs
     ]
-    worst = max(found, key=lambda item: item.before_db - item.sqnr_db, default=None)
+    worst = max(differences, key=lambda item: item.before_db - item.sqnr_db, default=None)
     return worst if worst is not None and worst.before_db - worst.sqnr_db > NOTABLE_DB else None
 
 

@@ -30,7 +30,7 @@ class NodeRefusedError(UnsupportedError):
     """The converter gave up at a node."""
 
     node = ""
-    """Its name in the file; empty: it cannot be told."""
+    """Its name in the file; empty: unknown."""
 
 
 def convert(file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
@@ -75,22 +75,22 @@ def tidy(content: bytes) -> bytes:
 
 
 def _refusal(exc: BaseException, graph: Any) -> NodeRefusedError:
-    told = " ".join(str(exc).split())
+    message = " ".join(str(exc).split())
     kind, name = _culprit(exc)
-    if found := _VALIDATION.search(told):
-        kind, name, told = found.groups()
+    if match := _VALIDATION.search(message):
+        kind, name, message = match.groups()
     kinds = {node.name: node.op_type for node in graph.graph.node}
-    if name not in kinds and (found := _NAMED.search(told)):
-        name = found[1]
+    if name not in kinds and (match := _NAMED.search(message)):
+        name = match[1]
     kind = kinds.get(name, kind)
     place = f"{kind} (node {name})" if name in kinds else kind or "this model"
-    error = NodeRefusedError(f"{NAME} has no form of {place}: {told[:300] or type(exc).__name__}", where="tflite")
+    error = NodeRefusedError(f"{NAME} has no form of {place}: {message[:300] or type(exc).__name__}", where="tflite")
     error.node = name if name in kinds else ""
     return error
 
 
 def _culprit(exc: BaseException) -> tuple[str, str]:
-    """Kind and name of the node that was being translated when `exc` was raised; empty: it cannot be told."""
+    """Kind and name of the node that was being translated when `exc` was raised; empty: unknown."""
     for frame, _ in reversed(list(traceback.walk_tb(exc.__traceback__))):
         node: Any = frame.f_locals.get("node")
         if isinstance(getattr(node, "op", None), str) and getattr(node, "name", None):

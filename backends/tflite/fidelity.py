@@ -1,4 +1,4 @@
-"""Layer by layer, how near a quantized program comes to the float program it was made from."""
+"""SQNR of each layer of a quantized program, against the float program that it was made from."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from edgec.backends.interface import OpRecord
 from edgec.backends.tflite.audit import Operand, audit_op, explain_chosen
 from edgec.backends.tflite.flatbuffer import LiteOp, foreign_ops, normalise, output_names, read_ops
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Precision
 
 
@@ -27,7 +27,13 @@ def finish(content: bytes) -> bytes:
 
 
 def audit_content(content: bytes, precision: Precision, kept: Sequence[Coverage] = ()) -> tuple[OpRecord, ...]:
-    """The dtype audit of a flatbuffer that was not loaded yet; `kept`: what a recipe leaves in float."""
+    """The dtype audit of a flatbuffer that was not loaded yet; `kept`: what a recipe leaves in float.
+
+    Args:
+        content: the flatbuffer.
+        precision: of the target.
+        kept: what a recipe leaves in float.
+    """
     records = [audit(item, precision) for item in read_ops(content)]
     return tuple(explain_chosen(records, kept, output_names(content)))
 

@@ -185,8 +185,8 @@ def _tensor(model: Any, item: Any) -> LiteTensor:
 
 def foreign_ops(content: bytes) -> tuple[str, ...]:
     """Custom and Flex (TensorFlow Select) operators, which a plain TFLite runtime does not have."""
-    found = Counter(op.custom or op.op for op in read_ops(content) if op.op == "CUSTOM" or op.custom)
-    return tuple(sorted(found))
+    counts = Counter(op.custom or op.op for op in read_ops(content) if op.op == "CUSTOM" or op.custom)
+    return tuple(sorted(counts))
 
 
 def output_names(content: bytes) -> tuple[str, ...]:

@@ -28,5 +28,5 @@ def functions_read(model: Any) -> dict[int, str]:
         reader = Reader(_KINDS.get(kind_of(model, operator), ""), used, tuple(map(str, indices(operator.outputs))))
         for index in read:
             readers[index].append(reader)
-    found = {index: function_of(str(index), items) for index, items in readers.items()}
-    return {index: function for index, function in found.items() if function is not None}
+    functions = {index: function_of(str(index), items) for index, items in readers.items()}
+    return {index: function for index, function in functions.items() if function is not None}

@@ -89,8 +89,8 @@ def _written_out(model: Any, item: Any) -> list[Any] | None:
         return add("TRANSPOSE", [index, order], swapped), swapped
 
     def reshaped(index: int, shape: list[int]) -> int:
-        told = add_constant(model, f"{name}/shape", np.array(shape, np.int32))
-        return add("RESHAPE", [index, told], shape, newShape=np.array(shape, np.int32))
+        shape_index = add_constant(model, f"{name}/shape", np.array(shape, np.int32))
+        return add("RESHAPE", [index, shape_index], shape, newShape=np.array(shape, np.int32))
 
     left_shape, right_shape, out_shape = shapes
     batches = prod(out_shape[:-2])
@@ -115,13 +115,13 @@ def _written_out(model: Any, item: Any) -> list[Any] | None:
     parts: list[list[int]] = []
     for index, size in ((left, [rows, depth]), (right, [columns, depth])):
         flat = reshaped(index, [batches, *size])
-        found = [add_floats(model, f"{name}/part", size) for _ in range(batches)]
-        steps.append(operator(model, "UNPACK", 1, [flat], found, num=batches, axis=0))
-        parts.append(found)
+        pieces = [add_floats(model, f"{name}/part", size) for _ in range(batches)]
+        steps.append(operator(model, "UNPACK", 1, [flat], pieces, num=batches, axis=0))
+        parts.append(pieces)
     products = [add("FULLY_CONNECTED", [one, other, -1], [rows, columns]) for one, other in zip(*parts, strict=True)]
     packed = add("PACK", products, [batches, rows, columns], valuesCount=batches, axis=0)
-    told = add_constant(model, f"{name}/shape", np.array(out_shape, np.int32))
-    steps.append(operator(model, "RESHAPE", 1, [packed, told], [made], newShape=np.array(out_shape, np.int32)))
+    shape_index = add_constant(model, f"{name}/shape", np.array(out_shape, np.int32))
+    steps.append(operator(model, "RESHAPE", 1, [packed, shape_index], [made], newShape=np.array(out_shape, np.int32)))
     return steps
 
 

@@ -9,7 +9,7 @@ from edgec.backends.post_processing import POST_PROCESSING, Op, Role, post_proce
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, text
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or beyond 1e30"
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
@@ -39,29 +39,29 @@ Ranges = Mapping[int, tuple[float, float] | None]
 def kept_float(model: Any, ranges: Ranges) -> dict[int, str]:
     """Place of each operator that may not be quantized -> the reason."""
     operators = model.subgraphs[0].operators or ()
-    unusable = {index for index, found in ranges.items() if found is None}
-    found = {
+    unusable = {index for index, value_range in ranges.items() if value_range is None}
+    reasons = {
         **dict.fromkeys(_post_processing(model), POST_PROCESSING),
         **dict.fromkeys(_log_arguments(model), _ARGUMENT),
         **dict.fromkeys(_masked_softmaxes(model, ranges), _MASKED),
     }
     for place, item in enumerate(operators):
         if reason := NO_INT8.get(kind_of(model, item)):
-            found[place] = reason
+            reasons[place] = reason
         if unusable & {*indices(item.inputs), *indices(item.outputs)}:
-            found[place] = _UNUSABLE
-    return found | dict.fromkeys(_moves_before(model, found), _MOVED)
+            reasons[place] = _UNUSABLE
+    return reasons | dict.fromkeys(_moves_before(model, reasons), _MOVED)
 
 
 def coverage_of_kept(model: Any, kept: Mapping[int, str]) -> tuple[Coverage, ...]:
     """One record for each layer and reason."""
     tensors = model.subgraphs[0].tensors
-    told = dict.fromkeys(
+    records = dict.fromkeys(
         (_subject(model, tensors, place), reason)
         for place, reason in sorted(kept.items())
         if indices(model.subgraphs[0].operators[place].outputs)
     )
-    return tuple(Coverage(subject=subject, state="float32", reason=reason) for subject, reason in told)
+    return tuple(Coverage(subject=subject, state="float32", reason=reason) for subject, reason in records)
 
 
 def _subject(model: Any, tensors: Any, place: int) -> str:
@@ -87,14 +87,14 @@ def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:
     for place, item in enumerate(graph.operators or ()):
         for index in indices(item.inputs):
             readers.setdefault(index, set()).add(place)
-    found: list[int] = []
+    movers: list[int] = []
     for place in reversed(range(len(graph.operators or ()))):
         made = indices(graph.operators[place].outputs)
         reading = set().union(*(readers.get(index, set()) for index in made))
         moves = kind_of(model, graph.operators[place]) in _MOVES and place not in kept and not ends & set(made)
-        if moves and reading and reading <= {*kept, *found}:
-            found.append(place)
-    return found
+        if moves and reading and reading <= {*kept, *movers}:
+            movers.append(place)
+    return movers
 
 
 def _post_processing(model: Any) -> list[int]:
@@ -131,18 +131,18 @@ def _masked_softmaxes(model: Any, ranges: Ranges) -> set[int]:
     """
     operators = model.subgraphs[0].operators or ()
     made_by = {index: place for place, item in enumerate(operators) for index in indices(item.outputs)}
-    found: set[int] = set()
+    masked: set[int] = set()
     for place, operator in enumerate(operators):
         if kind_of(model, operator) not in ("SOFTMAX", "LOG_SOFTMAX"):
             continue
         chain = _before(model, indices(operator.inputs)[:1], _BETWEEN)
         if any(kind_of(model, operators[item]) in _MASKING for item in chain):
-            found |= {place, *chain}
+            masked |= {place, *chain}
         argument = indices(operator.inputs)[0]
         span = ranges.get(argument)
         if span is not None and span[1] - span[0] > _WIDEST:
-            found |= {place, *chain, *({made_by[argument]} if argument in made_by else ())}
-    return found
+            masked |= {place, *chain, *({made_by[argument]} if argument in made_by else ())}
+    return masked
 
 
 def _before(model: Any, tensors: Iterable[int], kinds: frozenset[str]) -> set[int]:

@@ -32,14 +32,14 @@ _LEAST_STEPS = 2.0
 
 def fixed_ranges(model: Any) -> dict[int, Range]:
     """Tensors whose scale is that of the kernel that makes them, and what has the same scale after it."""
-    found: dict[int, Range] = {}
+    fixed: dict[int, Range] = {}
     for operator, read, made in _dataflow(model):
         kind = kind_of(model, operator)
         if kind in _FIXED:
-            found[made] = _FIXED[kind]
-        elif kind in _SAME_SCALE and len(read) == 1 and read[0] in found:
-            found[made] = found[read[0]]
-    return found
+            fixed[made] = _FIXED[kind]
+        elif kind in _SAME_SCALE and len(read) == 1 and read[0] in fixed:
+            fixed[made] = fixed[read[0]]
+    return fixed
 
 
 def widen_dead(model: Any, ranges: dict[int, Range | None]) -> None:
@@ -49,17 +49,17 @@ def widen_dead(model: Any, ranges: dict[int, Range | None]) -> None:
     zero has the range of what it was made of.
     """
     for operator, read, made in _dataflow(model):
-        found = ranges.get(made)
+        value_range = ranges.get(made)
         source = next((ranges[index] for index in read if ranges.get(index)), None)
-        if found is None or source is None:
+        if value_range is None or source is None:
             continue
         least = 0.0
         if kind_of(model, operator) in _WEIGHTED and (weight := _weight(model, operator)) is not None:
             least = _LEAST_STEPS * (source[1] - source[0]) / 255 * float(np.abs(weight).max(initial=0.0)) / 127
-        elif found[0] == found[1]:
+        elif value_range[0] == value_range[1]:
             least = source[1] - source[0]
-        if found[1] - found[0] < least:
-            ranges[made] = (found[0], found[0] + least)
+        if value_range[1] - value_range[0] < least:
+            ranges[made] = (value_range[0], value_range[0] + least)
 
 
 def _dataflow(model: Any) -> Iterator[tuple[Any, list[int], int]]:

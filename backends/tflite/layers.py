@@ -1,7 +1,7 @@
 """The layers of a float flatbuffer: what of it can be quantized one by one, by the user's names.
 
 `name_tensors` writes each layer's name into the names of the tensors it makes. TensorFlow's quantizer keeps them, so
-they tell in the quantized file, too, which layer an op belongs to.
+they name the layer of an op in the quantized file too.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def find_layers(model: Any, products: Sequence[Product], origins: Sequence[Origi
         groups[name].append(place)
         norms |= {name} if norm or name.startswith("layer_normalization") else set()
     return tuple(
-        PlacedLayer(name, "layer-norm" if name in norms else _op(model, graph, found), tuple(found))
-        for name, found in groups.items()
+        PlacedLayer(name, "layer-norm" if name in norms else _op(model, graph, operators), tuple(operators))
+        for name, operators in groups.items()
     )
 
 
@@ -94,8 +94,8 @@ class _Origins:
             return self._made[tensor]
         parts = tensor.split("_")
         for length in range(len(parts) - 1, 0, -1):
-            if found := self._nodes.get("_".join(parts[:length])):
-                return found
+            if node := self._nodes.get("_".join(parts[:length])):
+                return node
         return None
 
 
@@ -136,7 +136,7 @@ def _product_names(model: Any, graph: Any, places: Sequence[int], products: Sequ
     """Place -> name of the ONNX node, by equal weights; what is left over by its size, where that is unambiguous."""
     weights = {place: _weight(model, graph, graph.operators[place]) for place in places}
     weights = {place: weight for place, weight in weights.items() if weight is not None}
-    found: dict[int, str] = {}
+    by_operator: dict[int, str] = {}
     by_key: dict[str, list[str]] = defaultdict(list)
     for product in products:
         for key in dict.fromkeys(product.keys):
@@ -146,15 +146,15 @@ def _product_names(model: Any, graph: Any, places: Sequence[int], products: Sequ
         same[weight_key(weight)].append(place)
     for key, equal in same.items():
         if key in by_key:
-            found |= _spread(equal, by_key[key])
+            by_operator |= _spread(equal, by_key[key])
     # a factor that the converter multiplied into the weights changed their values, but not their number
-    left = [product for product in products if product.name not in found.values()]
+    left = [product for product in products if product.name not in by_operator.values()]
     for size in Counter(size for product in left for size in product.sizes[:1]):
         names = [product.name for product in left if product.sizes[0] == size]
-        rest = [place for place, weight in weights.items() if place not in found and weight.size == size]
+        rest = [place for place, weight in weights.items() if place not in by_operator and weight.size == size]
         if len(names) == len(rest):
-            found |= dict(zip(rest, names, strict=True))
-    return found
+            by_operator |= dict(zip(rest, names, strict=True))
+    return by_operator
 
 
 def _bias_names(model: Any, graph: Any, places: Sequence[int], names: Mapping[int, str]) -> dict[int, str]:
@@ -162,15 +162,15 @@ def _bias_names(model: Any, graph: Any, places: Sequence[int], names: Mapping[in
     made = {index: place for place in names for index in indices(graph.operators[place].outputs)}
     readers = Counter(index for operator in graph.operators for index in indices(operator.inputs))
     kept = set(indices(graph.outputs))
-    found = {}
+    by_tensor = {}
     for place in places:
         operator = graph.operators[place]
         read = [index for index in indices(operator.inputs) if not is_constant(model, graph.tensors[index])]
         if kind_of(model, operator) != "ADD" or len(read) != 1:
             continue
         if read[0] in made and readers[read[0]] == 1 and read[0] not in kept:
-            found[place] = names[made[read[0]]]
-    return found
+            by_tensor[place] = names[made[read[0]]]
+    return by_tensor
 
 
 def _spread(places: Sequence[int], names: Sequence[str]) -> dict[int, str]:

@@ -23,7 +23,8 @@ from edgec.backends.tflite.model import LiteModel
 from edgec.backends.tflite.quantizable import make_quantizable, name_layers
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, FloatModel, TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import WEIGHT_ONLY
 
 MIN_SQNR_DB = 40.0
@@ -39,6 +40,11 @@ class Way(Protocol):
 
     def convert(self, file: Path, keep_layout: Sequence[str], work: Path) -> bytes:
         """The float flatbuffer of a file that `onnx_graph.prepare` made.
+
+        Args:
+            file: an ONNX file.
+            keep_layout: inputs that keep their layout of axes.
+            work: scratch folder.
 
         Raises:
             UnsupportedError: it cannot; the message names the op.
@@ -111,15 +117,15 @@ def _first_right(task: _Task, folder: Path) -> LiteModel:
     """The program of the first way that computes the float model.
 
     Raises:
-        UnsupportedError: none does; the message tells how each failed.
+        UnsupportedError: none does; the message states how each failed.
     """
     # NHWC inputs spare the device a transposition; a graph that comes out wrong so may come out right without.
     layouts = (True, False) if any(input_permutation(spec) for spec in task.inputs) else (False,)
     failures: list[str] = []
     refused = ""
     for way in WAYS:
-        if refused and way is by_tensorflow and (told := _hopeless(task.file, refused, folder)):
-            failures.append(told)
+        if refused and way is by_tensorflow and (reason := _hopeless(task.file, refused, folder)):
+            failures.append(reason)
             break
         for nhwc in layouts:
             attempt = folder / f"attempt{len(failures)}"
@@ -152,7 +158,11 @@ def _hopeless(file: Path, node: str, folder: Path) -> str:
 def _told(way: Way, failures: Sequence[str]) -> tuple[Coverage, ...]:
     if way is WAYS[0]:
         return ()
-    return (Coverage(subject="conversion", state=f"by {way.NAME}", reason="; ".join(dict.fromkeys(failures))),)
+    return (
+        Coverage(
+            subject="conversion", state="by onnx2tf by way of TensorFlow", reason="; ".join(dict.fromkeys(failures))
+        ),
+    )
 
 
 def _attempt(way: Way, task: _Task, folder: Path, *, nhwc: bool) -> LiteModel:

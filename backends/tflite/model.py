@@ -11,7 +11,7 @@ import numpy as np
 
 from edgec.backends.interface import TensorBinding
 from edgec.frozen import canonical_json
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     from edgec.backends.tflite.quantizable import Quantizable
@@ -30,7 +30,7 @@ class LiteModel:
             signature's key.
         outputs: likewise.
         arithmetic: how `content` computes.
-        lowering: what the conversion to TFLite has to tell, in every precision.
+        lowering: records of the conversion to TFLite, for every precision.
         coverage: what `content` does other than asked.
         quantizable: what quantization by layers starts from; None for other precisions.
         statistics: of its activations, by the number of the tensor; None before calibration.
@@ -46,7 +46,13 @@ class LiteModel:
     statistics: Mapping[int, TensorStatistics] | None = None
 
     def with_content(self, content: bytes, arithmetic: Arithmetic, coverage: tuple[Coverage, ...] = ()) -> LiteModel:
-        """A copy that holds another flatbuffer of the same function."""
+        """A copy that holds another flatbuffer of the same function.
+
+        Args:
+            content: the flatbuffer.
+            arithmetic: what it computes in.
+            coverage: what was recorded on the way to it.
+        """
         return replace(self, content=content, arithmetic=arithmetic, coverage=coverage)
 
     def fingerprint(self) -> str:
@@ -64,6 +70,6 @@ class LiteModel:
 
 def _digest(statistics: TensorStatistics) -> bytes:
     arrays = [statistics.lows, statistics.highs, statistics.average_lows, statistics.average_highs]
-    if (found := statistics.histograms) is not None:
-        arrays += [found.counts, found.zeros, found.exponents]
+    if (histograms := statistics.histograms) is not None:
+        arrays += [histograms.counts, histograms.zeros, histograms.exponents]
     return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).digest()

@@ -75,7 +75,7 @@ def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
     for node in proto.graph.node:
         if node.op_type == "Identity" and node.input[0] in same:
             same[node.output[0]] = same[node.input[0]]
-    found: list[tuple[onnx.NodeProto, str, list[Array]]] = []
+    products: list[tuple[onnx.NodeProto, str, list[Array]]] = []
     for node in proto.graph.node:
         names = [same.get(node.input[at], "") for at in _WEIGHTS.get(node.op_type, ()) if at < len(node.input)]
         weights = [name for name in names if name in held and len(held[name].dims) >= 2]
@@ -85,30 +85,30 @@ def find_products(proto: onnx.ModelProto) -> tuple[Product, ...]:
                 for name in weights
                 for piece in _pieces(numpy_helper.to_array(held[name]), _GATES.get(node.op_type, 1), node.op_type)
             ]
-            found.append((node, weights[0] if len(weights) == 1 else "", pieces))
+            products.append((node, weights[0] if len(weights) == 1 else "", pieces))
     # an embedding that reads a layer's weight too would lend the layer its name
     readers = Counter(same.get(name, name) for node in proto.graph.node for name in node.input)
     names = unique_names(
-        layer_path(node.name, weight if readers[weight] == 1 else "", node.op_type) for node, weight, _ in found
+        layer_path(node.name, weight if readers[weight] == 1 else "", node.op_type) for node, weight, _ in products
     )
     return tuple(
         Product(name, tuple(weight_key(piece) for piece in pieces), tuple(piece.size for piece in pieces))
-        for name, (_, _, pieces) in zip(names, found, strict=True)
+        for name, (_, _, pieces) in zip(names, products, strict=True)
     )
 
 
 def find_origins(proto: onnx.ModelProto, products: Sequence[Product]) -> tuple[Origin, ...]:
     """All nodes by the users' names, those of products as these are called."""
     taken = {product.name for product in products}
-    found = []
+    origins = []
     for node in proto.graph.node:
         name = plain_name(layer_path(node.name, "", node.op_type))
         stem, number = name, 1
         while name in taken:
             name, number = f"{stem}_{number}", number + 1
         taken.add(name)
-        found.append(Origin(name, node.op_type, node.name, tuple(node.output)))
-    return tuple(found)
+        origins.append(Origin(name, node.op_type, node.name, tuple(node.output)))
+    return tuple(origins)
 
 
 def weight_key(weight: Array) -> str:

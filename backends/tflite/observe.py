@@ -47,8 +47,10 @@ def observe(
     interpreter: Any = Interpreter(model_content=pack(model), num_threads=threads)
     interpreter.allocate_tensors()
     for item in inputs:  # tensors whose shapes are computed have no place before the first run
-        told = next(found for found in interpreter.get_input_details() if found["index"] == fed[item.artifact_name])
-        interpreter.set_tensor(told["index"], np.zeros(told["shape"], told["dtype"]))
+        details = next(
+            detail for detail in interpreter.get_input_details() if detail["index"] == fed[item.artifact_name]
+        )
+        interpreter.set_tensor(details["index"], np.zeros(details["shape"], details["dtype"]))
     interpreter.invoke()
     empty = {index: TensorStatistics(histogram) for index in watched if not interpreter.tensor(index)().size}
     watched = tuple(index for index in watched if index not in empty)
@@ -62,10 +64,10 @@ def observe(
             yield
 
     if histogram:
-        found = _histograms(runs(), views)
+        collected = _histograms(runs(), views)
     else:
-        found = _extremes(runs(), views, [index in rectified for index in watched])
-    return empty | dict(zip(watched, found, strict=True))
+        collected = _extremes(runs(), views, [index in rectified for index in watched])
+    return empty | dict(zip(watched, collected, strict=True))
 
 
 def _extremes(runs: Iterable[None], views: Sequence[View], rectified: Sequence[bool]) -> list[TensorStatistics]:
@@ -90,11 +92,11 @@ def _ends(values: Array, low_is_zero: bool) -> tuple[float, float]:
 
 def _histograms(runs: Iterable[None], views: Sequence[View]) -> list[TensorStatistics]:
     """From an even part of the values, and their extremes. What is rectified has no values below zero anyway."""
-    found = [TensorStatistics(True, most=SAMPLE_VALUES) for _ in views]
+    histograms = [TensorStatistics(True, most=SAMPLE_VALUES) for _ in views]
     for _ in runs:
-        for statistics, view in zip(found, views, strict=True):
+        for statistics, view in zip(histograms, views, strict=True):
             statistics.observe(view())  # no reference may be left when the interpreter runs again
-    return found
+    return histograms
 
 
 def _make_outputs(model: Any, wanted: Sequence[int]) -> None:

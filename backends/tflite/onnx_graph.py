@@ -13,7 +13,7 @@ from edgec.backends.tflite.module_paths import Origin, Product, find_origins, fi
 from edgec.backends.tflite.rewrites import FOLDS, FORMS, rewrite
 from edgec.backends.tflite.rewrites.recurrent_steps import written_out
 from edgec.model.spec import Array
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgec.backends.tflite.capability import DYNAMIC_INT8, MIN_DYNAMIC_ELEMENTS
 from edgec.backends.tflite.model import Arithmetic, LiteModel
 from edgec.errors import PassError, UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED
 
 _DENSE_PER_TENSOR = Coverage(
@@ -21,15 +22,10 @@ _FP32 = "build an fp32 target"
 
 
 @dataclass(frozen=True)
-class StoreFloat16:
+class StoreFloat16(Pass[LiteModel]):
     """Weights stored as float16; arithmetic stays float32, on every CPU."""
 
-    @property
-    def name(self) -> str:
-        return "store-float16"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "store-float16"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.finish import finish
@@ -65,18 +61,13 @@ class StoreFloat16:
 
 
 @dataclass(frozen=True)
-class QuantizeDynamic:
+class QuantizeDynamic(Pass[LiteModel]):
     """Weights in int8, activations quantized as they come; needs no calibration."""
 
     per_channel: bool = True
     per_channel_dense: bool = False
 
-    @property
-    def name(self) -> str:
-        return "quantize-dynamic"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-dynamic"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of
@@ -106,12 +97,12 @@ class QuantizeDynamic:
         from edgec.backends.tflite.finish import audit_content
 
         records = audit_content(model.content, "int8-dynamic")
-        found = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
-        return None if found else "no op has int8 weights"
+        present = any(item.dtype == "int8" and item.op in DYNAMIC_INT8 for item in records)
+        return None if present else "no op has int8 weights"
 
 
 @dataclass(frozen=True)
-class QuantizeWeights:
+class QuantizeWeights(Pass[LiteModel]):
     """Weights stored in 8 or 4 bits, arithmetic in float32; needs no calibration."""
 
     bits: Literal[8, 4] = 8
@@ -119,12 +110,7 @@ class QuantizeWeights:
     block: int | None = None
     float_layers: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        return "quantize-weights"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-weights"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.layer_names import select
@@ -155,5 +141,5 @@ class QuantizeWeights:
         from edgec.backends.tflite.flatbuffer import read_ops
 
         wanted = f"int{self.bits}"
-        found = any(op.op == "DEQUANTIZE" and op.inputs[0].dtype == wanted for op in read_ops(model.content))
-        return None if found else f"no weight is stored as {wanted}"
+        present = any(op.op == "DEQUANTIZE" and op.inputs[0].dtype == wanted for op in read_ops(model.content))
+        return None if present else f"no weight is stored as {wanted}"

@@ -99,8 +99,8 @@ def spare_last_transposes(model: Any) -> int:
             moved[made] = source
             graph.operators = [step for step in graph.operators if step is not item]
     graph.outputs = np.array([moved.get(index, index) for index in ends], np.int32)
-    for told in signature.outputs:
-        told.tensorIndex = moved.get(int(told.tensorIndex), told.tensorIndex)
+    for output in signature.outputs:
+        output.tensorIndex = moved.get(int(output.tensorIndex), output.tensorIndex)
     return len(moved)
 
 
@@ -114,15 +114,15 @@ def absorb_pads(model: Any) -> int:
         pad = made_by.get(indices(item.inputs)[0]) if kind in ("CONV_2D", "DEPTHWISE_CONV_2D") else None
         if pad is None or kind_of(model, pad) != "PAD" or item.builtinOptions.padding != _VALID:
             continue
-        source, told = indices(pad.inputs)
-        if not is_constant(model, graph.tensors[told]):
+        source, widths = indices(pad.inputs)
+        if not is_constant(model, graph.tensors[widths]):
             continue
         size = indices(graph.tensors[source].shape)
         kernel = indices(graph.tensors[indices(item.inputs)[1]].shape)
         options = item.builtinOptions
         steps = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
         same = [_same_pads(*parts) for parts in zip(size[1:3], kernel[1:3], *steps, strict=True)]
-        if constant(model, graph.tensors[told]).tolist() == [[0, 0], *same, [0, 0]]:
+        if constant(model, graph.tensors[widths]).tolist() == [[0, 0], *same, [0, 0]]:
             options.padding = _SAME
             item.inputs = np.array([source, *indices(item.inputs)[1:]], np.int32)
             count += 1

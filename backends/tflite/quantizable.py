@@ -92,13 +92,13 @@ def ranged_tensors(model: Any) -> tuple[int, ...]:
 def same_values(model: Any) -> dict[int, int]:
     """Tensor -> the tensor that has the same values in another order or shape."""
     graph = model.subgraphs[0]
-    found: dict[int, int] = {}
+    sources: dict[int, int] = {}
     for operator in graph.operators or ():
         if kind_of(model, operator) in _SAME_VALUES:
             source, target = indices(operator.inputs)[0], indices(operator.outputs)[0]
             if all(_has_range(model, graph.tensors[index]) for index in (source, target)):
-                found[target] = found.get(source, source)
-    return found
+                sources[target] = sources.get(source, source)
+    return sources
 
 
 def rectified_tensors(model: Any) -> frozenset[int]:
@@ -106,20 +106,20 @@ def rectified_tensors(model: Any) -> frozenset[int]:
     from ai_edge_litert import schema_py_generated as schema
 
     fused = {schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.RELU6}
-    found = set()
+    rectified = set()
     for operator in model.subgraphs[0].operators or ():
         ends = getattr(operator.builtinOptions, "fusedActivationFunction", None)
         if ends in fused or kind_of(model, operator) in ("RELU", "RELU6", "SOFTMAX", "LOGISTIC"):
-            found.update(indices(operator.outputs))
-    return frozenset(found)
+            rectified.update(indices(operator.outputs))
+    return frozenset(rectified)
 
 
 def set_ranges(model: Any, ranges: Mapping[int, tuple[float, float] | None]) -> None:
     """Write the range of each tensor (None: it has none and cannot be quantized), in place."""
-    for index, found in ranges.items():
+    for index, value_range in ranges.items():
         quantization = model.subgraphs[0].tensors[index].quantization
-        quantization.min = None if found is None else np.array([found[0]], np.float32)
-        quantization.max = None if found is None else np.array([found[1]], np.float32)
+        quantization.min = None if value_range is None else np.array([value_range[0]], np.float32)
+        quantization.max = None if value_range is None else np.array([value_range[1]], np.float32)
 
 
 def signature_names(model: Any) -> tuple[dict[str, int], dict[str, int]]:

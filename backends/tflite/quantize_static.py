@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.model import LiteModel
 from edgec.errors import PassError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
 from edgec.target.spec import Emit
 
@@ -29,7 +30,7 @@ _WIDE_RANGES = Coverage(
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[LiteModel]):
     """Run the calibration samples through the float program and keep statistics of what may be quantized.
 
     They serve every range method (those with histograms, if `histogram`) and every choice of float layers.
@@ -37,12 +38,7 @@ class CollectRanges:
 
     histogram: bool = False
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.observe import observe
@@ -63,19 +59,14 @@ class CollectRanges:
 
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[LiteModel]):
     """Weights and activations in int8, ranges by `method`, all but `float_layers`; inputs and outputs stay float."""
 
     method: RangeMethod = "minmax"
     float_layers: tuple[str, ...] = ()
     per_channel: bool = True
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.layer_names import select
@@ -102,15 +93,15 @@ class QuantizeStatic:
         from edgec.backends.tflite.static_int8 import dtypes_of_layers, quantize
 
         quantizable = _quantizable(model, self.name)
-        found = dtypes_of_layers(quantizable, model.content)
-        if wrong := [name for name in self.float_layers if found.get(name, "float32") != "float32"]:
+        dtypes = dtypes_of_layers(quantizable, model.content)
+        if wrong := [name for name in self.float_layers if dtypes.get(name, "float32") != "float32"]:
             return f"{', '.join(wrong)} computes in int8, though it is to stay float"
-        others = {name for name, dtype in found.items() if dtype != "int8"} - set(self.float_layers)
+        others = {name for name, dtype in dtypes.items() if dtype != "int8"} - set(self.float_layers)
         if self.float_layers and others:  # these must be the ones that no recipe quantizes
             ranges = self._ranges(model, quantizable)
             full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_tried(ctx))
             free = dtypes_of_layers(quantizable, finish(full.content))
-            if lost := sorted(name for name in others if free.get(name) != found[name]):
+            if lost := sorted(name for name in others if free.get(name) != dtypes[name]):
                 return f"{', '.join(lost)} stays in float, though only {', '.join(self.float_layers)} shall"
         integer = any(i.dtype == "int8" for i in audit_content(model.content, "int8") if i.op not in NO_ARITHMETIC)
         return None if integer or self.float_layers else "no op computes in int8"
@@ -124,19 +115,14 @@ class QuantizeStatic:
 
 
 @dataclass(frozen=True)
-class QuantizeInt16:
+class QuantizeInt16(Pass[LiteModel]):
     """Weights in int8, activations in int16, by TensorFlow's own calibrator: much slower, nearly exact."""
 
     per_channel: bool = True
     runtimes: tuple[str, ...] = ()
     """What must be able to run it: not every kernel has a 16-bit form, and interpreters may abort."""
 
-    @property
-    def name(self) -> str:
-        return "quantize-int16"
-
-    def requires(self, model: LiteModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-int16"
 
     def run(self, model: LiteModel, ctx: PassContext) -> PassResult[LiteModel]:
         from edgec.backends.tflite.audit import coverage_of

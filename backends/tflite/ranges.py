@@ -41,18 +41,18 @@ class LiteRangeWatch:
         sources = [source if source in names else None for _, source, _ in watched]
         self._grids = [grid for _, _, grid in watched]
         self._inputs = [None if source is None else _place(artifact, names[source]) for source in sources]
-        told = unique_names(
+        labels = unique_names(
             text(graph.tensors[index].name).partition(":")[0] if source is None else f"input {names[source]}"
             for (index, _, _), source in zip(watched, sources, strict=True)
         )
         self.ranges = tuple(
             ActivationRange(tensor=name, low=low, high=high, input="" if source is None else names[source])
-            for name, source, grid in zip(told, sources, self._grids, strict=True)
+            for name, source, grid in zip(labels, sources, self._grids, strict=True)
             for low, high in (range_of(*grid),)
         )
         shown = [text(graph.tensors[index].name) for index, _, _ in watched]
         graph.outputs = list(dict.fromkeys([*indices(graph.outputs), *(index for index, _, _ in watched)]))
-        model.signatureDefs = None  # it would tell other outputs
+        model.signatureDefs = None  # it would name other outputs
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
             opened = Path(folder, file.name)
             opened.write_bytes(pack(model))
@@ -69,9 +69,9 @@ class LiteRangeWatch:
         uses = []
         for number, place in enumerate(self._places):
             scale, zero_point, _ = self._grids[number]
-            found, known = self.ranges[number], self._inputs[number]
+            item, known = self.ranges[number], self._inputs[number]
             if known is not None:
-                uses.append(use_by_values(fed[known], found.low, found.high, scale))
+                uses.append(use_by_values(fed[known], item.low, item.high, scale))
             else:
                 uses.append(use_by_codes(self._interpreter.get_tensor(place), zero_point))
         return np.array(uses, np.float64)
@@ -86,19 +86,19 @@ def _watched(model: Any, graph: Any) -> list[tuple[int, int, Grid]]:
 
     One of the very grid of a tensor that its op reads is left out: the op moved or chose among values.
     """
-    found = []
+    watched = []
     for operator in graph.operators:
         read = [index for index in indices(operator.inputs) if index >= 0]
         grids = [_grid(model, graph.tensors[index]) for index in read]
         for index in indices(operator.outputs):
             grid = _grid(model, graph.tensors[index])
             if grid is not None and read and grid not in grids and kind_of(model, operator) != "DEQUANTIZE":
-                found.append((index, read[0], grid))
-    return found
+                watched.append((index, read[0], grid))
+    return watched
 
 
 def _grid(model: Any, tensor: Any) -> Grid | None:
-    """The one grid of an int8 or int16 activation; None: it is no such tensor."""
+    """The one grid of an int8 or int16 activation; None: it is not such a tensor."""
     quantization, dtype = tensor.quantization, names_of("TensorType")[tensor.type].lower()
     if dtype not in ("int8", "int16", "uint8") or quantization is None or is_constant(model, tensor):
         return None

@@ -35,8 +35,8 @@ def load(runtime: str, file: Path, **options: Any) -> Any:
         interpreter = module.Interpreter(model_path=str(file), **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as exc:
-        told = " ".join(str(exc).split())
-        raise UnsupportedError(f"{runtime} refuses the file: {told}", where=file.name) from exc
+        message = " ".join(str(exc).split())
+        raise UnsupportedError(f"{runtime} refuses the file: {message}", where=file.name) from exc
     return interpreter
 
 
@@ -65,13 +65,13 @@ class LiteRunner:
         """Every op with its dtype; read without the XNNPACK delegate, which would hide what it took over."""
         plain = load(self._runtime, self._file, num_threads=1, plain=True)
         tensors = {item["index"]: item for item in plain.get_tensor_details()}
-        found = plain._get_ops_details()
-        written = {int(index) for op in found for index in op["outputs"]}
+        details = plain._get_ops_details()
+        written = {int(index) for op in details for index in op["outputs"]}
         written |= {item["index"] for item in plain.get_input_details()}
-        ops = [(op["op_name"], list(map(int, op["inputs"])), list(map(int, op["outputs"]))) for op in found]
+        ops = [(op["op_name"], list(map(int, op["inputs"])), list(map(int, op["outputs"]))) for op in details]
         stored = stored_tensors(ops, tensors.keys() - written)
         records = []
-        for op in found:
+        for op in details:
             outputs = [tensors[index] for index in map(int, op["outputs"]) if index in tensors]
             records.append(
                 audit_op(

@@ -11,7 +11,7 @@ RUNTIMES = (LITERT, TFLITE_RUNTIME)
 """In the order they are tried: the first is timed (tflite-runtime's x86 build has no fast int8 kernels)."""
 PACKAGES = (
     Package(distribution=LITERT, purpose="run"),
-    Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12)),
+    Package(distribution=TFLITE_RUNTIME, purpose="run", python_below=(3, 12), requires=("numpy<2",)),
 )
 
 

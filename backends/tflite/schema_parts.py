@@ -31,7 +31,13 @@ def constant(model: Any, tensor: Any) -> Array:
 
 
 def add_constant(model: Any, name: str, array: Array) -> int:
-    """Add a tensor with the values of `array` to the main graph; return its number."""
+    """Add a tensor with the values of `array` to the main graph; return its number.
+
+    Args:
+        model: object form of the flatbuffer.
+        name: of the tensor.
+        array: its values.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     buffer = schema.BufferT()
@@ -42,14 +48,28 @@ def add_constant(model: Any, name: str, array: Array) -> int:
 
 
 def add_floats(model: Any, name: str, shape: Sequence[int]) -> int:
-    """Add a float32 tensor that an op will make; return its number."""
+    """Add a float32 tensor that an op will make; return its number.
+
+    Args:
+        model: object form of the flatbuffer.
+        name: of the tensor.
+        shape: of the tensor.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     return add_tensor(model, name, shape, schema.TensorType.FLOAT32, 0)
 
 
 def add_tensor(model: Any, name: str, shape: Sequence[int], kind: int, buffer: int) -> int:
-    """Add a tensor to the main graph; return its number."""
+    """Add a tensor to the main graph; return its number.
+
+    Args:
+        model: object form of the flatbuffer.
+        name: of the tensor.
+        shape: of the tensor.
+        kind: number of its dtype in the schema.
+        buffer: number of the buffer with its values; 0: it has none.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()
@@ -60,7 +80,16 @@ def add_tensor(model: Any, name: str, shape: Sequence[int], kind: int, buffer: i
 
 
 def operator(model: Any, kind: str, version: int, inputs: Sequence[int], outputs: Sequence[int], **options: Any) -> Any:
-    """A new operator, which the caller puts into a graph; `options` are fields of its builtin options."""
+    """A new operator, which the caller puts into a graph; `options` are fields of its builtin options.
+
+    Args:
+        model: object form of the flatbuffer.
+        kind: name in the schema's BuiltinOperator.
+        version: of the op.
+        inputs: numbers of tensors; -1: not given.
+        outputs: numbers of tensors.
+        options: fields of its builtin options.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     made = schema.OperatorT()
@@ -75,7 +104,13 @@ def operator(model: Any, kind: str, version: int, inputs: Sequence[int], outputs
 
 
 def opcode(model: Any, kind: str, version: int) -> int:
-    """Number of the operator code, which is added where it is missing."""
+    """Number of the operator code, which is added where it is missing.
+
+    Args:
+        model: object form of the flatbuffer.
+        kind: name in the schema's BuiltinOperator.
+        version: of the op.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     builtin = getattr(schema.BuiltinOperator, kind)
@@ -90,14 +125,30 @@ def opcode(model: Any, kind: str, version: int) -> int:
 
 
 def codes_of(weight: Array, scales: Array, axis: int, limit: float) -> Array:
-    """`weight` in symmetric codes from -`limit` to `limit`, with one scale or one for each place of `axis`."""
+    """`weight` in symmetric codes from -`limit` to `limit`, with one scale or one for each place of `axis`.
+
+    Args:
+        weight: float values.
+        scales: one, or one for each place of `axis`.
+        axis: of output channels.
+        limit: largest code; the lowest is its negative.
+    """
     spread = scales.reshape([-1 if at == axis and len(scales) > 1 else 1 for at in range(weight.ndim)])
     codes: Array = np.clip(np.rint(weight / spread), -limit, limit).astype(np.int8)
     return codes
 
 
 def set_codes(model: Any, index: int, shape: Sequence[int], kind: str, scales: Array, axis: int) -> None:
-    """Say that a constant holds symmetric codes of dtype `kind`, with these scales."""
+    """Say that a constant holds symmetric codes of dtype `kind`, with these scales.
+
+    Args:
+        model: object form of the flatbuffer.
+        index: number of the tensor.
+        shape: of the tensor.
+        kind: name of its dtype in the schema's TensorType.
+        scales: one, or one for each place of `axis`.
+        axis: of output channels.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = model.subgraphs[0].tensors[index]

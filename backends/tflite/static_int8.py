@@ -19,7 +19,7 @@ from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
 from edgec.backends.tflite.try_out import check_kernels
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.saturation import cut
@@ -36,23 +36,28 @@ def choose_ranges(
 
     Outputs of the model keep their whole range: what a clipped head cuts off first is the answer itself, the largest
     logit or the far end of a regression.
+
+    Args:
+        quantizable: what of the program can be int8.
+        statistics: of each tensor, by its number.
+        method: how ranges follow from statistics.
     """
     model = unpack(quantizable.content)
     same = same_values(model)
     outputs = {same.get(index, index) for index in signature_names(model)[1].values()}
-    found: dict[int, tuple[float, float] | None] = {}
+    chosen: dict[int, tuple[float, float] | None] = {}
     for index, item in statistics.items():
         usable = item.finite and item.low > -LIMIT and item.high < LIMIT
         name = text(model.subgraphs[0].tensors[index].name)
-        found[index] = choose_range(item, "minmax" if index in outputs else method, name=name) if usable else None
+        chosen[index] = choose_range(item, "minmax" if index in outputs else method, name=name) if usable else None
     for index, function in functions_read(model).items():
-        if (span := found.get(index)) is not None and index not in outputs:
-            found[index] = cut(*span, function)
-    found |= {target: found[source] for target, source in same.items() if source in found}
-    widen_dead(model, found)
-    found |= {target: found[source] for target, source in same.items() if source in found}
-    fixed = {index: item for index, item in fixed_ranges(model).items() if found.get(index)}
-    return found | fixed
+        if (span := chosen.get(index)) is not None and index not in outputs:
+            chosen[index] = cut(*span, function)
+    chosen |= {target: chosen[source] for target, source in same.items() if source in chosen}
+    widen_dead(model, chosen)
+    chosen |= {target: chosen[source] for target, source in same.items() if source in chosen}
+    fixed = {index: item for index, item in fixed_ranges(model).items() if chosen.get(index)}
+    return chosen | fixed
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,8 @@ def quantize(
     try:
         content, left = leave_out(attempt, candidates)
     except Exception as exc:
-        told = " ".join(str(exc).split())[:300]
-        raise UnsupportedError(f"TensorFlow's quantizer fails: {told}", where="tflite") from exc
+        message = " ".join(str(exc).split())[:300]
+        raise UnsupportedError(f"TensorFlow's quantizer fails: {message}", where="tflite") from exc
     place_of = {name: place for place, name in names.items()}
     refused = {place_of[item.candidate.name]: f"left in float: {_first_line(item.reason)}" for item in left}
     return Quantized(content, (*coverage_of_kept(model, kept), *coverage_of_kept(model, refused)))
@@ -133,8 +138,8 @@ def _signature(model: Any, place: int) -> tuple[Any, ...]:
     operator = graph.operators[place]
     operands = [graph.tensors[index] for index in (*indices(operator.inputs), *indices(operator.outputs)) if index >= 0]
     options = {} if operator.builtinOptions is None else vars(operator.builtinOptions)
-    told = tuple(sorted((name, repr(value)) for name, value in options.items()))
-    return kind_of(model, operator), told, tuple((item.type, len(indices(item.shape))) for item in operands)
+    settings = tuple(sorted((name, repr(value)) for name, value in options.items()))
+    return kind_of(model, operator), settings, tuple((item.type, len(indices(item.shape))) for item in operands)
 
 
 def _first_line(reason: str) -> str:
@@ -144,15 +149,15 @@ def _first_line(reason: str) -> str:
 def dtypes_of_layers(quantizable: Quantizable, content: bytes) -> dict[str, str]:
     """Layer -> ``int8``, ``float32`` or ``mixed``, as read from a finished artifact."""
     known = {layer.name for layer in quantizable.layers}
-    found: dict[str, set[str]] = defaultdict(set)
+    dtypes: dict[str, set[str]] = defaultdict(set)
     ends = output_tensors(quantizable)
     for item in read_ops(content):
         if item.op in NO_ARITHMETIC or not item.outputs:
             continue
         name = base_name(ends.get(item.outputs[0].name, item.outputs[0].name))
         if name in known:
-            found[name].add(audit(item, "int8").dtype)
-    return {name: found[name].pop() if len(found[name]) == 1 else "mixed" for name in list(found)}
+            dtypes[name].add(audit(item, "int8").dtype)
+    return {name: dtypes[name].pop() if len(dtypes[name]) == 1 else "mixed" for name in list(dtypes)}
 
 
 def output_tensors(quantizable: Quantizable) -> dict[str, str]:

@@ -62,12 +62,12 @@ def _sizes(model: Any) -> dict[str, int]:
     """Number of each float constant that is read -> its elements."""
     graph, floats = model.subgraphs[0], names_of("TensorType")
     read = {index for step in graph.operators for index in indices(step.inputs) if index >= 0}
-    found = {
+    sizes = {
         index: constant(model, graph.tensors[index]).size
         for index in sorted(read)
         if is_constant(model, graph.tensors[index]) and floats[graph.tensors[index].type] == "FLOAT32"
     }
-    return {str(index): size for index, size in found.items() if size >= _LEAST}
+    return {str(index): size for index, size in sizes.items() if size >= _LEAST}
 
 
 def _half(values: Array, axis: int | None) -> Array | None:

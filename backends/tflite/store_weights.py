@@ -103,14 +103,20 @@ def _store(model: Any, index: int, axis: int, storage: Storage) -> tuple[int, li
 
 
 def block_scales(weight: Array, rows: Array, storage: Storage) -> Array:
-    """For each block the scale of least error: its own, or its channel's, on whose grid trained weights may lie."""
+    """For each block the scale of least error: its own, or its channel's, on whose grid trained weights may lie.
+
+    Args:
+        weight: of a layer, [channels, ...].
+        rows: the same as blocks.
+        storage: how codes are stored.
+    """
     own = mse_weight_scales(rows, storage.grid, 0)
     channel = np.repeat(weight_scales(weight, storage.grid, 0), len(rows) // len(weight))
 
     def errors(scales: Array) -> Array:
         codes = np.clip(np.rint(rows / scales[:, None]), -storage.grid.limit, storage.grid.limit)
-        found: Array = np.square(codes * scales[:, None] - rows, dtype=np.float64).sum(axis=1)
-        return found
+        squared: Array = np.square(codes * scales[:, None] - rows, dtype=np.float64).sum(axis=1)
+        return squared
 
     better: Array = np.where(errors(channel) < errors(own), channel, own).astype(np.float32)
     return better

@@ -1,5 +1,4 @@
 """What the fbgemm and qnnpack backends share: TorchScript artifacts, quantized by torch's FX graph mode.
 
-Everything that imports torch does so inside functions. torch marks FX graph mode and TorchScript as deprecated, so
-both stay confined to this package.
+torch marks FX graph mode and TorchScript as deprecated, so both stay confined to this package.
 """

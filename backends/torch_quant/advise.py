@@ -1,4 +1,4 @@
-"""What torch's quantized kernels cannot take of a graph, told from its ops alone."""
+"""Which ops of a graph torch's quantized kernels do not support, from the ops alone."""
 
 from __future__ import annotations
 

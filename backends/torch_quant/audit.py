@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgec.backends.interface import OpRecord
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Precision
 
 PRODUCTS = ("conv", "linear", "matmul", "addmm", "bmm", "lstm", "gru", "rnn", "einsum", "attention")
@@ -80,18 +80,18 @@ def executed_ops(scripted: Any, precision: Precision, kept: Mapping[str, str] | 
 
 
 def with_layers(ops: Sequence[OpRecord], coverage: Sequence[Coverage]) -> tuple[OpRecord, ...]:
-    """The ops of a file, which knows no layers, with those that were told when it was written, op by op."""
-    told = iter(coverage)
+    """The ops of a file, which knows no layers, with those that were recorded when it was written, op by op."""
+    recorded = iter(coverage)
     if sum(bool(op.reason) for op in ops) != len(coverage):
         return tuple(ops)
-    found = []
+    records = []
     for op in ops:
         if op.reason:
-            item = next(told)
+            item = next(recorded)
             reason = item.reason if item.reason.startswith(FLOAT) else op.reason
             op = op.model_copy(update={"layer": item.subject if item.subject != op.name else "", "reason": reason})
-        found.append(op)
-    return tuple(found)
+        records.append(op)
+    return tuple(records)
 
 
 def _is_part(scope: str, layer: str) -> bool:

@@ -50,13 +50,14 @@ class TorchBackend:
     engines: tuple[str, ...]
     """Engines to choose from, fastest for small models first (`kernels.fastest_first`); the first is the default."""
     capabilities: tuple[Capability, ...]
-    format: Format = "torchscript"
+    format: Format = emitter.FORMAT
     extra: str = ""
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int8-dynamic")
     packages: tuple[Package, ...] = (
         Package(distribution="torch", purpose="compile"),
         Package(distribution="torch", purpose="run"),
     )
+    needs_graph: bool = True
     own_quantizer: str = (
         "torch.ao.quantization's FX graph mode decides which ops become one integer kernel and which share a scale; "
         "ranges, weights' grids and layers in float are edgec's, but sigmoid and tanh have fixed ranges; "
@@ -66,9 +67,9 @@ class TorchBackend:
     def reasons_against(self, target: Target, emit: Emit) -> Sequence[str]:
         reasons = []
         if target.precision not in self.precisions:
-            told = f"precision {target.precision} is not one of {', '.join(self.precisions)}"
+            reason = f"precision {target.precision} is not one of {', '.join(self.precisions)}"
             weight_only = "; torch has no weight-only CPU kernels for TorchScript"
-            reasons.append(told + weight_only * target.precision.endswith("weight-only"))
+            reasons.append(reason + weight_only * target.precision.endswith("weight-only"))
         if target.device.arch != self.arch:
             reasons.append(f"{self.name} is for {self.arch}, and the device is {target.device.arch}")
         choices = self.engines if len(self.engines) == 1 else (AUTO, *self.engines)

@@ -1,4 +1,4 @@
-"""How many calibration samples an observed graph is given at once. Imports torch: for use inside functions."""
+"""How many calibration samples an observed graph is given at once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def batch_size(observed: Observed, samples: Spool, arguments: Arguments) -> int:
     if size < 2 or len(samples) < _WORTH or any(item.dim() == 0 or len(item) != 1 for item in arguments(pair[:1])):
         return 1
     if all(torch.equal(*both) for both in zip(*(arguments([index]) for index in pair), strict=True)):
-        return 1  # nothing could be told from them
+        return 1  # they could not be timed
     for observer, _ in observed.sources:
         observer.statistics = None
     try:
@@ -77,21 +77,21 @@ def _looking(observed: Observed) -> Iterator[list[torch.Tensor]]:
     """What passes the observers while it lasts, two tensors each: [first axis, 2], the extremes at each index of the
     first axis, and [first axis, other axes], the lengths of those. One tensor without axes for what is empty or scalar.
     """
-    found: list[torch.Tensor] = []
+    flags: list[torch.Tensor] = []
 
     def look(_: torch.nn.Module, arguments: Any, __: Any) -> None:
         value = arguments[0]
         if value.dim() == 0 or value.numel() == 0:
-            found.append(value.new_zeros(()))
+            flags.append(value.new_zeros(()))
             return
         rows = value.detach().reshape(len(value), -1)
-        found.append(torch.stack([*torch.aminmax(rows, dim=1)], dim=1))
+        flags.append(torch.stack([*torch.aminmax(rows, dim=1)], dim=1))
         lengths = torch.tensor([value.shape[1:]], dtype=torch.int64)
-        found.append(lengths.expand(len(value), -1))
+        flags.append(lengths.expand(len(value), -1))
 
     handles = [observer.register_forward_hook(look) for observer, _ in observed.sources]
     try:
-        yield found
+        yield flags
     finally:
         for handle in handles:
             handle.remove()

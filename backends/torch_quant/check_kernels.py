@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import fx
 
 LEAST_DB = 10.0
-"""What a kernel's result must come to, of its exact one."""
+"""Least SQNR of a kernel's result against the exact one."""
 MOST_STEPS = 4.0
 """Root mean square of the errors of a kernel that is right, however small its result: some round in two places."""
 
@@ -57,8 +57,10 @@ def wrong_kernels(graph: fx.GraphModule, reference: fx.GraphModule, sample: Sequ
                 raise UnsupportedError(f"{FLOAT}: torch's int8 {name} fails: {first_line(exc)}", where=n.name) from exc
             if quantized and isinstance(result, torch.Tensor) and result.is_quantized:
                 form = _float_form(n, reference)
-                if form is not None and (told := _difference(form(*args, **kwargs), result)):
-                    wrong[n.name] = f"{FLOAT}: torch's int8 {_called(n, graph)} gives something else here ({told})"
+                if form is not None and (difference := _difference(form(*args, **kwargs), result)):
+                    wrong[n.name] = (
+                        f"{FLOAT}: torch's int8 {_called(n, graph)} gives something else here ({difference})"
+                    )
             return result
 
     with torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
@@ -12,7 +12,7 @@ from edgec.backends.torch_quant.observed import Observed, observe, silence_repea
 from edgec.dataset.spool import Spool
 from edgec.errors import DatasetError
 from edgec.model.outputs import tensors_of
-from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
 
 if TYPE_CHECKING:
     import torch
@@ -24,29 +24,21 @@ JUDGED = 32
 
 
 @dataclass(frozen=True)
-class CollectRanges:
+class CollectRanges(Pass[TorchModel]):
     """Run the calibration samples through the float graph and watch what will be quantized."""
 
     histogram: bool = False
     """Whether methods that look at more than extremes will ask."""
 
-    @property
-    def name(self) -> str:
-        return "collect-ranges"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "collect-ranges"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         samples = ctx.samples(self.name)
         observed = observe(model)
         wanted = spread(len(samples), JUDGED)
         statistics, outputs = run_observed(model, observed, samples, ctx.threads, self.histogram, wanted)
-        told = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
-        return PassResult(replace(model, statistics=statistics, reference=outputs), told)
-
-    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+        summary = f"ranges of {len(observed.sources)} tensors over {len(samples)} samples"
+        return PassResult(replace(model, statistics=statistics, reference=outputs), summary)
 
 
 def run_observed(
@@ -76,10 +68,10 @@ def run_observed(
     from edgec.quant.statistics import TensorStatistics, elements_of_each
 
     silence_repeats(observed)
-    found: dict[str, TensorStatistics] = {}
+    statistics: dict[str, TensorStatistics] = {}
     for observer, names in observed.sources:
         observer.statistics = TensorStatistics(histogram, most=elements_of_each(len(samples)))
-        found.update(dict.fromkeys(names, observer.statistics))
+        statistics.update(dict.fromkeys(names, observer.statistics))
     outputs: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def arguments(indices: Sequence[int]) -> list[torch.Tensor]:
@@ -107,7 +99,7 @@ def run_observed(
             observer.batched = size > 1
         for start in range(1, len(samples), size):
             run(range(start, min(start + size, len(samples))))
-    return found, outputs
+    return statistics, outputs
 
 
 def spread(total: int, limit: int) -> Sequence[int]:

@@ -22,6 +22,11 @@ def compare_layers(model: TorchModel, quantized: TorchModel, ctx: PassContext) -
     """SQNR of each layer, with the activation that is part of it, over at most `SAMPLES` calibration samples.
 
     Layers that quantization has left no node of are left out.
+
+    Args:
+        model: the lowered float model.
+        quantized: what the passes made of it.
+        ctx: holds the calibration samples.
     """
     from edgec.quant.fidelity import SqnrMeter
 
@@ -61,15 +66,15 @@ def _values(model: TorchModel, nodes: set[fx.Node], feed: Sequence[Any], threads
     """What `nodes` give for one sample, as float32 arrays."""
     from torch import fx
 
-    found = {}
+    values = {}
 
     class _Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if n in nodes:
-                found[n] = (value.dequantize() if value.is_quantized else value.clone()).numpy()
+                values[n] = (value.dequantize() if value.is_quantized else value.clone()).numpy()
             return value
 
     with running(model.engine, threads):
         _Recorder(model.graph).run(*[item.clone() for item in feed])
-    return found
+    return values

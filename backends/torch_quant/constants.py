@@ -1,4 +1,4 @@
-"""The constants of a TorchScript file, to tell two files apart."""
+"""The constants of a TorchScript file, for comparisons of two files."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def _digest(tensor: Any) -> str:
     import torch
 
     flat = tensor.detach().contiguous()
-    told = f"{flat.dtype} {tuple(flat.shape)} ".encode()
-    return hashlib.sha256(told + flat.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
+    described = f"{flat.dtype} {tuple(flat.shape)} ".encode()
+    return hashlib.sha256(described + flat.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Linear layers whose inputs are quantized as the model runs. Imports torch: for use inside functions."""
+"""Linear layers whose inputs are quantized as the model runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ class FullRangeLinear(dynamic.Linear):
 
 
 def dynamic_layers(model: TorchModel, layers: Layers, in_float: Collection[str]) -> tuple[str, ...]:
-    """The names of layers that can be dynamic, without those that stay `in_float`, or that int8 cannot take."""
+    """The names of layers that can be dynamic, without those that stay `in_float`, or that int8 cannot take.
+
+    Args:
+        model: the lowered float model.
+        layers: of the model, by name.
+        in_float: names of layers that stay in float.
+    """
     return tuple(
         name
         for name, (_, nodes) in layers.items()
@@ -52,6 +58,11 @@ def beside_dynamic(model: TorchModel, layers: Layers, names: Sequence[str]) -> d
 
     These are all that follow such a layer up to the next static one, and all that nothing joins to a static one: what
     would otherwise be rounded for nothing (attention scores, norms, residual sums).
+
+    Args:
+        model: the lowered float model.
+        layers: of the model, by name.
+        names: of the dynamic layers.
     """
     chosen = {node for name in names for node in layers[name][1]}
     static = {
@@ -76,16 +87,25 @@ def beside_dynamic(model: TorchModel, layers: Layers, names: Sequence[str]) -> d
 def make_dynamic(
     graph: fx.GraphModule, names: Sequence[str], engine: str, weights: Granularity, reduced: ReducedRange, vnni: bool
 ) -> None:
-    """Replace the float linear layers at the paths `names` in a converted graph, in place; `engine` is the current."""
+    """Replace the float linear layers at the paths `names` in a converted graph, in place; `engine` is the current.
+
+    Args:
+        graph: the converted graph.
+        names: paths of the layers.
+        engine: kernel library; the current one of the process.
+        weights: one scale for each output channel, or one for all.
+        reduced: whether weights have 7 bits.
+        vnni: whether the device has int8 dot products.
+    """
     for name in names:
-        found: Any = graph.get_submodule(name)
-        layer: Any = found[0] if isinstance(found, nn.Sequential) else found
+        module: Any = graph.get_submodule(name)
+        layer: Any = module[0] if isinstance(module, nn.Sequential) else module
         width: Width = "reduced" if reduced == "yes" else "full"
         if reduced == "auto" and saturates(engine, vnni, layer):
             width = "pair"
         integer = _quantized(layer, weight_observer(weights, width))
         # torch has put the activation into one module with its layer
-        graph.set_submodule(name, nn.Sequential(integer, *found[1:]).eval() if found is not layer else integer)
+        graph.set_submodule(name, nn.Sequential(integer, *module[1:]).eval() if module is not layer else integer)
 
 
 def _quantized(layer: nn.Linear, weight: Any) -> FullRangeLinear:

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.backends.interface import Artifact, TensorBinding
+from edgec.backends.interface import Artifact, Format, TensorBinding
 from edgec.backends.torch_quant.audit import FLOAT, executed_ops, is_integer_product
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
@@ -17,17 +17,32 @@ from edgec.errors import StorageError, UnsupportedError
 from edgec.machine import host_machine, saturates
 from edgec.model.attention import attention_in_parts
 from edgec.model.spec import TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     from torch import fx
 
+FORMAT = Format(
+    name="torchscript",
+    suffix=".pt",
+    media_type="application/vnd.edgec.model.torchscript",
+    runner=Path(__file__).with_name("run_torchscript.py"),
+    runs_in_torch=True,
+)
 _NUMBER = re.compile(rb"(?<=___torch_mangle_)\d+")
 """What torch adds to the name of a class that the process has had before."""
 
 
 def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: str) -> Artifact:
     """Write the TorchScript of `model` to ``out/file``.
+
+    Args:
+        model: after all passes.
+        ctx: the target and its settings.
+        out: folder to write to; made if it is not there.
+        backend: name of the backend.
+        file: name of the file.
 
     Raises:
         UnsupportedError: it cannot be traced, or nothing of an int8 target computes in int8.
@@ -51,7 +66,7 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         raise StorageError(f"cannot be written: {exc.strerror}", where=str(out / file)) from exc
     return Artifact(
         backend=backend,
-        format="torchscript",
+        format=FORMAT.name,
         file=file,
         precision=precision,
         inputs=tuple(_binding(spec, None) for spec in model.inputs),
@@ -60,11 +75,11 @@ def emit(model: TorchModel, ctx: PassContext, out: Path, *, backend: str, file: 
         coverage=tuple(
             Coverage(
                 subject=op.layer or op.name,
-                state=op.dtype,
+                state="float32",
                 reason=op.reason if op.reason.startswith(FLOAT) else f"{op.op}: {op.reason}",
             )
             for op in ops
-            if op.reason and not model.half  # of half weights the pass has told once
+            if op.reason and not model.half  # the pass has recorded half weights once
         )
         + _this_machine(model, ctx, file),
     )
@@ -127,20 +142,20 @@ def _steps(model: TorchModel) -> list[float | None]:
 
     with attention_in_parts():
         _Recorder(model.graph).run(*[item.clone() for item in model.example])
-    found: list[float | None] = []
+    steps: list[float | None] = []
 
     def visit(node: fx.Node) -> fx.Node:
         made = node.args[0] if node.target == "dequantize" else None
-        found.append(scales.get(made) if isinstance(made, fx.Node) else None)
+        steps.append(scales.get(made) if isinstance(made, fx.Node) else None)
         return node
 
     output = next(node for node in model.graph.graph.nodes if node.op == "output")
     fx.node.map_arg(output.args[0], visit)
-    return found if len(found) == len(model.outputs) else [None] * len(model.outputs)
+    return steps if len(steps) == len(model.outputs) else [None] * len(model.outputs)
 
 
 def _stable_bytes(scripted: Any) -> bytes:
-    """The file without debug records, which hold paths and line numbers of whoever built it."""
+    """The file without debug records, which hold paths and line numbers of the build."""
     import torch
 
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
@@ -167,12 +182,12 @@ def _stable_bytes(scripted: Any) -> bytes:
 def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
     """Records of a TorchScript file with its classes numbered from 0.
 
-    torch numbers them through the life of the process: the file would tell how many models were traced before. Names
-    of classes stand in code and, each ended by a line break, in pickles; neither tells their length.
+    torch numbers them through the life of the process: the file would depend on how many models were traced before.
+    Names of classes stand in code and, each ended by a line break, in pickles; neither states their length.
     """
     texts = {name for name in records if name.endswith((".py", ".pkl"))}
-    found = {number for name in texts for text in (name.encode(), records[name]) for number in _NUMBER.findall(text)}
-    rank = {number: str(index).encode() for index, number in enumerate(sorted(found, key=int))}
+    numbers = {number for name in texts for text in (name.encode(), records[name]) for number in _NUMBER.findall(text)}
+    rank = {number: str(index).encode() for index, number in enumerate(sorted(numbers, key=int))}
 
     def renumber(text: bytes) -> bytes:
         return _NUMBER.sub(lambda match: rank[match[0]], text)

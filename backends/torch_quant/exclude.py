@@ -37,7 +37,7 @@ def softmax_arguments(graph: fx.GraphModule) -> dict[str, str]:
     Masks are added there, and their magnitude would leave all that they do not hide one single code.
     """
     pending: list[Any] = [node.all_input_nodes[0] for node in graph.graph.nodes if _is_softmax(node, graph)]
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     seen: set[Any] = set()
     while pending:
         node = pending.pop()
@@ -50,19 +50,19 @@ def softmax_arguments(graph: fx.GraphModule) -> dict[str, str]:
         elif name in _ELEMENTWISE:
             pending.extend(node.all_input_nodes)
         if name in _SHAPE or node.target in _quantizable():
-            found[node.name] = SOFTMAX
-    return found
+            arguments[node.name] = SOFTMAX
+    return arguments
 
 
 def unusable_nodes(graph: fx.GraphModule, statistics: Mapping[str, TensorStatistics]) -> dict[str, str]:
     """Nodes that make or read a tensor that 8 bits cannot hold; name -> reason."""
-    found: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     for node in graph.graph.nodes:
         if node.name in statistics and not usable(statistics[node.name]):
             for item in (node, *node.users):
                 if item.op.startswith("call_") and _called(item) not in _QUESTIONS:
-                    found[item.name] = RANGE
-    return found
+                    unusable[item.name] = RANGE
+    return unusable
 
 
 def _called(node: fx.Node) -> str:

@@ -1,4 +1,4 @@
-"""Calls that torch's quantizer leaves alone. Imports torch: for use inside functions."""
+"""Calls that torch's quantizer leaves alone."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def call_in_float(node: fx.Node, graph: fx.GraphModule, stem: str) -> str:
     """Make `node` (a function, a method or a module without weights) a `FloatCall` named like `stem`, in place.
 
     The node keeps its name, by which statistics are known.
+
+    Args:
+        node: to be changed.
+        graph: holds it.
+        stem: beginning of the name of the new module.
 
     Returns:
         The module's path, which is the op's scope in the artifact.

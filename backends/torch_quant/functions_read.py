@@ -28,8 +28,8 @@ def functions_read(graph: fx.GraphModule) -> dict[str, str]:
     def reader(node: fx.Node) -> Reader:
         return Reader(_kind(node, graph), tuple(item.name for item in node.all_input_nodes), (node.name,))
 
-    found = {node.name: function_of(node.name, [reader(user) for user in node.users]) for node in graph.graph.nodes}
-    return {name: function for name, function in found.items() if function is not None}
+    functions = {node.name: function_of(node.name, [reader(user) for user in node.users]) for node in graph.graph.nodes}
+    return {name: function for name, function in functions.items() if function is not None}
 
 
 def _kind(node: fx.Node, graph: fx.GraphModule) -> str:

@@ -1,4 +1,4 @@
-"""Modules that hold half-precision weights and widen them on each call. Imports torch: for use inside functions."""
+"""Modules that hold half-precision weights and widen them on each call."""
 
 from __future__ import annotations
 

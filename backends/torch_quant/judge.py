@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TIE_DB = 1.0
 TIE_AGREEMENT = 0.05
-"""Candidates within these of the best are equally exact, as far as so few samples can tell."""
+"""Candidates within these of the best are equally exact: so few samples show no difference."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,24 @@ def judge(model: TorchModel, made: Mapping[str, TorchModel], samples: Spool | No
     """Measure candidates, by engine, on the samples whose float outputs `model` has.
 
     All have the same ranges, so that these were chosen on the same samples favours none.
+
+    Args:
+        model: the lowered float model, with its outputs on the samples.
+        made: candidates, by engine.
+        samples: of calibration.
+        threads: CPU threads within an op.
     """
     if samples is None or not model.reference:
         raise DatasetError("no samples to choose an engine on", where=model.name)
     wanted = [[item.numpy() for item in tensors] for tensors in model.reference.values()]
     feeds = [call_arguments(model, samples[index]) for index in model.reference]
-    found = []
+    candidates = []
     for engine, candidate in made.items():
         with running(engine, threads):
             results = [tensors_of(candidate.graph(*feed)) for feed in feeds]
         given = [[item.numpy() for item in tensors] for tensors in results]
-        found.append(Candidate(engine, sqnr(wanted, given), agreement(wanted, given)))
-    return found
+        candidates.append(Candidate(engine, sqnr(wanted, given), agreement(wanted, given)))
+    return candidates
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:

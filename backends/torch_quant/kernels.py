@@ -1,7 +1,7 @@
 """Which of torch's x86 kernels add pairs of products in 16 bits, where 8-bit weights overflow; which are fast.
 
 Measured against exact integer convolutions, with the largest activations and weights there are (torch 2.13, and
-oneDNN held to AVX2). Dynamic quantization is no concern: its activations have 7 bits already.
+oneDNN held to AVX2). Dynamic quantization is not affected: its activations have 7 bits already.
 """
 
 from __future__ import annotations
@@ -23,7 +23,13 @@ others compute something else without a word: 32 to 16 channels, kernel 2, strid
 
 
 def saturates(engine: str, vnni: bool, module: Any) -> bool:
-    """Whether int16 can overflow in `engine`'s kernel of float layer `module` (a convolution or Linear)."""
+    """Whether int16 can overflow in `engine`'s kernel of float layer `module` (a convolution or Linear).
+
+    Args:
+        engine: kernel library.
+        vnni: whether the device has int8 dot products.
+        module: a convolution or Linear, in float.
+    """
     groups: int = getattr(module, "groups", 1)
     depthwise = groups > 1 and groups == module.in_channels
     if engine == "qnnpack":
@@ -45,5 +51,11 @@ and 0.79, EfficientNet-Lite0 of 385 million 0.75. Without VNNI nothing was measu
 
 
 def fastest_first(engines: Sequence[str], multiplications: int, vnni: bool) -> tuple[str, ...]:
-    """The engines (given with the fastest for small models first) in the order of their speed."""
+    """The engines (given with the fastest for small models first) in the order of their speed.
+
+    Args:
+        engines: the fastest for small models first.
+        multiplications: of one inference.
+        vnni: whether the device has int8 dot products.
+    """
     return tuple(reversed(engines)) if vnni and multiplications >= LARGE else tuple(engines)

@@ -28,7 +28,7 @@ def layers(model: TorchModel) -> tuple[Layer, ...]:
 def layer_nodes(model: TorchModel) -> dict[str, tuple[str, tuple[fx.Node, ...]]]:
     """For each layer of a float graph its op, and the nodes that call it."""
     floats = _float_nodes(model)
-    found: dict[str, tuple[str, tuple[fx.Node, ...]]] = {}
+    nodes_of: dict[str, tuple[str, tuple[fx.Node, ...]]] = {}
     modules = dict(model.graph.named_modules(remove_duplicate=False))
     for node in model.graph.graph.nodes:
         op = _op_of(node, model)
@@ -37,12 +37,17 @@ def layer_nodes(model: TorchModel) -> dict[str, tuple[str, tuple[fx.Node, ...]]]
         name = str(node.target) if node.op == "call_module" else node.name
         if node.op == "call_function" and name in modules:
             name += "_call"
-        found[name] = (op, (*found[name][1], node) if name in found else (node,))
-    return found
+        nodes_of[name] = (op, (*nodes_of[name][1], node) if name in nodes_of else (node,))
+    return nodes_of
 
 
 def check_names(names: Sequence[str], known: Mapping[str, Any], where: str) -> None:
     """That `names` are all layers.
+
+    Args:
+        names: that should be of layers.
+        known: all layers by name.
+        where: for messages.
 
     Raises:
         PassError: one is not.
@@ -50,7 +55,7 @@ def check_names(names: Sequence[str], known: Mapping[str, Any], where: str) -> N
     for name in names:
         if name not in known:
             hint = suggest(name, known) or "`edgec analyze` lists the layers"
-            raise PassError(f'"{name}" is no layer that torch could quantize', where=where, hint=hint)
+            raise PassError(f'"{name}" is not a layer that torch can quantize', where=where, hint=hint)
 
 
 def calls_after(
@@ -75,19 +80,19 @@ def calls_after(
             present |= dict(zip(before, after, strict=True))
     # what stayed in float is a module called like the layer, whose node has the next free name
     wrapped = {str(node.target): node.name for node in converted.graph.nodes if node.op == "call_module"}
-    found = {}
+    calls = {}
     for layer, nodes in names.items():
         # of a layer that is called several times, the last call has the errors of all
         call = present.get(nodes[-1]) or wrapped.get(layer)
         if call is not None:
-            found[layer] = call
-    return found
+            calls[layer] = call
+    return calls
 
 
 def float_layers_of(converted: fx.GraphModule, calls: Mapping[str, str]) -> list[str]:
     """Which layers compute in float, given the node of each."""
     nodes = {node.name: node for node in converted.graph.nodes}
-    found = []
+    names = []
     for layer, name in calls.items():
         node = nodes[name]
         if node.op == "call_module":
@@ -95,8 +100,8 @@ def float_layers_of(converted: fx.GraphModule, calls: Mapping[str, str]) -> list
         else:
             integer = "quantized" in str(node.target)
         if not integer:
-            found.append(layer)
-    return found
+            names.append(layer)
+    return names
 
 
 def is_integer_module(module: Any) -> bool:
@@ -175,19 +180,19 @@ def _families() -> dict[Any, str]:
 
 
 def _float_nodes(model: TorchModel) -> set[fx.Node]:
-    """Nodes whose value is a float32 tensor made of one at least: sums of sizes and of ids are no layers."""
+    """Nodes whose value is a float32 tensor made of one at least: sums of sizes and of ids are not layers."""
     import torch
     from torch import fx
 
-    found: set[fx.Node] = set()
+    float_nodes: set[fx.Node] = set()
 
     class _Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
-                found.add(n)
+                float_nodes.add(n)
             return value
 
     with torch.no_grad():
         _Recorder(model.graph).run(*[item.clone() for item in model.example])
-    return found
+    return float_nodes

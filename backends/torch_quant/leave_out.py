@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.backends.bisect import smallest_excluded
 from edgec.backends.torch_quant.audit import FLOAT
@@ -14,7 +14,8 @@ from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, try_without
 from edgec.backends.torch_quant.unsupported import quantizable_nodes, unsupported_nodes
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import module_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _NAMED = 16
 
 
 @dataclass(frozen=True)
-class LeaveOutUnsupported:
+class LeaveOutUnsupported(Pass[TorchModel]):
     """Keep in float what is known to be unsupported, and what a try on one sample shows to be.
 
     What fails, or computes something else, is found by the name that the failure has, or by halving; ops of the same
@@ -37,14 +38,7 @@ class LeaveOutUnsupported:
     """The engine that is tried: of several the first."""
     weights: Granularity = "per-channel"
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "leave-out-unsupported"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        """Nothing."""
-        return None
+    name: ClassVar[str] = "leave-out-unsupported"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         """Decide by rules, then by trying."""
@@ -55,12 +49,8 @@ class LeaveOutUnsupported:
         left_out = known | _found_by_trying(model, known, how, sample)
         in_order = {node.name: left_out[node.name] for node in model.graph.graph.nodes if node.name in left_out}
         coverage = [Coverage(subject=name, state="float32", reason=reason) for name, reason in in_order.items()]
-        told = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
-        return PassResult(replace(model, left_out=in_order), told, coverage)
-
-    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has tried the result."""
-        return None
+        summary = f"{len(in_order)} ops stay in float, {len(in_order) - len(known)} of them found by trying"
+        return PassResult(replace(model, left_out=in_order), summary, coverage)
 
 
 def _found_by_trying(
@@ -75,25 +65,25 @@ def _found_by_trying(
     likes: dict[Hashable, list[str]] = {}
     for name, node in candidates.items():
         likes.setdefault(_signature(node, model.graph), []).append(name)
-    found: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for _ in range(_NAMED):
         try:
-            try_without(model, {**known, **found}, how, sample)
+            try_without(model, {**known, **left_out}, how, sample)
         except UnsupportedError as error:
-            if error.where not in candidates or error.where in found:
+            if error.where not in candidates or error.where in left_out:
                 break
             alike = likes[_signature(candidates[error.where], model.graph)]
-            found |= dict.fromkeys(alike, error.what)
+            left_out |= dict.fromkeys(alike, error.what)
         else:
-            return found
-    rest = [name for name in candidates if name not in found]
+            return left_out
+    rest = [name for name in candidates if name not in left_out]
     search = smallest_excluded(
         rest,
-        lambda names: try_without(model, {**known, **found, **dict.fromkeys(names, FLOAT)}, how, sample),
+        lambda names: try_without(model, {**known, **left_out, **dict.fromkeys(names, FLOAT)}, how, sample),
         signature=lambda name: _signature(candidates[name], model.graph),
     )
     reasons = {name: why if why.startswith(FLOAT) else f"{FLOAT}: {why}" for name, why in search.reasons.items()}
-    return found | reasons
+    return left_out | reasons
 
 
 def _signature(node: fx.Node, graph: fx.GraphModule) -> Hashable:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 def lower(model: FloatModel, engine: str, *, quantize: bool = False) -> TorchModel:
     """A private copy of the model's graph, with attention in parts if it is to be quantized.
 
+    Args:
+        model: the float model.
+        engine: kernel library that it is for.
+        quantize: whether it is to be quantized.
+
     Raises:
         TraceError: the model has no graph. (torch quantizes nothing of an exported program, and says nothing.)
     """

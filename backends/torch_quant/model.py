@@ -52,7 +52,7 @@ class TorchModel:
 
 
 def copy_of(graph: fx.GraphModule) -> fx.GraphModule:
-    """A graph of its own whose weights and buffers are those of `graph`, which nobody changes in place.
+    """A graph of its own whose weights and buffers are those of `graph`, which are not changed in place.
 
     torch keeps some graphs for good that it has observed and converted: many copies with weights of their own, as the
     accuracy ladder makes them, would fill the memory.

@@ -54,6 +54,14 @@ def observe(
 
     Names of nodes are those of `model`, whatever layers are in float, so statistics of one variant fit all others.
     Layers `dynamic` are in float here, with what is beside them.
+
+    Args:
+        model: the lowered float model.
+        weights: one scale for each output channel, or one for all.
+        reduced_range: whether weights have 7 bits.
+        engines: kernel libraries that it is for.
+        float_layers: names of layers that stay in float.
+        dynamic: names of layers that are quantized as they run.
     """
     from edgec.backends.torch_quant.dynamic_linear import beside_dynamic
     from edgec.backends.torch_quant.float_call import calls_in_float
@@ -88,7 +96,7 @@ def observe(
     for name, limits in clamps.items():
         seen[name].clamp = limits
     returned = next(node for node in prepared.graph.nodes if node.op == "output").all_input_nodes
-    outputs = tuple(found for node in returned if (found := _observer_of(node, prepared)) is not None)
+    outputs = tuple(watching for node in returned if (watching := _observer_of(node, prepared)) is not None)
     excluded = {layer_of.get(name, name): reason for name, reason in refused.items()}
     excluded |= {scopes[layer]: reason for layer, reason in excluded.items() if layer in scopes}
     return Observed(prepared, sources, outputs, len(clamps), excluded)
@@ -142,13 +150,13 @@ def _torch_steps() -> tuple[Call, Call]:
 
 
 def _sources(prepared: fx.GraphModule) -> tuple[tuple[RangeObserver, tuple[str, ...]], ...]:
-    found: dict[int, tuple[RangeObserver, list[str]]] = {}
+    sources: dict[int, tuple[RangeObserver, list[str]]] = {}
     for node in prepared.graph.nodes:
         observer = _observer_of(node, prepared)
         if observer is not None:
             made: Any = node.args[0]
-            found.setdefault(id(observer), (observer, []))[1].append(made.name)
-    return tuple((observer, tuple(names)) for observer, names in found.values())
+            sources.setdefault(id(observer), (observer, []))[1].append(made.name)
+    return tuple((observer, tuple(names)) for observer, names in sources.values())
 
 
 def _observer_of(node: fx.Node, graph: fx.GraphModule) -> RangeObserver | None:

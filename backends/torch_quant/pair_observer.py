@@ -1,4 +1,4 @@
-"""The widest weights that cannot overflow int16. Imports torch: for use inside functions."""
+"""The widest weights that cannot overflow int16."""
 
 from __future__ import annotations
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.backends.torch_quant.embed_padding import embed_asymmetric_padding
 from edgec.backends.torch_quant.engines import running
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.backends.torch_quant.qconfig import Granularity, Width, weight_observer
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.quant.half import WHY_SPARED
 
 if TYPE_CHECKING:
@@ -19,35 +20,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EmbedPadding:
+class EmbedPadding(Pass[TorchModel]):
     """Asymmetric pads become zeros in the kernel: torch would leave int8 for a pad, and fbgemm is slow after it."""
 
-    @property
-    def name(self) -> str:
-        return "embed-padding"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "embed-padding"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         graph = copy.deepcopy(model.graph)
         count = embed_asymmetric_padding(graph, model.example)
         return PassResult(replace(model, graph=graph), f"embedded {count} pads in kernels")
 
-    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
-
 
 @dataclass(frozen=True)
-class StoreFloat16:
+class StoreFloat16(Pass[TorchModel]):
     """Weights in half precision in the file; torch's CPU kernels are slow in float16, so it computes in float32."""
 
-    @property
-    def name(self) -> str:
-        return "store-float16"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "store-float16"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         from edgec.backends.torch_quant.half import round_weights
@@ -67,24 +55,16 @@ class StoreFloat16:
             coverage.append(Coverage(subject=f"{small} weights", state="float32", reason=WHY_SPARED))
         return PassResult(replace(model, graph=graph, half=True), "rounded weights to float16", coverage)
 
-    def ensures(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
-
 
 @dataclass(frozen=True)
-class QuantizeDynamic:
+class QuantizeDynamic(Pass[TorchModel]):
     """int8 weights of Linear, LSTM and GRU; activations are quantized as they come."""
 
     weights: Granularity = "per-channel"
     reduced: bool = False
     """7-bit weights. Nothing overflows without: torch gives dynamic activations 7 bits on x86."""
 
-    @property
-    def name(self) -> str:
-        return "quantize-dynamic"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-dynamic"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         import torch
@@ -124,7 +104,7 @@ def _left_in_float(graph: fx.GraphModule) -> list[Coverage]:
     """The modules that multiply by weights, and whose kernels torch has not in dynamic int8."""
     from torch import nn
 
-    found = []
+    layers = []
     called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
     kinds = (nn.modules.conv._ConvNd, nn.RNNBase, nn.Linear, nn.Bilinear, nn.MultiheadAttention)
     for name in sorted(called):
@@ -132,5 +112,5 @@ def _left_in_float(graph: fx.GraphModule) -> list[Coverage]:
         inner = [item for item in part.modules() if isinstance(item, kinds)]
         if inner and "quantized" not in type(part).__module__:
             reason = f"{type(inner[0]).__name__}: torch's dynamic quantization covers Linear, LSTM and GRU only"
-            found.append(Coverage(subject=name, state="float32", reason=reason))
-    return found
+            layers.append(Coverage(subject=name, state="float32", reason=reason))
+    return layers

@@ -12,7 +12,7 @@ from edgec.backends.interface import OpRecord, OpTime
 def op_times(call: Callable[[], Any], ops: Sequence[OpRecord], runs: int) -> tuple[OpTime, ...]:
     """Median time of each op of the file, in execution order.
 
-    The profiler tells kernels in the order in which they run, but not where in the file they stand; so the ops of a
+    The profiler reports kernels in the order in which they run, but not their place in the file; so the ops of a
     kind are matched with its kernels in order. Ops that call no kernel, or that torch fuses into others, take no time
     of their own; a kind of which there are more or fewer kernels than ops is left out.
 
@@ -31,17 +31,17 @@ def op_times(call: Callable[[], Any], ops: Sequence[OpRecord], runs: int) -> tup
     for _ in range(runs):
         with profile(activities=[ProfilerActivity.CPU]) as seen:
             call()
-        found: dict[str, list[float]] = {}
+        times: dict[str, list[float]] = {}
         for event in sorted(seen.events(), key=lambda item: float(item.time_range.start)):
             parent = event.cpu_parent
             # kernels stand under the call of the module; what stands under them is part of them
             if parent is not None and parent.cpu_parent is None:
-                found.setdefault(str(event.name).rpartition("::")[2].lstrip("_"), []).append(
+                times.setdefault(str(event.name).rpartition("::")[2].lstrip("_"), []).append(
                     float(event.cpu_time_total)
                 )
         for kind, names in by_kind.items():
-            if len(found.get(kind, ())) == len(names):
-                for name, time in zip(names, found[kind], strict=True):
+            if len(times.get(kind, ())) == len(names):
+                for name, time in zip(names, times[kind], strict=True):
                     taken[name].append(time)
     return tuple(
         OpTime(name=op.name, op=op.op, layer=op.layer, microseconds=median(taken[op.name]))

@@ -74,7 +74,14 @@ def static_mapping(
 
 
 def narrow_weights(prepared: fx.GraphModule, engine: str, vnni: bool, weights: Granularity) -> None:
-    """Give the modules that would overflow in `engine`'s kernels narrower weights, in an observed graph, in place."""
+    """Give the modules that would overflow in `engine`'s kernels narrower weights, in an observed graph, in place.
+
+    Args:
+        prepared: the observed graph.
+        engine: kernel library.
+        vnni: whether the device has int8 dot products.
+        weights: one scale for each output channel, or one for all.
+    """
     from torch import nn
     from torch.ao import quantization
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.torch_quant.audit import KEPT, NO_KERNEL
 from edgec.backends.torch_quant.collect import run_observed
@@ -17,7 +17,8 @@ from edgec.backends.torch_quant.observed import Observed, observe, statistics_of
 from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, first_line
 from edgec.errors import UnsupportedError
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.multiplications import multiplications
 from edgec.passes.node_values import values_of
 from edgec.quant.recipe import RangeMethod
@@ -31,7 +32,7 @@ DYNAMIC = "its input is quantized as the model runs, in the range that each samp
 
 
 @dataclass(frozen=True)
-class QuantizeStatic:
+class QuantizeStatic(Pass[TorchModel]):
     """Quantize what `float_layers` leaves; of several engines take the one that is nearest to the float graph."""
 
     calibration: RangeMethod = "minmax"
@@ -46,12 +47,7 @@ class QuantizeStatic:
     dynamic_linear: bool = False
     """Whether linear layers quantize their inputs as the model runs, and what stands between them is in float."""
 
-    @property
-    def name(self) -> str:
-        return "quantize-static"
-
-    def requires(self, model: TorchModel, ctx: PassContext) -> str | None:
-        return None
+    name: ClassVar[str] = "quantize-static"
 
     def run(self, model: TorchModel, ctx: PassContext) -> PassResult[TorchModel]:
         from torch import fx
@@ -153,5 +149,5 @@ def _integer_parts(model: TorchModel) -> int:
 
 
 def _why_not(reasons: Mapping[str, str]) -> str:
-    told = [f"{name}: {reason}" for name, reason in reasons.items()][:4]
-    return "; ".join([*told, "a model of recurrent layers may take precision int8-dynamic"])
+    listed = [f"{name}: {reason}" for name, reason in reasons.items()][:4]
+    return "; ".join([*listed, "a model of recurrent layers may take precision int8-dynamic"])

@@ -1,4 +1,4 @@
-"""The observer of activations: edgec's statistics in torch's place. Imports torch: for use inside functions."""
+"""The observer of activations: edgec's statistics in torch's place."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ class RangeObserver(ObserverBase):
         if self.span is None:
             raise RuntimeError("no range was chosen")
         chosen = qparams(*self.span, low_code=self.quant_min, high_code=self.quant_max, symmetric=False)
-        # of a tensor that is zero everywhere; with less, kernels divide by what is no number to them
+        # of a tensor that is zero everywhere; with less, kernels divide by a value that they take for zero
         scale = max(chosen.scale, torch.finfo(torch.float32).eps)
         return torch.tensor([scale], dtype=torch.float32), torch.tensor([chosen.zero_point], dtype=torch.int64)

@@ -19,8 +19,8 @@ from edgec.model.spec import Array, Tensors
 class TorchRangeWatch:
     """A file whose graph returns its quantized activations too.
 
-    Ranges are known once it has run, for TorchScript tells no dtypes of tensors: it runs once on zeros. Arguments as of
-    `edgec.backends.interface.RangeWatcher.watch_ranges`.
+    Ranges are known once it has run, for TorchScript records no dtypes of tensors: it runs once on zeros. Arguments as
+    of `edgec.backends.interface.RangeWatcher.watch_ranges`.
     """
 
     def __init__(self, artifact: Artifact, file: Path, threads: int) -> None:
@@ -31,8 +31,8 @@ class TorchRangeWatch:
         for value in values:
             self._graph.registerOutput(value)
         self._count = len(values)
-        found = self._run([np.zeros(item.shape, item.dtype) for item in artifact.inputs])
-        kept = [number for number, value in enumerate(found) if _has_one_grid(value)]
+        outputs = self._run([np.zeros(item.shape, item.dtype) for item in artifact.inputs])
+        kept = [number for number, value in enumerate(outputs) if _has_one_grid(value)]
         if not kept:
             raise UnsupportedError("the file has no quantized activations", where=file.name)
         self._kept = kept
@@ -46,19 +46,19 @@ class TorchRangeWatch:
                 input="" if place is None else order[place],
             )
             for number, place in zip(kept, self._inputs, strict=True)
-            for low, high in (range_of(*_grid(found[number])),)
+            for low, high in (range_of(*_grid(outputs[number])),)
         )
 
     def __call__(self, inputs: Tensors) -> Array:
         fed = artifact_inputs(self._artifact, inputs)
-        found = self._run(fed)
+        outputs = self._run(fed)
         uses = []
         for known, place, number in zip(self.ranges, self._inputs, self._kept, strict=True):
-            scale, zero_point, _ = _grid(found[number])
+            scale, zero_point, _ = _grid(outputs[number])
             if place is not None:
                 uses.append(use_by_values(fed[place], known.low, known.high, scale))
             else:
-                uses.append(use_by_codes(found[number].int_repr().numpy(), zero_point))
+                uses.append(use_by_codes(outputs[number].int_repr().numpy(), zero_point))
         return np.array(uses, np.float64)
 
     def _run(self, fed: list[Array]) -> list[Any]:
@@ -66,8 +66,8 @@ class TorchRangeWatch:
 
         interpret: Any = getattr(torch._C, "_jit_interpret_graph")  # noqa: B009  # it has no types
         with running(self._runner.engine, self._threads):
-            found = interpret(self._graph, (self._runner.module._c, *map(torch.from_numpy, fed)))
-        return list(found)[-self._count :]
+            outputs = interpret(self._graph, (self._runner.module._c, *map(torch.from_numpy, fed)))
+        return list(outputs)[-self._count :]
 
 
 def _watched(graph: Any, artifact: Artifact) -> tuple[list[Any], list[str], list[int | None]]:

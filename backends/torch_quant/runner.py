@@ -46,12 +46,12 @@ class TorchRunner:
 
         feeds = [torch.from_numpy(value) for value in artifact_inputs(self._artifact, inputs)]
         with running(self.engine, self._threads):
-            found = tensors_of(self.module(*feeds))
-        return model_outputs(self._artifact, [tensor.numpy() for tensor in found])
+            tensors = tensors_of(self.module(*feeds))
+        return model_outputs(self._artifact, [tensor.numpy() for tensor in tensors])
 
     def ops(self) -> Sequence[OpRecord]:
         return with_layers(executed_ops(self.module, self._artifact.precision), self._artifact.coverage)
 
     def op_times(self, inputs: Tensors, runs: int) -> Sequence[OpTime]:
-        """Time of each op that the profiler can tell from others (`profile.op_times`)."""
+        """Time of each op that the profiler distinguishes (`profile.op_times`)."""
         return op_times(lambda: self(inputs), self.ops(), runs)

@@ -50,6 +50,12 @@ def try_without(
 ) -> None:
     """Convert `model` with the nodes of `left_out` in float, run it on `sample`, trace it, and check its kernels.
 
+    Args:
+        model: the lowered float model.
+        left_out: node -> why it stays in float.
+        how: of the conversion.
+        sample: the inputs of one run.
+
     Raises:
         UnsupportedError: a step fails; `where` is the node, if it is known.
     """

@@ -54,7 +54,13 @@ class Call:
         return len(self.values[inputs[0]].shape) if inputs and inputs[0] in self.values else 0
 
     def argument(self, name: str, place: int, default: Any = None) -> Any:
-        """An argument that may be given by place or by name."""
+        """An argument that may be given by place or by name.
+
+        Args:
+            name: of the argument.
+            place: its index among the arguments.
+            default: where it is not given.
+        """
         return self.node.args[place] if len(self.node.args) > place else self.node.kwargs.get(name, default)
 
 
@@ -67,29 +73,29 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
     values = values_of(model.graph, model.example)
     in_place = written(model.graph)
     last = dict.fromkeys(post_processing_nodes(model.graph, values), POST_PROCESSING)
-    found = {}
+    unsupported = {}
     for node in quantizable_nodes(model.graph):
         if values[node].kind == "plain":
-            continue  # arithmetic of sizes, which torch's quantizer tells from that of tensors
+            continue  # arithmetic of sizes, which torch's quantizer distinguishes from that of tensors
         call = Call(node, module_of(node, model.graph), model.graph, values, model.engine)
         kind = type(call.module) if call.module is not None else node.target
         rule: Rule = _rules().get(kind, _no_reason)
         if node in in_place:
-            found[node.name] = IN_PLACE
+            unsupported[node.name] = IN_PLACE
         elif reason := _by_dtype(call) or _fixed_output(call) or rule(call) or last.get(node.name, ""):
-            found[node.name] = reason
-    return found
+            unsupported[node.name] = reason
+    return unsupported
 
 
 def quantizable_nodes(graph: fx.GraphModule) -> list[fx.Node]:
     """Nodes that torch's quantizer may give a scale, by its own table of ops."""
-    found = []
+    quantizable = []
     for node in graph.graph.nodes:
         module = module_of(node, graph)
         kind = type(module) if module is not None else node.target
         if node.op.startswith("call_") and kind in _quantizable():
-            found.append(node)
-    return found
+            quantizable.append(node)
+    return quantizable
 
 
 @cache

@@ -1,7 +1,7 @@
 """Which layers lose most when they are quantized: the straight line of `edgec analyze`.
 
-Every cell (one recipe of one artifact on the evaluation samples) is kept in the cache of the build folder. A run that
-finds all of them there starts no process; a killed one goes on where it was.
+Every measurement (one recipe of one artifact on the evaluation samples) is kept in the cache of the build folder. A run
+that finds all of them there starts no process; one that was killed continues where it was.
 """
 
 from __future__ import annotations
@@ -12,51 +12,49 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
-from edgec.analyze.layer_cells import LayerCells, Yardstick
+from edgec.analyze.layers import Evaluation, LayerAnalyzer
 from edgec.analyze.page import render_analysis
 from edgec.analyze.records import Analysis, ArtifactAnalysis
 from edgec.backends.registry import package_version
-from edgec.build.job import BuildData, Job, Judged
-from edgec.build.prepare import prepare
-from edgec.build.settle_metric import settle_metric
+from edgec.build.inputs import Inputs, read_inputs, run_float
+from edgec.build.metric import chosen_metric
+from edgec.build.prepare import Prepared, transform
 from edgec.dataset.entry import python_entry
 from edgec.errors import EdgecError, ProjectError, TargetError
-from edgec.ladder.trial import Trial
-from edgec.machine import host_machine
+from edgec.events import subscriber_of
+from edgec.ladder.maker import ArtifactMaker
 from edgec.model.python_entry import imports_from
+from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, make_plan, require_any_toolchain
 from edgec.plan.rungs import first_recipe
 from edgec.project.load import split_entry
 from edgec.project.spec import Project
 from edgec.storage.cache import Cache
 from edgec.storage.files import write_atomically
-from edgec.storage.workspace import cache_folder, explained, model_step, workspace
+from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
 from edgec.target.load import ResolvedTarget, load_target
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
-from edgec.verify.reference import float_outputs
-from edgec.workers.log import captured
 from edgec.workers.worker import Progress
 
 SAMPLES = 256
-"""Evaluation samples of each cell, unless told otherwise."""
+"""Evaluation samples of each measurement, unless stated otherwise."""
 
 
 @dataclass(frozen=True)
 class Analyzed:
-    """What `analyze_target` found, and where it wrote it."""
+    """The result of `analyze_target`, and where it is written."""
 
     analysis: Analysis
     json: Path
     html: Path
     computed: int
-    """Cells that this run measured."""
+    """Measurements of this run."""
     cached: int
-    """Cells that earlier runs had measured."""
+    """Measurements of earlier runs."""
     failures: tuple[EdgecError, ...]
-    """Artifacts that nothing could be found out about."""
+    """Of artifacts that could not be analyzed."""
 
 
 def analyze_target(
@@ -75,10 +73,10 @@ def analyze_target(
         name: of the target.
         project: the user's model and data, with paths relative to `root`.
         root: the project's folder.
-        samples: evaluation samples that each cell is measured on, at most.
+        samples: evaluation samples of each measurement, at most.
         threads: CPU threads of each toolchain process.
         jobs: artifacts that are analyzed at once.
-        progress: told each step.
+        progress: receives each step.
 
     Raises:
         TargetError: the target is not static int8, or there is no such target.
@@ -90,22 +88,24 @@ def analyze_target(
     out = (root / project.build.out).absolute()
     cache = Cache(cache_folder(out))
     with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):
-        job = Job(plan, root, scratch, log, threads, jobs, progress, cache=cache)
-        judged = _judged(job)
-        found = _artifacts(job, judged)
-        failures = tuple(error for _, error in found if error is not None)
-        if len(failures) == len(found):
+        context = BuildContext(
+            plan, root, scratch, log, cache, checkpoint_folder(out), threads, jobs, subscriber_of(progress)
+        )
+        prepared = _prepared(context)
+        analyses = _artifacts(context, prepared)
+        failures = tuple(error for _, error in analyses if error is not None)
+        if len(failures) == len(analyses):
             raise failures[0]
-        data = judged.data
+        inputs = prepared.inputs
         analysis = Analysis(
             edgec=package_version("edgec") or "unknown",
             target=name,
             target_digest=plan.target.digest(),
-            model=data.model.source.path,
-            metric=judged.metric.name,
-            samples=len(data.evaluation),
-            origin=data.evaluation.info.origin,
-            artifacts=tuple(one for one, _ in found),
+            model=inputs.model.source.path,
+            metric=prepared.metric.name,
+            samples=len(inputs.evaluation),
+            origin=inputs.evaluation.info.origin,
+            artifacts=tuple(one for one, _ in analyses),
         )
         table, page = out / f"{name}.analysis.json", out / f"{name}.analysis.html"
         write_atomically(table, json.dumps(analysis.plain(), indent=1, ensure_ascii=False) + "\n")
@@ -137,74 +137,52 @@ def _with_samples(project: Project, samples: int) -> Project:
     return project.model_copy(update={"evaluation": evaluation})
 
 
-def _judged(job: Job) -> Judged:
-    """Model, data and metric; the float model's outputs only where the metric is settled by them."""
-    prepared = prepare(job)
-    metric = prepared.metric
-    reference: Outputs = {}
-    if not metric.settled:
-        reference = _float_outputs(job, prepared.data)
-        metric, _ = settle_metric(job.plan.project, prepared.data, metric, reference)
-    return Judged(prepared.data, reference, metric, host_machine(), prepared.portable)
+def _prepared(context: BuildContext) -> Prepared:
+    """Model, data and metric; the float model is only run now where the metric is settled by its outputs."""
+    inputs = read_inputs(context)
+    passes, _ = transform(context, inputs)
+    if inputs.metric.settled:
+        return Prepared(inputs, {}, inputs.metric, passes)
+    reference = run_float(context, inputs)
+    metric, _ = chosen_metric(context.plan.project, inputs, reference)
+    return Prepared(inputs, reference, metric, passes)
 
 
-def _float_outputs(job: Job, data: BuildData) -> Outputs:
-    job.progress(f"run the float model on {len(data.evaluation)} samples")
-    with captured(job.log), model_step("run", str(job.plan.project.model.path)):
-        return float_outputs(data.model, data.evaluation, job.scratch / "float", job.threads)
-
-
-def _artifacts(job: Job, judged: Judged) -> tuple[tuple[ArtifactAnalysis, EdgecError | None], ...]:
-    """All artifacts of the plan, in its order, up to ``job.jobs`` at once."""
-    lock = RLock()
-    known = [judged.reference] if judged.reference else []
-
-    def reference() -> Outputs:
-        with lock:
-            if not known:
-                known.append(_float_outputs(job, judged.data))
-            return known[0]
-
-    metric = judged.metric
-    yardstick = Yardstick(judged.data.evaluation, reference, metric, _metric_digest(metric), lock)
-    items = [_cells_of(job, judged, item, yardstick) for item in job.plan.emits]
-    recipe = first_recipe(job.plan.target)
-    with ThreadPoolExecutor(max_workers=max(1, min(job.jobs, len(items)))) as pool:
-        futures = [pool.submit(item.analysis, recipe) for item in items]
+def _artifacts(context: BuildContext, prepared: Prepared) -> tuple[tuple[ArtifactAnalysis, EdgecError | None], ...]:
+    """All artifacts of the plan, in its order, up to ``context.jobs`` at the same time."""
+    inputs, metric = prepared.inputs, prepared.metric
+    reference = _Reference(context, inputs, prepared.reference)
+    evaluation = Evaluation(inputs.evaluation, reference, metric, _metric_digest(metric), RLock())
+    analyzers = [_analyzer(context, prepared, item, evaluation) for item in context.plan.emits]
+    recipe = first_recipe(context.plan.target)
+    with ThreadPoolExecutor(max_workers=max(1, min(context.jobs, len(analyzers)))) as pool:
+        futures = [pool.submit(item.analysis, recipe) for item in analyzers]
         try:
             return tuple(future.result() for future in futures)
         except BaseException:
             for future in futures:
                 future.cancel()
-            for item in items:
+            for item in analyzers:
                 item.stop()
             raise
 
 
-def _cells_of(job: Job, judged: Judged, item: PlannedEmit, yardstick: Yardstick) -> LayerCells:
-    def never(*_: object) -> Any:
-        raise AssertionError("an analysis neither trains nor judges")
+class _Reference:
+    """The float model's outputs, computed at the first call; from any thread."""
 
-    cells = job.cells(judged, item)
-    assert cells is not None  # analyze_target gives the job a cache
-    trial = Trial(
-        target=job.plan.target,
-        item=item,
-        model=job.scratch / "model",
-        trained=never,
-        scoring=None,
-        scratch=job.scratch / f"emit-{item.index}",
-        calibration=judged.data.calibration,
-        seed=job.plan.project.build.seed,
-        threads=job.threads,
-        log=job.log,
-        progress=lambda step: None,
-        verify=never,
-        differ=never,
-        judge=never,
-        cells=cells,
-    )
-    return LayerCells(trial, cells, yardstick, lambda step: job.progress(f"{item.file}: {step}"))
+    def __init__(self, context: BuildContext, inputs: Inputs, known: Outputs) -> None:
+        self._context, self._inputs, self._known = context, inputs, known
+        self._lock = RLock()
+
+    def __call__(self) -> Outputs:
+        with self._lock:
+            self._known = self._known or run_float(self._context, self._inputs)
+            return self._known
+
+
+def _analyzer(context: BuildContext, prepared: Prepared, item: PlannedEmit, evaluation: Evaluation) -> LayerAnalyzer:
+    maker = ArtifactMaker(context, item, prepared.passes, prepared.inputs.calibration)
+    return LayerAnalyzer(maker, evaluation, lambda step: context.progress(f"{item.file}: {step}"))
 
 
 def _metric_digest(metric: Metric) -> str:

@@ -11,7 +11,7 @@ from edgec.quant.recipe import Recipe
 from edgec.verify.records import MayBeInfinite, MetricResult
 
 
-class CellScore(Frozen):
+class RecipeScore(Frozen):
     """An artifact of one recipe on the evaluation samples, in its first runtime."""
 
     sqnr_db: MayBeInfinite | None
@@ -29,9 +29,9 @@ class LayerSensitivity(Frozen):
 
     layer: str
     op: str
-    only: CellScore
+    only: RecipeScore
     """With this layer quantized and all others in float."""
-    all_but: CellScore
+    all_but: RecipeScore
     """With this layer in float and all others quantized."""
     gain_db: MayBeInfinite | None
     """SQNR of `all_but` over that of all layers quantized; None when either is unknown."""
@@ -45,7 +45,7 @@ class ArtifactAnalysis(Frozen):
     runtime: str
     recipe: Recipe
     """With which layers are quantized."""
-    quantized: CellScore | None = None
+    quantized: RecipeScore | None = None
     """With all layers quantized; None when `failure`."""
     layers: tuple[LayerSensitivity, ...] = ()
     """The most sensitive first: by SQNR with that layer alone; layers that cannot be quantized alone come last."""
@@ -74,7 +74,7 @@ class Analysis(Frozen):
     artifacts: tuple[ArtifactAnalysis, ...]
 
 
-def gain(all_but: CellScore, quantized: CellScore) -> float | None:
+def gain(all_but: RecipeScore, quantized: RecipeScore) -> float | None:
     """How many dB leaving a layer in float gains; 0 where neither loses anything."""
     if all_but.sqnr_db is None or quantized.sqnr_db is None:
         return None

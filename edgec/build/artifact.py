@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.backends.interface import Artifact, LayerFidelity
-from edgec.bundle.manifest import GATES_MISSED, MEASUREMENTS, NOT_BUILT
+from edgec.bundle.manifest import MEASUREMENTS
 from edgec.errors import EdgecError
+from edgec.ladder.maker import CompiledArtifact
 from edgec.ladder.trial import Attempt
-from edgec.passes.contract import BELOW_GOAL, Coverage, PassRecord
+from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage, CoverageState
 from edgec.verify.gates import gate_line
 from edgec.verify.ranges import RangeRecord
 from edgec.verify.records import TIMED, GateResult, Measurement, RungRecord
@@ -28,8 +30,8 @@ class BuiltArtifact:
     coverage: tuple[Coverage, ...]
     hurried: bool
     """Whether time ran out before all rungs were tried."""
-    twin: tuple[Artifact, Path] | None
-    """The same in float32, and its folder; None when this is that."""
+    twin: CompiledArtifact | None
+    """The same in float32; None where it is float32 itself, or could not be made."""
     ranges: RangeRecord | None = None
     """How evaluation samples lie in its calibrated ranges; None where that was not asked for."""
 
@@ -41,12 +43,17 @@ class BuiltArtifact:
     @property
     def file(self) -> Path:
         """Where it is."""
-        return self.attempt.folder / self.artifact.file
+        return self.attempt.made.file
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """One for each runtime."""
         return self.attempt.measurements
+
+    @property
+    def working_runtimes(self) -> tuple[str, ...]:
+        """Judged runtimes that run it, the one that is timed first."""
+        return tuple(item.runtime for item in self.measurements if item.judged and not item.failure)
 
 
 @dataclass(frozen=True)
@@ -67,17 +74,17 @@ class FailedArtifact:
     def gap(self) -> Coverage:
         """For the manifest: the same each time and wherever it is built, so without what was timed, and where."""
         place = self.error.where.removeprefix(self.file).lstrip(": ")
-        told = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
-        reason = "; ".join(map(_told, self.missed)) or told
+        what = self.error.what if not place or Path(place).is_absolute() else f"{place}: {self.error.what}"
+        reason = "; ".join(map(_missed_line, self.missed)) or what
         return Coverage(subject=self.file, state=self.state, reason=reason)
 
     @property
-    def state(self) -> str:
+    def state(self) -> CoverageState:
         """What it is instead of built."""
-        return GATES_MISSED if self.missed else NOT_BUILT
+        return "gates missed" if self.missed else "not built"
 
 
-def _told(gate: GateResult) -> str:
+def _missed_line(gate: GateResult) -> str:
     line = f"{gate.gate} {gate.limit:g}: missed, see {MEASUREMENTS}" if gate.gate in TIMED else gate_line(gate)
     return f"{gate.runtime}: {line}"
 
@@ -85,12 +92,7 @@ def _told(gate: GateResult) -> str:
 def below_goal(gates: Sequence[GateResult]) -> tuple[Coverage, ...]:
     """What to record of the gates of an artifact that is kept though it misses them."""
     return tuple(
-        Coverage(subject=f"{gate.artifact} in {gate.runtime}", state=BELOW_GOAL, reason=gate_line(gate))
+        Coverage(subject=f"{gate.artifact} in {gate.runtime}", state="below the goal", reason=gate_line(gate))
         for gate in gates
         if gate.state == "short"
     )
-
-
-def outputs_folder(folder: Path, runtime: str) -> Path:
-    """Where the outputs of an attempt in a runtime are, one ``<output>.npy`` each."""
-    return folder / "outputs" / runtime

@@ -1,75 +1,53 @@
-"""Target + project -> Bundle: the straight line of a build, and the Python API `build`."""
+"""Building one target: the straight line from a plan to a verified bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from edgec.bundle.bench.write import FORMATS, HarnessArtifact, write_harness
-from edgec.bundle.check import incomplete
-from edgec.bundle.manifest import REPORT, Manifest, Measurements, PassTime
+from edgec.build.api import Bundle
+from edgec.build.artifact import BuiltArtifact, FailedArtifact
+from edgec.build.depfile import dependencies_of
+from edgec.build.events import ArtifactsMeasured, ArtifactUnavailable, InputsRead, ProblemFound
+from edgec.build.inputs import Inputs, check_float, read_inputs, run_float
+from edgec.build.make import make_artifacts
+from edgec.build.metric import settle_metric
+from edgec.build.options import BuildOptions
+from edgec.build.prepare import Prepared, find_problems, transform
+from edgec.build.ranges import with_ranges
+from edgec.build.reproduce import check_reproducible
+from edgec.build.result import BuildResult, ending, without_missed
+from edgec.build.room import room_for
+from edgec.build.timing import timed
+from edgec.build.write import write_bundle
 from edgec.bundle.write import (
     bundle_lock,
     discard,
     publish_folder,
     refuse_foreign,
     refuse_within,
-    settle,
     source_date_epoch,
     stage,
-    write_manifest,
-    write_measurements,
 )
+from edgec.errors import ReproducibilityError
+from edgec.events import Subscriber, ignore
+from edgec.lock.file import LockedArtifact
+from edgec.lock.follow import TargetLock
+from edgec.plan.context import BuildContext
+from edgec.plan.plan import Plan, require_any_toolchain, require_toolchain, without_toolchain
 from edgec.storage.cache import Cache
-from edgec.check.records import Finding
-from edgec.dataset.spool import Spool
-from edgec.errors import ProjectError, ReproducibilityError
-from edgec.build.api import Bundle
-from edgec.build.accept import ending, without_missed
-from edgec.build.artifact import BuiltArtifact, FailedArtifact, outputs_folder
-from edgec.lock.follow import UNLOCKED, FollowedLock, LockUse
-from edgec.build.job import Inputs, Job
-from edgec.build.manifest import manifest_of
-from edgec.build.room import room_for
-from edgec.build.run import BuildResult, run_plan
-from edgec.build.twin import keep_twin
 from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
-from edgec.plan.plan import Plan, make_plan
-from edgec.project.flags import flags
-from edgec.project.load import load_project
-from edgec.project.spec import Project
-from edgec.report.html import render_report
-from edgec.target.load import load_target
-from edgec.target.select import select_one
-from edgec.verify.records import GateResult, Measurement
-from edgec.workers.worker import Progress
-
-HARNESS_SAMPLES = 8
-"""Evaluation samples that a bundle carries, for its harness to replay."""
-
-Listener = Callable[[Plan, BuildResult], None]
-"""Told what was built and measured, before gates decide."""
-Inspector = Callable[[Path, Path, Path], None]
-"""Shown a complete bundle before it is put in place, with a folder to work in and a log; may raise."""
+from edgec.train.training_data import used_training_samples
+from edgec.verify.gates import judge
+from edgec.workers.group import WorkerGroup
+from edgec.workers.worker import import_ahead
 
 
 def build_target(
-    name: str,
-    project: Project,
+    plan: Plan,
     root: Path,
-    *,
-    threads: int,
-    jobs: int | None = None,
-    all_or_nothing: bool,
-    lock_use: LockUse = UNLOCKED,
-    progress: Progress,
-    listener: Listener = lambda plan, result: None,
-    found: Callable[[Finding], None] = lambda finding: None,
-    inspector: Inspector = lambda bundle, scratch, log: None,
+    options: BuildOptions,
+    subscriber: Subscriber = ignore,
     inputs: Inputs | None = None,
 ) -> Bundle:
     """Build the bundle of one target into ``<out>/<target>``, or leave none that looks finished.
@@ -78,97 +56,123 @@ def build_target(
     are missing.
 
     Args:
-        name: of the target.
-        project: what to build, with paths relative to `root`.
-        root: the project's folder.
-        threads: CPU threads of each toolchain process.
-        jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.build.room`).
-        all_or_nothing: write no bundle when an artifact cannot be made or misses a gate.
-        lock_use: what edgec.lock is for this build.
-        progress: told each step.
-        found: told what is doubtful about model and samples, before anything is made.
-        listener: told the measurements, also when gates then fail.
-        inspector: shown the bundle before it is put in place, and before edgec.lock is renewed.
-        inputs: model and samples, where `edgec.build.inputs.inputs_of_all` has read them for several targets.
+        plan: what to build.
+        root: the project's folder, which paths are relative to.
+        options: how.
+        subscriber: receives the events of the build.
+        inputs: model and samples, where `edgec.build.inputs.shared_inputs` has read them for several targets.
 
     Raises:
-        EdgecError: no artifact is right, or what is wrong concerns all. An older bundle is removed when it is gates
-            that were missed, and by a ReproducibilityError of `inspector`.
+        EdgecError: no artifact is right, or the error concerns all. An older bundle is removed when gates were missed
+            or the build is not reproducible.
     """
-    source_date_epoch()  # not after all the work
-    plan = make_plan(load_target(name, root), project)
-    lock = FollowedLock(plan, root, lock_use, threads, progress)
-    lock.check()
-    out = (root / project.build.out).absolute()
+    source_date_epoch()  # raises now rather than after all the work
+    name, out = plan.target.name, (root / plan.project.build.out).absolute()
     destination = out / name
+    lock = TargetLock(plan, root, options.lock, options.threads)
+    lock.check_plan()
     refuse_foreign(destination)
     refuse_within(out)
-    with bundle_lock(destination), workspace(out, name) as (scratch, log):
-        cache = Cache(cache_folder(out))
-        job = Job(
-            plan, root, scratch, log, threads, jobs or room_for(threads), progress,
-            loaded=lock.loaded, found=found, metric_ran=lock.metric_ran, locked=lock.entry, bound=lock_use.locked,
-            checkpoints=checkpoint_folder(out), cache=cache, inputs=inputs,
+    with bundle_lock(destination), workspace(out, name) as (scratch, log), explained(log):
+        jobs = options.jobs or room_for(options.threads)
+        context = BuildContext(
+            plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), options.threads, jobs,
+            subscriber,
         )  # fmt: skip
-        with explained(log):
-            result = run_plan(job, all_or_nothing=all_or_nothing)
-        listener(plan, result)
-        if error := ending(result, plan, all_or_nothing=all_or_nothing):
+        result = compile_target(context, lock, inputs, all_or_nothing=options.all_or_nothing)
+        subscriber(ArtifactsMeasured(plan, result, options.all_or_nothing))
+        if error := ending(result, plan, all_or_nothing=options.all_or_nothing):
             if any(gate.state == "failed" for gate in result.gates):
                 discard(destination)
             raise error
-        gates, result = result.gates, without_missed(result, plan)
-        progress("write the bundle")
+        kept = without_missed(result, plan)
+        context.progress("write the bundle")
         with stage(out) as folder:
-            manifest = _write(job, result, gates, folder)
+            manifest = write_bundle(context, kept, result.gates, folder)
             try:
-                inspector(folder, scratch, log)
+                reproduced = check_reproducible(folder, context, options) if options.check_reproducible else None
             except ReproducibilityError:
                 discard(destination)
                 raise
             publish_folder(folder, destination)
-        lock.renew(result)
-    measurements = tuple(item for one in result.built for item in one.measurements)
-    return Bundle(destination, manifest, measurements, result.failures, tuple(result.data.model.source.imported))
+        source, training = kept.prepared.inputs.model.source, kept.prepared.inputs.training
+        lock.renew(_locked(kept), source, used_training_samples(plan, training, kept.rungs))
+    needed = dependencies_of(plan, root, source.imported)
+    return Bundle(destination, manifest, kept.measurements, kept.failures, needed, reproduced)
 
 
-def _write(job: Job, result: BuildResult, gates: tuple[GateResult, ...], folder: Path) -> Manifest:
-    """Make a whole bundle in the staged `folder`; `gates`: of artifacts that are left out for them, too."""
-    plan = job.plan
-    measurements = tuple(item for one in result.built for item in one.measurements)
-    times = tuple(
-        PassTime(artifact=one.artifact.file, name=step.name, seconds=step.seconds)
+def compile_target(
+    context: BuildContext,
+    lock: TargetLock | None,
+    inputs: Inputs | None,
+    *,
+    all_or_nothing: bool = False,
+    in_full: bool = True,
+) -> BuildResult:
+    """Make, run and judge all artifacts of a plan, without writing a bundle.
+
+    Args:
+        context: what to build, and where.
+        lock: recipes of an earlier build; None: none are followed.
+        inputs: None: they are read now.
+        all_or_nothing: the first artifact that cannot be made ends the build.
+        in_full: whether artifacts are timed, and layers compared with the float model's.
+
+    Raises:
+        EdgecError: the error concerns all artifacts, or no backend has its packages; with `all_or_nothing`, any error
+            of the tree.
+    """
+    plan = context.plan
+    _check_toolchains(context, all_or_nothing=all_or_nothing)
+    import_ahead(context.log, context.threads)
+    inputs = inputs or read_inputs(context)
+    model = inputs.model
+    if lock is not None:
+        lock.check_inputs(model.source, inputs.calibration, inputs.evaluation, inputs.training, context.progress)
+    context.subscriber(InputsRead(inputs))
+    findings = find_problems(context, inputs)
+    for finding in findings:
+        context.subscriber(ProblemFound(finding))
+    reference = run_float(context, inputs)
+    settled = settle_metric(context, inputs, reference)
+    if lock is not None:
+        lock.check_metric(settled.reads, context.progress)
+    weak = check_float(context, inputs, reference)
+    passes, notes = transform(context, inputs)
+    prepared = Prepared(
+        inputs, reference, settled.metric, passes, (*notes, *settled.notes, *weak), findings,
+        {**settled.code, **settled.reads},
+    )  # fmt: skip
+    locked = lock.entries() if lock is not None else {}
+    bound = lock is not None and lock.is_binding
+    workers = WorkerGroup(context.log)
+    made = make_artifacts(
+        context, prepared, locked, workers, bound=bound, all_or_nothing=all_or_nothing, in_full=in_full
+    )  # fmt: skip
+    built = tuple(item for item in made if isinstance(item, BuiltArtifact))
+    if in_full:
+        built = tuple(
+            timed(with_ranges(item, context, inputs, workers), context, inputs.evaluation, workers) for item in built
+        )
+    gates = judge(plan.project.gates, plan.target, [item for one in built for item in one.measurements])
+    failures = tuple(item for item in made if isinstance(item, FailedArtifact))
+    return BuildResult(prepared, built, gates, failures)
+
+
+def _check_toolchains(context: BuildContext, *, all_or_nothing: bool) -> None:
+    """Report artifacts that cannot be made here; that none can, or not all where all are needed, is an error."""
+    plan = context.plan
+    require_any_toolchain(plan)
+    for item in plan.emits if all_or_nothing else ():
+        require_toolchain(plan, item)
+    for file, error in without_toolchain(plan).items():
+        context.subscriber(ArtifactUnavailable(file, error))
+
+
+def _locked(result: BuildResult) -> Mapping[str, LockedArtifact]:
+    """Entries of edgec.lock; an artifact whose search ended for want of time is left out."""
+    return {
+        one.artifact.file: LockedArtifact(recipe=one.attempt.recipe, precision=one.attempt.precision, rungs=one.rungs)
         for one in result.built
-        for step in one.passes
-    )
-    for one in result.built:
-        one.file.rename(folder / one.artifact.file)
-    if harness := [item for one in result.built if (item := _harness(one)) is not None]:
-        write_harness(folder / "bench", plan.target, harness, _first_samples(result.data.evaluation))
-    twin = keep_twin(plan, result, folder)
-    manifest = manifest_of(plan, result, folder, job.root, threads=job.threads, replayed=FORMATS, twin=twin)
-    manifest = write_manifest(folder, manifest)
-    write_measurements(folder, Measurements(measurements=measurements, passes=times, gates=gates))
-    shown = manifest.model_copy(update={"gates": result.gates})
-    page = render_report(shown, measurements, times, result.data.evaluation[0])
-    (folder / REPORT).write_text(page, encoding="utf-8")
-    settle(folder)
-    return manifest
-
-
-def _first_samples(spool: Spool) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    samples = [spool[index] for index in range(min(HARNESS_SAMPLES, len(spool)))]
-    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-
-
-def _harness(one: BuiltArtifact) -> HarnessArtifact | None:
-    """What the harness replays: the outputs of the first runtime that the target's device has; None when it cannot."""
-    worked = tuple(item.runtime for item in one.measurements if item.judged and not item.failure)
-    if not worked or one.artifact.format not in FORMATS:
-        return None
-    folder = outputs_folder(one.attempt.folder, worked[0])
-    expected = {
-        binding.name: np.array(np.load(folder / f"{index}.npy", mmap_mode="r")[:HARNESS_SAMPLES])
-        for index, binding in enumerate(one.artifact.outputs)
+        if not one.hurried
     }
-    return HarnessArtifact(artifact=one.artifact, runtimes=worked, expected=expected)

@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from edgec.storage.files import write_atomically
+from edgec.plan.plan import Plan
 from edgec.project.imports import neighbours
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
+from edgec.storage.files import write_atomically
 
 
 def dependencies(
@@ -49,6 +50,19 @@ def dependencies(
     paths += list(target_files)
     unique = {os.path.relpath(path): None for path in paths}
     return tuple(Path(path) for path in unique)
+
+
+def dependencies_of(plan: Plan, root: Path, imported: Iterable[str]) -> tuple[Path, ...]:
+    """Every file that the bundle of a plan is made from.
+
+    Args:
+        plan: what was built.
+        root: the project's folder.
+        imported: files that the model imports, relative to `root`.
+    """
+    trained = any(rung.name == "training" for item in plan.emits for rung in item.ladder)
+    files = (*plan.target_files, *(root / file for file in imported))
+    return dependencies(plan.project, root, files, calibrated=plan.calibration_samples is not None, trained=trained)
 
 
 def write_depfile(file: Path, rules: Iterable[tuple[Path, Iterable[Path]]]) -> None:

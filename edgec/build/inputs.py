@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgec.bundle.write import refuse_foreign, refuse_within
@@ -13,19 +13,21 @@ from edgec.dataset.leak import check_classes, check_disjoint
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.errors import WeakFloatError
-from edgec.build.job import Inputs, Job
-from edgec.train.training_data import TrainingSamples
-from edgec.storage.workspace import explained, model_step, workspace
-from edgec.workers.log import captured
+from edgec.events import Subscriber
 from edgec.model.load import load_model
 from edgec.model.spec import Array, FloatModel
+from edgec.plan.context import BuildContext
 from edgec.plan.plan import Plan
 from edgec.project.spec import CalibrationSpec, DataSpec
-from edgec.verify.metrics import choose_metric
+from edgec.storage.cache import Cache
+from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, model_step, workspace
+from edgec.train.training_data import TrainingSamples
+from edgec.verify.metrics import Metric, choose_metric
 from edgec.verify.outputs import Outputs
 from edgec.verify.reference import float_outputs, with_right_graph
 from edgec.verify.weak_float import CAUSES, refuse_inaccurate, weakness
-from edgec.workers.worker import Progress, import_ahead
+from edgec.workers.log import captured
+from edgec.workers.worker import import_ahead
 
 COMPARED_SAMPLES = 128
 """Calibration samples that the float model is run on where it is doubtful on the evaluation samples."""
@@ -33,9 +35,24 @@ SHARED = ".all"
 """Where several targets' common inputs are kept while they are built, among the work folders of targets."""
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What one target is built from."""
+
+    model: FloatModel
+    """As loaded, before any pass."""
+    calibration: Spool | None
+    evaluation: Spool
+    training: TrainingSamples | None
+    metric: Metric
+    """``auto`` is still to be settled by the float model's outputs."""
+    reference: Outputs | None = None
+    """The float model's outputs on the evaluation samples, where it was run already."""
+
+
 @contextmanager
-def inputs_of_all(
-    plans: Sequence[Plan], root: Path, out: Path, *, threads: int, progress: Progress
+def shared_inputs(
+    plans: Sequence[Plan], root: Path, out: Path, *, threads: int, subscriber: Subscriber
 ) -> Iterator[Mapping[str, Inputs]]:
     """Read and judge what several targets are built from, before the first artifact of the first one.
 
@@ -48,10 +65,10 @@ def inputs_of_all(
         root: the project's folder.
         out: the folder of bundles.
         threads: CPU threads of each toolchain process.
-        progress: told each step.
+        subscriber: receives the events.
 
     Returns:
-        By name of the target, `Job.inputs`.
+        Inputs by name of the target.
 
     Raises:
         EdgecError: any error of model, data, labels or metric; WeakFloatError as of `check_float`.
@@ -64,22 +81,24 @@ def inputs_of_all(
             import_ahead(log, threads)
             known: dict[int | None, Inputs] = {}
             for plan in plans:
-                job = Job(plan, root, scratch, log, threads, 1, progress)
-                inputs = known[plan.calibration_samples] = read_inputs(job, known)
+                context = BuildContext(
+                    plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), threads, 1, subscriber
+                )
+                inputs = known[plan.calibration_samples] = read_inputs(context, known)
                 if plan.prune is not None and inputs.training is not None:
                     inputs.training.read()  # it will be needed, and may be wrong
-            reference = run_float(job, known[job.plan.calibration_samples])
+            reference = run_float(context, known[plan.calibration_samples])
             for inputs in known.values():
-                check_float(job, inputs, reference)
-        found = {count: replace(inputs, reference=reference) for count, inputs in known.items()}
-        yield {plan.target.name: found[plan.calibration_samples] for plan in plans}
+                check_float(context, inputs, reference)
+        complete = {count: replace(inputs, reference=reference) for count, inputs in known.items()}
+        yield {plan.target.name: complete[plan.calibration_samples] for plan in plans}
 
 
-def read_inputs(job: Job, known: Mapping[int | None, Inputs] | None = None) -> Inputs:
-    """Load the model, lay down the samples in the job's scratch folder, and settle the metric.
+def read_inputs(context: BuildContext, known: Mapping[int | None, Inputs] | None = None) -> Inputs:
+    """Load the model, lay down the samples in the context's scratch folder, and settle the metric.
 
     Args:
-        job: what to read, and where to.
+        context: what to read, and where to.
         known: what was read for other targets of the project into the same folder, by their calibration samples.
 
     Raises:
@@ -88,28 +107,30 @@ def read_inputs(job: Job, known: Mapping[int | None, Inputs] | None = None) -> I
         LabelsError: labels do not fit the metric or each other.
         EdgecError: any other error of model or metric.
     """
-    count = job.plan.calibration_samples
-    found = next(iter(known.values())) if known else _common(job)
-    calibration = known[count].calibration if known and count in known else _calibration(job, found)
-    return replace(found, calibration=calibration)
+    count = context.plan.calibration_samples
+    shared = next(iter(known.values())) if known else _common(context)
+    calibration = known[count].calibration if known and count in known else _calibration(context, shared)
+    return replace(shared, calibration=calibration)
 
 
-def run_float(job: Job, inputs: Inputs) -> Outputs:
-    """The float model's outputs on the evaluation samples.
+def run_float(context: BuildContext, inputs: Inputs) -> Outputs:
+    """The float model's outputs on the evaluation samples, unless it was run already.
 
     Raises:
         EdgecError: it does not take them, or an output is NaN.
     """
-    job.progress(f"run the float model on {len(inputs.evaluation)} samples")
-    with captured(job.log), model_step("run", str(job.plan.project.model.path)):
-        return float_outputs(inputs.model, inputs.evaluation, job.scratch / "float", job.threads)
+    if inputs.reference is not None:
+        return inputs.reference
+    context.progress(f"run the float model on {len(inputs.evaluation)} samples")
+    with captured(context.log), model_step("run", str(context.plan.project.model.path)):
+        return float_outputs(inputs.model, inputs.evaluation, context.scratch / "float", context.threads)
 
 
-def check_float(job: Job, inputs: Inputs, reference: Outputs) -> tuple[str, ...]:
+def check_float(context: BuildContext, inputs: Inputs, reference: Outputs) -> tuple[str, ...]:
     """Hold the float model to ``min_accuracy``, and to being better than chance.
 
     Args:
-        job: the plan says what is allowed.
+        context: the plan says what is allowed.
         inputs: what it was run on.
         reference: its outputs on the evaluation samples.
 
@@ -119,7 +140,7 @@ def check_float(job: Job, inputs: Inputs, reference: Outputs) -> tuple[str, ...]
     Raises:
         WeakFloatError: it is not worth compiling as it is fed.
     """
-    project = job.plan.project
+    project = context.plan.project
 
     def calibrated() -> tuple[Outputs, Array, int] | None:
         spool = inputs.calibration
@@ -127,81 +148,89 @@ def check_float(job: Job, inputs: Inputs, reference: Outputs) -> tuple[str, ...]
             return None
         count, group = min(len(spool), COMPARED_SAMPLES), spool.info.group
         samples = [spool[index] for index in range(count)]
-        with captured(job.log), model_step("run", str(project.model.path)):
-            outputs = float_outputs(inputs.model, samples, job.scratch / "float-calibration", job.threads)
+        with captured(context.log), model_step("run", str(project.model.path)):
+            outputs = float_outputs(inputs.model, samples, context.scratch / "float-calibration", context.threads)
         return outputs, spool.labels[: count * group], group
 
-    with captured(job.log):
+    with captured(context.log):
         refuse_inaccurate(project.gates, inputs.metric, reference)
-    told = weakness(inputs.metric, reference, calibrated)
-    if not told:
+    weak = weakness(inputs.metric, reference, calibrated)
+    if not weak:
         return ()
     if project.build.allow_weak_float:
-        return (f"{told}; it was built all the same, as allow_weak_float says",)
+        return (f"{weak}; it was built all the same, as allow_weak_float says",)
     info = inputs.evaluation.info
     first = f"; the first sample: {info.first_sample[0]}" if info.first_sample else ""
-    raise WeakFloatError(told, where=info.origin, hint=f"{CAUSES}{first}\n  --allow-weak-float builds it all the same")
+    raise WeakFloatError(weak, where=info.origin, hint=f"{CAUSES}{first}\n  --allow-weak-float builds it all the same")
 
 
-def _common(job: Job) -> Inputs:
+def _common(context: BuildContext) -> Inputs:
     """What no target has for itself: model, evaluation samples and metric."""
-    project, path = job.plan.project, str(job.plan.project.model.path)
+    project, path = context.plan.project, str(context.plan.project.model.path)
     assert project.evaluation is not None  # make_plan refuses a project without
-    job.progress(f"load {path}")
-    with captured(job.log), model_step("load", path):
-        model = load_model(project.model, job.root)
-    evaluation = _spool(job, project.evaluation, model, project.evaluation.samples, "evaluation")
-    with captured(job.log), model_step("run", path):
+    context.progress(f"load {path}")
+    with captured(context.log), model_step("load", path):
+        model = load_model(project.model, context.root)
+    evaluation = _spool(context, project.evaluation, model, project.evaluation.samples, "evaluation")
+    with captured(context.log), model_step("run", path):
         first = [evaluation[index] for index in range(min(2, len(evaluation)))]
-        model = with_right_graph(model, first, job.threads)
+        model = with_right_graph(model, first, context.threads)
     metric = choose_metric(
-        project.evaluation.metric, model.outputs, evaluation.labels, job.root,
+        project.evaluation.metric, model.outputs, evaluation.labels, context.root,
         seed=project.build.seed, group=evaluation.info.group,
     )  # fmt: skip
     training = None
     if project.train is not None:
         training = TrainingSamples(
-            job.plan, project.train, model.inputs, evaluation, job.scratch / "training", job.root, job.progress
+            context.plan,
+            project.train,
+            model.inputs,
+            evaluation,
+            context.scratch / "training",
+            context.root,
+            context.progress,
         )
     return Inputs(model, None, evaluation, training, metric)
 
 
-def _calibration(job: Job, found: Inputs) -> Spool | None:
-    spec, count = job.plan.project.calibration, job.plan.calibration_samples
+def _calibration(context: BuildContext, shared: Inputs) -> Spool | None:
+    spec, count = context.plan.project.calibration, context.plan.calibration_samples
     if spec is None or count is None:
         return None
-    calibration = _spool(job, spec, found.model, count, "calibration")
-    calibration = join(calibration, _further(job, spec, found.model), job.scratch / f"calibration-{count}-joined")
-    check_classes(calibration, found.evaluation)
-    return check_disjoint(calibration, found.evaluation)
+    calibration = _spool(context, spec, shared.model, count, "calibration")
+    calibration = join(
+        calibration, _further(context, spec, shared.model), context.scratch / f"calibration-{count}-joined"
+    )
+    check_classes(calibration, shared.evaluation)
+    return check_disjoint(calibration, shared.evaluation)
 
 
-def _further(job: Job, spec: CalibrationSpec, model: FloatModel) -> list[Spool]:
+def _further(context: BuildContext, spec: CalibrationSpec, model: FloatModel) -> list[Spool]:
     """What ``[calibration] more`` names, each with all of its samples."""
-    project = job.plan.project
-    found = []
+    project = context.plan.project
+    spools = []
     for number, data in enumerate(spec.more):
-        job.progress(f"read calibration samples of {data}")
-        with captured(job.log):
+        context.progress(f"read calibration samples of {data}")
+        with captured(context.log):
             spool = write_spool(
-                DataSpec(data=data), project.preprocess, model.inputs, job.scratch / f"calibration-more-{number}",
-                job.root, samples=None, seed=project.build.seed, what="calibration",
+                DataSpec(data=data), project.preprocess, model.inputs, context.scratch / f"calibration-more-{number}",
+                context.root, samples=None, seed=project.build.seed, what="calibration",
             )  # fmt: skip
-        found.append(spool)
-    return found
+        spools.append(spool)
+    return spools
 
 
-def _spool(job: Job, spec: DataSpec, model: FloatModel, samples: int | None, what: Purpose) -> Spool:
-    project = job.plan.project
-    job.progress(f"read {what} samples of {spec.data}")
-    folder = job.scratch / (what if what == "evaluation" else f"{what}-{samples}")
-    with captured(job.log):
+def _spool(context: BuildContext, spec: DataSpec, model: FloatModel, samples: int | None, what: Purpose) -> Spool:
+    project = context.plan.project
+    context.progress(f"read {what} samples of {spec.data}")
+    folder = context.scratch / (what if what == "evaluation" else f"{what}-{samples}")
+    with captured(context.log):
         return write_spool(
             spec,
             project.preprocess,
             model.inputs,
             folder,
-            job.root,
+            context.root,
             samples=samples,
             seed=project.build.seed,
             what=what,

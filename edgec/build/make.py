@@ -2,224 +2,147 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from pathlib import Path
 
-from edgec.backends.interface import Artifact, LayerFidelity, OpDifference, RuntimeSpec
-from edgec.errors import CONCERNS_ALL, EdgecError, UnsupportedError, WorkerError
-from edgec.build.artifact import BuiltArtifact, FailedArtifact, below_goal, outputs_folder
-from edgec.build.job import Job, Judged
-from edgec.build.processes import Processes
-from edgec.build.ranges import with_ranges
-from edgec.build.timing import timed
-from edgec.train.once import Training
-from edgec.storage.workspace import model_step
+from edgec.backends.interface import LayerFidelity
+from edgec.build.artifact import BuiltArtifact, FailedArtifact, below_goal
+from edgec.build.prepare import Prepared
+from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.ladder.climb import Climb, Climbed
-from edgec.plan.rungs import Rung, first_recipe, linear_first
-from edgec.ladder.sensitivity import pinned
-from edgec.ladder.trial import Scoring, Trial
-from edgec.workers.log import captured
+from edgec.ladder.maker import ArtifactMaker, CompiledArtifact, ScoringSamples
+from edgec.ladder.pinned_layers import with_pinned_layers
+from edgec.ladder.trial import Trial
+from edgec.ladder.verifier import Verifier
+from edgec.lock.file import LockedArtifact
 from edgec.passes.attention_share import attention_rules
-from edgec.passes.contract import FELL_BACK, Coverage
+from edgec.passes.coverage import Coverage, CoverageState
+from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, require_toolchain
-from edgec.verify.gates import judge
-from edgec.verify.measure import measure
-from edgec.verify.records import Measurement
+from edgec.plan.rungs import first_recipe, linear_first
+from edgec.storage.workspace import model_step
+from edgec.train.grid_models import GridModels
 from edgec.verify.reference import float_outputs
-from edgec.verify.run import imports_of
-from edgec.workers.worker import WorkerResult
+from edgec.workers.group import WorkerGroup
+from edgec.workers.log import captured
 
 SCORED_SAMPLES = 64
 """Calibration samples that candidates of a rung are compared on."""
 
 
-def make_artifacts(job: Job, judged: Judged, *, all_or_nothing: bool) -> tuple[BuiltArtifact | FailedArtifact, ...]:
-    """Make all artifacts of a plan, up to ``job.jobs`` at once, and time them one after the other.
+def make_artifacts(
+    context: BuildContext,
+    prepared: Prepared,
+    locked: Mapping[str, LockedArtifact],
+    workers: WorkerGroup,
+    *,
+    bound: bool,
+    all_or_nothing: bool,
+    in_full: bool,
+) -> tuple[BuiltArtifact | FailedArtifact, ...]:
+    """Make all artifacts of a plan, up to ``context.jobs`` at the same time.
 
     Args:
-        job: what to do, and where.
-        judged: what they are measured against.
-        all_or_nothing: the first artifact that cannot be made ends all; else it is the only one that is not made.
+        context: of the build.
+        prepared: the model after the portable passes, and what artifacts are measured against.
+        locked: recipes of an earlier build, by file.
+        workers: runs artifacts, and is stopped by an error that ends the build.
+        bound: whether no other recipes than the locked ones are allowed.
+        all_or_nothing: the first artifact that cannot be made ends the build; else only that artifact fails.
+        in_full: whether layers are compared with the float model's, and a float32 twin is made to time against.
 
     Raises:
-        EdgecError: what is wrong concerns all artifacts (`edgec.errors.CONCERNS_ALL`), or, with `all_or_nothing`, one.
+        EdgecError: the error concerns all artifacts (`edgec.errors.CONCERNS_ALL`), or, with `all_or_nothing`, one.
     """
-    processes = Processes(job.log)
-    maker = _Maker(job, judged, processes, all_or_nothing=all_or_nothing)
-    items = job.plan.emits
-    with ThreadPoolExecutor(max_workers=min(job.jobs, len(items))) as pool:
-        futures = [pool.submit(maker.make, item) for item in items]
+    inputs = prepared.inputs
+    deadline = time.monotonic() + context.plan.project.build.time_budget
+    samples = _scoring_samples(context, prepared)
+    verifier = Verifier(context, inputs.evaluation, prepared.reference, prepared.metric, workers)
+    training = GridModels(context, inputs.training, inputs.calibration, workers)
+    attention = attention_rules(inputs.model)
+
+    def make(item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
+        try:
+            require_toolchain(context.plan, item)
+            with ArtifactMaker(
+                context, item, prepared.passes, inputs.calibration, training, _prefixed(context.progress, item.file)
+            ) as maker:
+                workers.add(maker)
+                climb = Climb(Trial(maker, verifier, samples), deadline, bound=bound)
+                first = with_pinned_layers(maker, first_recipe(context.plan.target))
+                ladder = linear_first(item.ladder) if attention else item.ladder
+                climbed = climb.run(ladder, first, locked.get(item.file))
+                return _built(prepared, maker, climbed, training, in_full=in_full)
+        except EdgecError as error:
+            return _failed(context, item, error, all_or_nothing=all_or_nothing)
+
+    with ThreadPoolExecutor(max_workers=min(context.jobs, len(context.plan.emits))) as pool:
+        futures = [pool.submit(make, item) for item in context.plan.emits]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                 future.result()
-            made = tuple(future.result() for future in futures)
+            return tuple(future.result() for future in futures)
         except BaseException:
             for future in futures:
                 future.cancel()
-            processes.stop()
+            workers.stop()
             raise
-    if not job.in_full:
-        return made
-    data = judged.data
-    return tuple(
-        timed(with_ranges(item, job, data, processes), job, data.evaluation, processes)
-        if isinstance(item, BuiltArtifact)
-        else item
-        for item in made
-    )
 
 
-class _Maker:
-    """Makes artifacts, each in a thread and a process of its own."""
+def _scoring_samples(context: BuildContext, prepared: Prepared) -> ScoringSamples | None:
+    calibration, model = prepared.inputs.calibration, prepared.inputs.model
+    if calibration is None:
+        return None
+    count = len(calibration)
+    limit = min(count, SCORED_SAMPLES)
+    indices = [index * count // limit for index in range(limit)]
+    samples = [calibration[index] for index in indices]
+    with captured(context.log), model_step("run", str(context.plan.project.model.path)):
+        outputs = float_outputs(model, samples, context.scratch / "scored", context.threads)
+    return ScoringSamples(calibration, indices, outputs)
 
-    def __init__(self, job: Job, judged: Judged, processes: Processes, *, all_or_nothing: bool) -> None:
-        self._job, self._judged = job, judged
-        self._all_or_nothing = all_or_nothing
-        self._processes = processes
-        self._measuring = threading.Lock()
-        """The user's metric is one at a time: its module and its random numbers are those of the process."""
-        self._training = Training(job, judged.data, processes)
-        self._deadline = time.monotonic() + job.plan.project.build.time_budget
-        self._scoring = self._scored_samples()
-        self._attention_rules = attention_rules(judged.data.model)
 
-    def _scored_samples(self) -> Scoring | None:
-        calibration = self._judged.data.calibration
-        if calibration is None:
-            return None
-        count = len(calibration)
-        limit = min(count, SCORED_SAMPLES)
-        indices = [index * count // limit for index in range(limit)]
-        samples = [calibration[index] for index in indices]
-        out = self._job.scratch / "scored"
-        job, model = self._job, self._judged.data.model
-        with captured(job.log), model_step("run", str(job.plan.project.model.path)):
-            return Scoring(calibration, indices, float_outputs(model, samples, out, job.threads))
+def _prefixed(progress: Callable[[str], None], file: str) -> Callable[[str], None]:
+    return lambda step: progress(f"{file}: {step}")
 
-    def make(self, item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
-        """Climb the ladder for one artifact; why it cannot be made is returned, unless it concerns others too."""
+
+def _failed(context: BuildContext, item: PlannedEmit, error: EdgecError, *, all_or_nothing: bool) -> FailedArtifact:
+    """The failure of one artifact, unless its error ends the build."""
+    if isinstance(error, CONCERNS_ALL):
+        raise error
+    if not error.where.startswith(item.file):
+        error.where = f"{item.file}: {error.where}" if error.where else item.file
+    if all_or_nothing:
+        raise error
+    error.log = error.log or str(context.log)
+    context.progress(f"{item.file}: cannot be made: {error.what}")
+    return FailedArtifact(item.file, error)
+
+
+def _built(
+    prepared: Prepared, maker: ArtifactMaker, climbed: Climbed, training: GridModels, *, in_full: bool
+) -> BuiltArtifact:
+    attempt, file = climbed.attempt, climbed.attempt.artifact.file
+    coverage = attempt.left_out + below_goal(attempt.gates)
+    layers: tuple[LayerFidelity, ...] = ()
+    twin: CompiledArtifact | None = None
+    compared = in_full and not attempt.refused
+    if attempt.precision != maker.target.precision:
+        reason = climbed.rungs[-1].reason
+        fallback: CoverageState = "fell back to fp16" if attempt.precision == "fp16" else "fell back to fp32"
+        coverage += (Coverage(subject=file, state=fallback, reason=reason),)
+    elif compared and attempt.precision == "int8":
         try:
-            require_toolchain(self._job.plan, item)
-            return self._climb(item)
+            layers = maker.compare_layers(attempt.recipe)
         except EdgecError as error:
-            if isinstance(error, CONCERNS_ALL):
-                raise
-            if not error.where.startswith(item.file):
-                error.where = f"{item.file}: {error.where}" if error.where else item.file
-            if self._all_or_nothing:
-                raise
-            error.log = error.log or str(self._job.log)
-            self._job.progress(f"{item.file}: cannot be made: {error.what}")
-            return FailedArtifact(item.file, error)
-
-    def _climb(self, item: PlannedEmit) -> BuiltArtifact:
-        job, plan = self._job, self._job.plan
-        # times are taken at the end, when nothing else runs: no rung can be judged by them
-        budget = plan.target.budget.model_copy(update={"latency_ms": None, "min_speedup": None})
-        untimed = plan.target.model_copy(update={"budget": budget})
-        with Trial(
-            target=plan.target,
-            item=item,
-            model=job.scratch / "model",
-            trained=self._training.model,
-            scoring=self._scoring,
-            scratch=job.scratch / f"emit-{item.index}",
-            calibration=self._judged.data.calibration,
-            seed=plan.project.build.seed,
-            threads=job.threads,
-            log=job.log,
-            progress=lambda step: job.progress(f"{item.file}: {step}"),
-            verify=self._verify,
-            differ=self._differ,
-            judge=lambda found: judge(plan.project.gates, untimed, found),
-            cells=job.cells(self._judged, item),
-        ) as trial:
-            self._processes.watch(trial)
-            locked = job.locked(item)
-            climb = Climb(trial, self._deadline, bound=job.bound)
-            climbed = climb.run(self._ladder(item), pinned(trial, first_recipe(plan.target)), locked)
-            return self._built(trial, climbed)
-
-    def _ladder(self, item: PlannedEmit) -> tuple[Rung, ...]:
-        return linear_first(item.ladder) if self._attention_rules else item.ladder
-
-    def _built(self, trial: Trial, climbed: Climbed) -> BuiltArtifact:
-        attempt, file = climbed.attempt, climbed.attempt.artifact.file
-        coverage = attempt.left_out + below_goal(attempt.gates)
-        layers: tuple[LayerFidelity, ...] = ()
-        twin: tuple[Artifact, Path] | None = None
-        if attempt.precision != trial.target.precision:
-            reason = climbed.rungs[-1].reason
-            coverage += (Coverage(subject=file, state=f"{FELL_BACK}{attempt.precision}", reason=reason),)
-        elif attempt.precision == "int8" and not attempt.refused and self._job.in_full:
-            try:
-                layers = trial.compare_layers(attempt.recipe)
-            except EdgecError as error:
-                coverage += (Coverage(subject=file, state="layers not compared", reason=error.what),)
-        if attempt.precision != "fp32" and not attempt.refused and self._job.in_full:
-            try:
-                twin = trial.twin()
-            except EdgecError as error:
-                coverage += (Coverage(subject=file, state="speed-up not measured", reason=error.what),)
-        if attempt.recipe.train:
-            coverage += self._training.coverage(trial.grid, file)
-        passes = (*self._judged.portable, *attempt.passes)
-        return BuiltArtifact(attempt, passes, climbed.rungs, layers, coverage, climbed.hurried, twin)
-
-    def _verify(self, artifact: Artifact, folder: Path, runtime: RuntimeSpec) -> Measurement:
-        job, judged = self._job, self._judged
-        threads = job.plan.target.bench.threads
-
-        def run() -> WorkerResult:
-            return self._processes.call(
-                "edgec.verify.run:run_artifact",
-                {
-                    "artifact": artifact.model_dump(mode="json"),
-                    "file": str(folder / artifact.file),
-                    "runtime": runtime.name,
-                    "spool": str(judged.data.evaluation.folder),
-                    "out": str(outputs_folder(folder, runtime.name)),
-                    "threads": threads,
-                },
-                what=f"{artifact.file} in {runtime.name}",
-                threads=threads,
-                imports=imports_of(artifact),
-                on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
-            )
-
-        result: WorkerResult | EdgecError
+            coverage += (Coverage(subject=file, state="layers not compared", reason=error.what),)
+    if compared and attempt.precision != "fp32":
         try:
-            result = UnsupportedError(runtime.missing) if runtime.missing else run()
-        except WorkerError:
-            try:
-                result = run()  # it may have been killed for want of memory
-            except WorkerError as error:
-                result = error  # a runtime that crashes over an artifact is a finding about the artifact
-        file = folder / artifact.file
-        with self._measuring:
-            return measure(artifact, file, runtime, result, judged.reference, judged.metric, judged.machine)
-
-    def _differ(self, artifact: Artifact, folder: Path, right: str, wrong: str) -> OpDifference | None:
-        job, threads = self._job, self._job.plan.target.bench.threads
-        try:
-            op = self._processes.call(
-                "edgec.verify.run:first_difference",
-                {
-                    "artifact": artifact.model_dump(mode="json"),
-                    "file": str(folder / artifact.file),
-                    "right": right,
-                    "wrong": wrong,
-                    "spool": str(self._judged.data.evaluation.folder),
-                    "threads": threads,
-                },
-                what=f"{artifact.file} in {wrong}",
-                threads=threads,
-                imports=imports_of(artifact),
-                on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
-            ).value["op"]
-        except EdgecError:
-            return None  # that it is wrong is known without it
-        return None if op is None else OpDifference.model_validate_json(json.dumps(op))
+            twin = maker.float_twin()
+        except EdgecError as error:
+            coverage += (Coverage(subject=file, state="speed-up not measured", reason=error.what),)
+    if attempt.recipe.train:
+        coverage += training.coverage(maker.grid, file)
+    passes = (*prepared.passes, *attempt.passes)
+    return BuiltArtifact(attempt, passes, climbed.rungs, layers, coverage, climbed.hurried, twin)

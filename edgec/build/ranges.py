@@ -6,69 +6,70 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.build.artifact import BuiltArtifact
-from edgec.build.job import BuildData, Job
-from edgec.build.processes import Processes
+from edgec.build.inputs import Inputs
+from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.model.spec import Array
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
+from edgec.plan.context import BuildContext
 from edgec.verify.ranges import (
     RangeRecord,
     input_ranges,
     input_uses,
-    looked_at,
+    observed_indices,
     range_record,
-    ranges_from,
     unwatched_inputs,
     why_not,
 )
+from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.verify.run import imports_of
+from edgec.workers.group import WorkerGroup
 
 
-def with_ranges(built: BuiltArtifact, job: Job, data: BuildData, processes: Processes) -> BuiltArtifact:
-    """`built` with its ranges on evaluation samples; that activations cannot be looked at is told in its coverage."""
+def with_ranges(built: BuiltArtifact, context: BuildContext, inputs: Inputs, workers: WorkerGroup) -> BuiltArtifact:
+    """`built` with its ranges on evaluation samples; what cannot be observed is recorded in its coverage."""
     if built.attempt.refused:
         return built
     try:
-        record = _observed(built, job, data, processes)
+        record = _observed(built, context, inputs, workers)
     except EdgecError as error:
         if isinstance(error, CONCERNS_ALL):
             raise
-        record = _of_inputs(data, error.what)
+        record = _of_inputs(inputs, error.what)
     coverage = built.coverage
     if record.reason and not why_not(built.artifact):
         coverage += (Coverage(subject=built.artifact.file, state="ranges not observed", reason=record.reason),)
     return replace(built, ranges=record, coverage=coverage)
 
 
-def _observed(built: BuiltArtifact, job: Job, data: BuildData, processes: Processes) -> RangeRecord:
-    artifact, evaluation = built.artifact, data.evaluation
-    worked = [item.runtime for item in built.measurements if item.judged and not item.failure]
-    if reason := why_not(artifact) or ("" if worked else "no runtime runs it"):
-        return _of_inputs(data, reason)
-    indices, out = looked_at(evaluation), built.attempt.folder / "ranges.npy"
-    answer = processes.call(
+def _observed(built: BuiltArtifact, context: BuildContext, inputs: Inputs, workers: WorkerGroup) -> RangeRecord:
+    artifact, evaluation = built.artifact, inputs.evaluation
+    runtimes = built.working_runtimes
+    if reason := why_not(artifact) or ("" if runtimes else "no runtime runs it"):
+        return _of_inputs(inputs, reason)
+    indices, out = observed_indices(evaluation), built.attempt.folder / "ranges.npy"
+    watched = workers.call(
         "edgec.verify.ranges:observe_ranges",
-        {
-            "artifact": artifact.model_dump(mode="json"),
-            "file": str(built.file),
-            "runtime": worked[0],
-            "spool": str(evaluation.folder),
-            "indices": indices,
-            "threads": job.threads,
-            "out": str(out),
-        },
-        what=f"{artifact.file} in {worked[0]}",
-        threads=job.threads,
+        RangesRequest(
+            artifact=artifact,
+            file=built.file,
+            runtime=runtimes[0],
+            spool=evaluation.folder,
+            indices=tuple(indices),
+            threads=context.threads,
+            out=out,
+        ),
+        RangesAnswer,
+        what=f"{artifact.file} in {runtimes[0]}",
+        threads=context.threads,
         imports=imports_of(artifact),
-        on_progress=lambda step: job.progress(f"{artifact.file}: {step}"),
-    ).value
-    watched = ranges_from(answer)
-    inputs = unwatched_inputs(input_ranges(data.calibration or evaluation), watched)
-    found: Array = np.concatenate([np.load(out), input_uses(inputs, evaluation, indices)], axis=1)
-    return range_record((*watched, *inputs), found, runtime=worked[0])
+        on_progress=lambda step: context.progress(f"{artifact.file}: {step}"),
+    ).value.ranges
+    unwatched = unwatched_inputs(input_ranges(inputs.calibration or evaluation), watched)
+    uses: Array = np.concatenate([np.load(out), input_uses(unwatched, evaluation, indices)], axis=1)
+    return range_record((*watched, *unwatched), uses, runtime=runtimes[0])
 
 
-def _of_inputs(data: BuildData, reason: str) -> RangeRecord:
-    inputs, indices = input_ranges(data.calibration or data.evaluation), looked_at(data.evaluation)
-    return range_record(inputs, input_uses(inputs, data.evaluation, indices), runtime="", reason=reason)
+def _of_inputs(inputs: Inputs, reason: str) -> RangeRecord:
+    ranges, indices = input_ranges(inputs.calibration or inputs.evaluation), observed_indices(inputs.evaluation)
+    return range_record(ranges, input_uses(ranges, inputs.evaluation, indices), runtime="", reason=reason)

@@ -26,8 +26,7 @@ def available_mb(system: Path = Path("/")) -> int:
     Args:
         system: root of the file system that ``proc`` and ``sys`` are in.
     """
-    found = [_free(system), *_left_in_groups(system)]
-    return max(0, min(found)) >> 20
+    return max(0, min([_free(system), *_left_in_groups(system)])) >> 20
 
 
 def _free(system: Path) -> int:
@@ -46,7 +45,7 @@ def _left_in_groups(system: Path) -> list[int]:
         lines = (system / "proc" / "self" / "cgroup").read_text().splitlines()
     except OSError:
         return []
-    found = []
+    left = []
     for line in lines:
         for mark, mount, most, used, cached in _CGROUP_FILES:
             if not (line.startswith(mark) if mark == "0::" else mark in line):
@@ -56,9 +55,9 @@ def _left_in_groups(system: Path) -> list[int]:
             while group.is_relative_to(base):  # inside a container the path may be the host's: then the root is there
                 with contextlib.suppress(OSError, ValueError):  # also of "max"
                     limit = int((group / most).read_text())
-                    found.append(limit - int((group / used).read_text()) + _counted(group / "memory.stat", cached))
+                    left.append(limit - int((group / used).read_text()) + _counted(group / "memory.stat", cached))
                 group = group.parent
-    return found
+    return left
 
 
 def _counted(stat: Path, field: str) -> int:

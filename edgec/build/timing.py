@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgec.build.artifact import BuiltArtifact
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError
-from edgec.build.artifact import BuiltArtifact
-from edgec.build.job import Job
-from edgec.build.processes import Processes
-from edgec.passes.contract import Coverage
-from edgec.verify.records import Latency, Measurement, Speed
+from edgec.passes.coverage import Coverage
+from edgec.plan.context import BuildContext
+from edgec.verify.records import Measurement
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.verify.run import imports_of
+from edgec.workers.group import WorkerGroup
 
 
-def timed(built: BuiltArtifact, job: Job, evaluation: Spool, processes: Processes) -> BuiltArtifact:
-    """`built` with its times in each runtime that runs it; what could not be timed is told in its coverage."""
+def timed(built: BuiltArtifact, context: BuildContext, evaluation: Spool, workers: WorkerGroup) -> BuiltArtifact:
+    """`built` with its times in each runtime that runs it; what could not be timed is recorded in its coverage."""
     if built.attempt.refused:
         return built
     measurements: list[Measurement] = []
     coverage: list[Coverage] = []
     for item in built.measurements:
         try:
-            measurements.append(item if item.failure else _timed(built, item, job, evaluation, processes))
+            measurements.append(item if item.failure else _timed(built, item, context, evaluation, workers))
         except EdgecError as error:
             measurements.append(item)
             subject = f"{item.artifact} in {item.runtime}"
@@ -32,31 +33,24 @@ def timed(built: BuiltArtifact, job: Job, evaluation: Spool, processes: Processe
 
 
 def _timed(
-    built: BuiltArtifact, measured: Measurement, job: Job, evaluation: Spool, processes: Processes
+    built: BuiltArtifact, measured: Measurement, context: BuildContext, evaluation: Spool, workers: WorkerGroup
 ) -> Measurement:
-    bench = job.plan.target.bench
-    pair = [(built.artifact, built.file)]
-    if built.twin is not None:
-        pair.append((built.twin[0], built.twin[1] / built.twin[0].file))
-    result = processes.call(
+    bench = context.plan.target.bench
+    pair = [built.attempt.made, *([built.twin] if built.twin else [])]
+    result = workers.call(
         "edgec.verify.speed:time_artifacts",
-        {
-            "artifacts": [{"artifact": one.model_dump_json(), "file": str(file)} for one, file in pair],
-            "runtime": measured.runtime,
-            "spool": str(evaluation.folder),
-            "threads": bench.threads,
-            "warmup": bench.warmup,
-            "runs": bench.runs,
-        },
+        TimingRequest(
+            artifacts=tuple(ArtifactFile(artifact=one.artifact, file=one.file) for one in pair),
+            runtime=measured.runtime,
+            spool=evaluation.folder,
+            threads=bench.threads,
+            warmup=bench.warmup,
+            runs=bench.runs,
+        ),
+        TimingAnswer,
         what=f"{built.artifact.file} in {measured.runtime}",
         threads=bench.threads,
         imports=imports_of(built.artifact),
-        on_progress=lambda step: job.progress(f"{built.artifact.file}: {step}"),
+        on_progress=lambda step: context.progress(f"{built.artifact.file}: {step}"),
     ).value
-    latency, speed = result["latency"], result["speed"]
-    return measured.model_copy(
-        update={
-            "latency": Latency.model_validate_json(latency) if latency else None,
-            "speed": Speed.model_validate_json(speed) if speed else None,
-        }
-    )
+    return measured.model_copy(update={"latency": result.latency, "speed": result.speed})

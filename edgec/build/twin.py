@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgec.build.result import BuildResult
 from edgec.bundle.manifest import FloatTwin
-from edgec.build.run import BuildResult
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan
 
 FOLDER = "float"
@@ -18,19 +18,18 @@ def keep_twin(plan: Plan, result: BuildResult, folder: Path) -> FloatTwin | None
     if not plan.project.bundle.float_twin:
         return None
     for one in result.built:
-        worked = [item.runtime for item in one.measurements if item.judged and not item.failure]
-        if one.twin is None or not worked:
+        if one.twin is None or not one.working_runtimes:
             continue
-        artifact, place = one.twin
-        kept = f"{FOLDER}/{artifact.file}"
+        kept = f"{FOLDER}/{one.twin.artifact.file}"
         (folder / FOLDER).mkdir()
-        (place / artifact.file).rename(folder / kept)
-        return FloatTwin(artifact=artifact.model_copy(update={"file": kept}), runtime=worked[0])
+        one.twin.file.rename(folder / kept)
+        artifact = one.twin.artifact.model_copy(update={"file": kept})
+        return FloatTwin(artifact=artifact, runtime=one.working_runtimes[0])
     return None
 
 
-def untold_twin(plan: Plan, twin: FloatTwin | None) -> tuple[Coverage, ...]:
-    """That the bundle has no twin though the project asks for one, and why."""
+def missing_twin(plan: Plan, twin: FloatTwin | None) -> tuple[Coverage, ...]:
+    """Why the bundle has no twin, where the project asks for one."""
     if twin is not None or not plan.project.bundle.float_twin:
         return ()
     reason = "none of its artifacts could be made in float32"

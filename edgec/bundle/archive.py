@@ -49,14 +49,14 @@ def pack(bundles: Sequence[Path], out: Path) -> Iterator[Path]:
         BundleError: one is not as its manifest says, or two are for one target; of the latter nothing is written.
         StorageError, UsageError: as `write_archive`.
     """
-    found: dict[str, Path] = {}
+    by_target: dict[str, Path] = {}
     for bundle in bundles:
         target = read_bundle(bundle).target.name
-        if (other := found.setdefault(target, bundle)) != bundle:
+        if (other := by_target.setdefault(target, bundle)) != bundle:
             raise BundleError(f"two bundles are for {target}: this and {other}", where=str(bundle), hint="name one")
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    for target, bundle in found.items():
+    for target, bundle in by_target.items():
         write_archive(bundle, out / f"{target}{SUFFIX}")
         yield out / f"{target}{SUFFIX}"
 
@@ -71,12 +71,12 @@ def unpack(archives: Sequence[Path], out: Path) -> Iterator[Path]:
         UsageError: `out` is a bundle, or in one.
     """
     refuse_within(out)
-    found: dict[str, Path] = {}
+    by_target: dict[str, Path] = {}
     for archive in archives:
         target = _target_in_name(archive)
-        if (other := found.setdefault(target, archive)) != archive:
+        if (other := by_target.setdefault(target, archive)) != archive:
             raise BundleError(f"two archives are for {target}: this and {other}", where=str(archive), hint="name one")
-    for target, archive in found.items():
+    for target, archive in by_target.items():
         read_archive(archive, out / target)
         yield out / target
 
@@ -101,7 +101,7 @@ def write_archive(bundle: Path, out: Path) -> None:
     Raises:
         BundleError: as `edgec.bundle.files.bundle_files`.
         StorageError: `out` cannot be written.
-        UsageError: SOURCE_DATE_EPOCH is no time.
+        UsageError: SOURCE_DATE_EPOCH is not a time.
     """
     epoch = source_date_epoch()
     files = bundle_files(bundle)
@@ -131,14 +131,14 @@ def read_archive(archive: Path, destination: Path) -> None:
     """Put the bundle in `archive` in place of `destination`, complete and as its manifest says, or not at all.
 
     Args:
-        archive: that `write_archive` wrote, or anybody else.
+        archive: that `write_archive` wrote, or another program.
         destination: ends in the name of the bundle's target.
 
     Raises:
-        BundleError: it is no such archive, it is damaged or cut off, its files are not those of its manifest, its
-            bundle is for another target, or it has what no bundle has: links, devices, folders, absolute paths, ways
-            out, a name twice.
-        StorageError: the disk is full, or something that is no bundle is at `destination`.
+        BundleError: it is not such an archive, it is damaged or cut off, its files are not those of its manifest, its
+            bundle is for another target, or it holds links, devices, folders, absolute paths, paths out
+            of the bundle, or a name twice.
+        StorageError: the disk is full, or something that is not a bundle is at `destination`.
     """
     if not archive.is_file():
         raise BundleError("there is no such file", where=str(archive))
@@ -183,11 +183,11 @@ class _Bounded:
 
 
 def _check(member: tarfile.TarInfo, files: set[str], folders: set[str], archive: Path) -> None:
-    """Refuse a member that no bundle has; add its name to `files`, and what it is in to `folders`."""
+    """Refuse a member that a bundle cannot have; add its name to `files`, and what it is in to `folders`."""
     path = PurePosixPath(member.name)
     wrong = ""
     if member.type not in _REGULAR:
-        wrong = "is no regular file"
+        wrong = "is not a regular file"
     elif path.is_absolute() or ".." in path.parts or not path.parts:
         wrong = "leads out of the bundle"
     elif str(path) != member.name or not member.name.isprintable() or "\\" in member.name:
@@ -232,5 +232,5 @@ def _readable(archive: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, tarfile.TarError, zlib.error, gzip.BadGzipFile, UnicodeError, ValueError) as exc:
-        told = str(exc) or "it ends too early"
-        raise BundleError(f"this is no archive of a bundle: {told}", where=str(archive), hint=_HINT) from exc
+        reason = str(exc) or "it ends too early"
+        raise BundleError(f"this is not an archive of a bundle: {reason}", where=str(archive), hint=_HINT) from exc

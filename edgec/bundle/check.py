@@ -18,7 +18,7 @@ def read_bundle(path: Path) -> Manifest:
     """The manifest of the bundle in folder `path`; its files are not looked at.
 
     Raises:
-        BundleError: this is no bundle, its manifest is damaged, or a newer edgec wrote it.
+        BundleError: this is not a bundle, its manifest is damaged, or a newer edgec wrote it.
     """
     file = path / MANIFEST
     if not path.is_dir():
@@ -104,8 +104,8 @@ def check_digests(path: Path) -> Manifest:
         if listed is None or listed.sha256 != item.sha256:
             wrong.append(f"{item.artifact.file}: the manifest contradicts itself")
     if wrong:
-        told = printable("; ".join(wrong))
-        raise BundleError(f"the bundle is not as it was built: {told}", where=str(path), hint=_REBUILD)
+        problems = printable("; ".join(wrong))
+        raise BundleError(f"the bundle is not as it was built: {problems}", where=str(path), hint=_REBUILD)
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""In what two bundles differ: files, tensors of models, keys of JSON."""
+"""Differences of two bundles: files, tensors of models, keys of JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgec.bundle.manifest import MANIFEST, Manifest
 from edgec.bundle.write import is_digested
 
 _SHOWN = 8
-"""Names of one file that are told; of others the number."""
+"""Names that are listed for one file; the others are counted."""
 _MISSING = object()
 
 Tensors = Callable[[Path], Mapping[str, str]]
@@ -45,8 +45,8 @@ def compare_bundles(first: Path, second: Path, manifest: Manifest) -> tuple[int,
         if isinstance(backend, TensorReader):
             readers[item.artifact.file] = backend.tensors
     names = sorted(_files(first) | _files(second), key=lambda name: (name == MANIFEST, name not in readers, name))
-    found = [FileDifference(name, what) for name in names if (what := _difference(name, first, second, readers))]
-    return len(names), tuple(found)
+    different = [FileDifference(name, what) for name in names if (what := _difference(name, first, second, readers))]
+    return len(names), tuple(different)
 
 
 def _files(folder: Path) -> set[str]:
@@ -55,7 +55,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _difference(name: str, first: Path, second: Path, readers: Mapping[str, Tensors]) -> str:
-    """In what a file differs; empty when it does not."""
+    """How a file differs; empty when it does not."""
     one, other = first / name, second / name
     if not one.is_file() or not other.is_file():
         return "only the first build has it" if one.is_file() else "only the second build has it"
@@ -63,18 +63,18 @@ def _difference(name: str, first: Path, second: Path, readers: Mapping[str, Tens
     if one.read_bytes() == other.read_bytes():
         return "" if modes[0] == modes[1] else f"mode {modes[0]:o}, and {modes[1]:o} in the second build"
     if name in readers:
-        return _told("tensor", readers[name](one), readers[name](other)) or "no tensor: the graph, or names in it"
+        return _listed("tensor", readers[name](one), readers[name](other)) or "no tensor: the graph, or names in it"
     if name == MANIFEST:
-        keys = _told("key", *map(_own_keys, (one, other)))
+        keys = _listed("key", *map(_own_keys, (one, other)))
         return keys or "only digests of the files above"
     if one.suffix == ".json":
-        return _told("key", *(dict(_keys(json.loads(file.read_bytes()))) for file in (one, other)))
+        return _listed("key", *(dict(_keys(json.loads(file.read_bytes()))) for file in (one, other)))
     if one.suffix == ".npz":
-        return _told("array", *map(_arrays, (one, other)))
+        return _listed("array", *map(_arrays, (one, other)))
     return "its bytes"
 
 
-def _told(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+def _listed(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     """``3 of 9 tensors: a, b, c``; empty when all are equal."""
     names = list(dict.fromkeys((*first, *second)))
     different = [name for name in names if first.get(name, _MISSING) != second.get(name, _MISSING)]
@@ -85,7 +85,7 @@ def _told(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> str
 
 
 def _own_keys(manifest: Path) -> dict[str, Any]:
-    """Keys of a manifest that are no digests of other files, which are told themselves."""
+    """Keys of a manifest without the digests of other files, which are compared themselves."""
     content = json.loads(manifest.read_bytes())
     del content["files"]
     for item in content["artifacts"]:
@@ -94,7 +94,7 @@ def _own_keys(manifest: Path) -> dict[str, Any]:
 
 
 def _keys(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key -> value of everything in a JSON value that is no table or list."""
+    """Dotted key -> value of each leaf of a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield from _keys(item, f"{above}.{key}" if above else str(key))

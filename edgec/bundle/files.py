@@ -33,7 +33,7 @@ def bundle_files(path: Path) -> tuple[BundleFile, ...]:
     What the harness wrote on a device (``bench/result*.json``) is not among them.
 
     Raises:
-        BundleError: as `edgec.bundle.check.check_digests`, or a file that the manifest does not list is no file.
+        BundleError: as `edgec.bundle.check.check_digests`, or a file beside the manifest is not a regular file.
     """
     records = dict(check_digests(path).files)
     for name in _BESIDE:

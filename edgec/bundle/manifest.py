@@ -20,7 +20,8 @@ from edgec.dataset.spool import SpoolInfo
 from edgec.frozen import Frozen
 from edgec.machine import Isa, Platform
 from edgec.model.spec import ModelSource
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import PassRecord, PassState
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
 from edgec.verify.ranges import RangeRecord
@@ -37,8 +38,6 @@ SBOM = "sbom.cdx.json"
 """The bill of materials (CycloneDX) that `edgec sign` adds."""
 ATTESTATIONS = "bundle.intoto.jsonl"
 """Its signed statements about all other files: DSSE envelopes, one a line."""
-NOT_BUILT, GATES_MISSED = "not built", "gates missed"
-"""States, in the coverage of an incomplete bundle, of the artifacts that it lacks."""
 
 
 class FileRecord(Frozen):
@@ -53,7 +52,7 @@ class PassFacts(Frozen):
 
     name: str
     options: dict[str, Any]
-    state: str
+    state: PassState
     summary: str
     before: str
     after: str
@@ -61,7 +60,7 @@ class PassFacts(Frozen):
 
 
 class ArtifactRecord(Frozen):
-    """One model file of the bundle, and how it came to be."""
+    """One model file of the bundle, and how it was made."""
 
     artifact: Artifact
     sha256: str
@@ -122,7 +121,7 @@ class ProjectRecord(Frozen):
     """Digest of the bytes of edgec.toml; empty when there is none."""
     settings: dict[str, Any]
     """All keys of edgec.toml as they were resolved, without where bundles go and which targets are built.
-    Paths that lead out of the project's folder are told by their last part."""
+    Paths that lead out of the project's folder are recorded by their last part."""
     code: dict[str, str]
     """Digest of each Python file that metric, loss and training function are in, of those beside or below it that it
     imports, and of what else of the project the metric reads."""
@@ -150,7 +149,7 @@ class Manifest(Frozen):
     plan: dict[str, Any]
     """A `PlanRecord` as JSON."""
     complete: bool = True
-    """False when the bundle lacks artifacts of the target: `missing` tells them."""
+    """False when the bundle lacks artifacts of the target: `missing` lists them."""
     artifacts: tuple[ArtifactRecord, ...]
     """In the target's order: the first is the primary one."""
     coverage: tuple[Coverage, ...]
@@ -168,7 +167,7 @@ class Manifest(Frozen):
         """Artifacts of the target that could not be made or missed their gates, with the reasons."""
         if self.complete:
             return ()
-        return tuple(item for item in self.coverage if item.state in (NOT_BUILT, GATES_MISSED))
+        return tuple(item for item in self.coverage if item.state in ("not built", "gates missed"))
 
     def to_json(self) -> str:
         """The file's text: keys sorted, one a line."""

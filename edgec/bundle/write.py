@@ -53,9 +53,9 @@ def storage_errors(where: Path) -> Iterator[None]:
             errno.EACCES: "you may not write there: change the permissions, or write elsewhere with --out",
             errno.EPERM: "you may not write there: change the permissions, or write elsewhere with --out",
         }
-        told = (exc.strerror or str(exc)).lower()
+        reason = (exc.strerror or str(exc)).lower()
         hint = hints.get(exc.errno or 0, "")
-        raise StorageError(f"cannot write: {told}", where=str(exc.filename or where), hint=hint) from exc
+        raise StorageError(f"cannot write: {reason}", where=str(exc.filename or where), hint=hint) from exc
 
 
 def _work(parent: Path) -> Path:
@@ -104,7 +104,7 @@ def digest_file(path: Path) -> FileRecord:
 
 
 def is_digested(relative: str) -> bool:
-    """Whether a path of a bundle stands in its manifest; the exceptions are in `edgec.bundle.manifest`."""
+    """Whether a path of a bundle is listed in its manifest; the exceptions are in `edgec.bundle.manifest`."""
     unfinished = relative.startswith((f".{SBOM}-", f".{ATTESTATIONS}-"))  # left by a signing that was killed
     beside = relative in {MANIFEST, MEASUREMENTS, REPORT, SBOM, ATTESTATIONS}
     return not (beside or unfinished or is_result(relative))
@@ -152,7 +152,7 @@ def publish_folder(staged: Path, destination: Path) -> None:
 
     Args:
         staged: folder from `stage`, on the same file system; gone afterwards.
-        destination: the bundle; a folder that is there and is no bundle is left alone.
+        destination: the bundle; an existing folder that is not a bundle is left alone.
 
     Raises:
         StorageError: the write is refused, or `destination` is not edgec's to replace.

@@ -11,10 +11,10 @@ from edgec.dataset.spool import Spool
 from edgec.model.graph_ops import OpGraph
 from edgec.model.onnx_survey import read_graph
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import WEAK_EVIDENCE, Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.fx_ops import ops_of_graph
 from edgec.plan.plan import Plan
-from edgec.project.record import told_path
+from edgec.project.record import recorded_path
 
 
 def findings_of(plan: Plan, model: FloatModel, calibration: Spool | None, evaluation: Spool) -> tuple[Finding, ...]:
@@ -45,4 +45,4 @@ def coverage_of(findings: Iterable[Finding]) -> Iterator[Coverage]:
     """What a manifest keeps of findings: that figures rest on few samples, or on samples that are alike."""
     for item in findings:
         if item.kind == "small-set":
-            yield Coverage(subject=told_path(item.where), state=WEAK_EVIDENCE, reason=item.what)
+            yield Coverage(subject=recorded_path(item.where), state="weak evidence", reason=item.what)

@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from edgec.check.records import Finding, Kind, finding_of, warning
 from edgec.errors import EdgecError, InputSpecError, ModelError, ProjectError
-from edgec.model.checkpoint import kind_of
+from edgec.model.formats.interface import ModelFile
+from edgec.model.formats.registry import loader_of
 from edgec.model.graph_ops import CONTROL_FLOW, UNSIZED, OpGraph
-from edgec.model.load import existing, load_model
-from edgec.model.onnx_survey import survey
+from edgec.model.load import existing, load_model, model_file
 from edgec.model.python_entry import NO_WEIGHTS
 from edgec.model.spec import FloatModel, TensorSpec
+from edgec.model.survey import ModelSurvey
 from edgec.passes.fx_ops import ops_of_graph
 from edgec.project.load import split_entry
 from edgec.project.spec import ModelSpec
@@ -47,7 +48,7 @@ class Opened:
 
 def open_model(spec: ModelSpec, root: Path) -> Opened:
     """Load a model as far as it goes, and find what is wrong with it."""
-    stated = tuple(item.tensor() for item in spec.inputs)
+    stated = tuple(TensorSpec.of(item) for item in spec.inputs)
     opened = Opened(stated, bool(stated))
     if spec.path is None:
         return opened  # the plan tells it
@@ -59,12 +60,12 @@ def open_model(spec: ModelSpec, root: Path) -> Opened:
         spec = spec.model_copy(update={"weights": None})  # the rest of it is looked at without
     if path is None:
         return opened
-    if path.suffix != ".py" and kind_of(path) == "onnx" and not (spec.weights or spec.arguments):
-        return _open_onnx(path, file, stated, opened)
-    if path.suffix == ".py" and not stated:
-        opened.findings.append(finding_of(_no_inputs(name), "input"))
-    else:
-        opened.model = guarded(lambda: load_model(spec, root), "model", opened.findings, name)
+    loader = guarded(lambda: loader_of(path, file), "model", opened.findings, name)
+    if loader is None:
+        return opened
+    if loader.survey is not None and not (spec.weights or spec.arguments):
+        return _surveyed(loader.survey, model_file(spec, root), opened)
+    opened.model = guarded(lambda: load_model(spec, root), "model", opened.findings, name)
     if opened.model is not None:
         opened.inputs, opened.outputs, opened.settled = opened.model.inputs, opened.model.outputs, True
         if opened.model.graph is not None:
@@ -78,27 +79,19 @@ def open_model(spec: ModelSpec, root: Path) -> Opened:
     return opened
 
 
-def _open_onnx(path: Path, name: str, stated: Sequence[TensorSpec], opened: Opened) -> Opened:
-    found = guarded(lambda: survey(path, name, stated), "model", opened.findings, name)
-    if found is None:
+def _surveyed(survey: Callable[[ModelFile], ModelSurvey], file: ModelFile, opened: Opened) -> Opened:
+    known = guarded(lambda: survey(file), "model", opened.findings, file.name)
+    if known is None:
         return opened
-    opened.inputs, opened.settled = found.inputs, found.settled
-    opened.open_inputs, opened.outputs = found.open_inputs, found.outputs
-    opened.model, opened.graph = found.model, found.graph
+    opened.inputs, opened.settled = known.inputs, known.settled
+    opened.open_inputs, opened.outputs = known.open_inputs, known.outputs
+    opened.model, opened.graph = known.model, known.graph
     opened.findings += [
-        finding_of(error, "input" if isinstance(error, InputSpecError) else "model") for error in found.problems
+        finding_of(error, "input" if isinstance(error, InputSpecError) else "model") for error in known.problems
     ]
-    opened.findings += [warning("model", note, where=name) for note in found.notes]
-    opened.findings += of_form(name, found.inputs, found.graph)
+    opened.findings += [warning("model", note, where=file.name) for note in known.notes]
+    opened.findings += of_form(file.name, known.inputs, known.graph)
     return opened
-
-
-def _no_inputs(where: str) -> InputSpecError:
-    return InputSpecError(
-        "the model's input is not known",
-        where=where,
-        hint='state it: [[model.inputs]] name = "input", shape = [1, ...], or --input input:1x3x224x224',
-    )
 
 
 def of_loaded(model: FloatModel) -> Iterator[Finding]:

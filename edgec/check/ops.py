@@ -59,7 +59,7 @@ def of_plans(plans: Sequence[Plan], graph: OpGraph | None, model: FloatModel | N
 
 
 def _untraceable(plan: Plan, item: PlannedEmit, model: FloatModel | None) -> Iterator[Finding]:
-    if item.backend.format == "torchscript" and model is not None and model.onnx is None and model.untraceable:
+    if item.backend.needs_graph and model is not None and model.onnx is None and model.untraceable:
         hint = "the other artifacts do not need the graph"
         error = TraceError(f"it will be missing: {model.untraceable}", where=item.file, hint=hint)
         yield finding_of(error, "op")

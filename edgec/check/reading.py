@@ -15,7 +15,7 @@ from edgec.check.small_sets import Extremes
 from edgec.dataset.balance import choose
 from edgec.dataset.group import grouping_of
 from edgec.dataset.preprocess import to_input
-from edgec.dataset.source import Row, Source
+from edgec.dataset.sample_source import Row, SampleSource
 from edgec.errors import DatasetError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import Preprocess
@@ -86,7 +86,7 @@ class Looked:
 
 
 def look(
-    source: Source,
+    source: SampleSource,
     inputs: tuple[TensorSpec, ...],
     preprocess: Preprocess,
     origin: str,
@@ -146,7 +146,7 @@ def look(
     return found
 
 
-def _rows(source: Source, inputs: tuple[TensorSpec, ...], found: Looked) -> Iterator[tuple[Row, Array | None]]:
+def _rows(source: SampleSource, inputs: tuple[TensorSpec, ...], found: Looked) -> Iterator[tuple[Row, Array | None]]:
     rows = iter(source.rows())
     first = next(rows, None)
     if first is None:
@@ -157,7 +157,7 @@ def _rows(source: Source, inputs: tuple[TensorSpec, ...], found: Looked) -> Iter
 
 
 def _converted(
-    row: Row, inputs: Sequence[TensorSpec], preprocess: Preprocess, source: Source, group: int
+    row: Row, inputs: Sequence[TensorSpec], preprocess: Preprocess, source: SampleSource, group: int
 ) -> dict[str, Array]:
     arrays = {}
     for item in inputs:

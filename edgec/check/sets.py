@@ -14,7 +14,7 @@ from edgec.check.model import guarded
 from edgec.check.reading import Looked, look
 from edgec.check.records import Finding, finding_of, warning
 from edgec.dataset.leak import STRAY_SHARE
-from edgec.dataset.readers import open_source
+from edgec.dataset.open_samples import open_samples
 from edgec.dataset.write import Purpose
 from edgec.errors import DataLeakError, DatasetError, LabelsError
 from edgec.model.spec import TensorSpec
@@ -93,7 +93,7 @@ def _read(
     extracted.mkdir(exist_ok=True)
 
     def read() -> Looked:
-        with open_source(spec, how.preprocess, inputs, root, extracted, seed=how.seed) as source:
+        with open_samples(spec, how.preprocess, inputs, root, extracted, seed=how.seed) as source:
             return look(
                 source, inputs, how.preprocess, found.spec.data, samples=samples, seed=how.seed, seconds=how.seconds
             )

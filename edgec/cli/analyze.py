@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.options import project_of, project_options, targets_of
-from edgec.cli.tell import tell
+from edgec.cli.report_error import report_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +79,7 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
         click.echo(json.dumps({one.analysis.target: one.analysis.plain() for one in found}, indent=1))
     failures: list[EdgecError] = [error for one in found for error in one.failures]
     for other in failures[1:]:
-        tell(other)
+        report_error(other)
     if failures:
         raise failures[0]
 

@@ -28,7 +28,7 @@ def command(as_json: bool) -> None:
         rows.append(
             {
                 "name": name,
-                "format": backend.format,
+                "format": backend.format.name,
                 "precisions": list(backend.precisions),
                 "packages": {item.distribution: package_version(item.distribution) for item in backend.packages},
                 "missing": list(missing),

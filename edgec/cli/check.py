@@ -45,7 +45,7 @@ def _show(found: Any) -> None:
     show_by_kind(found.findings, console)
     if found.looked_at:
         console.print(found.looked_at, highlight=False, markup=False, soft_wrap=True)
-    told = f"{', '.join(found.targets) or 'no target'}: {counted(found.findings)}, in {found.seconds:.1f} s"
+    line = f"{', '.join(found.targets) or 'no target'}: {counted(found.findings)}, in {found.seconds:.1f} s"
     if found.samples_run:
-        told += f"; the float model was run on {found.samples_run} samples"
-    console.print(told, highlight=False, markup=False, soft_wrap=True)
+        line += f"; the float model was run on {found.samples_run} samples"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -48,8 +48,8 @@ def show_findings(findings: Iterable[Finding], console: Console, target: str) ->
 
 
 def _print(item: Finding, console: Console, before: str) -> None:
-    told = f"{item.severity}: {item}".replace("\n", f"\n{' ' * (len(before) - len(before.lstrip()))}")
-    console.print(f"{before}{told}", style=STYLES[item.severity], highlight=False, markup=False, soft_wrap=True)
+    text = f"{item.severity}: {item}".replace("\n", f"\n{' ' * (len(before) - len(before.lstrip()))}")
+    console.print(f"{before}{text}", style=STYLES[item.severity], highlight=False, markup=False, soft_wrap=True)
 
 
 def counted(findings: Sequence[Finding]) -> str:
@@ -59,16 +59,16 @@ def counted(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
 
 
-def tell_others(root: Path, given: Mapping[str, Any], error: EdgecError) -> None:
-    """Say what else is wrong with a project that cannot be built for `error`, which is told by others."""
+def report_others(root: Path, given: Mapping[str, Any], error: EdgecError) -> None:
+    """Show what else is wrong with a project that cannot be built for `error`, which is shown elsewhere."""
     from edgec.check.run import check
 
-    told = str(error)
-    others = [item for item in check(root, flag_values(dict(given))).findings if not _same(item, error, told)]
+    text = str(error)
+    others = [item for item in check(root, flag_values(dict(given))).findings if not _same(item, error, text)]
     if any(item.severity == "error" for item in others):
         with terminal() as stream:
             show_by_kind(others, Console(file=stream, width=None if stream.isatty() else 160))
 
 
-def _same(item: Finding, error: EdgecError, told: str) -> bool:
-    return item.what in told or error.what in item.what
+def _same(item: Finding, error: EdgecError, text: str) -> bool:
+    return item.what in text or error.what in item.what

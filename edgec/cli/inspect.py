@@ -25,7 +25,7 @@ def command(path: Path, as_json: bool) -> None:
     artifacts = [item for item in manifest.artifacts if name in (None, item.artifact.file)]
     if not artifacts:
         raise BundleError(
-            f"{name} is no artifact of this bundle",
+            f"{name} is not an artifact of this bundle",
             where=str(bundle),
             hint=f"artifacts: {', '.join(item.artifact.file for item in manifest.artifacts)}",
         )
@@ -54,9 +54,9 @@ def command(path: Path, as_json: bool) -> None:
                 click.echo(f"  {kind:6} {tensor.artifact_name}: {tensor.dtype} {shape}{layout}")
         for result in (one for one in manifest.accuracy if one.artifact == item.artifact.file):
             metric = result.metric
-            told = f"{metric.name} {metric.value:.2f} (float {metric.float_value:.2f})" if metric else "no metric"
+            value = f"{metric.name} {metric.value:.2f} (float {metric.float_value:.2f})" if metric else "no metric"
             failed = f", FAILED: {result.failure}" if result.failure else ""
-            click.echo(f"  {result.runtime} {result.runtime_version}: {told}{failed}")
+            click.echo(f"  {result.runtime} {result.runtime_version}: {value}{failed}")
             for op in result.ops:
                 click.echo(f"    {op.count:4} {op.op} {op.dtype}{'  ' + op.reason if op.reason else ''}")
         for gate in (one for one in manifest.gates if one.artifact == item.artifact.file):

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from edgec.cli.tell import tell
+from edgec.cli.report_error import report_error
 from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, WorkerError, storage_failure
 from edgec.toml_source import suggest
 
@@ -83,13 +83,13 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors are told on standard error."""
+    """Run one command line and return its exit code; errors go to standard error."""
     stop = _Stop()
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         code = cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
     except EdgecError as error:
-        return _tell(storage_failure(error) or error)
+        return _report(storage_failure(error) or error)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.exceptions.NoArgsIsHelpError as problem:
@@ -97,26 +97,26 @@ def run(arguments: Sequence[str]) -> int:
         return UsageError.exit_code
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "edgec"
-        return _tell(UsageError(problem.format_message(), hint=f"{command} --help"))
+        return _report(UsageError(problem.format_message(), hint=f"{command} --help"))
     except click.ClickException as problem:
-        return _tell(UsageError(problem.format_message()))
+        return _report(UsageError(problem.format_message()))
     except (KeyboardInterrupt, click.Abort):
-        return _tell(StoppedError(f"stopped{stop.by}; no unfinished bundle was left"))
+        return _report(StoppedError(f"stopped{stop.by}; no unfinished bundle was left"))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
     except Exception as problem:
-        return _tell(storage_failure(problem) or _internal())
+        return _report(storage_failure(problem) or _internal())
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return code if isinstance(code, int) else 0  # that of a verb which has told by itself what is wrong
+    return code if isinstance(code, int) else 0  # of a verb which has printed its own error
 
 
 class _Stop:
     """What a signal to stop does: the first ends the run in order, one that comes later ends it at once.
 
-    Whoever stops a whole process group, or a wrapper such as ``timeout``, sends several at about the same time.
+    A shell that stops a process group, or a wrapper such as ``timeout``, sends several at about the same time.
     """
 
     def __init__(self) -> None:
@@ -139,8 +139,8 @@ def _internal() -> InternalError:
     return InternalError(f"a defect of edgec: {what}", hint="please report it with the log", log=log.name)
 
 
-def _tell(error: EdgecError) -> int:
-    tell(error)
+def _report(error: EdgecError) -> int:
+    report_error(error)
     if isinstance(error, (WorkerError, InternalError)) and error.log:
         _show_end(Path(error.log))
     return error.exit_code

@@ -18,7 +18,7 @@ from edgec.target.select import select
 _TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 
 LONGEST_TIMEOUT = 86400.0
-"""Seconds; more than anybody waits for, and what sockets and locks can be told."""
+"""Seconds; more than any user waits, within what sockets and locks accept."""
 MOST_RETRIES = 1000
 
 Command = Callable[..., Any]

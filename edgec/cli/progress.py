@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def steps(name: str) -> Iterator[Callable[[str], None]]:
-    """A function that is told each step of what `name` says."""
+    """A function that shows each step of `name`."""
     from rich.console import Console
     from rich.markup import escape
 

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgec.analyze.page import told_metric
-from edgec.analyze.records import ArtifactAnalysis, CellScore
+from edgec.analyze.records import ArtifactAnalysis, RecipeScore
 from edgec.quant.words import words
 from edgec.report.page import NOT_MEASURED, number
 
@@ -25,8 +25,8 @@ def sensitivity_table(item: ArtifactAnalysis, metric: str) -> Table:
     for heading in ("only: SQNR dB", metric, "all but: SQNR dB", metric, "gain dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     quantized = item.quantized
-    told = told_metric(quantized.metric if quantized else None, of_float=True)
-    table.add_row("float (all layers)", "", number(float("inf")), told, *[NOT_MEASURED] * 3)
+    metric = told_metric(quantized.metric if quantized else None, of_float=True)
+    table.add_row("float (all layers)", "", number(float("inf")), metric, *[NOT_MEASURED] * 3)
     if quantized is not None:
         table.add_row("int8 (all layers)", "", *_cells(quantized), *[NOT_MEASURED] * 3, end_section=True)
     for one in item.layers:
@@ -47,5 +47,5 @@ def reasons(item: ArtifactAnalysis) -> Sequence[str]:
     return [f"{', '.join(subjects)}: {failure}" for failure, subjects in concerned.items()]
 
 
-def _cells(score: CellScore) -> tuple[str, str]:
+def _cells(score: RecipeScore) -> tuple[str, str]:
     return (number(score.sqnr_db, 1), told_metric(score.metric))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from edgec.build.accept import ending, without_missed
 from edgec.build.artifact import FailedArtifact
-from edgec.build.run import BuildResult
+from edgec.build.result import BuildResult, ending, without_missed
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.errors import GateError
 from edgec.plan.plan import Plan
@@ -28,8 +27,7 @@ def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_not
     def loud(line: str) -> None:
         console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
 
-    measurements = [item for one in result.built for item in one.measurements]
-    rungs, ranges = [rung for one in result.built for rung in one.rungs], plan.target.precision == "int8"
+    measurements, rungs, ranges = result.measurements, result.rungs, plan.target.precision == "int8"
     for gap in (gap for one in result.built for gap in one.coverage if gap.loud):
         loud(f"{gap.subject} {gap.state.upper()}: {gap.reason}")
     if measurements:
@@ -50,12 +48,12 @@ def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_not
     for gate in result.gates:
         if gate.state == "not measured":
             plain(f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: not measured: {gate.reason}")
-    for failed in _untold(plan, result, all_or_nothing=all_or_nothing):
+    for failed in _unreported(plan, result, all_or_nothing=all_or_nothing):
         loud(str(failed))
 
 
-def _untold(plan: Plan, result: BuildResult, *, all_or_nothing: bool) -> tuple[FailedArtifact, ...]:
-    """Failures that the error which ends the build does not tell."""
+def _unreported(plan: Plan, result: BuildResult, *, all_or_nothing: bool) -> tuple[FailedArtifact, ...]:
+    """Failures that are not part of the error which ends the build."""
     end, failures = ending(result, plan, all_or_nothing=all_or_nothing), without_missed(result, plan).failures
     if isinstance(end, GateError):
         return ()

@@ -23,7 +23,7 @@ from edgec.cli.options import incomplete_option
     "--builder",
     metavar="URI",
     envvar="EDGEC_BUILDER",
-    help="Who built the bundle, for its provenance (default: whoever holds the key).",
+    help="Who built the bundle, for its provenance (default: the holder of the key).",
 )
 @incomplete_option
 def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | None, allow_incomplete: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.options import project_of, project_options, targets_of
-from edgec.cli.tell import tell
+from edgec.cli.report_error import report_error
 
 if TYPE_CHECKING:
     from edgec.sweep.run import Swept
@@ -91,7 +91,7 @@ def command(
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     for other in swept.failures[1:]:
-        tell(other)
+        report_error(other)
     if swept.failures:
         raise swept.failures[0]
 
@@ -141,7 +141,7 @@ def _share(text: str, spec: Any) -> float:
     try:
         amount: float = spec(amount=float(text)).amount
     except (ValueError, ValidationError):
-        raise UsageError(f'"{text}" is no share from 0 to 0.95', where="--prune", hint="--prune 0,0.3,0.5") from None
+        raise UsageError(f'"{text}" is not a share from 0 to 0.95', where="--prune", hint="--prune 0,0.3,0.5") from None
     return amount
 
 

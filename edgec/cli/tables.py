@@ -101,8 +101,8 @@ def slower_lines(measurements: Sequence[Measurement]) -> tuple[tuple[str, tuple[
 def _speed(item: Measurement) -> str:
     if item.speed is None:
         return NOT_MEASURED
-    told = f"{item.speed.ratio:.2f} ({item.speed.low:.2f}-{item.speed.high:.2f})"
-    return f"[red]{told}[/]" if item.speed.slower else told
+    ratio = f"{item.speed.ratio:.2f} ({item.speed.low:.2f}-{item.speed.high:.2f})"
+    return f"[red]{ratio}[/]" if item.speed.slower else ratio
 
 
 def _value(metric: MetricResult | None, name: str) -> str:

@@ -103,7 +103,7 @@ def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 @command.command("check")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def check_command(files: tuple[Path, ...]) -> None:
-    """Check target files; the exit code tells."""
+    """Check target files; the exit code is not 0 when one is wrong."""
     from edgec.plan.fit import check_possible
     from edgec.target.load import check_file
 

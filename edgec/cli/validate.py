@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--metric", help="In place of the bundle's own: top1, agreement, sqnr, or a Python entry.")
 @click.option("--artifact", help="Run this file of the bundles only (default: all).")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each runtime.")
-@click.option("--worst", type=click.IntRange(1), default=16, show_default=True, help="Samples to tell of one by one.")
+@click.option("--worst", type=click.IntRange(1), default=16, show_default=True, help="Samples to list one by one.")
 @click.option(
     "--fail-on",
     "limits",
@@ -67,7 +67,7 @@ def command(
 ) -> None:
     """Run the artifacts of each BUNDLE on new samples, with its own preprocessing.
 
-    Tells the metric or the agreement with float, the samples that differ most, and drift: how many samples leave the
+    Shows the metric or the agreement with float, the samples that differ most, and drift: how many samples leave the
     ranges that the artifacts were calibrated for. Digests are checked first; but models of unknown origin are run, for
     which runtimes are not made.
     """
@@ -99,9 +99,9 @@ def command(
         _write(html, render_validation(found.validation, found.inputs))
     _show(found.validation, as_json=as_json)
     if suggest is not None:
-        told = f"{found.suggested} samples that leave calibrated ranges, for [calibration] more: {suggest}"
+        line = f"{found.suggested} samples that leave calibrated ranges, for [calibration] more: {suggest}"
         none = f"no sample leaves a calibrated range: {suggest} is not written"
-        click.echo(told if found.suggested else none, err=as_json)
+        click.echo(line if found.suggested else none, err=as_json)
     _judge(found.validation, parsed)
 
 

@@ -20,7 +20,7 @@ def show_validation(validation: Validation, console: Console) -> None:
     """Print what was run, how it did, drift, and the samples that differ most."""
 
     def plain(line: str) -> None:
-        _tell(line, console)
+        _print(line, console)
 
     labelled = "with labels" if validation.labelled else "without labels"
     plain(f"{validation.data}: {validation.samples} samples {labelled}")
@@ -85,14 +85,14 @@ def _drift_table(validation: Validation) -> Table:
 def _show_layers(item: Drift, console: Console) -> None:
     moved = sorted((layer for layer in item.layers if layer.certain), key=lambda layer: -layer.certain)
     for layer in moved[:SHOWN]:
-        _tell(
+        _print(
             f"  {item.bundle}/{item.artifact}: {layer.tensor}: level moved by {layer.shift:+.2f} standard deviations "
             f"of the evaluation set",
             console,
         )
     clear = sorted((layer for layer in item.layers if layer.clear), key=lambda layer: -layer.outside.value)
     for layer in clear[:SHOWN]:
-        _tell(
+        _print(
             f"  {item.bundle}/{item.artifact}: {layer.tensor}: {100 * layer.outside.value:.1f}% of the samples leave "
             f"{layer.low:.4g} to {layer.high:.4g} (evaluation {100 * layer.evaluation.value:.1f}%)",
             console,
@@ -112,7 +112,7 @@ def _show_classes(run: RunResult, console: Console) -> None:
         right = "" if item.value is None else f": {item.value:.1f}% right{against}"
         agree = "" if item.agreement is None else f", {item.agreement:.1f}% agree"
         line = f"  {run.name}: class {item.label} ({item.samples} samples){right}{agree}"
-        _tell(line, console)
+        _print(line, console)
 
 
 def _show_worst(run: RunResult, console: Console) -> None:
@@ -122,10 +122,10 @@ def _show_worst(run: RunResult, console: Console) -> None:
         left = "" if item.layers is None else f", leaves {item.layers} ranges"
         line = f"  {run.name}: sample {item.index} {item.place}".rstrip()
         line += f": {label}{taken}{number(item.sqnr_db, 1)} dB{left}"
-        _tell(line, console)
+        _print(line, console)
 
 
-def _tell(line: str, console: Console) -> None:
+def _print(line: str, console: Console) -> None:
     console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 

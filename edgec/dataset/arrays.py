@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgec.dataset.source import LabelledRow, Request, Source, check_dtype, missing
+from edgec.dataset.sample_source import LabelledRow, ReadRequest, SampleSource, check_dtype, missing
 from edgec.errors import DatasetError
 from edgec.model.spec import Array
 from edgec.toml_source import suggest
@@ -29,7 +29,7 @@ class _Header:
     dtype: np.dtype[Any]
 
 
-def read_npz(request: Request) -> Source:
+def read_npz(request: ReadRequest) -> SampleSource:
     """Samples in the arrays of an .npz, one row each; labels from ``labels``, ``y`` or a .npy file."""
     path = request.path
     with _readable(path), zipfile.ZipFile(path) as archive:
@@ -44,8 +44,8 @@ def read_npz(request: Request) -> Source:
         check_dtype(name, headers[name].dtype, path)
     counts = {name: _count(name, headers[name], path) for name in arrays.values()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DatasetError(f"arrays have different numbers of samples ({told})", where=str(path))
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=str(path))
     for name in set(arrays.values()):
         if headers[name].fortran:  # column order: a row is spread over the whole member
             _extract(path, name, request.scratch)
@@ -65,10 +65,10 @@ def read_npz(request: Request) -> Source:
 
     used = ", ".join(f'{key} <- "{name}"' for key, name in arrays.items())
     count = next(iter(counts.values()))
-    return Source(rows, count, _load_labels(request, labels, count), notes=(f"inputs: {used}",))
+    return SampleSource(rows, count, _load_labels(request, labels, count), notes=(f"inputs: {used}",))
 
 
-def read_npy(request: Request) -> Source:
+def read_npy(request: ReadRequest) -> SampleSource:
     """Samples in one .npy, memory-mapped; labels from another .npy."""
     only = request.only_input("an .npy file")
     path = request.path
@@ -78,13 +78,15 @@ def read_npy(request: Request) -> Source:
     count = _count(path.name, _Header(array.shape, False, array.dtype), path)
     labels = request.spec.labels
     if labels is not None and not labels.endswith(".npy"):
-        raise DatasetError(f'labels "{labels}" is no .npy file', where=str(path), hint="labels of an .npy are an .npy")
+        raise DatasetError(
+            f'labels "{labels}" is not an .npy file', where=str(path), hint="labels of an .npy are an .npy"
+        )
 
     def rows() -> Iterator[LabelledRow]:
         for row in array:
             yield {only.name: row}, None
 
-    return Source(rows, count, _load_labels(request, path.parent / labels if labels else None, count))
+    return SampleSource(rows, count, _load_labels(request, path.parent / labels if labels else None, count))
 
 
 @contextmanager
@@ -94,7 +96,7 @@ def _readable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise missing(path) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as exc:
-        raise DatasetError(f"is damaged or no NumPy file: {exc}", where=str(path)) from exc
+        raise DatasetError(f"is damaged or not a NumPy file: {exc}", where=str(path)) from exc
     except (ValueError, RuntimeError) as exc:  # numpy: not an .npy, or pickled; zipfile: encrypted
         raise DatasetError(f"cannot be read: {exc}", where=str(path)) from exc
     except OSError as exc:
@@ -134,7 +136,7 @@ def _count(name: str, header: _Header, path: Path) -> int:
     return header.shape[0]
 
 
-def _npz_labels(request: Request, headers: dict[str, _Header]) -> str | Path | None:
+def _npz_labels(request: ReadRequest, headers: dict[str, _Header]) -> str | Path | None:
     stated = request.spec.labels
     if stated is None:
         inputs = {item.name for item in request.inputs} | set(request.spec.inputs.values())
@@ -150,7 +152,7 @@ def _npz_labels(request: Request, headers: dict[str, _Header]) -> str | Path | N
     )
 
 
-def _load_labels(request: Request, labels: str | Path | None, count: int) -> Array | None:
+def _load_labels(request: ReadRequest, labels: str | Path | None, count: int) -> Array | None:
     if labels is None:
         return None
     path = request.path if isinstance(labels, str) else labels
@@ -169,8 +171,8 @@ def _load_labels(request: Request, labels: str | Path | None, count: int) -> Arr
     return loaded
 
 
-def _assign(request: Request, headers: dict[str, _Header], exclude: str | None) -> dict[str, str]:
-    """Which array feeds which input: as stated, else by the same name, else the only candidate."""
+def _assign(request: ReadRequest, headers: dict[str, _Header], exclude: str | None) -> dict[str, str]:
+    """Model input -> array that feeds it: as stated, else by the same name, else the only candidate."""
     stated, path = request.spec.inputs, request.path
     known = [item.name for item in request.inputs]
     for name in stated:

@@ -1,4 +1,4 @@
-"""Which samples of a set to use: a deterministic, class-balanced choice."""
+"""A deterministic, class-balanced choice of samples."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def choose(count: int, labels: Array | None, samples: int | None, seed: int) -> 
     With class labels (integers, one a sample), class counts differ by at most one, except for classes that have
     no more samples; every prefix of the result is balanced in the same way. Without, one sample is drawn from
     each of `samples` equal stretches of the set. None, or more than there are, takes all.
+
+    Args:
+        count: samples in the set.
+        labels: one a sample, or None.
+        samples: how many to choose; None for all.
+        seed: of the choice.
     """
     wanted = count if samples is None else min(samples, count)
     rng = np.random.default_rng(seed)
@@ -38,7 +44,7 @@ def choose(count: int, labels: Array | None, samples: int | None, seed: int) -> 
 
 
 def class_labels(labels: Array | None) -> npt.NDArray[Any] | None:
-    """`labels` as one integer a sample, or None when they are no class labels. Whole numbers in floats are."""
+    """`labels` as one integer a sample (also of floats with whole numbers); None when they are not class labels."""
     if labels is None or labels.dtype.kind not in "iubf" or labels.size != len(labels):
         return None
     flat = labels.reshape(-1)

@@ -25,6 +25,12 @@ def python_entry(value: str, root: Path, error: type[EdgecError], *, seed: int) 
 
     The file's folder can be imported from while the context is open, so that it may use its siblings.
 
+    Args:
+        value: ``file.py:function``.
+        root: folder that the file is relative to.
+        error: class of what is raised.
+        seed: of Python's, NumPy's and, where it is imported, torch's random numbers.
+
     Raises:
         EdgecError: of class `error`, when the file or function is missing or importing the file fails.
     """

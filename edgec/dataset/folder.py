@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from edgec.dataset.image import IMAGE_SUFFIXES, ReadImage, read_image
-from edgec.dataset.source import LabelledRow, Request, Source, check_dtype, missing
+from edgec.dataset.sample_source import LabelledRow, ReadRequest, SampleSource, check_dtype, missing
 from edgec.errors import DatasetError
 from edgec.model.spec import Array
 
 
-def read_folder(request: Request) -> Source:
+def read_folder(request: ReadRequest) -> SampleSource:
     """Samples in the files of a folder; the label is the index of the sub-folder in sorted order."""
     only = request.only_input("a folder")
     root = request.path
@@ -27,14 +27,13 @@ def read_folder(request: Request) -> Source:
             where=str(root),
             hint="move the files into a class folder, or out of this folder",
         )
-    found = [(file, None) for file in loose]
+    files = list(loose)
     labels: list[int] = []
     for label, folder in enumerate(classes):
-        files, other = _files(folder)
-        found += [(file, None) for file in files]
-        labels += [label] * len(files)
-        skipped += other
-    files = [file for file, _ in found]
+        members, others = _files(folder)
+        files += members
+        labels += [label] * len(members)
+        skipped += others
 
     def image(file: Path) -> ReadImage:
         return read_image(file, only, request.preprocess)
@@ -46,7 +45,7 @@ def read_folder(request: Request) -> Source:
     notes = [f"classes in order: {', '.join(item.name for item in classes)}"] if classes else []
     if skipped:
         notes.append(f"left out {len(skipped)} files that are neither images nor .npy, first {skipped[0].name}")
-    return Source(
+    return SampleSource(
         rows,
         len(files),
         _stated_labels(request, len(files)) if request.spec.labels else np.array(labels, np.int64) if classes else None,
@@ -65,7 +64,7 @@ def _files(folder: Path) -> tuple[list[Path], list[Path]]:
     return samples, [item for item in files if item not in set(samples)]
 
 
-def _stated_labels(request: Request, count: int) -> Array:
+def _stated_labels(request: ReadRequest, count: int) -> Array:
     path = request.path / str(request.spec.labels)
     try:
         labels: Array = np.load(path, allow_pickle=False)

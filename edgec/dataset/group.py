@@ -1,6 +1,6 @@
 """Models that take several samples in one run: their first axis is fixed at more than one.
 
-Data for them is stored in one of two ways, told apart by the shape of an entry: entries of the full shape are runs as
+Data for them is stored in one of two ways, which differ in the shape of an entry: entries of the full shape are runs as
 they are; entries of the shape behind the first axis are single samples, of which each run takes the next few.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgec.dataset.preprocess import fits
-from edgec.dataset.source import Row
+from edgec.dataset.sample_source import Row
 from edgec.errors import DatasetError
 from edgec.model.spec import TensorSpec
 
@@ -21,11 +21,11 @@ class Grouping:
     size: int
     """Entries of the data in one run."""
     entries: tuple[TensorSpec, ...]
-    """What one entry is: the model's inputs, with a first axis of 1 where several entries make a run."""
+    """Specs of one entry: the model's inputs, with a first axis of 1 where several entries make a run."""
 
 
 def grouping_of(row: Row, inputs: tuple[TensorSpec, ...], origin: str) -> Grouping:
-    """How the data is grouped, by the shapes of its first entry.
+    """The grouping of the data, by the shapes of its first entry.
 
     Args:
         row: the entry.
@@ -47,11 +47,11 @@ def grouping_of(row: Row, inputs: tuple[TensorSpec, ...], origin: str) -> Groupi
         return as_is  # which is then refused with the shapes
     size = inputs[0].shape[0] if inputs[0].shape else 1
     if len(single) < len(inputs) or any(item.shape[:1] != (size,) for item in inputs):
-        told = "; ".join(
+        shapes = "; ".join(
             f'"{item.name}" takes {list(item.shape)}, and is {list(row[item.name].shape)}' for item in inputs
         )
         raise DatasetError(
-            f"some inputs are given as single samples, and others are not: {told}",
+            f"some inputs are given as single samples, and others are not: {shapes}",
             where=origin,
             hint="give every entry of each input in the full shape that the model takes",
         )

@@ -1,11 +1,11 @@
-"""What becomes of a stored sample on its way into the model, in words, for manifest, report and terminal."""
+"""The steps from a stored sample to a model input, as text for manifest, report and terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from edgec.dataset.preprocess import CHANNELS_FIRST, is_channels_last, scales, steps_to_input
-from edgec.dataset.source import Row, Source
+from edgec.dataset.sample_source import Row, SampleSource
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import Preprocess
 
@@ -15,10 +15,19 @@ def history(
     inputs: tuple[TensorSpec, ...],
     arrays: Sequence[Array],
     preprocess: Preprocess,
-    source: Source,
+    source: SampleSource,
     index: int,
 ) -> Iterator[str]:
-    """What became of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``."""
+    """The steps of sample `index`, a line for each input: ``48x64 RGB -> center crop 64x64 -> / 255 -> ...``.
+
+    Args:
+        row: the stored sample.
+        inputs: specs of the model's inputs.
+        arrays: the sample as fed, in the order of `inputs`.
+        preprocess: the project's ``[preprocess]``.
+        source: of the sample.
+        index: of the sample in its source.
+    """
     for item, array in zip(inputs, arrays, strict=True):
         stored = row[item.name]
         is_image = source.is_image(index)
@@ -32,9 +41,17 @@ def history(
 
 
 def assumptions(
-    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source, index: int
+    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: SampleSource, index: int
 ) -> Iterator[str]:
-    """What the way of sample `index` into the model takes for granted, a line each."""
+    """Assumptions made when sample `index` was converted to model input, a line each.
+
+    Args:
+        row: the stored sample.
+        inputs: specs of the model's inputs.
+        preprocess: the project's ``[preprocess]``.
+        source: of the sample.
+        index: of the sample in its source.
+    """
     for item in inputs:
         array = row[item.name]
         same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)

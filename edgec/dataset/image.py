@@ -1,6 +1,6 @@
 """Image files as arrays of the input's size and colours, and what was done to them in words.
 
-Nothing is resized unless ``[preprocess] resize`` says how. Sizes are told as height x width, like shapes.
+Nothing is resized unless ``[preprocess] resize`` says how. Sizes are height x width, like shapes.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 PAD = 114
-"""Of the border of ``fit`` where none is stated: the gray that YOLO's letterbox has, near the mean of photos."""
+"""Default value of the border of ``fit``: the gray of YOLO's letterbox, near the mean of photos."""
 _MODES = {"L": "gray"}
-"""What Pillow's modes are called, where that is not what people say."""
+"""Names of Pillow's modes in messages, where they differ."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class ReadImage:
     array: Array
     """uint8: HWC, or the input's shape without its first axis when it has one channel."""
     steps: tuple[str, ...]
-    """What it was, and what was done to it: ``48x64 RGB``, ``center crop 64x64``."""
+    """Its form in the file, and each change: ``48x64 RGB``, ``center crop 64x64``."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How an image gets to the size of an input; heights and widths in pixels."""
+    """Size and place of an image in an input; heights and widths in pixels."""
 
     resized: tuple[int, int]
-    """What the whole image is resized to."""
+    """Size of the whole image after resizing."""
     offset: tuple[int, int]
     """Where its top left corner then is in the input: above 0 with a border, below 0 where it is cut."""
 
@@ -48,8 +48,13 @@ class Placement:
 def read_image(file: Path, spec: TensorSpec, preprocess: Preprocess) -> ReadImage:
     """The image in `file`, upright, in the colours and the size that `spec` and `preprocess` ask for.
 
+    Args:
+        file: of a kind in `IMAGE_SUFFIXES`.
+        spec: the model input that takes the image.
+        preprocess: states size and colours.
+
     Raises:
-        DatasetError: the input is no image, the file is none, or the two do not fit and nothing says what to do.
+        DatasetError: the input or the file is not an image, or their sizes differ and ``[preprocess]`` has no resize.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -72,7 +77,7 @@ def read_image(file: Path, spec: TensorSpec, preprocess: Preprocess) -> ReadImag
                 steps.append("gray" if color == "gray" else color.upper())
             sized = _to_size(image, height, width, spec, preprocess, file)
             if sized is not image:
-                steps.append(_told_resize(preprocess, height, width))
+                steps.append(_resize_step(preprocess, height, width))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as exc:
         raise DatasetError(f"is not a readable image: {exc}", where=str(file)) from exc
     array = np.asarray(sized).reshape(height, width, channels)
@@ -85,7 +90,7 @@ def image_size(spec: TensorSpec) -> tuple[int, int, int]:
     """(height, width, channels) of an image input ``[N,C,H,W]``, ``[N,H,W,C]`` or ``[1,H,W]``, C being 1 or 3.
 
     Raises:
-        DatasetError: the input is no image.
+        DatasetError: the input is not an image.
     """
     shape = spec.shape
     if len(shape) == 4:
@@ -96,7 +101,7 @@ def image_size(spec: TensorSpec) -> tuple[int, int, int]:
     if len(shape) == 3 and shape[0] == 1:
         return shape[1], shape[2], 1
     raise DatasetError(
-        f'input "{spec.name}" of shape {list(shape)} is no image of 1 or 3 channels',
+        f'input "{spec.name}" of shape {list(shape)} is not an image of 1 or 3 channels',
         hint="use .npy files, an .npz, or a Python entry file.py:function",
     )
 
@@ -105,7 +110,7 @@ def color_of(spec: TensorSpec, preprocess: Preprocess) -> Color:
     """The channels of an image input, in order.
 
     Raises:
-        DatasetError: the input is no image, or has not as many channels as the stated colours.
+        DatasetError: the input is not an image, or its number of channels differs from that of the stated colours.
     """
     channels = image_size(spec)[2]
     if preprocess.color is None:
@@ -125,6 +130,11 @@ def place(size: tuple[int, int], wanted: tuple[int, int], preprocess: Preprocess
 
     ``center-crop`` gives the sizes and corners of torchvision's ``Resize`` and ``CenterCrop``; ``fit`` those of YOLO's
     letterbox.
+
+    Args:
+        size: of the image, in pixels.
+        wanted: of the input, in pixels.
+        preprocess: states how to resize.
 
     Raises:
         DatasetError: ``resize_to`` leaves less than the input takes.
@@ -178,7 +188,7 @@ def _to_size(image: Image, height: int, width: int, spec: TensorSpec, preprocess
 
 
 def _other_size(size: tuple[int, int], wanted: tuple[int, int], spec: TensorSpec, file: Path) -> DatasetError:
-    told, asked = f"{size[0]}x{size[1]}", f"{wanted[0]}x{wanted[1]}"
+    actual, expected = f"{size[0]}x{size[1]}", f"{wanted[0]}x{wanted[1]}"
     line = (
         'add to [preprocess]: resize = "center-crop", as most classifiers are trained '
         '(or "fit": the whole image with a border; "exact": stretched)'
@@ -186,13 +196,13 @@ def _other_size(size: tuple[int, int], wanted: tuple[int, int], spec: TensorSpec
     if size == (wanted[1], wanted[0]):
         line = f"height and width may be swapped in [[model.inputs]]; if not, {line}"
     return DatasetError(
-        f'is {told} (height x width), but input "{spec.name}" takes {asked}, and nothing says how to resize it',
+        f'is {actual} (height x width), but input "{spec.name}" takes {expected}, and nothing says how to resize it',
         where=str(file),
         hint=line,
     )
 
 
-def _told_resize(preprocess: Preprocess, height: int, width: int) -> str:
+def _resize_step(preprocess: Preprocess, height: int, width: int) -> str:
     name = {"center-crop": "center crop", "fit": "fit", "exact": "stretch to"}[preprocess.resize or "exact"]
     details: list[str] = [preprocess.interpolation] if preprocess.interpolation else []
     details += [f"shorter side {preprocess.resize_to}"] if preprocess.resize_to else []

@@ -1,4 +1,4 @@
-"""Calibration and evaluation data must share no samples."""
+"""Calibration and evaluation data must not share samples."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def check_classes(calibration: Spool, evaluation: Spool) -> None:
 def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibration") -> Spool:
     """The calibration (or training) samples that are not in the evaluation data, by digests of what the model sees.
 
+    Args:
+        calibration: the set to check.
+        evaluation: the held-out set.
+        what: name of the first set in messages.
+
     Returns:
         `calibration` itself when nothing is shared. When a few samples are (see `STRAY_SHARE`), a spool without
         them, beside it, whose notes say so.
@@ -51,19 +56,19 @@ def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibrati
         return calibration
     mine, theirs = calibration.source_indices(), evaluation.source_indices()
     places = sorted((int(mine[first]), int(theirs[second])) for first, second in shared.items())
-    told = ", ".join(f"{first} = {second}" for first, second in places[:3]) + (", ..." if len(places) > 3 else "")
+    listed = ", ".join(f"{first} = {second}" for first, second in places[:3]) + (", ..." if len(places) > 3 else "")
     count = len(mine)
-    found = (
+    overlap = (
         f"{len(shared)} of {count} {what} samples are also in the evaluation data "
-        f"({what} index = evaluation index: {told})"
+        f"({what} index = evaluation index: {listed})"
     )
     if len(shared) > STRAY_SHARE * count:
         raise DataLeakError(
-            found,
+            overlap,
             where=f"{calibration.info.origin}, {evaluation.info.origin}",
             hint="calibrate and train on training data, and evaluate on samples that were held out",
         )
-    return _without(calibration, set(shared), f"{found}; they were left out of {what}")
+    return _without(calibration, set(shared), f"{overlap}; they were left out of {what}")
 
 
 def _without(spool: Spool, dropped: set[int], note: str) -> Spool:

@@ -45,7 +45,14 @@ def to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: b
 
 
 def steps_to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, ready: bool) -> tuple[str, ...]:
-    """What `to_input` does to a sample, in words: ``channels first``, ``/ 255``; arguments as there."""
+    """The steps of `to_input` as text: ``channels first``, ``/ 255``.
+
+    Args:
+        array: the stored sample.
+        spec: the model input that takes it.
+        preprocess: the project's ``[preprocess]``.
+        ready: whether floats are model input as they are.
+    """
     steps: list[str] = []
     if _core(array.shape) != _core(spec.shape) and is_channels_last(array.shape, spec.shape):
         steps.append(CHANNELS_FIRST)

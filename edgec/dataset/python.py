@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from edgec.dataset.entry import entry_place
-from edgec.dataset.source import LabelledRow, Request, Row, Source, check_dtype
+from edgec.dataset.sample_source import LabelledRow, ReadRequest, Row, SampleSource, check_dtype
 from edgec.errors import DatasetError, EdgecError
 from edgec.model.spec import Array
 
 FORMS = "return (x, y) or x as arrays, or an iterable of samples or of (sample, label)"
 
 
-def read_python(request: Request, function: Callable[[], Any]) -> Source:
+def read_python(request: ReadRequest, function: Callable[[], Any]) -> SampleSource:
     """Samples from the user's function.
 
     It returns arrays ``x`` or ``(x, y)`` with one row a sample (x may be a dict by input name; y None), or an
@@ -41,7 +41,7 @@ def read_python(request: Request, function: Callable[[], Any]) -> Source:
         except Exception as exc:
             raise DatasetError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, _file(place))) from exc
 
-    return Source(rows, ready=True)
+    return SampleSource(rows, ready=True)
 
 
 def _call(function: Callable[[], Any], place: str) -> Any:
@@ -75,7 +75,7 @@ def _as_arrays(value: Any) -> tuple[Any, Any] | None:
     return (x, y) if whole and (y is None or _is_array(y) or isinstance(y, list)) else None
 
 
-def _from_arrays(request: Request, x: Any, y: Any) -> Source:
+def _from_arrays(request: ReadRequest, x: Any, y: Any) -> SampleSource:
     place = request.spec.data
     arrays = {name: _array(item) for name, item in _by_name(request, x).items()}
     for name, array in arrays.items():
@@ -88,17 +88,17 @@ def _from_arrays(request: Request, x: Any, y: Any) -> Source:
         check_dtype("labels", labels.dtype, request.path)
         counts["labels"] = len(labels) if labels.ndim else 0
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DatasetError(f"arrays have different numbers of samples ({told})", where=place)
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=place)
 
     def rows() -> Iterator[LabelledRow]:
         for index in range(next(iter(counts.values()))):
             yield {name: array[index] for name, array in arrays.items()}, None
 
-    return Source(rows, next(iter(counts.values())), labels, ready=True)
+    return SampleSource(rows, next(iter(counts.values())), labels, ready=True)
 
 
-def _labelled(request: Request, item: Any) -> LabelledRow:
+def _labelled(request: ReadRequest, item: Any) -> LabelledRow:
     pair = isinstance(item, (tuple, list)) and len(item) == 2 and not np.isscalar(item[0])
     sample, label = item if pair else (item, None)
     return {name: _array(part) for name, part in _by_name(request, sample).items()}, (
@@ -106,7 +106,7 @@ def _labelled(request: Request, item: Any) -> LabelledRow:
     )
 
 
-def _by_name(request: Request, sample: Any) -> Row:
+def _by_name(request: ReadRequest, sample: Any) -> Row:
     if not isinstance(sample, Mapping):
         return {request.only_input("an array from a Python entry").name: sample}
     known = {item.name for item in request.inputs}

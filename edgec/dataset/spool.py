@@ -31,15 +31,15 @@ class SpoolInfo(Frozen):
     origin: str
     """The data source as the user named it."""
     notes: tuple[str, ...] = ()
-    """What reading had to assume, change or leave out, for the report."""
+    """Assumptions, changes and omissions of reading, for the report."""
     classes: tuple[str, ...] = ()
     """Names of the classes that labels number, where the source has names."""
     group: int = 1
     """Entries of the source in one sample: more than 1 for a model that takes several at once. Digests, indices and
     labels are then of the entries."""
     first_sample: tuple[str, ...] = ()
-    """What was done to the first sample on its way into the model, a line for each input:
-    ``48x64 RGB -> center crop 64x64 -> / 255 -> float32 [1,3,64,64], 0 to 1``. Images are told as height x width."""
+    """The steps from the first stored sample to model input, a line for each input:
+    ``48x64 RGB -> center crop 64x64 -> / 255 -> float32 [1,3,64,64], 0 to 1``. Image sizes are height x width."""
 
 
 class Spool(Sequence[dict[str, Array]]):
@@ -98,7 +98,20 @@ def write_index(
     group: int = 1,
     first_sample: tuple[str, ...] = (),
 ) -> None:
-    """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last."""
+    """Make a spool of a folder that holds ``<k>.npy`` for all inputs: everything else, ``spool.json`` last.
+
+    Args:
+        folder: of the spool.
+        inputs: specs of the arrays, in order.
+        digests: SHA-256 of each entry's input bytes.
+        indices: place of each entry in the source.
+        labels: [entries, ...]; None without labels.
+        origin: the data source as the project names it.
+        notes: what reading assumed, changed or left out.
+        classes: names of the classes that labels number.
+        group: entries in one sample.
+        first_sample: steps of the first sample, a line for each input.
+    """
     hashed = hashlib.sha256(canonical_json([item.model_dump(mode="json") for item in inputs]).encode())
     for digest in digests:
         hashed.update(digest)

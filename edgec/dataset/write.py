@@ -1,4 +1,4 @@
-"""From the user's data to a spool: choose, preprocess, check and lay down, one sample at a time."""
+"""From the user's data to a spool: choose, preprocess, check and write, one sample at a time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy as np
 from edgec.dataset.balance import choose, class_labels
 from edgec.dataset.group import Grouping, grouping_of
 from edgec.dataset.history import assumptions, history
+from edgec.dataset.open_samples import open_samples
 from edgec.dataset.preprocess import to_input
-from edgec.dataset.readers import open_source
-from edgec.dataset.source import LabelledRow, Row, Source
+from edgec.dataset.sample_source import LabelledRow, Row, SampleSource
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import DatasetError, StorageError
 from edgec.model.spec import Array, TensorSpec
@@ -65,7 +65,7 @@ def write_spool(
             partial, extracted = Path(scratch, "spool"), Path(scratch, "extracted")
             partial.mkdir()
             extracted.mkdir()
-            with open_source(spec, preprocess, inputs, root, extracted, seed=seed) as source:
+            with open_samples(spec, preprocess, inputs, root, extracted, seed=seed) as source:
                 _write(source, spec, preprocess, inputs, partial, samples=samples, seed=seed, what=what)
             if folder.exists():
                 shutil.rmtree(folder)
@@ -78,7 +78,7 @@ def write_spool(
 
 
 def _write(
-    source: Source,
+    source: SampleSource,
     spec: DataSpec,
     preprocess: Preprocess,
     inputs: tuple[TensorSpec, ...],
@@ -129,7 +129,7 @@ def _write(
             f"gave {len(slots)} samples in the first pass and fewer in the second; it must give the same each time",
             where=spec.data,
         )
-    notes += _told_grouping(grouping, len(digests), what, spec.data)
+    notes += _grouping_notes(grouping, len(digests), what, spec.data)
     order = range(len(digests) - len(digests) % grouping.size)
     write_index(
         folder,
@@ -145,21 +145,21 @@ def _write(
     )
 
 
-def _told_grouping(grouping: Grouping, count: int, what: Purpose, origin: str) -> Iterator[str]:
+def _grouping_notes(grouping: Grouping, count: int, what: Purpose, origin: str) -> Iterator[str]:
     size = grouping.size
     if size == 1:
         return
     if count < size:
-        raise DatasetError(f"{count} {what} samples are there, and the model takes {size} at once", where=origin)
+        raise DatasetError(f"the {what} data has {count} samples, and the model takes {size} at once", where=origin)
     yield f"{size} samples make a run, since the model's first axis is {size}; its outputs are split again"
     if count % size:
         yield f"the last {count % size} of {count} {what} samples are left out: they do not fill a run"
 
 
 def _slots(
-    source: Source, samples: int | None, seed: int, what: Purpose, origin: str
+    source: SampleSource, samples: int | None, seed: int, what: Purpose, origin: str
 ) -> tuple[dict[int, int] | None, Array | None]:
-    """Source index -> place in the spool (None: all, in their order), and the labels known so far."""
+    """SampleSource index -> place in the spool (None: all, in their order), and the labels known so far."""
     count, labels = source.count, source.labels
     if count == 0:
         raise DatasetError(f"the {what} data is empty", where=origin)
@@ -200,7 +200,7 @@ def _stack_labels(labels: list[Array | None], origin: str) -> Array | None:
 
 
 def _convert(
-    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: Source, index: int, origin: str
+    row: Row, inputs: tuple[TensorSpec, ...], preprocess: Preprocess, source: SampleSource, index: int, origin: str
 ) -> list[Array]:
     try:
         if preprocess.color is not None and not source.is_image(index):

@@ -18,7 +18,7 @@ from edgec.verify.gates import gate_line
 from edgec.verify.records import CandidateScore, RungRecord
 
 TIE_DB = 0.2
-"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can tell.
+"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can show.
 
 Of these the first, which is the cheapest, is taken. Agreement does not decide: of 64 samples it has an error of some
 points, and calibration samples may be none that the model is sure of.
@@ -49,11 +49,11 @@ class Climb:
     Args:
         trial: makes, runs and judges artifacts.
         deadline: `time.monotonic` after which no further rung begins.
-        bound: there is no search: the locked recipe must meet the gates.
+        bound: the locked recipe must meet the gates; nothing else is tried.
     """
 
     def __init__(self, trial: Trial, deadline: float = math.inf, *, bound: bool = False) -> None:
-        self._trial = trial
+        self._trial, self._maker = trial, trial.maker
         self._deadline = deadline
         self._bound = bound
         self._attempts: list[Attempt] = []
@@ -74,10 +74,10 @@ class Climb:
             EdgecError: the first rung could make no artifact, and the target allows no fallback.
         """
         try:
-            if locked and (found := self._locked(locked)):
-                return found
+            if locked and (climbed := self._locked(locked)):
+                return climbed
             if not self._attempts:
-                self._trial.lower(first)  # else it is found out once for each candidate, after its float corrections
+                self._maker.lower(first)  # else each candidate fails in turn, after its float corrections
             return self._climb(ladder, first)
         except EdgecError as error:
             # what is wrong with the machine or the project is wrong with any precision
@@ -139,7 +139,7 @@ class Climb:
         if not self._attempts:
             reasons = "; ".join(f"{item.rung}: {item.reason}" for item in self._records)
             raise UnsupportedError(
-                f"no rung of the accuracy ladder can be tried ({reasons})", where=self._trial.item.file
+                f"no rung of the accuracy ladder can be tried ({reasons})", where=self._maker.item.file
             )
         reason = stopped or "no rung of the accuracy ladder met the gates"
         if not hopeless and (fallback := self._fallback(reason)):
@@ -171,19 +171,19 @@ class Climb:
 
     def _screened(self, rung: Rung, best: Recipe) -> Attempt | None:
         """The candidate that is nearest to the float model on calibration samples, before the gates."""
-        told: dict[Recipe, CandidateScore] = {}
+        scored: dict[Recipe, CandidateScore] = {}
         best = best.model_copy(update=rung.base)
-        if reasons := self._trial.reasons_against(best):
+        if reasons := self._maker.reasons_against(best):
             self._skip(rung.name, "; ".join(reasons))
             return None
         for variations in rung.stages:
             scores = self._scores_of(candidates(variations, best))
-            told |= {item.recipe: item for item in scores}
+            scored |= {item.recipe: item for item in scores}
             usable = [item for item in scores if item.sqnr_db is not None]
             if not usable:
-                break  # what keeps all of them from being made is in what they share: the attempt tells it
+                break  # what keeps all of them from being made is in what they share: the attempt reports it
             best = _nearest(usable).recipe
-        records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in told.values())
+        records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in scored.values())
         if any(item.recipe == best for item in self._attempts):
             self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", records)
             return None
@@ -211,12 +211,12 @@ class Climb:
         """The fewest of the noisiest layers in float with which the gates are met."""
         # each variant would be rounded adaptively anew, for layers that may stay in float
         best = best.model_copy(update={"round_adaptively": False})
-        layers = len(self._trial.layers(best)) - len(best.float_layers)
+        layers = len(self._maker.layers(best)) - len(best.float_layers)
         limit = layers // 2
         if limit < 1:
             self._skip("mixed-precision", "too few layers to leave some of them in float")
             return None
-        steps = Steps(lambda step: self._trial.progress(f"float layers: {step}"), most_trials(layers), at_most=True)
+        steps = Steps(lambda step: self._maker.progress(f"float layers: {step}"), most_trials(layers), at_most=True)
         ranking = rank_layers(self._trial, best, steps)
         met: Attempt | None = None
         last: Attempt | None = None
@@ -257,11 +257,11 @@ class Climb:
         attempt = self._trial.attempt(recipe)
         self._attempts.append(attempt)
         self._record(rung, attempt, candidates)
-        self._tell_missed(rung, attempt)
+        self._report_missed(rung, attempt)
         return attempt
 
-    def _tell_missed(self, rung: str, attempt: Attempt) -> None:
-        """Say how far the search is from the gate that is missed most, so that nobody waits for it in vain."""
+    def _report_missed(self, rung: str, attempt: Attempt) -> None:
+        """Report how far the search is from the gate that is missed most: the user may want to stop it."""
         missed = [gate for gate in attempt.missed if gate.quality and gate.margin is not None]
         if not missed:
             return
@@ -270,10 +270,10 @@ class Climb:
         margins = [gate for gate in same if gate.margin is not None and gate.runtime == worst.runtime]
         best = max(margins, key=lambda gate: gate.margin or 0.0)
         tried = f"after {len(self._attempts)} attempt{'s' if len(self._attempts) > 1 else ''}"
-        self._trial.progress(f"{rung}: {worst.gate} {worst.limit:g} is missed, best so far {best.value:.4g} {tried}")
+        self._maker.progress(f"{rung}: {worst.gate} {worst.limit:g} is missed, best so far {best.value:.4g} {tried}")
 
     def _fallback(self, reason: str) -> Climbed | None:
-        precision = self._trial.target.quantize.fallback
+        precision = self._maker.target.quantize.fallback
         if precision is None:
             return None
         attempt = self._trial.attempt(Recipe(), precision)
@@ -302,7 +302,7 @@ class Climb:
     def _skip(self, rung: str, reason: str, candidates: tuple[CandidateScore, ...] = ()) -> None:
         self._records.append(
             RungRecord(
-                artifact=self._trial.item.file, rung=rung, state="skipped", recipe=None, sqnr_db=None, reason=reason,
+                artifact=self._maker.item.file, rung=rung, state="skipped", recipe=None, sqnr_db=None, reason=reason,
                 candidates=candidates,
             )
         )  # fmt: skip

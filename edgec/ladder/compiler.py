@@ -12,6 +12,16 @@ from typing import Any
 from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, StorageError
+from edgec.ladder.requests import (
+    CompileAnswer,
+    CompileRequest,
+    CompilerOptions,
+    FidelityAnswer,
+    LayersAnswer,
+    RecipeRequest,
+    SamplesAnswer,
+    SamplesRequest,
+)
 from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext, PassRecord
@@ -20,6 +30,7 @@ from edgec.passes.runner import run_passes
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
 from edgec.verify.run import run_samples
+from edgec.workers.records import Done
 from edgec.workers.worker import Progress
 
 KEPT_RESULTS = 12
@@ -41,83 +52,68 @@ class ArtifactCompiler:
     """Lowers, quantizes, emits and runs one artifact of a target. Lives in a worker (`Worker.create`).
 
     Args:
-        payload: ``target`` (record), ``emit`` (index), ``calibration`` (spool folder or None), ``work`` (private
-            folder), ``seed``, ``threads``. Each request has ``model`` (folder of `edgec.model.store`), ``recipe``
-            (record) and ``precision``.
-        progress: told the name of each step.
+        options: what its requests share.
+        progress: receives the name of each step.
     """
 
-    def __init__(self, payload: dict[str, Any], progress: Progress) -> None:
-        self._target = Target.model_validate_json(payload["target"])
-        self._emit = self._target.emit[payload["emit"]]
+    def __init__(self, options: CompilerOptions, progress: Progress) -> None:
+        self._target = options.target
+        self._emit = self._target.emit[options.emit]
         self._backend = get_backend(self._emit.backend)
-        self._calibration = Spool(Path(payload["calibration"])) if payload["calibration"] else None
-        self._work = Path(payload["work"])
-        self._seed, self._threads = payload["seed"], payload["threads"]
+        self._calibration = Spool(options.calibration) if options.calibration else None
+        self._work = options.work
+        self._seed, self._threads = options.seed, options.threads
         self._made: dict[Hashable, Made] = {}
         self._last: tuple[Hashable, Made] | None = None
         """The last quantized model, with what it was made from."""
         self._contexts: dict[Hashable, PassContext] = {}
 
-    def compile(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """Write the artifact into folder ``out``; returns ``artifact`` and ``passes`` (records)."""
-        (model, records), context = self._quantized(payload, progress)
+    def compile(self, request: CompileRequest, progress: Progress) -> CompileAnswer:
+        """Write the artifact."""
+        (model, records), context = self._quantized(request, progress)
         progress("emit")
-        artifact = self._backend.emit(model, context, Path(payload["out"]))
-        return {
-            "artifact": artifact.model_dump(mode="json"),
-            "passes": [item.model_dump(mode="json") for item in records],
-        }
+        return CompileAnswer(artifact=self._backend.emit(model, context, request.out), passes=records)
 
-    def run(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """Run the artifact on samples ``indices`` of spool ``spool`` in ``runtime``.
-
-        Returns:
-            ``outputs`` (output name -> .npy in folder ``out``), or ``failure``: why there is no such artifact.
-        """
+    def run(self, request: SamplesRequest, progress: Progress) -> SamplesAnswer:
+        """Run the artifact on samples."""
         try:
-            (model, _), context = self._quantized(payload, progress)
+            (model, _), context = self._quantized(request, progress)
             with tempfile.TemporaryDirectory(dir=self._work, prefix="candidate-") as folder:
                 progress("emit")
                 artifact = self._backend.emit(model, context, Path(folder))
-                runtime = payload["runtime"]
-                progress(f"run in {runtime}")
-                runner = self._backend.runner(artifact, Path(folder, artifact.file), runtime, self._threads)
-                spool = Spool(Path(payload["spool"]))
-                samples = [spool[index] for index in payload["indices"]]
-                return {"outputs": run_samples(runner, samples, artifact, Path(payload["out"])), "failure": ""}
-        except StorageError:  # no fault of the recipe
+                progress(f"run in {request.runtime}")
+                runner = self._backend.runner(artifact, Path(folder, artifact.file), request.runtime, self._threads)
+                spool = Spool(request.spool)
+                samples = [spool[index] for index in request.indices]
+                return SamplesAnswer(outputs=run_samples(runner, samples, artifact, request.out), failure="")
+        except StorageError:  # not the recipe's fault
             raise
         except EdgecError as error:
-            return {"outputs": {}, "failure": error.what}
+            return SamplesAnswer(outputs={}, failure=error.what)
 
-    def lower(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """Make the backend's float model, which later requests use; returns nothing."""
-        self._lowered(payload, progress)
-        return {}
+    def lower(self, request: RecipeRequest, progress: Progress) -> Done:
+        """Make the backend's float model, which later requests use."""
+        self._lowered(request, progress)
+        return Done()
 
-    def layers(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """``layers``: the records of `Backend.layers`, of the float model after the recipe's corrections."""
-        lowered = self._lowered(payload, progress)
-        model = lowered.made[0]
-        return {"layers": [item.model_dump(mode="json") for item in self._backend.layers(model)]}
+    def layers(self, request: RecipeRequest, progress: Progress) -> LayersAnswer:
+        """`Backend.layers` of the float model after the recipe's corrections."""
+        return LayersAnswer(layers=tuple(self._backend.layers(self._lowered(request, progress).made[0])))
 
-    def compare_layers(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """``layers``: the records of `Backend.compare_layers`."""
-        lowered = self._lowered(payload, progress)
-        (model, _), context = self._quantized(payload, progress)
+    def compare_layers(self, request: RecipeRequest, progress: Progress) -> FidelityAnswer:
+        """`Backend.compare_layers`."""
+        lowered = self._lowered(request, progress)
+        (model, _), context = self._quantized(request, progress)
         progress("compare layers")
-        found = self._backend.compare_layers(lowered.made[0], model, context)
-        return {"layers": [item.model_dump(mode="json") for item in found]}
+        return FidelityAnswer(layers=tuple(self._backend.compare_layers(lowered.made[0], model, context)))
 
-    def _lowered(self, payload: dict[str, Any], progress: Progress) -> _Lowered:
+    def _lowered(self, request: RecipeRequest, progress: Progress) -> _Lowered:
         """The backend's float model, after the float-side corrections of the recipe."""
-        recipe = Recipe.model_validate_json(payload["recipe"])
-        folder, precision = str(payload["model"]), payload["precision"]
-        target = self._target.model_copy(update={"precision": precision})
-        loaded = self._kept((folder,), lambda: _load(Path(folder), progress))
-        steps = float_corrections(_of_modules(recipe, loaded[0]), self._backend.weight_grid(target, self._emit))
-        key = (folder, precision, *steps)
+        folder, target = str(request.model), self._target.model_copy(update={"precision": request.precision})
+        loaded = self._kept((folder,), lambda: _load(request.model, progress))
+        grid = self._backend.weight_grid(target, self._emit)
+        steps = float_corrections(_of_modules(request.recipe, loaded[0]), grid)
+        key = (folder, request.precision, *steps)
         context = self._context(key, target)
         corrected = self._run_passes((folder,), loaded, steps, context, store.fingerprint, progress)
 
@@ -127,10 +123,9 @@ class ArtifactCompiler:
 
         return _Lowered(self._kept((*key, "lower"), lower), key, context)
 
-    def _quantized(self, payload: dict[str, Any], progress: Progress) -> tuple[Made, PassContext]:
-        recipe = Recipe.model_validate_json(payload["recipe"])
-        lowered = self._lowered(payload, progress)
-        steps = self._backend.passes(lowered.context.target, self._emit, recipe)
+    def _quantized(self, request: RecipeRequest, progress: Progress) -> tuple[Made, PassContext]:
+        lowered = self._lowered(request, progress)
+        steps = self._backend.passes(lowered.context.target, self._emit, request.recipe)
         key, fingerprint = (*lowered.key, "lower"), self._backend.fingerprint
         before = self._run_passes(key, lowered.made, steps[:-1], lowered.context, fingerprint, progress)
         whole = (*key, *steps)

@@ -1,7 +1,7 @@
 """Which layers lose most in 8 bits: found by halves, in the artifact's real runtime, in few trials.
 
 One comparison of all layers with the float model's gives a first order. Then groups of layers are quantized alone:
-noise of independent roundings adds up, so the noise that a group makes alone tells its part, and that of one half tells
+noise of independent roundings adds up, so the noise that a group makes alone is its part, and that of one half gives
 the other's. The noisiest group is parted again until it is one layer, or trials run out.
 """
 
@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgec.errors import EdgecError, StorageError, UnsupportedError, WorkerError
+from edgec.ladder.maker import ScoringSamples
 from edgec.ladder.steps import Steps
-from edgec.ladder.trial import Scoring, Trial
+from edgec.ladder.trial import Trial
 from edgec.quant.recipe import Recipe
 
 SAMPLES = 16
@@ -39,7 +40,7 @@ class Ranking:
     """Layers of an artifact in the order in which they should go to float.
 
     Attributes:
-        groups: of them, the noisiest a layer first; those of the last need not be told apart.
+        groups: of them, the noisiest a layer first; the order within the last does not matter.
         quantized: noise over signal of the output with all layers quantized.
     """
 
@@ -77,10 +78,10 @@ def rank_layers(trial: Trial, recipe: Recipe, steps: Steps) -> Ranking:
     Args:
         trial: runs the artifact by any recipe, on calibration samples.
         recipe: whose layers to rank.
-        steps: told each trial; `attempts_for` of its trials are left for the caller.
+        steps: receives each trial; `attempts_for` of its trials are left for the caller.
 
     Raises:
-        UnsupportedError: the backend tells no layers apart, nothing can be run, or no half of the layers mends much.
+        UnsupportedError: the backend cannot name layers, nothing can be run, or no half of the layers mends much.
         StorageError: the disk is full.
     """
     return _Search(trial, recipe, steps).run()
@@ -88,18 +89,18 @@ def rank_layers(trial: Trial, recipe: Recipe, steps: Steps) -> Ranking:
 
 class _Search:
     def __init__(self, trial: Trial, recipe: Recipe, steps: Steps) -> None:
-        layers = tuple(layer.name for layer in trial.layers(recipe))
+        layers = tuple(layer.name for layer in trial.maker.layers(recipe))
         self._all = layers
         self._layers = tuple(name for name in layers if name not in recipe.float_layers)
-        if not self._layers or trial.scoring is None:
-            raise UnsupportedError("it has no layers that can be told apart", where=trial.item.file)
+        if not self._layers or trial.samples is None:
+            raise UnsupportedError("its backend cannot name its layers", where=trial.maker.item.file)
         self._trial, self._recipe, self._steps = trial, recipe, steps
-        self._few = _few(trial.scoring)
+        self._few = _few(trial.samples)
 
     def run(self) -> Ranking:
         quantized = self._noise(self._recipe, "all layers quantized")
         if math.isinf(quantized):
-            raise UnsupportedError("its layers cannot be compared: it does not run", where=self._trial.item.file)
+            raise UnsupportedError("its layers cannot be compared: it does not run", where=self._trial.maker.item.file)
         groups = [Group(self._by_comparison(), quantized)]
         if len(self._layers) > 1:
             groups = self._halves(groups[0], measure_both=True)
@@ -108,7 +109,7 @@ class _Search:
                 gained = 10 * math.log10(quantized / best)
                 raise UnsupportedError(
                     f"half of its layers in float gain {max(gained, 0.0):.1f} dB: the error is not of single layers",
-                    where=self._trial.item.file,
+                    where=self._trial.maker.item.file,
                 )
         reserved = attempts_for(len(self._layers))
         while self._steps.left > reserved:
@@ -134,12 +135,12 @@ class _Search:
     def _alone(self, layers: Sequence[str]) -> float:
         """Noise over signal with these layers quantized alone."""
         others = tuple(sorted(set(self._all) - set(layers)))
-        told = layers[0] if len(layers) == 1 else f"{len(layers)} layers"
+        subject = layers[0] if len(layers) == 1 else f"{len(layers)} layers"
         # corrections depend on which layers are quantized: they would have to be made anew for each
         alone = self._recipe.model_copy(
             update={"float_layers": others, "correct_bias": False, "round_adaptively": False}
         )
-        noise = self._noise(alone, f"only {told} quantized")
+        noise = self._noise(alone, f"only {subject} quantized")
         return 0.0 if math.isinf(noise) else noise  # what cannot be quantized alone comes last
 
     def _noise(self, recipe: Recipe, subject: str) -> float:
@@ -150,7 +151,7 @@ class _Search:
     def _by_comparison(self) -> tuple[str, ...]:
         """Layers in the order of the noise that each adds to what it is given, as one run of all of them shows."""
         try:
-            compared = self._trial.compare_layers(self._recipe)
+            compared = self._trial.maker.compare_layers(self._recipe)
         except (StorageError, WorkerError):
             raise
         except EdgecError:
@@ -164,6 +165,6 @@ class _Search:
         return tuple(sorted(self._layers, key=lambda name: -added.get(name, 0.0)))
 
 
-def _few(scoring: Scoring) -> Scoring:
-    reference = {name: array[:SAMPLES] for name, array in scoring.reference.items()}
-    return replace(scoring, indices=scoring.indices[:SAMPLES], reference=reference)
+def _few(samples: ScoringSamples) -> ScoringSamples:
+    reference = {name: array[:SAMPLES] for name, array in samples.reference.items()}
+    return replace(samples, indices=samples.indices[:SAMPLES], reference=reference)

@@ -1,6 +1,6 @@
 """Which runtimes an artifact must be right in: one that is wrong where another is right is left out, with the reason.
 
-Two runtimes of one file share its quantization, so that what one of them loses alone is no matter of the recipe: the
+Two runtimes of one file share its quantization, so what one of them loses alone does not depend on the recipe: the
 ladder is not climbed for it.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgec.backends.interface import OpDifference, RuntimeSpec
-from edgec.passes.contract import LEFT_OUT, Coverage
+from edgec.passes.coverage import Coverage
 from edgec.verify.records import GateResult, Measurement
 
 FAR_DB = 10.0
@@ -93,7 +93,7 @@ class AllowedRuntimes:
 def left_out(file: str, runtimes: AllowedRuntimes) -> tuple[Coverage, ...]:
     """What to record of an artifact's runtimes."""
     return tuple(
-        Coverage(subject=f"{file} in {name}", state=LEFT_OUT, reason=reason)
+        Coverage(subject=f"{file} in {name}", state="runtime left out", reason=reason)
         for name, reason in runtimes.coverage.items()
     )
 
@@ -108,9 +108,8 @@ def _reason(wrong: Measurement, right: Measurement, find: FindDifference) -> str
     there = f"{right.runtime} has {right.sqnr_db():.1f} dB on the same file"
     if wrong.failure:
         return f"{wrong.failure}; {there}"
-    told = f"its outputs are at {wrong.sqnr_db():.1f} dB from the float model's, and {there}"
+    distance = f"its outputs are at {wrong.sqnr_db():.1f} dB from the float model's, and {there}"
     if (op := find(right.runtime, wrong.runtime)) is None:
-        return told
-    return (
-        f'{told}; they part at {op.op} "{op.name}" (alike to {op.before_db:.0f} dB before it, {op.sqnr_db:.0f} after)'
-    )
+        return distance
+    where = f'{distance}; they differ from {op.op} "{op.name}" on'
+    return f"{where} (alike to {op.before_db:.0f} dB before it, {op.sqnr_db:.0f} after)"

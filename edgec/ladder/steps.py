@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 CACHED_SECONDS = 0.01
-"""A step that took less was in the cache, and tells nothing about those to come."""
+"""A step that took less was in the cache, and says nothing about the next ones."""
 
 
 class Steps:
     """Steps of about equal length.
 
     Args:
-        progress: told each step.
+        progress: receives each step.
         total: number of steps.
         at_most: whether there may be fewer.
     """
@@ -30,12 +30,12 @@ class Steps:
 
     def next(self, subject: str) -> Steps:
         """The step that begins now, as a context."""
-        told = ""
+        left = ""
         if self._measured:
             seconds = self._spent / self._measured * self.left
-            told = f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
+            left = f", {seconds:.0f} s left" if seconds < 100 else f", {seconds / 60:.0f} min left"
         most = "at most " if self._at_most else ""
-        self._progress(f"{self.done + 1} of {most}{self.total}: {subject}{told}")
+        self._progress(f"{self.done + 1} of {most}{self.total}: {subject}{left}")
         return self
 
     def __enter__(self) -> None:

@@ -25,10 +25,6 @@ from edgec.verify.records import RungRecord
 LOCK = "edgec.lock"
 RESTORE = "restore it from version control, or delete it: the next build searches again"
 """What to do about a damaged file."""
-_WIDTH = 120
-"""Columns of a line of the file, unless it holds one value that is longer."""
-_TABLES = 3
-"""Tables around the entry of an artifact: targets, one of them, its artifacts."""
 
 
 class LockedArtifact(Frozen):
@@ -82,12 +78,12 @@ def read_lock(file: Path) -> Lock | OldLock:
         return (OldLock if old else Lock).model_validate_json(text)
     except ValidationError as exc:
         problem = exc.errors()[0]
-        told = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     except ValueError as exc:
-        told = f"this is no JSON: {exc}"
+        what = f"this is not JSON: {exc}"
     except RecursionError:
-        told = "its lists and tables are nested too deeply to be read"
-    raise ProjectError(told, where=str(file), hint=RESTORE)
+        what = "its lists and tables are nested too deeply to be read"
+    raise ProjectError(what, where=str(file), hint=RESTORE)
 
 
 def write_lock(
@@ -123,28 +119,6 @@ def write_lock(
 
 
 def _text(lock: Lock) -> str:
-    """The file: what is not said has its default; small values are one line each, so that a diff is easy to read."""
-    return _json(json.loads(lock.model_dump_json(exclude_defaults=True)) | {"schema_version": 2}) + "\n"
-
-
-def _json(value: Any, depth: int = 0, taken: int = 0) -> str:
-    """A value as JSON, over several lines where it is no part of an artifact, or too long.
-
-    Args:
-        value: what to write.
-        depth: of tables and lists around it, which is also how far its lines are indented.
-        taken: columns of the first line that are not free.
-    """
-    line = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    short = depth > _TABLES and len(line) + taken < _WIDTH
-    if not isinstance(value, (dict, list)) or not value or short:
-        return line
-    inner = " " * (depth + 1)
-    names = [""] * len(value) if isinstance(value, list) else [f"{json.dumps(key)}: " for key in sorted(value)]
-    items = value if isinstance(value, list) else [item for _, item in sorted(value.items())]
-    parts = [
-        f"{inner}{name}{_json(item, depth + 1, len(inner) + len(name) + 1)}"
-        for name, item in zip(names, items, strict=True)
-    ]
-    opening, closing = "[]" if isinstance(value, list) else "{}"
-    return f"{opening}\n" + ",\n".join(parts) + f"\n{' ' * depth}{closing}"
+    """The file; values that have their default are omitted."""
+    record = json.loads(lock.model_dump_json(exclude_defaults=True)) | {"schema_version": 2}
+    return json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

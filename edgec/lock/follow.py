@@ -1,4 +1,4 @@
-"""How a build of one target follows ``edgec.lock``, is held to it, and renews it."""
+"""How a build of one target follows ``edgec.lock``, is bound by it, and renews it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.build.job import BuildData
-from edgec.build.manifest import training_samples
-from edgec.build.run import BuildResult
+from edgec.dataset.spool import Spool
 from edgec.errors import LockError, ProjectError
 from edgec.lock.file import LOCK, RESTORE, Lock, LockedArtifact, LockedTarget, OldLock, read_lock, write_lock
 from edgec.lock.inputs import (
@@ -20,9 +18,11 @@ from edgec.lock.inputs import (
     inputs_loaded,
     is_only_locked,
 )
-from edgec.plan.plan import Plan, PlannedEmit
+from edgec.model.spec import ModelSource
+from edgec.plan.plan import Plan
 from edgec.plan.rungs import reason_against
 from edgec.project.load import PROJECT_FILE
+from edgec.train.training_data import TrainingSamples
 from edgec.workers.worker import Progress
 
 _RENEW = "undo the change, or build without --locked: that renews edgec.lock"
@@ -41,22 +41,21 @@ class LockUse:
 UNLOCKED = LockUse()
 
 
-class FollowedLock:
-    """The lock as one build sees it.
+class TargetLock:
+    """The part of edgec.lock that belongs to the target of one build.
 
     Args:
         plan: what is built.
         root: the project's folder.
-        use: whether it binds the build.
+        use: whether the lock binds the build.
         threads: CPU threads of each toolchain process.
-        progress: told why it does not hold.
 
     Raises:
         ProjectError: the file is damaged, or of a newer edgec.
     """
 
-    def __init__(self, plan: Plan, root: Path, use: LockUse, threads: int, progress: Progress) -> None:
-        self._plan, self._root, self._use, self._progress = plan, root, use, progress
+    def __init__(self, plan: Plan, root: Path, use: LockUse, threads: int) -> None:
+        self._plan, self._root, self._use = plan, root, use
         self._file = use.file or root / LOCK
         self._before = inputs_before(plan, root, threads)
         self._lock = read_lock(self._file)
@@ -65,9 +64,10 @@ class FollowedLock:
             self._target = self._lock.targets.get(plan.target.name)
         self._followed: Mapping[str, LockedArtifact] = {}
         self._reads: dict[str, str] = {}
+        self._present: dict[str, str] = {}
 
-    def check(self) -> None:
-        """Hold the build to the lock before anything is loaded, when it is bound.
+    def check_plan(self) -> None:
+        """Compare what is known before anything is loaded, when the build is bound to the lock.
 
         Raises:
             LockError: there is no lock, it lacks the target or an artifact, or anything differs that is known by now.
@@ -91,27 +91,51 @@ class FollowedLock:
         self._refuse(wrong)
         self._check_recipes()
 
-    def loaded(self, data: BuildData) -> None:
-        """Compare the model and the samples too: once they are there, and before anything is made of them.
+    @property
+    def is_binding(self) -> bool:
+        """Whether the build may use no other recipes."""
+        return self._use.locked
+
+    def check_inputs(
+        self,
+        source: ModelSource,
+        calibration: Spool | None,
+        evaluation: Spool,
+        training: TrainingSamples | None,
+        progress: Progress,
+    ) -> None:
+        """Compare the model and the samples, once they are read and before anything is made of them.
+
+        Args:
+            source: of the model.
+            calibration, evaluation: the samples.
+            training: read only where the lock names training samples.
+            progress: receives why the lock no longer holds.
 
         Raises:
             LockError: something differs, and the build is bound to the lock.
             ProjectError: the lock holds a recipe that no build of these inputs writes.
         """
+        samples = {"calibration": calibration, "evaluation": evaluation}
+        self._present = self._before | inputs_loaded(source, samples)
         if isinstance(self._lock, OldLock) and self._plan.target.name in self._lock.targets:
-            self._progress(f"{LOCK} was written by an earlier edgec: search again, and replace it")
+            progress(f"{LOCK} was written by an earlier edgec: search again, and replace it")
         if self._target is None:
             return
-        trained = data.training is not None and TRAINING in self._target.inputs
-        samples = {TRAINING: data.training.read()} if trained and data.training is not None else {}
-        present = self._inputs(data) | inputs_loaded(data.model.source, samples)
+        present = self._present
+        if training is not None and TRAINING in self._target.inputs:
+            present = present | inputs_loaded(source, {TRAINING: training.read()})
         known = {name: value for name, value in self._target.inputs.items() if not name.startswith(METRIC_READS)}
-        if self._holds(differences(known, present)):
+        if self._holds(differences(known, present), progress):
             self._check_recipes()
             self._followed = self._target.artifacts
 
-    def metric_ran(self, reads: Mapping[str, str]) -> None:
-        """Compare what the metric reads too: once it has judged the float model, and before artifacts are made.
+    def check_metric(self, reads: Mapping[str, str], progress: Progress) -> None:
+        """Compare the files that the metric reads, once it has judged the float model.
+
+        Args:
+            reads: SHA-256 (hex) by path.
+            progress: receives why the lock no longer holds.
 
         Raises:
             LockError: something differs, and the build is bound to the lock.
@@ -120,39 +144,28 @@ class FollowedLock:
         if self._target is None or not self._followed:
             return
         known = {name: value for name, value in self._target.inputs.items() if name.startswith(METRIC_READS)}
-        if not self._holds(differences(known, self._reads)):
+        if not self._holds(differences(known, self._reads), progress):
             self._followed = {}
 
-    def entry(self, item: PlannedEmit) -> LockedArtifact | None:
-        """What the lock says of an artifact, if it holds."""
-        return self._followed.get(item.file)
+    def entries(self) -> Mapping[str, LockedArtifact]:
+        """The locked recipes by file; empty when the lock does not hold."""
+        return self._followed
 
-    def renew(self, result: BuildResult) -> None:
-        """Write down what a build was made from and came to; only of a project with an edgec.toml.
+    def renew(self, entries: Mapping[str, LockedArtifact], source: ModelSource, training: Spool | None) -> None:
+        """Write what this build was made from and which recipes it has chosen; only for a project with an edgec.toml.
 
-        Artifacts that time was too short for are left out: another build may find better.
+        Args:
+            entries: by file; an artifact whose search was cut short is left out, since another build may find better.
+            source: of the model.
+            training: the training samples, where the build used them.
 
         Raises:
             StorageError: the file cannot be written.
         """
         if self._use.locked or self._use.file is not None or not (self._root / PROJECT_FILE).exists():
             return
-        rungs = [rung for one in result.built for rung in one.rungs]
-        training = training_samples(self._plan, result.data, rungs)
-        inputs = self._inputs(result.data) | inputs_loaded(result.data.model.source, {TRAINING: training})
-        inputs |= self._reads
-        entries = {
-            one.artifact.file: LockedArtifact(
-                recipe=one.attempt.recipe, precision=one.attempt.precision, rungs=one.rungs
-            )
-            for one in result.built
-            if not one.hurried
-        }
+        inputs = self._present | inputs_loaded(source, {TRAINING: training}) | self._reads
         write_lock(self._root, self._plan.target.name, inputs, entries, self._files())
-
-    def _inputs(self, data: BuildData) -> dict[str, str]:
-        samples = {"calibration": data.calibration, "evaluation": data.evaluation}
-        return self._before | inputs_loaded(data.model.source, samples)
 
     def _of(self, names: Collection[str]) -> dict[str, str]:
         """What is locked under these names, or can be known as early as they are."""
@@ -167,13 +180,13 @@ class FollowedLock:
     def _files(self) -> tuple[str, ...]:
         return tuple(item.file for item in self._plan.emits)
 
-    def _holds(self, wrong: Mapping[str, str]) -> bool:
+    def _holds(self, wrong: Mapping[str, str], progress: Progress) -> bool:
         """Whether recipes are followed though this differs; raises LockError when the build is bound to the lock."""
         if self._use.locked:
             self._refuse(wrong)
         names = [name for name in wrong if not is_only_locked(name)]
         if names:
-            self._progress(f"{LOCK} no longer holds ({', '.join(names)} changed): search again")
+            progress(f"{LOCK} no longer holds ({', '.join(names)} changed): search again")
         return not names
 
     def _check_recipes(self) -> None:
@@ -187,5 +200,5 @@ class FollowedLock:
 
     def _refuse(self, wrong: Mapping[str, str]) -> None:
         if wrong:
-            lines = "".join(f"\n  {name}: {told}" for name, told in wrong.items())
+            lines = "".join(f"\n  {name}: {change}" for name, change in wrong.items())
             raise LockError(f"not as {LOCK} says (locked -> now):{lines}", where=self._plan.target.name, hint=_RENEW)

@@ -9,12 +9,12 @@ from pathlib import Path
 from edgec.backends.registry import package_version
 from edgec.dataset.spool import Spool
 from edgec.frozen import Frozen, canonical_json
-from edgec.ladder.cells import COMMON_PACKAGES
 from edgec.machine import host_isa
 from edgec.model.spec import ModelSource
+from edgec.plan.identity import package_versions
 from edgec.plan.plan import Plan
 from edgec.project.load import split_entry
-from edgec.project.record import code_digests, digest_of, flat, settings, told_beside, told_path
+from edgec.project.record import code_digests, digest_of, flat, recorded_beside, recorded_path, settings
 from edgec.project.spec import Project
 
 TRAINING = "training samples"
@@ -23,7 +23,7 @@ IMPORTED, METRIC_READS = "imported ", "metric reads "
 
 _SETTING = "setting "
 _ONLY_LOCKED = frozenset({"isa", "python", "threads"})
-_TOLD_OTHERWISE = ("build.seed", "evaluation.metric", "gates.", "model.arguments", "train.")
+_RECORDED_ELSEWHERE = ("build.seed", "evaluation.metric", "gates.", "model.arguments", "train.")
 """Settings, or tables of them, that have names of their own here."""
 _NOTHING = frozenset({"null", "[]"})
 
@@ -41,19 +41,18 @@ def inputs_before(plan: Plan, root: Path, threads: int) -> dict[str, str]:
         threads: CPU threads of each toolchain process.
     """
     project = plan.project
-    packages = {package.distribution for item in plan.emits for package in item.backend.packages}
     inputs = {
         "edgec": package_version("edgec") or "unknown",
         "gates": _stated(project.gates),
         "isa": host_isa().words(),
         "ladder": ", ".join(rung.name for rung in plan.emits[0].ladder),
-        "metric": told_path(project.evaluation.metric) if project.evaluation else _NONE,
+        "metric": recorded_path(project.evaluation.metric) if project.evaluation else _NONE,
         "python": platform.python_version(),
         "seed": str(project.build.seed),
         "target": plan.target.digest(),
         "threads": str(threads),
     }
-    inputs |= {name: package_version(name) or "not installed" for name in sorted(packages | {*COMMON_PACKAGES})}
+    inputs |= package_versions([item.backend for item in plan.emits])
     inputs |= {f"code {name}": digest for name, digest in code_digests(project, root).items()}
     inputs |= _settings(project)
     if project.train is not None:
@@ -78,9 +77,9 @@ def inputs_loaded(source: ModelSource, data: Mapping[str, Spool | None]) -> dict
         source: of the model.
         data: sets of samples by name.
     """
-    told = told_beside(source.path, source.imported)
-    found = {f"{IMPORTED}{told[name]}": digest for name, digest in source.imported.items()}
-    return found | {name: spool.info.content_digest for name, spool in data.items() if spool is not None}
+    names = recorded_beside(source.path, source.imported)
+    imported = {f"{IMPORTED}{names[name]}": digest for name, digest in source.imported.items()}
+    return imported | {name: spool.info.content_digest for name, spool in data.items() if spool is not None}
 
 
 def differences(locked: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
@@ -97,20 +96,20 @@ def differences(locked: Mapping[str, str], present: Mapping[str, str]) -> dict[s
 def is_only_locked(name: str) -> bool:
     """Whether a recipe that was chosen with another value of this is still followed.
 
-    The bundle may have other bytes all the same, if only for the name of a file that its manifest tells.
+    The bundle may have other bytes all the same, if only for the name of a file that its manifest records.
     """
     return name in _ONLY_LOCKED or name.startswith(_SETTING)
 
 
 def _settings(project: Project) -> dict[str, str]:
-    """What the manifest tells of edgec.toml and flags, by key, where it is not the default."""
+    """What the manifest records of edgec.toml and flags, by key, where it is not the default."""
     defaults = dict(flat(settings(Project())))
     return {
         f"{_SETTING}{key}": value
         for key, value in flat(settings(project))
         if value not in _NOTHING
         and value != defaults.get(key)
-        and (key == "train.data" or not key.startswith(_TOLD_OTHERWISE))
+        and (key == "train.data" or not key.startswith(_RECORDED_ELSEWHERE))
     }
 
 

@@ -1,7 +1,4 @@
-"""Recurrent cells by their linear layers and gates: exporters lack the whole cell, and quantizers need its layers.
-
-Imports torch: only for use inside functions.
-"""
+"""Recurrent cells by their linear layers and gates: exporters lack the whole cell, and quantizers need its layers."""
 
 from __future__ import annotations
 

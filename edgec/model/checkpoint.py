@@ -1,4 +1,4 @@
-"""What kind of file a ``.pt`` is, and reading it without executing code from it."""
+"""The kinds of files that torch writes, and reading them without executing code from them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import json
 import pickle
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from edgec.errors import ModelError, UntrustedModelError
 
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["pt2", "torchscript", "checkpoint", "onnx", "unknown"]
+TorchFile = Literal["pt2", "torchscript", "checkpoint"]
 _ENTRY_HINT = "give the model as a Python entry, edgec build file.py:function --weights FILE"
 
 
-def kind_of(path: Path) -> Kind:
-    """The kind of model file, from its content; ONNX (a bare protobuf) and safetensors from their suffixes."""
-    if path.suffix.lower() == ".onnx":
-        return "onnx"
-    if path.suffix.lower() == ".safetensors":
-        return "checkpoint"
+def torch_file(path: Path) -> TorchFile | None:
+    """The kind of torch file, from its content; None when it is not a file of torch."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -30,20 +26,25 @@ def kind_of(path: Path) -> Kind:
             return "pt2"
         if any(name.endswith("/constants.pkl") for name in names):
             return "torchscript"
-        return "checkpoint" if any(name.endswith("/data.pkl") for name in names) else "unknown"
+        return "checkpoint" if any(name.endswith("/data.pkl") for name in names) else None
     with path.open("rb") as file:
-        return "checkpoint" if file.read(1) == b"\x80" else "unknown"  # a pickle, as torch.save wrote before 1.6
+        return "checkpoint" if file.read(1) == b"\x80" else None  # a pickle, as torch.save wrote before 1.6
 
 
-def refuse_checkpoint(path: Path) -> ModelError | UntrustedModelError:
-    """The error for a file of weights that was given as the model."""
+def refuse(path: Path) -> NoReturn:
+    """Refuse a file of weights that is given as the model.
+
+    Raises:
+        UntrustedModelError: it is a pickled module.
+        ModelError: it is a state_dict.
+    """
     if path.suffix.lower() != ".safetensors" and (names := unsafe_globals(path)):
-        return UntrustedModelError(
+        raise UntrustedModelError(
             f"this is a pickled module: loading it would execute code ({_listed(names)})",
             where=path.name,
             hint=f"{_ENTRY_HINT}: torch.save(model.state_dict(), ...)",
         )
-    return ModelError(
+    raise ModelError(
         "a state_dict has no architecture; edgec build file.py:function --weights FILE",
         where=path.name,
     )
@@ -64,25 +65,25 @@ def unsafe_globals(file: Any) -> list[str]:
             with torch.serialization.safe_globals(_inert()):
                 torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as refused:
-            found = [line.strip() for line in str(refused).splitlines() if "GLOBAL" in line or "global" in line]
-            return found[:1] or ["a class that is not a plain tensor"]
+            refusals = [line.strip() for line in str(refused).splitlines() if "GLOBAL" in line or "global" in line]
+            return refusals[:1] or ["a class that is not a plain tensor"]
         except Exception:
             raise ModelError(f"not a readable torch.save file: {exc}", where=str(getattr(file, "name", file))) from None
         return []
 
 
 def read_weights(path: Path) -> Any:
-    """What a weights file holds: the tensors of a ``.safetensors`` by name, or what ``torch.save`` was given.
+    """The content of a weights file: the tensors of a ``.safetensors`` by name, or the object given to ``torch.save``.
 
     Raises:
         UntrustedModelError: the file holds more than tensors and plain containers.
-        ModelError: it is no weights file.
+        ModelError: it is not a weights file.
     """
     import torch
 
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if kind_of(path) != "checkpoint":
+    if torch_file(path) != "checkpoint":
         raise ModelError("not a torch.save file", where=path.name, hint="torch.save(model.state_dict(), path)")
     if names := unsafe_globals(path):
         raise UntrustedModelError(
@@ -98,7 +99,7 @@ def read_weights(path: Path) -> Any:
 
 
 def _inert() -> list[Any]:
-    """What checkpoints hold beside tensors that is data only: NumPy numbers, and the options of a command line."""
+    """Types in checkpoints, beside tensors, that are data only: NumPy numbers, and the options of a command line."""
     import argparse
 
     import numpy as np

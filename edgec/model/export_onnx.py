@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 17
-"""What the legacy exporter writes well, and onnx2tf and ONNX Runtime both read."""
+"""Opset that the legacy exporter writes well, and onnx2tf and ONNX Runtime both read."""
 
 
 NEWER_OPSET = 18
-"""What torch.export's exporter writes, for what the legacy one lacks; all three read it too."""
+"""Opset of torch.export's exporter, for ops that the legacy one lacks; all three read it too."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ExportedOnnx:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """All that is to be told."""
+        """All that the report states."""
         return self.frozen + self.other
 
 
@@ -121,7 +121,7 @@ def _export_folded(module: Any, example: tuple[torch.Tensor, ...], model: FloatM
     try:
         _export(torch.jit.freeze(module, optimize_numerics=False), example, model, out)
     except Exception:
-        return False  # told is what the module as it is lacks
+        return False  # the error states what the module as it is lacks
     return True
 
 
@@ -146,11 +146,11 @@ def _export_by_program(module: Any, example: tuple[torch.Tensor, ...], model: Fl
             assert program is not None
             program.save(out)
             wanted = tensors_of(module(*[item.clone() for item in example]))
-        found = onnx_file.run(out, model.inputs, [item.numpy() for item in example])
+        outputs = onnx_file.run(out, model.inputs, [item.numpy() for item in example])
     except Exception:
-        return False  # told is what the first exporter lacks
+        return False  # the error states what the first exporter lacks
     # it writes some ops wrongly, such as an LSTM with projections
-    return close([torch.from_numpy(array) for _, array in found], wanted, tolerance=1e-3)
+    return close([torch.from_numpy(array) for _, array in outputs], wanted, tolerance=1e-3)
 
 
 def _drop_debug_text(proto: Any) -> None:
@@ -166,7 +166,7 @@ def _drop_debug_text(proto: Any) -> None:
 
 def _reason(exc: BaseException) -> str:
     text = str(exc)
-    if found := re.search(r"operator '?([\w:.]+)'?", text):
-        return f"operator {found[1]} is not supported"
+    if named := re.search(r"operator '?([\w:.]+)'?", text):
+        return f"operator {named[1]} is not supported"
     first = (text.strip().splitlines() or [type(exc).__name__])[0]
     return first.partition("  [Caused by")[0]

@@ -1,4 +1,4 @@
-"""What a torch.export program or a TorchScript file states about itself."""
+"""Inputs, calling convention and dtypes of torch.export programs and TorchScript files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edgec.errors import InputSpecError, ModelError
 from edgec.model.onnx_inputs import merge
-from edgec.model.spec import DType, TensorSpec
+from edgec.model.spec import TensorSpec
 from edgec.model.trace import Call
+from edgec.project.spec import DType
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 def exported_inputs(program: Any, stated: tuple[TensorSpec, ...], where: str) -> tuple[TensorSpec, ...]:
     """Input specs of an ExportedProgram, with `stated` ones for dims that are not fixed (a symbolic batch is 1).
+
+    Args:
+        program: a torch.export.ExportedProgram.
+        stated: the project's inputs, in call order; may be empty.
+        where: the file, for messages.
 
     Raises:
         InputSpecError: they contradict each other, or a dim is left open.
@@ -49,6 +55,11 @@ def call_of(program: Any, where: str) -> Call:
 
 def dtype_of(dtype: Any, name: str, where: str) -> DType:
     """A torch or NumPy dtype by edgec's name.
+
+    Args:
+        dtype: of a tensor.
+        name: of the input, for the message.
+        where: the file, for the message.
 
     Raises:
         InputSpecError: edgec does not feed it.

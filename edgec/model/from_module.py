@@ -12,8 +12,9 @@ from edgec.errors import EdgecError, InputSpecError, ModelError
 from edgec.model import onnx_file
 from edgec.model.outputs import flatten_outputs, is_flat, numbers_left_out, tensors_of
 from edgec.model.samples import close, sample_tensors
-from edgec.model.spec import DType, FloatModel, ModelSource, TensorSpec
+from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import NO_FUNCTION, Call, Traced, explain, trace
+from edgec.project.spec import DType
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,16 @@ def from_module(
     call: Call | None = None,
 ) -> FloatModel:
     """Run a sample through `module` and capture its graph by `graph_of`; arguments are as of `from_python`.
+
+    Args:
+        title: name of the model.
+        source: where it came from.
+        module: in eval mode.
+        specs: inputs in call order.
+        notes: what was assumed so far.
+        graph_of: captures the graph from the model and two samples.
+        where: the file, for messages.
+        call: how `module` takes its inputs; by position where None.
 
     Raises:
         ModelError: it returns no tensors.
@@ -207,12 +218,12 @@ def _output_specs(
 ) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:
     """Specs of what the model returned, under names that no input has; also gives notes."""
     try:
-        found = flatten_outputs(result)
+        named = flatten_outputs(result)
     except ModelError as error:
         raise ModelError(error.what, where=where, hint=error.hint) from error
-    taken = {item.name for item in inputs} | {name for name, _ in found}
+    taken = {item.name for item in inputs} | {name for name, _ in named}
     specs, notes = [], []
-    for name, item in found:
+    for name, item in named:
         own = name
         while own in {spec.name for spec in inputs} or (own != name and own in taken):
             own += "_out"

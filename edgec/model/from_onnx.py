@@ -1,7 +1,4 @@
-"""A torch graph of an ONNX model, so that the torch passes and backends serve it too.
-
-Imports torch: only for use inside functions.
-"""
+"""A torch graph of an ONNX model, so that the torch passes and backends serve it too."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def torch_graph(proto: Any, samples: Sequence[tuple[Sequence[Array], Sequence[Ar
         samples: pairs of inputs and the outputs that the original gives for them.
 
     Returns:
-        The graph, checked against every sample, or the reason there is none.
+        The graph, checked against every sample, or the reason why it has none.
     """
     tensors = [[torch.from_numpy(array.copy()) for array in inputs] for inputs, _ in samples]
     try:

@@ -16,18 +16,18 @@ def frozen_branches() -> Iterator[list[str]]:
     """Collect where the exporter turns values into constants that the user's code decides by, with what it says."""
     from torch.jit._trace import TracerWarning
 
-    found: list[str] = []
+    branches: list[str] = []
 
     def show(message: Any, category: Any, *rest: Any, **more: Any) -> None:
         place = _user_line(sys._getframe(1)) if issubclass(category, TracerWarning) else ""
-        told = f"{place}: {str(message).splitlines()[0]}"
-        if place and told not in found:
-            found.append(told)
+        branch = f"{place}: {str(message).splitlines()[0]}"
+        if place and branch not in branches:
+            branches.append(branch)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = show
-        yield found
+        yield branches
 
 
 def _user_line(frame: FrameType | None) -> str:

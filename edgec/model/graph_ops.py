@@ -88,7 +88,13 @@ def producers(ops: Sequence[GraphOp]) -> Mapping[str, GraphOp]:
 
 
 def after(ops: Sequence[GraphOp], op: str, before: frozenset[str]) -> Iterator[GraphOp]:
-    """Those of `ops` of kind `op` whose first input is made by one of kind `before`."""
+    """Those of `ops` of kind `op` whose first input is made by one of kind `before`.
+
+    Args:
+        ops: of a graph.
+        op: kind of the ops to yield.
+        before: kinds of ops that make their first input.
+    """
     made_by = producers(ops)
     for item in ops:
         if item.op == op and item.inputs and (source := made_by.get(item.inputs[0])) and source.op in before:

@@ -1,4 +1,4 @@
-"""Which of the CPU's instructions torch computes with."""
+"""The CPU instructions that torch computes with."""
 
 from __future__ import annotations
 

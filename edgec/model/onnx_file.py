@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
-from edgec.model.spec import Array, DType, TensorSpec
+from edgec.model.spec import Array, TensorSpec
+from edgec.project.spec import DType
 
 DTYPES: dict[int, DType] = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}
 """TensorProto.DataType -> dtype."""
 UNNAMED = "?"
-"""What stands for a dim that has neither size nor name."""
+"""Placeholder for a dim that has neither size nor name."""
 
 
 def require_onnx() -> None:
@@ -67,13 +68,13 @@ def external_files(proto: Any) -> list[str]:
 
 
 def _tensors(graph: Any) -> list[Any]:
-    found = []
+    tensors = []
     for inner in graphs_of(graph):
-        found += inner.initializer
+        tensors += inner.initializer
         for node in inner.node:
             for attribute in node.attribute:
-                found += [attribute.t, *attribute.tensors]
-    return found
+                tensors += [attribute.t, *attribute.tensors]
+    return tensors
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
@@ -106,9 +107,9 @@ _QUANTIZED_OPS = frozenset(
 def refuse_quantized(proto: Any, name: str) -> None:
     """Raises ModelError when the model holds quantized values: edgec quantizes float models itself."""
     ops = {node.op_type for node in nodes_of(proto)}
-    if found := sorted(op for op in ops if op in _QUANTIZED_OPS or op.startswith("QLinear")):
+    if quantized := sorted(op for op in ops if op in _QUANTIZED_OPS or op.startswith("QLinear")):
         raise ModelError(
-            f"the model is already quantized ({', '.join(found)}): give the float model",
+            f"the model is already quantized ({', '.join(quantized)}): give the float model",
             where=name,
             hint="edgec quantizes it for the target; export the model before any quantization tool has changed it",
         )
@@ -177,6 +178,13 @@ def run_model(
 ) -> list[tuple[str, Array]]:
     """`run`, for a model of the user.
 
+    Args:
+        path: of the file.
+        specs: its inputs, in order.
+        arrays: one for each input.
+        name: the file as the project names it, for messages.
+        optimized: whether ONNX Runtime may optimize the graph.
+
     Raises:
         ModelError: ONNX Runtime has no kernel for one of its ops.
         InputSpecError: the model does not accept `arrays`.
@@ -199,6 +207,12 @@ def run(
     path: Path | bytes, specs: Sequence[TensorSpec], arrays: Sequence[Array], *, optimized: bool = False
 ) -> list[tuple[str, Array]]:
     """Outputs of an ONNX model in ONNX Runtime on one thread, as the graph is written unless `optimized`.
+
+    Args:
+        path: of the file, or its bytes.
+        specs: its inputs, in order.
+        arrays: one for each input.
+        optimized: whether ONNX Runtime may optimize the graph.
 
     Raises:
         Exception: whatever the runtime raises.

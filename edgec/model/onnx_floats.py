@@ -39,7 +39,7 @@ class InFloat32:
 
     @property
     def note(self) -> str:
-        """What a report has to tell."""
+        """The note for the report."""
         return f"the model's {' and '.join(self.floats)} values were converted to float32"
 
     def restated(self, spec: TensorSpec) -> TensorSpec:
@@ -118,14 +118,14 @@ def other_floats(proto: Any) -> tuple[str, ...]:
 
     A model that uses float64 for constants and casts alone, between inputs and weights in float32, is one in float32.
     """
-    found = {item.data_type for item in _held(proto.graph)}
-    found |= {item.type.tensor_type.elem_type for item in (*proto.graph.input, *proto.graph.output)}
+    dtypes = {item.data_type for item in _held(proto.graph)}
+    dtypes |= {item.type.tensor_type.elem_type for item in (*proto.graph.input, *proto.graph.output)}
     named = set()
     for node in onnx_file.nodes_of(proto):
         named |= {item.i for item in node.attribute if item.name in _TYPE_ATTRIBUTES}
         named |= {item.data_type for item in _constants(node)}
-    found |= named - {_FLOAT64}
-    return tuple(sorted(_OTHERS[code] for code in found if code in _OTHERS))
+    dtypes |= named - {_FLOAT64}
+    return tuple(sorted(_OTHERS[code] for code in dtypes if code in _OTHERS))
 
 
 def to_float32(proto: Any) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 from edgec.errors import InputSpecError
 from edgec.model.onnx_file import DTYPES, UNNAMED, dims_of, graph_inputs
-from edgec.model.spec import DType, TensorSpec
+from edgec.model.spec import TensorSpec
+from edgec.project.spec import DType
 from edgec.toml_source import suggest
 
 _BATCH_NAMES = frozenset({"batch", "batch_size", "batchsize", "batch_dim"})
-"""What exporters call the batch."""
+"""Names that exporters give the batch."""
 
 
 def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[TensorSpec, ...]:
@@ -19,6 +20,11 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
 
     A name that a stated shape gives a size has it in all inputs. A batch is 1: the first axis where it is symbolic,
     and every axis of that name, as recurrent states have their batch elsewhere.
+
+    Args:
+        proto: the ModelProto.
+        stated: the project's inputs.
+        name: the file as the project names it, for messages.
 
     Raises:
         InputSpecError: `stated` contradicts the file, or a symbolic dim is not stated.
@@ -32,13 +38,19 @@ def input_specs(proto: Any, stated: Sequence[TensorSpec], name: str) -> tuple[Te
 def settled_inputs(
     proto: Any, stated: Sequence[TensorSpec], name: str
 ) -> tuple[dict[str, TensorSpec], list[InputSpecError]]:
-    """`input_specs` by name of those inputs that can be settled, and everything that is wrong with the others."""
+    """`input_specs` by name of those inputs that can be settled, and everything that is wrong with the others.
+
+    Args:
+        proto: the ModelProto.
+        stated: the project's inputs.
+        name: the file as the project names it, for messages.
+    """
     given = {spec.name: spec for spec in stated}
     inputs = graph_inputs(proto)
     names = [item.name for item in inputs]
-    told = f"it has: {', '.join(names)}"
+    known = f"it has: {', '.join(names)}"
     problems = [
-        InputSpecError(f"no input named {item}", where=name, hint=suggest(item, names) or told)
+        InputSpecError(f"no input named {item}", where=name, hint=suggest(item, names) or known)
         for item in sorted(set(given) - set(names))
     ]
     sizes = _named_sizes(inputs, given)
@@ -87,6 +99,13 @@ def _named_sizes(inputs: Sequence[Any], given: Mapping[str, TensorSpec]) -> dict
 
 def merge(name: str, dims: Sequence[int | str], dtype: DType, stated: TensorSpec | None, where: str) -> TensorSpec:
     """One input's spec from what the file fixes and what the project states.
+
+    Args:
+        name: of the input.
+        dims: sizes, and names of dims that the file does not fix.
+        dtype: in the file.
+        stated: the spec that the project states, if any.
+        where: the file, for messages.
 
     Raises:
         InputSpecError: they contradict each other, or a dim is left open.

@@ -1,9 +1,9 @@
-"""What an ONNX file is, and all that is wrong with it, without converting it: every question is asked by itself."""
+"""The content of an ONNX file and all its problems, without converting it: each check runs whatever the others give."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 from edgec.errors import EdgecError, ModelError
 from edgec.model import onnx_file
 from edgec.model.exported import dtype_of
+from edgec.model.formats.interface import ModelFile
 from edgec.model.graph_ops import GraphOp, OpGraph
 from edgec.model.onnx_floats import in_float32
 from edgec.model.onnx_inputs import settled_inputs
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
+from edgec.model.survey import ModelSurvey
 from edgec.storage.files import sha256_of
 
 _FLOATS = frozenset({1, 10, 11, 16})
@@ -26,42 +28,14 @@ _BYTES = {1: 4, 10: 4, 11: 4, 16: 4, 6: 4, 7: 8, 12: 4, 13: 8, 5: 2, 4: 2}
 _SPATIAL = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "Resize", "Upsample"})
 
 
-@dataclass(frozen=True)
-class OnnxSurvey:
-    """What is known of an ONNX file.
-
-    Attributes:
-        problems: what keeps it from being built.
-        notes: what loading it assumes.
-        inputs: specs of the inputs that are settled, in call order.
-        settled: whether those are all.
-        open_inputs: names of the inputs whose shape nobody states -> their dims.
-        outputs: specs of the outputs, as run; else the first ones as the file declares them.
-        graph: its ops; None when it cannot be read.
-        model: ready to be run in ONNX Runtime; None when it cannot be.
-    """
-
-    problems: tuple[EdgecError, ...]
-    notes: tuple[str, ...] = ()
-    inputs: tuple[TensorSpec, ...] = ()
-    settled: bool = False
-    open_inputs: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    outputs: tuple[TensorSpec, ...] = ()
-    graph: OpGraph | None = None
-    model: FloatModel | None = None
-
-
-def survey(path: Path, name: str, stated: Sequence[TensorSpec]) -> OnnxSurvey:
+def survey(file: ModelFile) -> ModelSurvey:
     """Look at an ONNX file, and run a made-up sample through it where nothing is wrong.
-
-    Args:
-        path: the file.
-        name: what the user calls it.
-        stated: the project's ``[[model.inputs]]``.
 
     Raises:
         BackendUnavailableError: the packages that read ONNX are not installed.
     """
+    path, name = file.path, file.name
+    stated: Sequence[TensorSpec] = file.stated
     onnx_file.require_onnx()
     import onnx
 
@@ -69,9 +43,9 @@ def survey(path: Path, name: str, stated: Sequence[TensorSpec]) -> OnnxSurvey:
         proto = onnx.load(path, load_external_data=False)
     except Exception as exc:
         hint = (str(exc).splitlines() or [type(exc).__name__])[0]
-        return OnnxSurvey((ModelError("not an ONNX model", where=name, hint=hint),))
+        return ModelSurvey((ModelError("not an ONNX model", where=name, hint=hint),))
     if not proto.graph.node and not proto.graph.output:
-        return OnnxSurvey((ModelError("not an ONNX model: it has no graph", where=name),))
+        return ModelSurvey((ModelError("not an ONNX model: it has no graph", where=name),))
     problems: list[EdgecError] = list(_whole(path, proto, name))
     whole = not problems
     problems += _quantized(proto, name)
@@ -90,13 +64,13 @@ def survey(path: Path, name: str, stated: Sequence[TensorSpec]) -> OnnxSurvey:
     problems += unsettled
     fed = onnx_file.graph_inputs(proto)
     inputs = tuple(specs[item.name] for item in fed if item.name in specs)
-    found = OnnxSurvey(
+    surveyed = ModelSurvey(
         tuple(problems), notes, inputs, len(inputs) == len(fed),
         {item.name: tuple(onnx_file.dims_of(item)) for item in fed if item.name not in specs},
         _declared_outputs(proto),
         graph_of(_with_shapes(proto, inputs if whole and len(inputs) == len(fed) else None)),
     )  # fmt: skip
-    return found if problems else _run(found, path, name)
+    return surveyed if problems else _run(surveyed, path, name)
 
 
 def _whole(path: Path, proto: Any, name: str) -> Iterator[EdgecError]:
@@ -130,14 +104,14 @@ def _quantized(proto: Any, name: str) -> Iterator[EdgecError]:
 
 
 def _with_shapes(proto: Any, specs: Sequence[TensorSpec] | None) -> Any:
-    """The model with the shapes of all tensors, where these can be told."""
+    """The model with the shapes of all tensors, where these can be inferred."""
     import onnx
 
     try:
         fixed = proto if specs is None else onnx_file.fix_dims(proto, specs)
         return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
     except Exception:
-        return proto  # without shapes there is less to tell, and the checker has told what is wrong
+        return proto  # without shapes less is known, and the checker has reported what is wrong
 
 
 def read_graph(path: Path, specs: Sequence[TensorSpec]) -> OpGraph:
@@ -203,26 +177,26 @@ def _ops(
 
 def _declared_outputs(proto: Any) -> tuple[TensorSpec, ...]:
     """Specs of the outputs with a batch of 1, up to the first with an open size or a dtype that edgec has not."""
-    found = []
+    specs = []
     for item in proto.graph.output:
         dims = onnx_file.dims_of(item)
         sizes = [1 if place == 0 and isinstance(dim, str) else dim for place, dim in enumerate(dims)]
         dtype = onnx_file.DTYPES.get(item.type.tensor_type.elem_type)
         if dtype is None or not sizes or any(isinstance(size, str) for size in sizes):
             break
-        found.append(TensorSpec(name=item.name, shape=tuple(int(size) for size in sizes), dtype=dtype))
-    return tuple(found)
+        specs.append(TensorSpec(name=item.name, shape=tuple(int(size) for size in sizes), dtype=dtype))
+    return tuple(specs)
 
 
-def _run(found: OnnxSurvey, path: Path, name: str) -> OnnxSurvey:
+def _run(surveyed: ModelSurvey, path: Path, name: str) -> ModelSurvey:
     """The same with a model that a made-up sample was run through, or what ONNX Runtime says."""
-    sample = sample_arrays(found.inputs, seed=0)
+    sample = sample_arrays(surveyed.inputs, seed=0)
     try:
-        results = onnx_file.run_model(path, found.inputs, sample, name, optimized=True)
+        results = onnx_file.run_model(path, surveyed.inputs, sample, name, optimized=True)
         outputs = tuple(
             TensorSpec(name=title, shape=item.shape, dtype=dtype_of(item.dtype, title, name)) for title, item in results
         )
     except EdgecError as error:
-        return replace(found, problems=(error,))
+        return replace(surveyed, problems=(error,))
     source = ModelSource(format="onnx", path=name, sha256=sha256_of(path))
-    return replace(found, outputs=outputs, model=FloatModel(path.stem, source, found.inputs, outputs, onnx=path))
+    return replace(surveyed, outputs=outputs, model=FloatModel(path.stem, source, surveyed.inputs, outputs, onnx=path))

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     import torch
 
 _NUMBERS = (bool, int, float, complex, str)
-"""What a model may return beside its tensors: it is left out."""
+"""Types of values that a model may return beside its tensors: they are left out."""
 
 
 def flatten_outputs(value: Any) -> list[tuple[str, torch.Tensor]]:
     """The tensors in what a model returned, with names: a tensor, or a container of such (`_items`), also nested.
 
-    Dict keys and field names are names; where there is none, names are ``output_0``, ``output_1``... None and plain
+    Dict keys and field names are names; where these are missing, names are ``output_0``, ``output_1``... None and plain
     Python numbers are left out.
 
     Raises:
-        ModelError: something in it is neither, or there is no tensor.
+        ModelError: something in it is neither, or it holds no tensor.
     """
     import torch
 
@@ -34,19 +34,19 @@ def flatten_outputs(value: Any) -> list[tuple[str, torch.Tensor]]:
                 f"the model returns a {type(item).__name__}, not a tensor",
                 hint="return a tensor, or a tuple, list, dict or dataclass of tensors",
             )
-    found = [(name, item) for name, item, _ in leaves if isinstance(item, torch.Tensor)]
-    if not found:
+    named = [(name, item) for name, item, _ in leaves if isinstance(item, torch.Tensor)]
+    if not named:
         raise ModelError("the model returns no tensor")
-    names = [name or f"output_{index}" for index, (name, _) in enumerate(found)]
+    names = [name or f"output_{index}" for index, (name, _) in enumerate(named)]
     if len(set(names)) != len(names):
-        names = [f"output_{index}" for index in range(len(found))]
-    return [(name, tensor) for name, (_, tensor) in zip(names, found, strict=True)]
+        names = [f"output_{index}" for index in range(len(named))]
+    return [(name, tensor) for name, (_, tensor) in zip(names, named, strict=True)]
 
 
 def numbers_left_out(value: Any) -> tuple[str, ...]:
     """A note for each Python number in what a model returned: artifacts return tensors only."""
     return tuple(
-        f"the model returns {name or 'a value'} = {item!r}, which is no tensor: it is left out"
+        f"the model returns {name or 'a value'} = {item!r}, which is not a tensor: it is left out"
         for name, item, _ in _leaves(value, value)
         if isinstance(item, _NUMBERS)
     )
@@ -58,7 +58,7 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
 
 
 def tensors_like(parts: Any, value: Any) -> list[Any]:
-    """What stands in `parts` where `value`, of the same nesting, has its tensors."""
+    """The items of `parts` at the places where `value`, of the same nesting, has its tensors."""
     import torch
 
     return [part for _, item, part in _leaves(value, parts) if isinstance(item, torch.Tensor)]
@@ -86,7 +86,7 @@ def _leaves(value: Any, parts: Any, name: str = "") -> Iterator[tuple[str, Any, 
 
 
 def _items(value: Any) -> list[tuple[str | int, Any, Callable[[Any], Any]]] | None:
-    """Key, item, and how to pick it out of a container of the same form; None when `value` is no container."""
+    """Key, item, and how to pick it out of a container of the same form; None when `value` is not a container."""
     if isinstance(value, Mapping):
         return [(str(key), item, itemgetter(key)) for key, item in value.items()]
     if isinstance(value, (tuple, list)):

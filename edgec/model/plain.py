@@ -1,7 +1,4 @@
-"""A module as inference needs it: without the wrappers, parametrizations and lazy layers of training.
-
-Imports torch: only for use inside functions.
-"""
+"""A module as inference needs it: without the wrappers, parametrizations and lazy layers of training."""
 
 from __future__ import annotations
 

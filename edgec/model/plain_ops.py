@@ -1,4 +1,4 @@
-"""Functions of torch that the ONNX exporter lacks, computed by ones that it has. Imports torch: only within functions.
+"""Functions of torch that the ONNX exporter lacks, computed by ones that it has.
 
 Shapes are fixed where models are exported, so they are numbers here.
 """
@@ -20,8 +20,8 @@ class PlainOps(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The plain form's result, where there is one and it takes these arguments."""
         plain = _PLAIN.get(func)
-        found = plain(*args, **(kwargs or {})) if plain is not None else NotImplemented
-        return func(*args, **(kwargs or {})) if found is NotImplemented else found
+        result = plain(*args, **(kwargs or {})) if plain is not None else NotImplemented
+        return func(*args, **(kwargs or {})) if result is NotImplemented else result
 
 
 def _rms_norm(
@@ -58,8 +58,8 @@ def _positions(count: int, align_corners: bool) -> torch.Tensor:
 def _bilinear(
     input1: torch.Tensor, input2: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
-    found = (torch.einsum("...i,oij->...oj", input1, weight) * input2.unsqueeze(-2)).sum(-1)
-    return found if bias is None else found + bias
+    product = (torch.einsum("...i,oij->...oj", input1, weight) * input2.unsqueeze(-2)).sum(-1)
+    return product if bias is None else product + bias
 
 
 def _channel_shuffle(input: torch.Tensor, groups: int) -> torch.Tensor:
@@ -139,8 +139,8 @@ def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None 
 
 
 def _count_nonzero(input: torch.Tensor, dim: Any = None) -> torch.Tensor:
-    found = (input != 0).to(torch.int64)
-    return found.sum() if dim is None else found.sum(dim)
+    nonzero = (input != 0).to(torch.int64)
+    return nonzero.sum() if dim is None else nonzero.sum(dim)
 
 
 def _of_each(function: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:

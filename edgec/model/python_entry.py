@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 NO_WEIGHTS = "no weights file is named"
-"""How the note on a module begins that has the weights its code gives it."""
+"""Begin of the note on a module that keeps the weights its code gives it."""
 
 
 @contextmanager
@@ -31,15 +31,15 @@ def imports_from(folder: Path) -> Iterator[Callable[[], list[Path]]]:
     sys.path.insert(0, str(folder))
 
     def own() -> dict[str, Path]:
-        found = {}
+        imported = {}
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if name in modules or not file or "site-packages" in Path(file).parts:
                 continue  # a virtual environment often lies inside the project folder; torch can't load twice
             # modules made at run time, as torch.classes, have the name of no file
             if Path(file).is_absolute() and Path(file).resolve().is_relative_to(folder):
-                found[name] = Path(file).resolve()
-        return found
+                imported[name] = Path(file).resolve()
+        return imported
 
     try:
         yield lambda: sorted(set(own().values()))
@@ -75,6 +75,12 @@ def entry_module(
     """Call `function` of `file` with `arguments` and load `weights` into what it returns; also gives notes.
 
     Runs within `imports_from`. Random initial weights are the same in every run.
+
+    Args:
+        file: absolute path.
+        function: name of a function or class in it.
+        arguments: keyword arguments.
+        weights: a state_dict file; None: the module keeps its own weights.
 
     Raises:
         ModelError: the file fails, has no such function, or returns no module; or the weights do not fit.
@@ -146,5 +152,5 @@ def _called(entry: Any, file: Path, function: str, arguments: Mapping[str, Any])
         return entry(**arguments)
     except EdgecError:
         raise
-    except Exception as exc:  # of SystemExit the caller tells, with its line
+    except Exception as exc:  # the caller reports SystemExit, with its line
         raise ModelError(f"it fails when called: {type(exc).__name__}: {explain(exc)}", where=place) from exc

@@ -41,9 +41,13 @@ def close(
 ) -> bool:
     """Whether two lists of outputs agree: same shapes, and differences within `tolerance` of an output's largest.
 
-    Differences up to `smallest` are none.
-
     Positions where both are NaN, or the same infinity, agree: a made-up sample may leave the model's domain.
+
+    Args:
+        actual: outputs.
+        expected: outputs to compare with.
+        tolerance: as a share of the largest magnitude of an output.
+        smallest: absolute difference that is always allowed.
     """
     import torch
 

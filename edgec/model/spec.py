@@ -1,23 +1,22 @@
-"""What flows through the pipeline: tensor specs and the float model."""
+"""The types that the pipeline passes on: tensor specs and the float model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
 from edgec.frozen import Frozen
+from edgec.project.spec import DType, InputSpec
 
 if TYPE_CHECKING:
     import torch.fx
     import torch.nn
 
-DType = Literal["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
-SourceFormat = Literal["python", "pt2", "torchscript", "onnx"]
 Array = np.ndarray[Any, np.dtype[Any]]
 """Any NumPy array."""
 Tensors = Mapping[str, Array]
@@ -31,11 +30,17 @@ class TensorSpec(Frozen):
     shape: tuple[int, ...]
     dtype: DType = "float32"
 
+    @classmethod
+    def of(cls, stated: InputSpec) -> TensorSpec:
+        """The spec of an input that the project states."""
+        return cls(name=stated.name, shape=stated.shape, dtype=stated.dtype)
+
 
 class ModelSource(Frozen):
     """Where the float model came from."""
 
-    format: SourceFormat
+    format: str
+    """By its name in `edgec.model.formats.registry`."""
     path: str
     """File name as the user gave it, relative to the project folder where possible."""
     sha256: str
@@ -45,8 +50,7 @@ class ModelSource(Frozen):
     weights: str | None = None
     weights_sha256: str | None = None
     imported: dict[str, str] = Field(default_factory=dict)
-    """SHA-256 of what the model is made of besides: files that a Python entry imports from its folder, and ONNX
-    external data."""
+    """SHA-256 of further files: those that a Python entry imports from its folder, and ONNX external data."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class FloatModel:
 
     Attributes:
         inputs: specs in call order.
-        outputs: specs in the order the model returns them; names are made up (``output_0``...) where it has none.
+        outputs: specs in the order the model returns them; ``output_0``... where it has no names.
         graph: FX graph of plain ``torch.nn`` modules, in eval mode; None when the model cannot be traced.
         untraceable: why `graph` is None, with the user's file, line and source text; empty otherwise.
         module: the eager eval-mode module (equal to `graph` when that is there); None when only ONNX is known.
@@ -73,7 +77,7 @@ class FloatModel:
     module: torch.nn.Module | None = None
     onnx: Path | None = None
     notes: tuple[str, ...] = field(default=())
-    """What loading had to assume or change, for the report."""
+    """Assumptions and changes of loading, for the report."""
 
     def with_graph(self, graph: torch.fx.GraphModule, *, same_function: bool) -> FloatModel:
         """A copy with another graph; `onnx` is kept only when the function computed is still the same."""

@@ -1,4 +1,4 @@
-"""A symbolic FX tracer for a fixed input shape. Imports torch: only for use inside functions.
+"""A symbolic FX tracer for a fixed input shape.
 
 Each node is also evaluated on one example while it is traced. Shapes, dtypes and what is computed from them alone
 are thus known, so ``if x.shape[1] == 3``, ``range(x.size(2))`` and the like can be followed; values of tensors

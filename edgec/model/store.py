@@ -40,7 +40,7 @@ def save(model: FloatModel, folder: Path) -> tuple[str, ...]:
         The model's notes, with those of the ONNX export: branches that it froze.
 
     Raises:
-        UnsupportedError: there is no graph, and no ONNX can be made either.
+        UnsupportedError: it has no graph, and cannot be exported to ONNX either.
     """
     import torch
 
@@ -106,21 +106,21 @@ def _without_foreign_graph(model: FloatModel) -> FloatModel:
     """
     if model.graph is None or not (foreign := foreign_parts(model.graph)):
         return model
-    told = f"its graph calls what is not torch's own: {', '.join(foreign)}"
-    return replace(model, graph=None, module=model.module or model.graph, untraceable=told)
+    reason = f"its graph calls what is not torch's own: {', '.join(foreign)}"
+    return replace(model, graph=None, module=model.module or model.graph, untraceable=reason)
 
 
 def foreign_parts(graph: fx.GraphModule) -> tuple[str, ...]:
     """Names of the classes and functions of a graph that are neither torch's nor Python's nor edgec's."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     called = [graph.get_submodule(str(node.target)) for node in graph.graph.nodes if node.op == "call_module"]
     parts: list[Any] = [type(part) for module in called for part in module.modules()]
     parts += [node.target for node in graph.graph.nodes if node.op == "call_function"]
     for part in parts:
-        home = getattr(part, "__module__", None) or "torch"  # torch's built-in functions tell none
+        home = getattr(part, "__module__", None) or "torch"  # torch's built-in functions have no module
         if home.partition(".")[0] not in _OWN:
-            found[f"{home}.{getattr(part, '__qualname__', part)}"] = None
-    return tuple(found)
+            names[f"{home}.{getattr(part, '__qualname__', part)}"] = None
+    return tuple(names)
 
 
 def _copy_onnx(path: Path, folder: Path) -> str:

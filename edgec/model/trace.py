@@ -1,4 +1,4 @@
-"""The FX graph of a module at a fixed input shape, or why there is none."""
+"""The FX graph of a module at a fixed input shape, or the reason why it cannot be captured."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class Call:
     names: tuple[str, ...] = ()
 
     def __call__(self, module: Any, inputs: Sequence[Any]) -> Any:
-        """What `module` returns for `inputs`."""
+        """The result of `module` for `inputs`."""
         first = len(inputs) - len(self.names)
         return module(*inputs[:first], **dict(zip(self.names, inputs[first:], strict=True)))
 
     def parameters(self, module: torch.nn.Module, count: int) -> list[str]:
-        """Names of the parameters that `count` inputs are passed as, made up where there is none."""
+        """Names of the parameters that `count` inputs are passed as, generated where it has no names."""
         given = [
             item.name
             for item in inspect.signature(module.forward).parameters.values()
@@ -144,8 +144,8 @@ def _capture(
 
     def run(root: torch.nn.Module, inputs: Sequence[Any]) -> Any:
         hooked = root._forward_hooks or root._forward_pre_hooks
-        found = tensors_like(call(root if hooked else root.forward, inputs), result)
-        return found[0] if len(found) == 1 else tuple(found)
+        captured = tensors_like(call(root if hooked else root.forward, inputs), result)
+        return captured[0] if len(captured) == 1 else tuple(captured)
 
     names = call.parameters(module, len(example))
     tracer = StaticTracer(example, run, names, concrete_shapes=concrete_shapes, whole_composites=whole_composites)
@@ -165,7 +165,7 @@ def _capture(
 
 
 def _foreign(graph: fx.GraphModule) -> str:
-    """A function or module of the graph that another process could not import; empty when there is none."""
+    """A function or module of the graph that another process could not import; empty when there is not any."""
     for node in graph.graph.nodes:
         if node.op == "call_function":
             owner = getattr(node.target, "__module__", None) or type(node.target).__module__
@@ -186,7 +186,7 @@ def _drop_training_hooks(graph: fx.GraphModule) -> None:
 
 
 def remove_dead_code(graph: fx.GraphModule) -> None:
-    """Erase nodes whose result nobody reads, but not those that change a tensor in place."""
+    """Erase nodes whose result is not read, but not those that change a tensor in place."""
     graph.graph.eliminate_dead_code(is_impure_node=lambda node: _has_effect(node, graph))
 
 

@@ -1,8 +1,7 @@
 """Weights of a file for a module: which of the file's tensors they are, and by which names.
 
-People save weights under other names than the model has: in a dict beside the optimizer's state, or with the prefix of
-what was around the model in training. What fits is found by comparing names and shapes with the model's own.
-Imports torch: only for use inside functions.
+Weights are often saved under other names than the model has: in a dict beside the optimizer's state, or with the prefix
+of a wrapper in training. Tensors are matched by names and shapes.
 """
 
 from __future__ import annotations
@@ -110,8 +109,8 @@ def _best(module: torch.nn.Module, states: Iterable[tuple[str, State]], path: Pa
             where=path.name,
             hint="save the ones to be built alone: torch.save(model.state_dict(), path)",
         )
-    told = tuple(f"{_place(match)} of {path.name} fits too, and is not used" for match in others)
-    return _Match(first.state, (), first.matched, first.key, first.prefix, (*first.notes, *told))
+    unused = tuple(f"{_place(match)} of {path.name} fits too, and is not used" for match in others)
+    return _Match(first.state, (), first.matched, first.key, first.prefix, (*first.notes, *unused))
 
 
 def _states(value: Any, key: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, State]]:
@@ -137,9 +136,9 @@ def _matches(own: State, key: str, state: State) -> Iterator[_Match]:
         yield _match(own, key, prefix, inside, note)
     bare = {_without_parts(name): item for name, item in state.items()}
     if len(bare) == len(state) and bare.keys() != state.keys():
-        found = sorted({part for name in state for part in name.split(".") if part in _TRAINING_PARTS})
-        told = ", ".join(f'"{part}."' for part in found)
-        yield _match(own, key, "", bare, (f"{told} taken off the weights' names",))
+        parts = sorted({part for name in state for part in name.split(".") if part in _TRAINING_PARTS})
+        prefixes = ", ".join(f'"{part}."' for part in parts)
+        yield _match(own, key, "", bare, (f"{prefixes} taken off the weights' names",))
         names = {_without_parts(name): name for name in own}
         if names.keys() != own.keys():
             renamed = {names.get(name, name): item for name, item in bare.items()}
@@ -150,7 +149,7 @@ def _matches(own: State, key: str, state: State) -> Iterator[_Match]:
 
 
 def _prefixes(own: State, state: State) -> list[str]:
-    """What stands before a name of `own` in names of `state`: for all of them, or most."""
+    """The prefix of names of `own` in names of `state`: of all of them, or most."""
     sample = [name for name in own if not name.endswith(_COUNTER)]
     counts: dict[str, int] = {}
     for name in sample:
@@ -174,7 +173,7 @@ def _match(own: State, key: str, prefix: str, state: State, notes: tuple[str, ..
     missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
     unknown = [name for name in state if name not in own]
     shared = [name for name in own if name in state]
-    unlike = [told for name in shared if (told := _unlike(name, state[name], own[name]))]
+    unlike = [difference for name in shared if (difference := _unlike(name, state[name], own[name]))]
     problems = [f"missing in the file: {name}" for name in missing]
     problems += [f"not in the model: {name}" for name in unknown]
     other = sorted({str(state[name].dtype) for name in shared if state[name].dtype != own[name].dtype})
@@ -196,7 +195,7 @@ def _as_parametrized(state: State, own: State) -> State:
 
 
 def _unlike(name: str, given: torch.Tensor, own: torch.Tensor) -> str:
-    """What keeps a tensor of the file from being this one of the model; empty when nothing does."""
+    """Why a tensor of the file cannot be this one of the model; empty when it can."""
     if given.is_quantized or (own.is_floating_point() and not given.is_floating_point()):
         return f"{name}: {str(given.dtype).removeprefix('torch.')} in the file, the model computes in float"
     if is_lazy(own) or given.shape == own.shape or (own.dim() == 0 and given.numel() == 1):
@@ -228,11 +227,11 @@ def _misfit(module: torch.nn.Module, match: _Match, path: Path, entry: str) -> M
     problems = match.problems
     more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
     place = f' (nearest: "{match.key}")' if match.key else ""
-    told = "; ".join([*problems[:_SHOWN], *more])
+    reason = "; ".join([*problems[:_SHOWN], *more])
     if not match.matched:
-        told = f"no name is in both: the file has {_some(match.state)}; the model has {_some(module.state_dict())}"
+        reason = f"no name is in both: the file has {_some(match.state)}; the model has {_some(module.state_dict())}"
     return ModelError(
-        f"the weights do not fit {entry}{place}: {told}",
+        f"the weights do not fit {entry}{place}: {reason}",
         where=path.name,
         hint="give the weights of this architecture, and the arguments it was trained with ([model] arguments)",
     )

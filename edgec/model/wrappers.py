@@ -1,4 +1,4 @@
-"""Modules around the user's. Imports torch: only for use inside functions."""
+"""Modules around the user's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgec.model.trace import Call
 
 
 class AlwaysEval(torch.nn.Module):
-    """`inner`, in eval mode whatever is asked: the modules of torch.export raise when they are told a mode."""
+    """`inner`, in eval mode whatever is asked: the modules of torch.export raise when a mode is set."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class AlwaysEval(torch.nn.Module):
         return self
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """What `inner` returns."""
+        """The result of `inner`."""
         return self.inner(*inputs)
 
 

@@ -1,25 +1,28 @@
-"""What a pass is: a frozen value with one method, whose effect is measured and not believed."""
+"""The base class of passes, and their context, result and record."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from edgec.errors import DatasetError
 from edgec.frozen import Frozen
+from edgec.passes.coverage import Coverage
 from edgec.target.spec import Emit, Target
 
 if TYPE_CHECKING:
     from edgec.dataset.spool import Spool
 
 M = TypeVar("M")
+PassState = Literal["changed", "unchanged", "skipped"]
 
 
 @dataclass(frozen=True)
 class PassContext:
-    """What a pass may know besides the model. Nothing is handed on through it: passes return results."""
+    """Everything a pass may use besides the model. It carries no results: passes return them."""
 
     target: Target
     work: Path
@@ -32,97 +35,60 @@ class PassContext:
     """The artifact being made; None while portable passes run."""
 
     def samples(self, what: str) -> Spool:
-        """The calibration samples, for who cannot do without.
+        """The calibration samples, for a pass that needs them.
 
         Args:
-            what: who needs them.
+            what: the pass, for the message.
 
         Raises:
-            DatasetError: there are none.
+            DatasetError: the target has no calibration samples.
         """
         if self.calibration is None or not len(self.calibration):
             raise DatasetError(f"{what} needs calibration samples", where=self.target.name)
         return self.calibration
 
 
-FELL_BACK = "fell back to "
-"""How the state of an artifact begins that no rung of the accuracy ladder brought through its gates."""
-BELOW_GOAL = "below the goal"
-"""State of an artifact in a runtime that misses a default gate, and is kept."""
-LEFT_OUT = "runtime left out"
-"""State of an artifact in a runtime that is wrong where another one is right: the bundle does not allow it."""
-
-
-WEAK_EVIDENCE = "weak evidence"
-"""State of a set of samples that is too small, or too much alike, for what is concluded from it."""
-
-
-class Coverage(Frozen):
-    """One thing that was not done as the target asks, and why. Shown in the report; never silent."""
-
-    subject: str
-    """Layer, op or artifact it concerns."""
-    state: str
-    """What it is instead, e.g. ``float32``, ``skipped``, ``emulated``, ``not measured``."""
-    reason: str
-
-    @property
-    def loud(self) -> bool:
-        """Whether to tell it loudly: an artifact has another precision than the target's, or runs in fewer runtimes.
-
-        Or it is farther from the float model than edgec wants.
-        """
-        return self.state.startswith((FELL_BACK, LEFT_OUT, BELOW_GOAL))
-
-
 @dataclass(frozen=True)
 class PassResult(Generic[M]):
-    """The new model and what the pass has to tell. Whether it changed anything is measured by the runner."""
+    """The new model and a report. Whether the pass changed anything is measured by the runner."""
 
     model: M
     summary: str = ""
-    """One line for people: ``folded 4 BatchNorm2d``."""
+    """One line for the report: ``folded 4 BatchNorm2d``."""
     coverage: Sequence[Coverage] = field(default=())
 
 
-@runtime_checkable
-class Pass(Protocol[M]):
-    """A step of the pipeline: a frozen dataclass whose fields are its options."""
+class Pass(ABC, Generic[M]):
+    """A step of the pipeline. Subclasses are frozen dataclasses, whose fields are the options of the pass."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier, a verb phrase: ``fold-batch-norm``."""
-        ...
+    name: ClassVar[str]
+    """Stable identifier, a verb phrase: ``fold-batch-norm``."""
+    optional: ClassVar[bool] = False
+    """Whether a model is as right without the pass: then its failure is recorded, and does not fail the build."""
 
     def requires(self, model: M, ctx: PassContext) -> str | None:
         """None when the pass applies to `model`; else the reason it is skipped, which is recorded."""
-        ...
+        return None
 
+    @abstractmethod
     def run(self, model: M, ctx: PassContext) -> PassResult[M]:
         """Return the changed model; `model` itself is left untouched.
 
         Raises:
             PassError: the pass cannot do what it promises.
         """
-        ...
 
     def ensures(self, model: M, ctx: PassContext) -> str | None:
         """None when the result keeps the pass's promise; else what is wrong (the runner raises PassError)."""
-        ...
-
-
-def is_optional(step: Pass[Any]) -> bool:
-    """Whether a model is as right without the pass, by its attribute ``optional``: then it can fail no build."""
-    return bool(getattr(step, "optional", False))
+        return None
 
 
 class PassRecord(Frozen):
-    """What one pass did, for manifest and report."""
+    """Effect of one pass, for manifest and report."""
 
     name: str
     options: dict[str, Any]
-    state: str
-    """``changed``, ``unchanged`` or ``skipped``."""
+    state: PassState
     summary: str
     seconds: float
     """Wall time; kept out of the manifest's reproducible part."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel, TensorSpec
-from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.graph_edit import finish, needs_graph, own_graph
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
+from edgec.passes.graph_edit import GraphPass, finish, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,
     channel_axis,
@@ -33,7 +34,7 @@ MOST_SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class CorrectBias:
+class CorrectBias(GraphPass):
     """Add ``E[y] - E[y_rounded]`` of each output channel to the bias, in execution order.
 
     Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2 and appendix D. Only biases change: the backend
@@ -41,20 +42,15 @@ class CorrectBias:
     nothing: that pass corrects the biases itself.
     """
 
-    optional: ClassVar[bool] = True
-
     grid: WeightGrid
     float_layers: tuple[str, ...] = ()
     """Layers that the backend will keep in float."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "correct-bias"
+    name: ClassVar[str] = "correct-bias"
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph and calibration samples."""
-        return needs_graph(model) or needs_samples(ctx)
+        return super().requires(model, ctx) or needs_samples(ctx)
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Compare means over evenly spread calibration samples."""
@@ -78,7 +74,7 @@ def needs_samples(ctx: PassContext) -> str | None:
 
 
 def not_finite(model: FloatModel) -> str | None:
-    """What is wrong with the weights and biases that a correction has made."""
+    """Why weights and biases are invalid after a correction; None when they are finite."""
     assert model.graph is not None
     layers = weight_layers(model.graph)[0]
     names = [
@@ -123,7 +119,7 @@ def correct_biases(
     for the error that its own weights make of the float model's inputs.
 
     Args:
-        graph: its weights are left alone; a bias is added where there is none.
+        graph: its weights are left alone; a bias is added where a layer has none.
         reference: the float model; may be `graph` itself.
         weights: rounded weights by layer name.
         inputs: what both graphs take.
@@ -224,7 +220,7 @@ def _float_means(
 
 
 def _affordable(reference: fx.GraphModule, sample: Sequence[torch.Tensor]) -> int:
-    """How many samples may be run side by side: 32, or what fits into 64 MB where that is more."""
+    """Number of samples that are run side by side: 32, or what fits into 64 MB where that is more."""
     import torch
 
     live: dict[fx.Node, int] = {}

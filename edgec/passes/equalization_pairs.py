@@ -1,4 +1,4 @@
-"""Which layers can share out the scales of the channels between them. Imports torch: only for use inside functions."""
+"""Pairs of layers between which scales of channels can be moved."""
 
 from __future__ import annotations
 
@@ -53,7 +53,13 @@ class Pair:
 def find_pairs(
     graph: fx.GraphModule, layers: tuple[WeightLayer, ...], shapes: Mapping[fx.Node, tuple[int, ...]]
 ) -> list[Pair]:
-    """All pairs, in the order of their first layers; a layer called twice, or a tensor read twice, is in none."""
+    """All pairs, in the order of their first layers; a layer called twice, or a tensor read twice, is in none.
+
+    Args:
+        graph: of the model.
+        layers: its layers with weights.
+        shapes: of the tensors that its nodes give.
+    """
     by_node = {layer.nodes[0]: layer for layer in layers if len(layer.nodes) == 1}
     pairs = []
     for node, layer in by_node.items():
@@ -90,7 +96,7 @@ def _follow(
         if len(current.users) != 1:
             return None
         following = next(iter(current.users))
-        # a tensor that stands beside the data (a shape, a mask) is no chain
+        # a tensor beside the data (a shape, a mask) does not form a chain
         if following.all_input_nodes != [current] or following not in shapes or current not in shapes:
             return None
         if second := by_node.get(following):
@@ -187,7 +193,13 @@ def scale_outputs(module: Any, factors: torch.Tensor) -> None:
 
 
 def scale_inputs(module: Any, factors: torch.Tensor, repeat: int = 1) -> None:
-    """Multiply what a layer makes of each input channel, in place."""
+    """Multiply what a layer makes of each input channel, in place.
+
+    Args:
+        module: Linear or convolution.
+        factors: one for each channel.
+        repeat: successive input channels that share a factor.
+    """
     weight = module.weight.detach()
     factors = factors.repeat_interleave(repeat)
     if isinstance(module, nn.Linear):

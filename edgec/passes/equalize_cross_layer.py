@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edgec.dataset.spool import Spool
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, TensorSpec
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.correct_bias import not_finite
-from edgec.passes.graph_edit import add_module, checked, finish, input_shapes, needs_graph, own_graph
+from edgec.passes.coverage import Coverage
+from edgec.passes.graph_edit import GraphPass, add_module, checked, finish, input_shapes, own_graph
 from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_graph, sample_of, spread, weight_layers
 
 if TYPE_CHECKING:
@@ -29,14 +30,13 @@ _SETTLED = 1e-3
 _WIDEST = 2.0**16
 """Bound of all factors and their inverses."""
 _MARGIN = 0.9
-"""Share of a clamp's limit that calibration samples may come to, where others are to stay below it."""
+"""Share of a clamp's limit that calibration samples may reach, so that other samples stay below it."""
 _MOVED = 0.01
 """Logarithm (base 2) of a factor below which it is not worth a clamp."""
-_NAME = "equalize-cross-layer"
 
 
 @dataclass(frozen=True)
-class EqualizeCrossLayer:
+class EqualizeCrossLayer(GraphPass):
     """Divide output channel i of a layer by s_i, and multiply input channel i of the next by it.
 
     ``s_i = sqrt(r1_i r2_i) / r2_i`` makes the ranges of both layers' weights equal, channel by channel (Nagel et al.
@@ -49,16 +49,7 @@ class EqualizeCrossLayer:
     are 1, the clamp stays and the pair is left alone.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return _NAME
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "equalize-cross-layer"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Scale all pairs; the outputs are compared with those before."""
@@ -70,7 +61,7 @@ class EqualizeCrossLayer:
 
 
 def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> PassResult[FloatModel]:
-    """What `EqualizeCrossLayer` does.
+    """Apply `EqualizeCrossLayer`.
 
     Args:
         model: must have a graph; left untouched.
@@ -92,55 +83,55 @@ def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> Pass
         moves = [bool((factor.log2().abs() > _MOVED).any()) for factor in factors]
         moving = [pair for pair, moved in zip(pairs, moves, strict=True) if moved]
         coverage = (*refused, *_remove_clamps(graph, moving, seen))
-        # a made-up sample may come to a limit that calibration samples do not: it proves the factors alone
+        # a made-up sample may reach a limit that calibration samples do not: it proves the factors alone
         unclamped = replace(model, graph=finish(copy.deepcopy(graph)))
         for pair, factor in zip(pairs, factors, strict=True):
             scale = factor.to(pair.first.module.weight.dtype)
             scale_outputs(pair.first.module, 1 / scale)
             scale_inputs(pair.second.module, scale, pair.repeat)
-        result = checked(_NAME, unclamped, finish(graph)).graph
+        result = checked(EqualizeCrossLayer.name, unclamped, finish(graph)).graph
         assert result is not None
         assert model.graph is not None
-        compare_on_samples(_NAME, model.graph, result, model.inputs, calibration)
+        compare_on_samples(EqualizeCrossLayer.name, model.graph, result, model.inputs, calibration)
     summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
     return PassResult(model.with_graph(result, same_function=False), summary, coverage)
 
 
 @dataclass
 class _Seen:
-    """What calibration samples show."""
+    """Peaks and ranges on calibration samples."""
 
     ranges: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
     """Largest magnitude of each channel of the tensors that pairs' second layers read."""
     peaks: dict[fx.Node, torch.Tensor] = field(default_factory=dict)
     """Largest input of clamps; NaN where one was."""
     samples: int = 0
-    """How many calibration samples were run."""
+    """Number of calibration samples that were run."""
 
 
 def _observe(graph: fx.GraphModule, pairs: Sequence[Pair], inputs: Sequence[TensorSpec], spool: Spool | None) -> _Seen:
     import torch
 
-    found = _Seen()
+    observed = _Seen()
     if spool is None or not pairs:
-        return found
+        return observed
     between = {pair.between: pair for pair in pairs}
     clamps = {clamp for pair in pairs for clamp in pair.clamps}
 
     def seen(node: fx.Node, source: Any, result: Any) -> None:
         if node in clamps:
             peak = source.amax()
-            found.peaks[node] = torch.maximum(found.peaks.get(node, peak), peak)
+            observed.peaks[node] = torch.maximum(observed.peaks.get(node, peak), peak)
         if pair := between.get(node):
             channels = result.movedim(pair.axis, 0).reshape(result.shape[pair.axis], -1).abs().amax(dim=1)
             channels = channels.reshape(-1, pair.repeat).amax(dim=1).double()
-            found.ranges[node] = torch.maximum(found.ranges.get(node, channels), channels)
+            observed.ranges[node] = torch.maximum(observed.ranges.get(node, channels), channels)
 
-    # taking a clamp away changes what the model computes for each input that comes to it: no sample may be left out
+    # taking a clamp away changes what the model computes for each input that reaches it: no sample may be left out
     for index in range(len(spool)) if clamps else spread(len(spool), SAMPLES):
         run_graph(graph, sample_of(spool, inputs, index), seen)
-        found.samples += 1
-    return found
+        observed.samples += 1
+    return observed
 
 
 def _without_reached_limits(
@@ -150,7 +141,7 @@ def _without_reached_limits(
     kept: list[Pair] = []
     coverage: list[Coverage] = []
     for pair in pairs:
-        # a NaN compares as false: it counts as having come to the limit
+        # a NaN compares as false: it counts as having reached the limit
         reached = [
             clamp
             for clamp, limit in _limits(graph, pair).items()

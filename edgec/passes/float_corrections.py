@@ -1,4 +1,4 @@
-"""What a recipe asks of the float model, before any backend sees it."""
+"""The passes of a recipe on the float model, before any backend sees it."""
 
 from __future__ import annotations
 

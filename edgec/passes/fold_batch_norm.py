@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import (
+    GraphPass,
     bypass,
     call_counts,
     checked,
     finish,
     input_shapes,
     module_of,
-    needs_graph,
     own_graph,
 )
 
@@ -24,25 +25,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FoldBatchNorm:
+class FoldBatchNorm(GraphPass):
     """Scale weights and bias by a following BatchNorm's statistics (exact at inference).
 
     Jacob et al. 2018, https://arxiv.org/abs/1712.05877, section 3.2.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "fold-batch-norm"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "fold-batch-norm"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
-        """Fold each BatchNorm that follows a layer nothing else reads; the others are told in the coverage."""
+        """Fold each BatchNorm that follows a layer nothing else reads; the others are recorded in the coverage."""
         from torch import nn
         from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -68,10 +60,6 @@ class FoldBatchNorm:
             bypass(node, layer_node)
             folded += 1
         return PassResult(checked(self.name, model, finish(graph)), f"folded {folded} BatchNorm", tuple(coverage))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has compared the outputs."""
-        return None
 
 
 def _obstacle(layer_node: fx.Node, norm: Any, graph: fx.GraphModule, counts: dict[str, int], rank: int) -> str | None:

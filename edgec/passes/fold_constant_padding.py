@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.graph_edit import bypass, call_counts, checked, finish, module_of, needs_graph, own_graph
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
+from edgec.passes.graph_edit import GraphPass, bypass, call_counts, checked, finish, module_of, own_graph
 
 if TYPE_CHECKING:
     import torch
@@ -15,23 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FoldConstantPadding:
+class FoldConstantPadding(GraphPass):
     """Give a convolution the symmetric zero padding of a ZeroPad before it.
 
     Asymmetric padding ("SAME" at stride 2) stays, as no framework's convolution layer has it; see
     `edgec.passes.embed_padding` for what the torch backends do about it.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "fold-constant-padding"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "fold-constant-padding"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Fold each pad whose readers are all convolutions with zero padding of their own."""
@@ -45,7 +37,7 @@ class FoldConstantPadding:
             if any(before != after for before, after in pads):
                 reason = "it is asymmetric; a convolution pads both sides alike"
             elif not all(can_take_padding(user, node, graph, counts) for user in node.users):
-                reason = "what follows is no convolution that could pad instead"
+                reason = "what follows is not a convolution that could pad instead"
             else:
                 for user in node.users:
                     conv: Any = module_of(user, graph)
@@ -56,10 +48,6 @@ class FoldConstantPadding:
                 continue
             coverage.append(Coverage(subject=str(node.target), state="padding kept", reason=reason))
         return PassResult(checked(self.name, model, finish(graph)), f"folded {folded} pads", tuple(coverage))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has compared the outputs."""
-        return None
 
 
 def zero_padding(module: torch.nn.Module | None) -> list[tuple[int, int]] | None:
@@ -74,7 +62,14 @@ def zero_padding(module: torch.nn.Module | None) -> list[tuple[int, int]] | None
 
 
 def can_take_padding(user: fx.Node, pad: fx.Node, graph: fx.GraphModule, counts: dict[str, int]) -> bool:
-    """Whether `user` is a convolution, called once, whose zero padding may grow by that of `pad`."""
+    """Whether `user` is a convolution, called once, whose zero padding may grow by that of `pad`.
+
+    Args:
+        user: node that reads the padded tensor.
+        pad: node of the ZeroPad.
+        graph: that both are in.
+        counts: calls of each module, see `call_counts`.
+    """
     from torch import nn
 
     module = module_of(user, graph)

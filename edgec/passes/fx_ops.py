@@ -1,4 +1,4 @@
-"""The ops of a torch graph, by ONNX's names where ONNX has them. Imports torch only inside functions."""
+"""The ops of a torch graph, by ONNX's names where ONNX has them."""
 
 from __future__ import annotations
 
@@ -135,14 +135,14 @@ def ops_of_graph(graph: fx.GraphModule, inputs: Sequence[TensorSpec]) -> OpGraph
         inputs: its input specs; a made-up sample of them is run through it.
     """
     values = values_of(graph, sample_tensors(inputs, seed=0))
-    found = []
+    ops = []
     for node in graph.graph.nodes:
         value = values[node]
         if not node.op.startswith("call_") or value.kind == "plain":
             continue
         module = module_of(node, graph)
         op = _op(node, module)
-        found.append(
+        ops.append(
             GraphOp(
                 name=str(node.target) if module is not None else node.name,
                 op=op,
@@ -159,7 +159,7 @@ def ops_of_graph(graph: fx.GraphModule, inputs: Sequence[TensorSpec]) -> OpGraph
         for node, value in values.items()
         if value.kind == "tensor" and node.op != "get_attr"
     }
-    return OpGraph(tuple(found), elements, sizes)
+    return OpGraph(tuple(ops), elements, sizes)
 
 
 def _op(node: fx.Node, module: Any) -> str:

@@ -1,24 +1,30 @@
-"""Reading and editing FX graphs: what the portable passes share. Imports torch only inside functions."""
+"""Reading and editing FX graphs: what the portable passes share."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.errors import PassError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close, sample_tensors
 from edgec.model.spec import FloatModel
+from edgec.passes.contract import Pass, PassContext
 
 if TYPE_CHECKING:
     import torch
     from torch import fx
 
 
-def needs_graph(model: FloatModel) -> str | None:
-    """The reason a graph pass is skipped, when `model` has no graph."""
-    return None if model.graph is not None else f"the model has no graph: {model.untraceable}"
+class GraphPass(Pass[FloatModel]):
+    """A pass on the torch graph of a float model, without which the model is as right."""
+
+    optional: ClassVar[bool] = True
+
+    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """A graph."""
+        return None if model.graph is not None else f"the model has no graph: {model.untraceable}"
 
 
 def own_graph(model: FloatModel) -> fx.GraphModule:
@@ -60,7 +66,7 @@ def module_of(node: Any, graph: fx.GraphModule) -> torch.nn.Module | None:
 
 
 def call_counts(graph: fx.GraphModule) -> dict[str, int]:
-    """How often each module is called: a module called twice cannot be changed for one caller."""
+    """Number of calls of each module: a module called twice cannot be changed for one caller."""
     counts: dict[str, int] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module":
@@ -69,7 +75,13 @@ def call_counts(graph: fx.GraphModule) -> dict[str, int]:
 
 
 def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str:
-    """Add a submodule under a name near `stem` that is still free; returns the name."""
+    """Add a submodule under a name near `stem` that is still free; returns the name.
+
+    Args:
+        graph: to add to.
+        stem: wanted name.
+        module: set to eval mode.
+    """
     name = free_name(graph, stem)
     graph.add_submodule(name, module.eval())
     return name
@@ -106,10 +118,10 @@ def constant(value: Any, graph: fx.GraphModule) -> tuple[bool, Any]:
         if node in known:
             return True
         if node.op == "get_attr":
-            found: Any = graph
+            attribute: Any = graph
             for part in str(node.target).split("."):
-                found = getattr(found, part)
-            known[node] = found
+                attribute = getattr(attribute, part)
+            known[node] = attribute
             return True
         sources = node.all_input_nodes
         # an op without inputs may be random; one with a trailing underscore changes its input
@@ -152,6 +164,11 @@ def input_shapes(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict
 
 def checked(name: str, before: FloatModel, graph: fx.GraphModule) -> FloatModel:
     """`before` with `graph`, once both are seen to give the same outputs on a made-up sample.
+
+    Args:
+        name: of the pass, for the message.
+        before: the model with its graph.
+        graph: the changed graph.
 
     Raises:
         PassError: they do not.

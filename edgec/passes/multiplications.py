@@ -1,4 +1,4 @@
-"""How often each call of a float graph multiplies by weights."""
+"""Number of multiplications by weights of each call of a float graph."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def multiplications(graph: fx.GraphModule, values: Mapping[fx.Node, Value]) -> d
         graph: a float graph.
         values: of its nodes, for one sample.
     """
-    found = {node: _of_call(node, graph, values) for node in graph.graph.nodes if node.op.startswith("call_")}
-    return {node: count for node, count in found.items() if count}
+    counts = {node: _of_call(node, graph, values) for node in graph.graph.nodes if node.op.startswith("call_")}
+    return {node: count for node, count in counts.items() if count}
 
 
 def _of_call(node: fx.Node, graph: fx.GraphModule, values: Mapping[fx.Node, Value]) -> int:

@@ -1,4 +1,4 @@
-"""What the nodes of a graph give: kinds, dtypes and shapes, known from one sample."""
+"""Kinds, dtypes and shapes of the values of a graph's nodes, from one sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Value:
-    """What one node gives.
+    """The value of one node.
 
     Attributes:
         kind: ``tensor``, ``tensors`` (a tuple or list that holds one) or ``plain`` (sizes, numbers, slices).
@@ -31,17 +31,17 @@ def values_of(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict[fx
     import torch
     from torch import fx
 
-    found: dict[fx.Node, Value] = {}
+    values: dict[fx.Node, Value] = {}
 
     class _Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
-            found[n] = _value(value)
+            values[n] = _value(value)
             return value
 
     with torch.no_grad():
         _Recorder(graph).run(*[item.clone() for item in example])
-    return found
+    return values
 
 
 def _value(value: Any) -> Value:

@@ -12,15 +12,15 @@ from edgec.passes.strip_inference_no_ops import StripInferenceNoOps
 
 
 def before_pruning() -> tuple[Pass[FloatModel], ...]:
-    """What makes plain modules of the float model, whose channels can be removed and whose BatchNorm can learn."""
+    """The passes that turn calls into plain modules, whose channels can be removed and whose BatchNorm can learn."""
     return (ReplaceInPlaceOps(), RewriteAsModules(), StripInferenceNoOps())
 
 
 def after_pruning() -> tuple[Pass[FloatModel], ...]:
-    """What makes as few ops as possible of it, for inference only."""
+    """The passes that merge ops, for inference only."""
     return (FoldBatchNorm(), FoldConstantPadding())
 
 
 def portable_passes() -> tuple[Pass[FloatModel], ...]:
-    """What is done to the float model whichever artifact is made of it, where nothing is pruned."""
+    """The passes on the float model that all artifacts share, without pruning."""
     return (*before_pruning(), *after_pruning())

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
-from edgec.passes.graph_edit import checked, finish, module_of, needs_graph, own_graph
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
+from edgec.passes.graph_edit import GraphPass, checked, finish, module_of, own_graph
 from edgec.passes.node_values import Value, values_of
 
 if TYPE_CHECKING:
@@ -52,22 +53,13 @@ _VIEW_MODULES = ("Flatten", "Unflatten", "Identity", "Dropout", "Dropout1d", "Dr
 
 
 @dataclass(frozen=True)
-class ReplaceInPlaceOps:
-    """Let what reads a tensor after it was changed read the result of the op that changed it.
+class ReplaceInPlaceOps(GraphPass):
+    """Let readers of a changed tensor read the result of the op that changed it.
 
-    A change that other views of the same memory show is left as it is, and told.
+    A change that other views of the same memory show is left as it is, and recorded.
     """
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "replace-in-place-ops"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "replace-in-place-ops"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Replace each op whose tensor is read under one name only from there on."""
@@ -83,12 +75,8 @@ class ReplaceInPlaceOps:
             replaced += 1
         if not replaced:
             return PassResult(model, "replaced 0 ops in place", tuple(coverage))
-        told = f"replaced {replaced} ops in place"
-        return PassResult(checked(self.name, model, finish(graph)), told, tuple(coverage))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has compared the outputs."""
-        return None
+        summary = f"replaced {replaced} ops in place"
+        return PassResult(checked(self.name, model, finish(graph)), summary, tuple(coverage))
 
 
 def writes(node: fx.Node, graph: fx.GraphModule) -> bool:
@@ -158,10 +146,10 @@ def _out_of_place(node: fx.Node, graph: fx.GraphModule) -> bool:
         return True
     name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", "")).rstrip("_")
     homes = (torch.Tensor,) if node.op == "call_method" else (torch, torch.nn.functional)
-    found = next((getattr(home, name) for home in homes if hasattr(home, name)), None)
-    if not callable(found):
+    function = next((getattr(home, name) for home in homes if hasattr(home, name)), None)
+    if not callable(function):
         return False  # x.fill_(0) and the like
-    node.target = name if node.op == "call_method" else found
+    node.target = name if node.op == "call_method" else function
     return True
 
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import (
+    GraphPass,
     add_module,
     checked,
     constant,
     finish,
     module_of,
-    needs_graph,
     own_graph,
 )
 from edgec.passes.node_values import values_of
@@ -32,19 +33,10 @@ Build = Callable[[dict[str, Any], int], "nn.Module | None"]
 
 
 @dataclass(frozen=True)
-class RewriteAsModules:
+class RewriteAsModules(GraphPass):
     """Rewrite conv, linear, batch_norm, activations, clamps and zero pads to modules, and named paddings to numbers."""
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "rewrite-as-modules"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "rewrite-as-modules"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Replace each call whose arguments besides the input are constants."""
@@ -79,12 +71,8 @@ class RewriteAsModules:
             graph.graph.erase_node(node)
             replaced += 1
             _number_padding(call, graph)
-        told = f"rewrote {replaced} calls to plain modules"
-        return PassResult(checked(self.name, model, finish(graph)), told, tuple(coverage))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """Nothing further: `run` has compared the outputs."""
-        return None
+        summary = f"rewrote {replaced} calls to plain modules"
+        return PassResult(checked(self.name, model, finish(graph)), summary, tuple(coverage))
 
 
 def _function_name(node: fx.Node) -> str | None:

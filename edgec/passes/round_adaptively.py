@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.correct_bias import correct_biases, needs_samples, not_finite, rounded_weights
-from edgec.passes.graph_edit import finish, needs_graph, own_graph
+from edgec.passes.coverage import Coverage
+from edgec.passes.graph_edit import GraphPass, finish, own_graph
 from edgec.passes.weight_layers import (
     WeightLayer,
     in_groups,
@@ -40,7 +41,7 @@ _KEEP_EVERY = 4
 
 
 @dataclass(frozen=True)
-class RoundAdaptively:
+class RoundAdaptively(GraphPass):
     """Place weights on the backend's grid, each up or down as the layer's outputs want it.
 
     Nagel et al. 2020, https://arxiv.org/abs/2004.10568, with the layer-wise loss: from the inputs that it has in the
@@ -50,8 +51,6 @@ class RoundAdaptively:
     What remains of a mean error goes into the biases (see `CorrectBias`, which is not to be run too).
     """
 
-    optional: ClassVar[bool] = True
-
     grid: WeightGrid
     steps: int = 120
     samples: int = 64
@@ -59,14 +58,11 @@ class RoundAdaptively:
     float_layers: tuple[str, ...] = ()
     """Layers that the backend will keep in float."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "round-adaptively"
+    name: ClassVar[str] = "round-adaptively"
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph and calibration samples."""
-        return needs_graph(model) or needs_samples(ctx)
+        return super().requires(model, ctx) or needs_samples(ctx)
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Round group after group of layers, each on what the float layers before it give."""
@@ -144,10 +140,10 @@ class RoundAdaptively:
         gram, gain = data.gram(centred=self.correct_bias), 0.0
         if gram.isfinite().all():
             fixed = largest | (grouped == 0)
-            found = round_by_gradient(grouped, scale, fixed, limit, _regularized(gram, data.count), self.steps)
-            before, after = (data.loss(item * scale - grouped, centred=self.correct_bias) for item in (codes, found))
+            rounded = round_by_gradient(grouped, scale, fixed, limit, _regularized(gram, data.count), self.steps)
+            before, after = (data.loss(item * scale - grouped, centred=self.correct_bias) for item in (codes, rounded))
             if after < before:
-                codes, gain = found, 10 * math.log10(before / max(after, 1e-30))
+                codes, gain = rounded, 10 * math.log10(before / max(after, 1e-30))
         # the largest weight itself, not its code times the scale, so that the scale is found again to the last bit
         placed = torch.where(largest, grouped, codes * scale)
         module.weight = nn.Parameter(placed.reshape(weight.shape).to(weight.dtype))
@@ -164,7 +160,7 @@ def _regularized(gram: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _refusals(layers: Sequence[WeightLayer]) -> Sequence[Coverage]:
-    found = []
+    refusals = []
     for layer in layers:
         width = layer.module.weight[0].numel()
         if is_transposed(layer.module):
@@ -173,8 +169,8 @@ def _refusals(layers: Sequence[WeightLayer]) -> Sequence[Coverage]:
             reason = f"{width} weights an output channel: their Gram matrix is too large (at most {MAX_WIDTH})"
         else:
             continue
-        found.append(Coverage(subject=layer.name, state="rounded to nearest", reason=reason))
-    return found
+        refusals.append(Coverage(subject=layer.name, state="rounded to nearest", reason=reason))
+    return refusals
 
 
 def _memory(layer: WeightLayer) -> int:

@@ -1,7 +1,4 @@
-"""Up or down: AdaRound's relaxation on a Gram matrix, then single flips.
-
-Imports torch: only for use inside functions.
-"""
+"""Up or down: AdaRound's relaxation on a Gram matrix, then single flips."""
 
 from __future__ import annotations
 
@@ -52,8 +49,8 @@ def round_by_gradient(
             parts = weight[block], scale[block], codes[block]
             floor = (parts[0] / parts[1]).floor()
             free = ~fixed[block] & (floor >= -limit) & (floor + 1 <= limit)
-            found = _relaxed(*parts, floor, free, gram[block[0]], steps)
-            codes[block] = _flipped(*parts[:2], found, floor, free, gram[block[0]])
+            rounded = _relaxed(*parts, floor, free, gram[block[0]], steps)
+            codes[block] = _flipped(*parts[:2], rounded, floor, free, gram[block[0]])
     return codes
 
 

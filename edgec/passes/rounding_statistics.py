@@ -1,5 +1,4 @@
-"""What adaptive rounding must know of a layer's data: second moments of its patches. Imports torch: only for use
-inside functions."""
+"""Second moments of a layer's patches, for adaptive rounding."""
 
 from __future__ import annotations
 

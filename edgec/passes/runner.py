@@ -1,4 +1,4 @@
-"""Running passes: what each did is measured by fingerprints, and what was skipped is recorded."""
+"""Runs passes: fingerprints measure what each changed, and what was skipped is recorded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from edgec.errors import EdgecError, PassError
-from edgec.passes.contract import Coverage, M, Pass, PassContext, PassRecord, PassResult, is_optional, options_of
+from edgec.passes.contract import M, Pass, PassContext, PassRecord, PassResult, options_of
+from edgec.passes.coverage import Coverage
 
 
 def run_passes(
@@ -18,15 +19,15 @@ def run_passes(
 ) -> tuple[M, tuple[PassRecord, ...]]:
     """Run `passes` in order, each on the result of the one before.
 
-    A pass that `is_optional` never fails the build: what it cannot do is recorded, as for one
-    that does not apply, and the model stays as it is.
+    An optional pass never fails the build: what it cannot do is recorded, as for one that does not apply, and the
+    model stays as it is.
 
     Args:
         passes: the pipeline.
         model: what it begins with; left untouched.
         ctx: what passes may know.
         fingerprint: digest of a model (hex).
-        on_progress: told the name of each pass that begins.
+        on_progress: called with the name of each pass that begins.
 
     Raises:
         EdgecError: what a pass raised.
@@ -44,7 +45,7 @@ def run_passes(
         try:
             result = _run(step, model, ctx)
         except PassError as error:
-            if not is_optional(step):
+            if not step.optional:
                 raise
             failure = error.what
         if fingerprint(model) != digest:

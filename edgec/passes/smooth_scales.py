@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.correct_bias import needs_samples, not_finite
-from edgec.passes.graph_edit import checked, finish, needs_graph, own_graph
+from edgec.passes.coverage import Coverage
+from edgec.passes.graph_edit import GraphPass, checked, finish, own_graph
 from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_side_by_side, sample_of, spread
 from edgec.quant.recipe import WeightGrid
 
@@ -29,11 +30,10 @@ ROWS = 64
 EXPONENTS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _WORTH = 0.8
 """Share of a group's error that may be left for smoothing to be worth it."""
-_NAME = "smooth-scales"
 
 
 @dataclass(frozen=True)
-class SmoothScales:
+class SmoothScales(GraphPass):
     """Divide channel j of what linear layers read by s_j, and multiply column j of their weights by it.
 
     ``s_j = max|x_j|^a / max|w_j|^(1 - a)`` (Xiao et al. 2022, SmoothQuant, https://arxiv.org/abs/2211.10438, section 4,
@@ -49,20 +49,15 @@ class SmoothScales:
     these layers share the result.
     """
 
-    optional: ClassVar[bool] = True
-
     grid: WeightGrid
     dynamic: bool = False
     """Whether each sample has a range of its own, and inputs are in float before."""
 
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return _NAME
+    name: ClassVar[str] = "smooth-scales"
 
     def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
         """A graph and calibration samples."""
-        return needs_graph(model) or needs_samples(ctx)
+        return super().requires(model, ctx) or needs_samples(ctx)
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Smooth all groups of layers; the outputs are compared with those before."""
@@ -74,7 +69,7 @@ class SmoothScales:
 
 
 def smooth(model: FloatModel, how: SmoothScales, samples: Spool, threads: int) -> PassResult[FloatModel]:
-    """What `SmoothScales` does.
+    """Apply `SmoothScales`.
 
     Args:
         model: must have a graph; left untouched.
@@ -94,15 +89,15 @@ def smooth(model: FloatModel, how: SmoothScales, samples: Spool, threads: int) -
         smoothed = [group for group in groups if group.source in factors]
         for group in smoothed:
             apply_factors(graph, group, factors[group.source])
-        result = checked(_NAME, model, finish(graph)).graph
+        result = checked(SmoothScales.name, model, finish(graph)).graph
         assert result is not None
         assert model.graph is not None
-        compare_on_samples(_NAME, model.graph, result, model.inputs, samples)
+        compare_on_samples(SmoothScales.name, model.graph, result, model.inputs, samples)
     added = sum(group.norm is None for group in smoothed)
     count = sum(len(group.layers) for group in smoothed)
     summary = f"smoothed the inputs of {count} linear layers, with {added} multiplications more"
-    told = tuple(Coverage(subject=name, state="not smoothed", reason=reason) for name, reason in coverage.items())
-    return PassResult(model.with_graph(result, same_function=False), summary, told)
+    unsmoothed = tuple(Coverage(subject=name, state="not smoothed", reason=reason) for name, reason in coverage.items())
+    return PassResult(model.with_graph(result, same_function=False), summary, unsmoothed)
 
 
 def _spread(samples: Spool) -> list[int]:
@@ -114,18 +109,18 @@ def _factors(
 ) -> dict[fx.Node, torch.Tensor]:
     """The factors of each tensor that is better read smoothed, in float32."""
     wanted = {group.source: group for group in groups}
-    found: dict[fx.Node, torch.Tensor] = {}
+    factors: dict[fx.Node, torch.Tensor] = {}
 
     def look(node: fx.Node, values: list[torch.Tensor]) -> list[torch.Tensor]:
         if group := wanted.get(node):
             best = _best_factors(group, values, how)
             if best is not None:
-                found[node] = best
+                factors[node] = best
         return values
 
     if wanted:
         run_side_by_side(graph, samples, look)
-    return found
+    return factors
 
 
 def _best_factors(group: Group, inputs: Sequence[torch.Tensor], how: SmoothScales) -> torch.Tensor | None:

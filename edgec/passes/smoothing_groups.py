@@ -1,4 +1,4 @@
-"""Which linear layers read one tensor, and what makes it. Imports torch: only for use inside functions."""
+"""Groups of linear layers that read one tensor, with the layer that makes it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Reader:
     @property
     def weight(self) -> torch.Tensor:
         """The weight, shape (outputs, channels)."""
-        found: torch.Tensor = getattr(self.module, self.attribute).detach()
-        return found
+        weight: torch.Tensor = getattr(self.module, self.attribute).detach()
+        return weight
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,13 @@ def find_groups(graph: fx.GraphModule, *, multiply: bool) -> tuple[list[Group], 
 
 
 def apply_factors(graph: fx.GraphModule, group: Group, factors: torch.Tensor) -> None:
-    """Divide the channels of a group's tensor, and multiply the columns of its layers, in place."""
+    """Divide the channels of a group's tensor, and multiply the columns of its layers, in place.
+
+    Args:
+        graph: to change.
+        group: layers that read one tensor.
+        factors: [channels] of that tensor.
+    """
     for layer in group.layers:
         scaled = nn.Parameter(layer.weight * factors, requires_grad=False)
         setattr(layer.module, layer.attribute, scaled)
@@ -107,7 +113,7 @@ def _linear_readers(graph: fx.GraphModule) -> list[Reader]:
 def _attention_readers(graph: fx.GraphModule) -> list[Reader]:
     """Attention modules with one tensor for query, key and value, in order."""
     calls = [(node, module_of(node, graph)) for node in graph.graph.nodes]
-    found = []
+    readers = []
     for node, module in calls:
         if type(module) is not nn.MultiheadAttention or sum(other is module for _, other in calls) > 1:
             continue
@@ -115,8 +121,8 @@ def _attention_readers(graph: fx.GraphModule) -> list[Reader]:
         whole = len(given) == 1 and module.in_proj_weight is not None
         masks = {*node.args[3:], *node.kwargs.values()} - given
         if whole and not given & {item for item in masks if isinstance(item, fx.Node)}:
-            found.append(Reader(module, node, "in_proj_weight"))
-    return found
+            readers.append(Reader(module, node, "in_proj_weight"))
+    return readers
 
 
 def _norm_for(source: fx.Node, readers: set[fx.Node], graph: fx.GraphModule) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
-from edgec.passes.graph_edit import bypass, checked, finish, module_of, needs_graph, own_graph
+from edgec.passes.graph_edit import GraphPass, bypass, checked, finish, module_of, own_graph
 
 if TYPE_CHECKING:
     from torch import fx
@@ -16,19 +16,10 @@ _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", 
 
 
 @dataclass(frozen=True)
-class StripInferenceNoOps:
+class StripInferenceNoOps(GraphPass):
     """Remove Dropout and Identity."""
 
-    optional: ClassVar[bool] = True
-
-    @property
-    def name(self) -> str:
-        """Stable identifier."""
-        return "strip-inference-no-ops"
-
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph."""
-        return needs_graph(model)
+    name: ClassVar[str] = "strip-inference-no-ops"
 
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Connect each no-op's users to its input."""

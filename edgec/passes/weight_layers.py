@@ -12,7 +12,7 @@ from edgec.errors import PassError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close
 from edgec.model.spec import TensorSpec
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import module_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def weight_layers(
 
     Args:
         graph: after the portable passes.
-        float_layers: module paths to leave out; names of ops that are no modules mean nothing here.
+        float_layers: module paths to leave out; names of ops that are not modules have no effect.
 
     Returns:
         The layers, and what else holds weights and why it is left alone. A module called under several names is one
@@ -107,7 +107,13 @@ def by_output(module: Any, weight: torch.Tensor) -> torch.Tensor:
 
 
 def in_groups(layers: Sequence[WeightLayer], size: Callable[[WeightLayer], int], most: int) -> list[list[WeightLayer]]:
-    """Runs of successive layers whose sizes add up to `most` at most (a layer that is larger is alone)."""
+    """Runs of successive layers whose sizes add up to `most` at most (a layer that is larger is alone).
+
+    Args:
+        layers: in execution order.
+        size: of a layer.
+        most: largest size of a run.
+    """
     groups: list[list[WeightLayer]] = []
     total = 0
     for layer in layers:
@@ -126,7 +132,13 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def sample_of(spool: Spool, inputs: Sequence[TensorSpec], index: int) -> tuple[torch.Tensor, ...]:
-    """One calibration sample in the model's call order."""
+    """One calibration sample in the model's call order.
+
+    Args:
+        spool: calibration samples.
+        inputs: the model's, in call order.
+        index: of the sample.
+    """
     import torch
 
     arrays = spool[index]
@@ -134,7 +146,14 @@ def sample_of(spool: Spool, inputs: Sequence[TensorSpec], index: int) -> tuple[t
 
 
 def run_graph(graph: fx.GraphModule, sample: Sequence[torch.Tensor], seen: Seen, last: fx.Node | None = None) -> None:
-    """Run `graph` on one sample, up to and with node `last`; values are dropped when nothing reads them any more."""
+    """Run `graph` on one sample, up to and with node `last`; values are dropped when nothing reads them any more.
+
+    Args:
+        graph: in eval mode.
+        sample: its inputs, in call order.
+        seen: called with each node, its first input and its result.
+        last: where to stop; None: at the end.
+    """
     from torch import fx
 
     runner = fx.Interpreter(graph)
@@ -156,6 +175,11 @@ def run_side_by_side(
 
     Memory is that of one run of all samples as a batch. `change` gets a node and its result for each sample, and
     returns the results to go on with.
+
+    Args:
+        graph: in eval mode.
+        samples: inputs of each run, in call order.
+        change: gets a node and its results, one a sample; returns those to go on with.
     """
     from torch import fx
 
@@ -177,6 +201,13 @@ def compare_on_samples(
     name: str, before: fx.GraphModule, after: fx.GraphModule, inputs: Sequence[TensorSpec], spool: Spool | None
 ) -> None:
     """See that a changed graph has the old one's outputs on some calibration samples.
+
+    Args:
+        name: of the pass, for the message.
+        before: the graph as it was.
+        after: the changed graph.
+        inputs: of both.
+        spool: calibration samples; None compares nothing.
 
     Raises:
         PassError: it has not; `name` is the pass's.
@@ -203,7 +234,7 @@ def quiet_torch(threads: int) -> Iterator[None]:
 
 
 def _attribute(graph: fx.GraphModule, path: str) -> Any:
-    found: Any = graph
+    attribute: Any = graph
     for part in path.split("."):
-        found = getattr(found, part)
-    return found
+        attribute = getattr(attribute, part)
+    return attribute

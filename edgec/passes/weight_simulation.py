@@ -1,4 +1,4 @@
-"""Weights as a backend will round them: symmetric codes on a grid. Imports torch: only for use inside functions."""
+"""Weights as a backend will round them: symmetric codes on a grid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ def grid_scale(rows: torch.Tensor, grid: WeightGrid) -> torch.Tensor:
 
 
 def rounded(rows: torch.Tensor, scale: torch.Tensor, grid: WeightGrid) -> torch.Tensor:
-    """Rows on the grid, to nearest."""
+    """Rows on the grid, to nearest.
+
+    Args:
+        rows: [channels, weights].
+        scale: [channels, 1].
+        grid: of the backend.
+    """
     limit = math.floor(grid.limit)
     return (rows / scale).round().clamp(-limit, limit) * scale
 

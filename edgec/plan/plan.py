@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgec.backends.interface import AnyBackend, RuntimeSpec
@@ -49,6 +50,8 @@ class Plan:
     """What comes then, with `PruneSpec.round_to` as the device has it; None: nothing."""
     after_pruning: tuple[Pass[FloatModel], ...]
     emits: tuple[PlannedEmit, ...]
+    target_files: tuple[Path, ...] = ()
+    """The target's own file, those it extends, its device's."""
 
 
 class PlanRecord(Frozen):
@@ -86,7 +89,7 @@ def make_plan(resolved: ResolvedTarget, project: Project) -> Plan:
     pruning = _pruning(resolved, project)
     ladder = _ladder(target, project)
     emits = tuple(_plan_emit(target, index, ladder) for index in range(len(target.emit)))
-    return Plan(target, project, samples, before_pruning(), pruning, after_pruning(), emits)
+    return Plan(target, project, samples, before_pruning(), pruning, after_pruning(), emits, resolved.files)
 
 
 def _pruning(resolved: ResolvedTarget, project: Project) -> PruneSpec | None:

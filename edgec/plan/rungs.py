@@ -95,8 +95,8 @@ def reason_against(recipe: Recipe, precision: Precision, target: Target, ladder:
 
 def _beyond(recipe: Recipe, first: Recipe, free: Collection[str]) -> str:
     """Fields of a recipe that are neither free nor as in the `first` one, as JSON; empty when there are none."""
-    found, plain = recipe.plain(), first.plain()
-    other = {key: value for key, value in found.items() if key not in free and value != plain[key]}
+    stated, plain = recipe.plain(), first.plain()
+    other = {key: value for key, value in stated.items() if key not in free and value != plain[key]}
     return canonical_json(other) if other else ""
 
 

@@ -47,7 +47,7 @@ class Flag:
 
     @property
     def form(self) -> str | None:
-        """How its value is written, where that is not plain."""
+        """Syntax of its value, where that is not plain."""
         forms: dict[Kind, str] = {"numbers": "N[,N...]", "arguments": "NAME=VALUE", "inputs": "NAME:1x3x8x8[:DTYPE]"}
         return forms.get(self.kind)
 

@@ -24,6 +24,11 @@ def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path
     A model named by a flag replaces the whole ``[model]`` table; every other flag sets its one key. Paths in
     edgec.toml are relative to `root`, those of flags to `cwd`; the result has them all relative to `root`.
 
+    Args:
+        root: the project's folder.
+        flag_values: values of flags by project key; None: not given.
+        cwd: folder that paths in flags are relative to; default: the current one.
+
     Raises:
         ProjectError: the file is wrong, or there is neither a file nor a model flag.
     """
@@ -43,7 +48,14 @@ def load_project(root: Path, flag_values: FlagValues | None = None, *, cwd: Path
 
 
 def with_flags(values: Mapping[str, Any], given: FlagValues, root: Path, cwd: Path) -> dict[str, Any]:
-    """The values of an edgec.toml in `root` with those of flags on top, which are relative to `cwd`."""
+    """The values of an edgec.toml in `root` with those of flags on top, which are relative to `cwd`.
+
+    Args:
+        values: of an edgec.toml.
+        given: values of flags by project key.
+        root: the project's folder.
+        cwd: folder that paths in flags are relative to.
+    """
     merged = dict(values)
     if ("model", "path") in given:
         merged["model"] = {}
@@ -66,10 +78,11 @@ def no_project(root: Path) -> ProjectError:
 
 
 def _relative(value: str, cwd: Path, root: Path, *, keep: bool) -> str:
-    file, colon, function = value.rpartition(":") if ".py:" in value else (value, "", "")
-    if keep and not colon:
+    entry = split_entry(value)
+    if keep and entry is None:
         return value  # a metric or loss by name
-    return os.path.relpath(cwd / file, root) + colon + function
+    path = os.path.relpath(cwd / (entry[0] if entry else value), root)
+    return f"{path}:{entry[1]}" if entry else path
 
 
 def split_entry(value: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What of a project its bundles record: settings and code, without where anything lies."""
+"""What bundles record of a project: settings and code, without absolute paths."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgec.project.spec import Project
 from edgec.storage.files import sha256_of
 
 
-def told_path(path: str) -> str:
-    """A path of the project (or ``file.py:function``) as bundles tell it: of one that leads out of it the last part."""
+def recorded_path(path: str) -> str:
+    """A path of the project (or ``file.py:function``) as bundles record it; only the last part of one outside it."""
     file, function = split_entry(path) or (path, "")
     plain = PurePath(os.path.normpath(file))
     shown = plain.name if plain.is_absolute() or plain.parts[:1] == ("..",) else plain.as_posix()
@@ -31,7 +31,9 @@ def settings(project: Project) -> dict[str, Any]:
     for table, key in PATH_KEYS:
         if values[table] and values[table][key]:
             value = values[table][key]
-            values[table][key] = told_path(value) if isinstance(value, str) else [told_path(item) for item in value]
+            values[table][key] = (
+                recorded_path(value) if isinstance(value, str) else [recorded_path(item) for item in value]
+            )
     return values
 
 
@@ -44,31 +46,31 @@ def flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]
             yield f"{above}{name}", canonical_json(value)
 
 
-def told_beside(file: str, names: Iterable[str]) -> dict[str, str]:
-    """How files that `file` imports are told, by name: as they lie beside it, wherever that is."""
-    told, folder = PurePath(told_path(file)).parent, PurePath(file).parent
-    return {name: (told / PurePath(name).relative_to(folder)).as_posix() for name in names}
+def recorded_beside(file: str, names: Iterable[str]) -> dict[str, str]:
+    """Recorded paths of files that `file` imports, by name: relative to the recorded path of `file`."""
+    recorded, folder = PurePath(recorded_path(file)).parent, PurePath(file).parent
+    return {name: (recorded / PurePath(name).relative_to(folder)).as_posix() for name in names}
 
 
 def code_digests(project: Project, root: Path) -> dict[str, str]:
-    """SHA-256 (hex) of each Python file that metric, loss or training function are in, by its path as it is told.
+    """SHA-256 (hex) of each Python file that metric, loss or training function are in, by its recorded path.
 
     With those beside or below them that they import (`edgec.project.imports`).
     """
     named = [project.evaluation.metric] if project.evaluation else []
     named += [project.train.loss, project.train.function or ""] if project.train else []
-    found: dict[str, str] = {}
+    by_path: dict[str, str] = {}
     for entry, _ in filter(None, map(split_entry, named)):
         file = (root / entry).resolve()
         paths = {str(PurePath(entry).parent / path.relative_to(file.parent)): path for path in neighbours(file)}
-        told = told_beside(entry, (entry, *paths))
-        digests = {told[name]: digest_of(path) for name, path in {entry: file, **paths}.items()}
-        found |= {name: digest for name, digest in digests.items() if digest}
-    return found
+        recorded = recorded_beside(entry, (entry, *paths))
+        digests = {recorded[name]: digest_of(path) for name, path in {entry: file, **paths}.items()}
+        by_path |= {name: digest for name, digest in digests.items() if digest}
+    return by_path
 
 
 def digest_of(file: Path) -> str:
-    """SHA-256 (hex) of a file's bytes; empty when it cannot be read: whoever loads it tells it better."""
+    """SHA-256 (hex) of a file's bytes; empty when it cannot be read: loading it reports the error."""
     try:
         return sha256_of(file)
     except OSError:
@@ -76,6 +78,6 @@ def digest_of(file: Path) -> str:
 
 
 def project_file_digest(root: Path) -> str:
-    """SHA-256 (hex) of the bytes of edgec.toml; empty when there is none."""
+    """SHA-256 (hex) of the bytes of edgec.toml; empty without such a file."""
     file = root / PROJECT_FILE
     return sha256_of(file) if file.exists() else ""

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from edgec.frozen import Frozen
-from edgec.model.spec import DType, TensorSpec
 from edgec.quant.recipe import Effort, RungName
+
+DType = Literal["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
+"""Dtypes of a model's inputs and outputs."""
 
 
 def _key(flag: str, help_: str, default: Any = None, **constraints: Any) -> Any:
@@ -22,10 +24,6 @@ class InputSpec(Frozen):
     shape: tuple[Annotated[int, Field(ge=1)], ...]
     """Full shape with the batch axis, normally ``[1, ...]``; ``[]`` for a scalar."""
     dtype: DType = "float32"
-
-    def tensor(self) -> TensorSpec:
-        """The same as a TensorSpec."""
-        return TensorSpec(name=self.name, shape=self.shape, dtype=self.dtype)
 
 
 class ModelSpec(Frozen):
@@ -78,8 +76,8 @@ class Preprocess(Frozen):
         needed = {"resize_to": ("center-crop",), "pad": ("fit",), "interpolation": ("exact", "fit", "center-crop")}
         for key, modes in needed.items():
             if getattr(self, key) is not None and self.resize not in modes:
-                told = " or ".join(f'"{mode}"' for mode in modes)
-                raise ValueError(f"{key} is for resize = {told}, which is not stated")
+                listed = " or ".join(f'"{mode}"' for mode in modes)
+                raise ValueError(f"{key} is for resize = {listed}, which is not stated")
         return self
 
 

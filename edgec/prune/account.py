@@ -1,4 +1,4 @@
-"""What pruning did, for people and records. Imports torch: only for use inside functions."""
+"""What pruning did, for people and records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.prune.finetune import FineTuned, School
 from edgec.prune.goals import NEAR
 from edgec.prune.structured import Removed

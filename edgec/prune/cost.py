@@ -1,4 +1,4 @@
-"""What a float model costs. Imports torch: only for use inside functions."""
+"""What a float model costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def count_macs(graph: nn.Module, example: Sequence[torch.Tensor]) -> int:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # oneDNN's recurrent kernels are one op, whose products nobody counts
+        # oneDNN's recurrent kernels are one op, whose products are not counted
         with torch.backends.mkldnn.flags(enabled=False), counter:
             graph(*[item.clone() for item in example])
     return int(counter.get_total_flops()) // 2

@@ -1,4 +1,4 @@
-"""Channels that can only go together, as torch-pruning finds them. Imports torch: only for use inside functions.
+"""Channels that can only go together, as torch-pruning finds them.
 
 Fang et al. 2023, DepGraph: Towards Any Structural Pruning, https://arxiv.org/abs/2301.12900.
 """

@@ -1,4 +1,4 @@
-"""Training that makes up for what pruning has taken. Imports torch: only for use inside functions."""
+"""Training that makes up for what pruning has taken."""
 
 from __future__ import annotations
 

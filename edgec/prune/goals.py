@@ -1,4 +1,4 @@
-"""How much to prune for a goal that is no number of channels. Imports torch only inside functions."""
+"""How much to prune for a goal other than a number of channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MOST = 0.95
 """The largest share of channels that is tried."""
 NEAR = 0.05
-"""What is this much beside a goal, in parts of the unpruned model's cost, is told as not reached."""
+"""What is this much beside a goal, in parts of the unpruned model's cost, is recorded as not reached."""
 
 
 def share_for(

@@ -1,4 +1,4 @@
-"""How much each channel matters. Imports torch: only for use inside functions."""
+"""How much each channel matters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def scorer(importance: str) -> Callable[[Any], torch.Tensor | None]:
     """The importance of that name: from a torch-pruning group to one score a channel of its root, or None.
 
     - ``l1``, ``l2``: of the weights that make the channel, times that of the weights that read it (Li et al. 2017,
-      https://arxiv.org/abs/1608.08710, looks at the first of them alone). A channel that is zero, or that nobody reads,
+      https://arxiv.org/abs/1608.08710, looks at the first of them alone). A channel that is zero, or that is not read,
       scores 0, and scaling a channel up in one layer and down in the next changes nothing.
     - ``bn-scale``: size of BatchNorm's scale (Liu et al. 2017, https://arxiv.org/abs/1708.06519).
     - ``taylor``: change of the loss to first order (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771).
@@ -81,7 +81,7 @@ def _mean_over_layers(
     for score, places in zip(scores, channels, strict=True):
         layer = torch.zeros(count, dtype=torch.float64)
         layer.scatter_add_(0, torch.tensor(places), score.double())
-        # a layer of zeros tells nothing
+        # a layer of zeros says nothing
         total += torch.nan_to_num(layer / layer.mean()) if relative else layer
     return total / len(scores)
 

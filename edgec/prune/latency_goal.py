@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import platform
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgec.backends.interface import Artifact
-from edgec.backends.registry import package_version
-from edgec.build.job import Job
 from edgec.dataset.spool import Spool
 from edgec.errors import PassError
 from edgec.frozen import digest_json
-from edgec.ladder.trial import COMPILER
+from edgec.ladder.maker import COMPILER
+from edgec.ladder.requests import CompileAnswer, CompileRequest, CompilerOptions
 from edgec.machine import host_machine, matches
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
+from edgec.plan.context import BuildContext
+from edgec.plan.identity import environment
 from edgec.plan.rungs import first_recipe
 from edgec.prune.goals import NEAR, search_share
-from edgec.storage.cache import Cache, code_digest
-from edgec.storage.workspace import cache_folder
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
-from edgec.verify.records import Speed
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.workers.log import captured
 from edgec.workers.worker import WITH_TORCH, Worker
 
 
 @dataclass(frozen=True)
-class FoundShare:
-    """What a search came to."""
+class LatencyShare:
+    """The share that a search has ended with."""
 
     share: float
     """Of the channels."""
@@ -43,15 +41,20 @@ class FoundShare:
 
 
 def find_share(
-    job: Job, spec: PruneSpec, model: FloatModel, identity: dict[str, Any], calibration: Spool | None, samples: Spool
-) -> FoundShare:
+    context: BuildContext,
+    spec: PruneSpec,
+    model: FloatModel,
+    identity: dict[str, Any],
+    calibration: Spool | None,
+    samples: Spool,
+) -> LatencyShare:
     """The share of channels whose removal takes `PruneSpec.amount` of the primary artifact's latency away.
 
     Probes are pruned by magnitudes and not trained, made in the target's precision by its first recipe, and timed in
     turns with the unpruned artifact of the same precision, in the first of its runtimes.
 
     Args:
-        job: what is built.
+        context: of the build.
         spec: what to remove, `PruneSpec.round_to` stated.
         model: of plain modules, with BatchNorm.
         identity: everything else that a pruned model follows from; the share found is kept by it.
@@ -61,26 +64,24 @@ def find_share(
     Raises:
         EdgecError: a probe cannot be made or run.
     """
-    item, out = job.plan.emits[0], job.root / job.plan.project.build.out
-    cache = job.cache or Cache(cache_folder(out))
+    item = context.plan.emits[0]
     key = digest_json(
         {
             "what": "share for latency",
             "identity": identity,
-            "target": what_is_timed(job.plan.target),
+            "target": what_is_timed(context.plan.target),
             "calibration": calibration.info.content_digest if calibration else None,
-            "packages": {one.distribution: package_version(one.distribution) for one in item.backend.packages},
-            "python": platform.python_version(),
-            "backend": code_digest(type(item.backend).__module__.rpartition(".")[0]),
+            "environment": environment([item.backend]).plain(),
+            "machine": host_machine().plain(),
         }
     )
-    found = cache.get(key)
+    found = context.cache.get(key)
     if found is None:
-        with _Probes(job, spec, model, calibration, samples) as probes:
+        with _Probes(context, spec, model, calibration, samples) as probes:
             share = search_share(probes.cost, 1 - spec.amount)
             found = {"share": share, "cost": probes.costs.get(share, 1.0)}
-        cache.put(key, found)
-    return FoundShare(found["share"], _told(job, spec, found["cost"]))
+        context.cache.put(key, found)
+    return LatencyShare(found["share"], _coverage(context, spec, found["cost"]))
 
 
 def what_is_timed(target: Target) -> dict[str, Any]:
@@ -94,77 +95,78 @@ def what_is_timed(target: Target) -> dict[str, Any]:
     }
 
 
-def _told(job: Job, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
-    device, subject = job.plan.target.device, "prune.goal"
-    told = []
+def _coverage(context: BuildContext, spec: PruneSpec, cost: float) -> tuple[Coverage, ...]:
+    device, subject = context.plan.target.device, "prune.goal"
+    coverage = []
     if abs(cost - (1 - spec.amount)) > NEAR:
         reason = f"untrained probes came no nearer than {cost:.2f} of the unpruned latency, {1 - spec.amount:.2f} asked"
-        told.append(Coverage(subject=subject, state="not reached", reason=reason))
+        coverage.append(Coverage(subject=subject, state="not reached", reason=reason))
     if not matches(device, host_machine()):
         reason = f"times were taken on this machine, which is not like {device.name}"
-        told.append(Coverage(subject=subject, state="measured elsewhere", reason=reason))
-    return tuple(told)
+        coverage.append(Coverage(subject=subject, state="measured elsewhere", reason=reason))
+    return tuple(coverage)
 
 
 class _Probes:
     """Pruned models as artifacts, timed beside the unpruned one."""
 
-    def __init__(self, job: Job, spec: PruneSpec, model: FloatModel, calibration: Spool | None, samples: Spool) -> None:
-        self._job, self._spec, self._model, self._samples = job, spec, model, samples
+    def __init__(
+        self, context: BuildContext, spec: PruneSpec, model: FloatModel, calibration: Spool | None, samples: Spool
+    ) -> None:
+        self._context, self._spec, self._model, self._samples = context, spec, model, samples
         self._calibration = calibration
-        self._folder = Path(tempfile.mkdtemp(prefix="latency-", dir=job.scratch))
+        self._folder = Path(tempfile.mkdtemp(prefix="latency-", dir=context.scratch))
         self.costs: dict[float, float] = {}
         """Latency in parts of the unpruned model's, by share."""
 
     def __enter__(self) -> _Probes:
         store.save(self._model, self._folder / "whole")
-        payload = {
-            "target": self._job.plan.target.model_dump_json(),
-            "emit": 0,
-            "calibration": str(self._calibration.folder) if self._calibration else None,
-            "work": str(self._folder / "work"),
-            "seed": self._job.plan.project.build.seed,
-            "threads": self._job.threads,
-        }
+        options = CompilerOptions(
+            target=self._context.plan.target,
+            emit=0,
+            calibration=self._calibration.folder if self._calibration else None,
+            work=self._folder / "work",
+            seed=self._context.plan.project.build.seed,
+            threads=self._context.threads,
+        )
         (self._folder / "work").mkdir()
         with contextlib.ExitStack() as workers:
-            threads = self._job.threads
+            threads = self._context.threads
             self._pruner, self._compiler, self._timer = (
                 workers.enter_context(self._worker(count))
-                for count in (threads, threads, self._job.plan.target.bench.threads)
+                for count in (threads, threads, self._context.plan.target.bench.threads)
             )
-            self._compiler.create(COMPILER, payload)
+            self._compiler.create(COMPILER, options)
             self._twin = self._compiled(self._model, "unpruned")
             self._workers = workers.pop_all()
         return self
 
     def _worker(self, threads: int) -> Worker:
-        return Worker(log=self._job.log, what="latency probes", threads=threads, imports=WITH_TORCH)
+        return Worker(log=self._context.log, what="latency probes", threads=threads, imports=WITH_TORCH)
 
     def __exit__(self, *_: object) -> None:
         self._workers.close()
 
     def cost(self, share: float) -> float:
         """Latency without `share` of the channels, in parts of the unpruned model's."""
-        job, bench = self._job, self._job.plan.target.bench
-        job.progress(f"prune: time it without {share:.0%} of the channels")
+        context, bench = self._context, self._context.plan.target.bench
+        context.progress(f"prune: time it without {share:.0%} of the channels")
         one = self._compiled(self._pruned(share), f"without-{share:g}")
-        told = self._timer.call(
+        speed = self._timer.call(
             "edgec.verify.speed:time_artifacts",
-            {
-                "artifacts": [
-                    {"artifact": item.model_dump_json(), "file": str(file)} for item, file in (one, self._twin)
-                ],
-                "runtime": job.plan.emits[0].runtimes[0].name,
-                "spool": str(self._samples.folder),
-                "threads": bench.threads,
-                "warmup": bench.warmup,
-                "runs": bench.runs or 100,
-            },
-        ).value
-        if told["speed"] is None:
+            TimingRequest(
+                artifacts=tuple(ArtifactFile(artifact=item, file=file) for item, file in (one, self._twin)),
+                runtime=context.plan.emits[0].runtimes[0].name,
+                spool=self._samples.folder,
+                threads=bench.threads,
+                warmup=bench.warmup,
+                runs=bench.runs or 100,
+            ),
+            TimingAnswer,
+        ).value.speed
+        if speed is None:
             raise PassError("the unpruned artifact cannot be timed", where="prune.goal", hint='goal = "macs"')
-        self.costs[share] = 1 / Speed.model_validate_json(told["speed"]).ratio
+        self.costs[share] = 1 / speed.ratio
         return self.costs[share]
 
     def _pruned(self, share: float) -> FloatModel:
@@ -184,26 +186,24 @@ class _Probes:
                 "out": str(self._folder / "pruned"),
                 "checkpoints": str(self._folder),
                 "may_stay_whole": self._spec.sparsity > 0,
-                "root": str(self._job.root),
-                "seed": self._job.plan.project.build.seed,
-                "threads": self._job.threads,
+                "root": str(self._context.root),
+                "seed": self._context.plan.project.build.seed,
+                "threads": self._context.threads,
             },
         )
         return store.load(self._folder / "pruned")
 
     def _compiled(self, model: FloatModel, name: str) -> tuple[Artifact, Path]:
         """The primary artifact, and its file."""
-        plan, folder = self._job.plan, self._folder / name
-        context = PassContext(plan.target, self._folder, self._calibration, plan.project.build.seed, self._job.threads)
-        with captured(self._job.log):
+        plan, folder = self._context.plan, self._folder / name
+        context = PassContext(
+            plan.target, self._folder, self._calibration, plan.project.build.seed, self._context.threads
+        )
+        with captured(self._context.log):
             folded, _ = run_passes(plan.after_pruning, model, context, store.fingerprint)
             store.save(folded, folder / "model")
-        request = {
-            "model": str(folder / "model"),
-            "recipe": first_recipe(plan.target).model_dump_json(),
-            "precision": plan.target.precision,
-            "out": str(folder),
-        }
-        answer = self._compiler.ask("compile", request).value
-        artifact = Artifact.model_validate_json(json.dumps(answer["artifact"]))
+        request = CompileRequest(
+            model=folder / "model", recipe=first_recipe(plan.target), precision=plan.target.precision, out=folder
+        )
+        artifact = self._compiler.ask("compile", request, CompileAnswer).value.artifact
         return artifact, folder / artifact.file

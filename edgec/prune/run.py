@@ -1,10 +1,8 @@
-"""Pruning within a build: once for all targets and builds that ask for the same, and never twice at a time."""
+"""Pruning within a build: once for all targets and builds that ask for the same, and by one build at a time."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import time
 from pathlib import Path
@@ -12,21 +10,19 @@ from typing import Any
 
 import filelock
 
-from edgec.backends.registry import package_version
-from edgec.build.job import Job
 from edgec.dataset.spool import Spool
 from edgec.errors import StorageError
 from edgec.frozen import digest_json
-from edgec.ladder.cells import COMMON_PACKAGES
-from edgec.machine import host_machine
 from edgec.model import store
 from edgec.model.spec import FloatModel
-from edgec.passes.contract import Coverage, PassRecord
+from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage
+from edgec.plan.context import BuildContext
+from edgec.plan.identity import environment
 from edgec.plan.plan import prune_options
-from edgec.prune.latency_goal import FoundShare, find_share
+from edgec.prune.kept_model import load_pruned, save_pruned
+from edgec.prune.latency_goal import LatencyShare, find_share
 from edgec.prune.task import refuse_without_graph
-from edgec.storage.cache import code_digest
-from edgec.storage.sealed import seal, unseal, user_key
 from edgec.storage.workspace import pruned_folder
 from edgec.target.spec import PruneSpec
 from edgec.train.task import loss_sources
@@ -34,24 +30,24 @@ from edgec.train.training_data import TrainingSamples
 from edgec.workers.worker import WITH_TORCH, call
 
 _RESULT = "pruned.json"
-"""What the task returned, with the fingerprint of its model, sealed (`edgec.storage.sealed`)."""
+"""What the task returned, with the fingerprint of its model."""
 
-_CODE = ("dataset", "model", "passes", "prune", "train")
-"""Packages of the compiler that a pruned model depends on; it takes too long to make it again for any other."""
+_CODE = tuple(f"edgec.{name}" for name in ("dataset", "model", "passes", "prune", "train"))
+"""Packages that a pruned model depends on: pruning takes too long to be repeated when another one changes."""
 
 
 def prune(
-    job: Job,
+    context: BuildContext,
     spec: PruneSpec,
     model: FloatModel,
     training: TrainingSamples | None,
     calibration: Spool | None,
     evaluation: Spool,
 ) -> tuple[FloatModel, PassRecord]:
-    """The pruned and trained model, as another build has left it or made now.
+    """The pruned and trained model, from an earlier build or made now.
 
     Args:
-        job: what is built.
+        context: of the build.
         spec: what to remove, `PruneSpec.round_to` stated.
         model: of plain modules, with BatchNorm.
         training: samples to train with; None: there are none, and the target allows it.
@@ -63,81 +59,72 @@ def prune(
     """
     refuse_without_graph(model)
     began, before = time.perf_counter(), store.fingerprint(model)
-    identity = _identity(job, spec, before, training)
-    goal: FoundShare | None = None
+    identity = _identity(context, spec, before, training)
+    goal: LatencyShare | None = None
     if spec.goal == "latency" and spec.amount > 0:
-        goal = find_share(job, spec, model, identity, calibration, evaluation)
+        goal = find_share(context, spec, model, identity, calibration, evaluation)
         identity["share"] = goal.share
-    key = digest_json(identity)
-    folder = pruned_folder(job.root / job.plan.project.build.out) / key[:32]
+    folder = pruned_folder(context.root / context.plan.project.build.out) / digest_json(identity)[:32]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_suffix(".lock")):
-            found = _kept(job, folder) or _make(job, spec, goal.share if goal else None, model, training, folder)
+            result = _kept(model, folder) or _make(context, spec, goal.share if goal else None, model, training, folder)
     except OSError as exc:
         raise StorageError(f"cannot keep the pruned model: {exc.strerror or exc}", where=str(folder)) from exc
-    pruned, told = found
-    after = told["fingerprint"]
+    pruned, answer = result
+    after = answer["fingerprint"]
+    coverage = tuple(Coverage.model_validate_json(json.dumps(item)) for item in answer["coverage"])
     record = PassRecord(
         name="prune",
         options=prune_options(spec),
         state="changed" if after != before else "unchanged",
-        summary=told["summary"],
+        summary=answer["summary"],
         seconds=time.perf_counter() - began,
         before=before[:16],
         after=after[:16],
-        coverage=(
-            *(goal.coverage if goal else ()),
-            *(Coverage.model_validate_json(json.dumps(item)) for item in told["coverage"]),
-        ),
+        coverage=(*(goal.coverage if goal else ()), *coverage),
     )
     return pruned, record
 
 
-def _identity(job: Job, spec: PruneSpec, before: str, training: TrainingSamples | None) -> dict[str, Any]:
-    """Everything that the pruned model follows from."""
-    project = job.plan.project
+def _identity(context: BuildContext, spec: PruneSpec, before: str, training: TrainingSamples | None) -> dict[str, Any]:
+    """Everything that the pruned model depends on."""
+    project = context.plan.project
     train = project.train
     return {
+        "environment": environment(code=_CODE).plain(),
         "model": before,
         "spec": spec.plain(),
         "training": training.read().info.content_digest if training else None,
         "train": train.model_dump(mode="json", include={"loss", "batch_size", "function"}) if train else None,
-        "sources": loss_sources(train, job.root) if train else None,
+        "sources": loss_sources(train, context.root) if train else None,
         "seed": project.build.seed,
-        "threads": job.threads,
-        "toolchain": {name: package_version(name) for name in COMMON_PACKAGES} | {"python": platform.python_version()},
-        "code": [code_digest(f"edgec.{name}") for name in _CODE],
-        "machine": host_machine().plain(),
-        "capability": os.environ.get("ATEN_CPU_CAPABILITY", ""),
+        "threads": context.threads,
     }
 
 
-def _kept(job: Job, folder: Path) -> tuple[FloatModel, dict[str, Any]] | None:
-    """What an earlier build of this user's has left; None when there is nothing, or it is damaged or not theirs."""
-    key, private = user_key(), job.scratch / "kept"
-    told = unseal(folder, _RESULT, folder.name, key, private) if key else None
-    if told is None:
-        return None
+def _kept(whole: FloatModel, folder: Path) -> tuple[FloatModel, dict[str, Any]] | None:
+    """The result of an earlier build; None when there is none, or it is damaged."""
     try:
-        model = store.load(private)
-        return (model, told) if store.fingerprint(model) == told["fingerprint"] else None
-    except Exception:  # versions are part of its name, but a pickle may depend on more than they tell
+        answer: dict[str, Any] = json.loads((folder / _RESULT).read_text())
+        model = load_pruned(whole, folder)
+        return (model, answer) if store.fingerprint(model) == answer["fingerprint"] else None
+    except Exception:  # whatever a damaged file makes a library raise
         return None
 
 
 def _make(
-    job: Job,
+    context: BuildContext,
     spec: PruneSpec,
     share: float | None,
     model: FloatModel,
     training: TrainingSamples | None,
     folder: Path,
 ) -> tuple[FloatModel, dict[str, Any]]:
-    train = job.plan.project.train
-    whole, made, checkpoints = job.scratch / "unpruned", job.scratch / "pruned", folder.with_suffix(".training")
+    train = context.plan.project.train
+    whole, made, checkpoints = context.scratch / "unpruned", context.scratch / "pruned", folder.with_suffix(".training")
     store.save(model, whole)
-    told = call(
+    answer = call(
         "edgec.prune.task:prune_model",
         {
             "model": str(whole),
@@ -148,24 +135,24 @@ def _make(
             "training": str(training.read().folder) if training else None,
             "out": str(made),
             "checkpoints": str(checkpoints),
-            "root": str(job.root),
-            "seed": job.plan.project.build.seed,
-            "threads": job.threads,
+            "root": str(context.root),
+            "seed": context.plan.project.build.seed,
+            "threads": context.threads,
         },
-        log=job.log,
+        log=context.log,
         what="pruning",
-        threads=job.threads,
+        threads=context.threads,
         imports=WITH_TORCH,
-        on_progress=lambda step: job.progress(f"prune: {step}"),
+        on_progress=lambda step: context.progress(f"prune: {step}"),
     ).value
     pruned = store.load(made)
-    told = {**told, "fingerprint": store.fingerprint(pruned)}
-    if key := user_key():
-        seal(made, _RESULT, told, folder.name, key)
-        partial = folder.with_suffix(".partial")
-        for left in (partial, folder):
-            shutil.rmtree(left, ignore_errors=True)
-        shutil.copytree(made, partial)
-        partial.rename(folder)
+    answer = {**answer, "fingerprint": store.fingerprint(pruned)}
+    partial = folder.with_suffix(".partial")
+    for left in (partial, folder):
+        shutil.rmtree(left, ignore_errors=True)
+    partial.mkdir()
+    save_pruned(pruned, partial)
+    (partial / _RESULT).write_text(json.dumps(answer, indent=1))
+    partial.rename(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return pruned, told
+    return pruned, answer

@@ -1,9 +1,9 @@
 """Whether a pruned graph computes what the whole one does without the removed channels.
 
-Imports torch: only for use inside functions. This is what makes wrong surgery an error instead of a wrong net: the
-whole graph runs once more at its full width, with each pruned layer reading its channels where they were, and zeros
-where channels are gone. Ops that mix channels in a way that pruning does not follow (a shape written as a number, a
-softmax or mean over channels, a shuffle) give something else there.
+This is what makes wrong surgery an error instead of a wrong net: the whole graph runs once more at its full width, with
+each pruned layer reading its channels where they were, and zeros where channels are gone. Ops that mix channels in a
+way that pruning does not follow (a shape written as a number, a softmax or mean over channels, a shuffle) give
+something else there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Removing whole channels from a float model. Imports torch: only for use inside functions."""
+"""Removing whole channels from a float model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from edgec.errors import PassError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import finish
 from edgec.prune.choose import Scored, choose, fitting
 from edgec.prune.cost import count_macs, count_parameters
@@ -59,7 +59,7 @@ def remove_channels(
 
     torch-pruning does the surgery; the result is then held against the whole graph with these channels left out.
     Layers for which that does not agree (a shape written as a number in forward(), a softmax over channels) keep all
-    their channels, and are told.
+    their channels, and are recorded.
 
     Args:
         graph: after plain modules were made of its ops, before BatchNorm is folded; left untouched.
@@ -147,7 +147,7 @@ class _Study:
         for found, group, reason in self._found.groups(outputs, alone):
             scores = None if reason else score(found)
             if scores is None:
-                none = "nothing tells how much its channels matter"
+                none = "the importance of its channels is not known"
                 reason = reason or ("no BatchNorm scales its channels" if importance == "bn-scale" else none)
                 self.reasons |= dict.fromkeys(group.layers, reason)
                 continue

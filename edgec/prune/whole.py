@@ -1,4 +1,4 @@
-"""Which layers keep their channels, and why. Imports torch: only for use inside functions."""
+"""Which layers keep their channels, and why."""
 
 from __future__ import annotations
 

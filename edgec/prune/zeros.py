@@ -1,7 +1,4 @@
-"""Zeros in the weights of a float model: single weights, or two of every four.
-
-Imports torch: only for use inside functions.
-"""
+"""Zeros in the weights of a float model: single weights, or two of every four."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import fx
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.weight_layers import WeightLayer, is_transposed, weight_layers
 
 Masks = dict[str, torch.Tensor]
@@ -28,7 +25,7 @@ def choose_masks(graph: fx.GraphModule, sparsity: float, pattern: str) -> Masks:
             at one place of the kernel: weights lie so in kernels that multiply channels-last patches.
 
     Returns:
-        A mask for each weight that gets zeros; `left_dense` tells of the others.
+        A mask for each weight that gets zeros; `left_dense` lists the others.
     """
     if sparsity <= 0:
         return {}

@@ -36,7 +36,7 @@ class Distribution:
 
     @classmethod
     def of(cls, statistics: TensorStatistics, channel: int) -> Distribution:
-        """What the histogram of a channel says; `statistics` has histograms."""
+        """The distribution in the histogram of a channel; `statistics` has histograms."""
         histograms = statistics.histograms
         assert histograms is not None
         counts = histograms.counts[channel].astype(np.float64)
@@ -54,7 +54,7 @@ class Distribution:
 
     @property
     def total(self) -> float:
-        """How many values."""
+        """Number of values."""
         return float(self.counts.sum())
 
     @property

@@ -10,7 +10,7 @@ from edgec.quant.search_range import window
 
 _CANDIDATES = 512
 _EMPTY = 0.1
-"""What stands for an empty bin's count in a logarithm."""
+"""Count used for an empty bin in a logarithm."""
 
 
 def least_divergence(distribution: Distribution, codes: int, symmetric: bool) -> tuple[float, float]:
@@ -24,6 +24,11 @@ def least_divergence(distribution: Distribution, codes: int, symmetric: bool) ->
     Here, unlike there, ranges of signed tensors have both ends (`window`); exact zeros do not count (`Distribution`);
     and the divergence that counting noise alone makes, half of one for each bin beyond the first in a level (the mean
     of the G statistic), is subtracted: without that few samples would draw the threshold to the narrowest range.
+
+    Args:
+        distribution: values of one channel.
+        codes: levels of the quantized tensor.
+        symmetric: whether the range is [-T, T].
     """
     counts, size = distribution.counts, len(distribution.counts)
     first, total = distribution.first, distribution.total

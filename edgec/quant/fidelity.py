@@ -1,4 +1,4 @@
-"""How near values are to the float model's, over any number of pairs."""
+"""SQNR of values against the float model's, over any number of pairs."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ def spared(sizes: Mapping[str, int]) -> frozenset[str]:
         sizes: name of each float tensor -> its elements.
     """
     room = SPARED * sum(sizes.values())
-    found = []
+    smallest = []
     for name in sorted(sizes, key=lambda item: (sizes[item], item)):
         room -= sizes[name]
         if room < 0:
             break
-        found.append(name)
-    return frozenset(found)
+        smallest.append(name)
+    return frozenset(smallest)
 
 
 def to_half(values: Array, axis: int | None = None) -> Array:

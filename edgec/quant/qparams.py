@@ -59,7 +59,16 @@ def qparams(low: float, high: float, *, low_code: int, high_code: int, symmetric
 def channel_qparams(
     lows: Array, highs: Array, *, low_code: int, high_code: int, symmetric: bool, axis: int
 ) -> ChannelQParams:
-    """`qparams` of each channel: `lows` and `highs` are [channels]."""
+    """`qparams` of each channel: `lows` and `highs` are [channels].
+
+    Args:
+        lows: [channels].
+        highs: [channels].
+        low_code: least code.
+        high_code: greatest code.
+        symmetric: whether Z is fixed.
+        axis: of the channels.
+    """
     scales, zero_points = _solve(lows, highs, low_code, high_code, symmetric)
     return ChannelQParams(scales=scales, zero_points=zero_points, low_code=low_code, high_code=high_code, axis=axis)
 
@@ -92,7 +101,7 @@ def quantize(array: Array, params: QParams | ChannelQParams) -> Array:
 
 
 def dequantize(codes: Array, params: QParams | ChannelQParams) -> Array:
-    """What codes stand for, float32."""
+    """The real values of codes, float32."""
     scale, zero_point = _broadcast(params, codes.ndim)
     result: Array = (codes.astype(np.int64) - zero_point).astype(np.float32) * scale
     return result

@@ -1,4 +1,4 @@
-"""From the statistics of a tensor to the range that its codes shall span."""
+"""From the statistics of a tensor to the range that its codes span."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WIDENINGS = 64
 
 
 def needs_histogram(method: RangeMethod) -> bool:
-    """Whether a method reads a histogram, which `TensorStatistics` must then be told to count."""
+    """Whether a method reads a histogram, which `TensorStatistics` must then count."""
     return method in ("percentile", "entropy", "mse")
 
 
@@ -33,7 +33,16 @@ def choose_range(
     percentile: float = PERCENTILE,
     name: str = "",
 ) -> tuple[float, float]:
-    """The range of one tensor, statistics of which are per tensor. See `choose_ranges`."""
+    """The range of one tensor, statistics of which are per tensor. See `choose_ranges`.
+
+    Args:
+        statistics: per tensor.
+        method: how to choose.
+        codes: levels of the quantized tensor.
+        symmetric: ranges [-T, T] instead.
+        percentile: for the method of that name.
+        name: of the tensor, for messages.
+    """
     lows, highs = choose_ranges(statistics, method, codes=codes, symmetric=symmetric, percentile=percentile, name=name)
     if len(lows) != 1:
         raise InternalError(f"{len(lows)} channels have no one range", where=name)

@@ -1,7 +1,7 @@
 """Activation functions that hardly change beyond some value: what they read needs no codes there.
 
 SiLU of -30 and of -8 are both nearly 0, but a range that begins at -30 spends most of its codes on what makes no
-difference. Before it is quantized, such a range is cut where the function has come to its end.
+difference. Before it is quantized, such a range is cut where the function saturates.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ROUNDS = 6
 
 
 def _sigmoid(x: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(-np.clip(x, -80, 80)))
-    return found
+    sigmoid: Array = 1 / (1 + np.exp(-np.clip(x, -80, 80)))
+    return sigmoid
 
 
 def _normal(x: Array) -> Array:
@@ -72,7 +72,7 @@ def function_of(tensor: str, readers: Sequence[Reader]) -> str | None:
 
 
 def cut(low: float, high: float, function: str | None) -> tuple[float, float]:
-    """The part of a range that `function` tells apart.
+    """The part of a range in which values of `function` differ.
 
     Args:
         low: at most 0.

@@ -17,6 +17,11 @@ def window(distribution: Distribution, thresholds: Array, symmetric: bool) -> tu
 
     Shrinking both ends by one factor instead would cut into the bulk of a skewed tensor, such as SiLU's or GELU's
     outputs, whose negative values are few tenths while the positive ones reach tens.
+
+    Args:
+        distribution: values of one channel.
+        thresholds: [candidates], T in bins.
+        symmetric: whether ranges are [-T, T].
     """
     if symmetric:
         return -thresholds, thresholds
@@ -27,6 +32,11 @@ def least_error(distribution: Distribution, codes: int, symmetric: bool) -> tupl
     """The range, in bins, of least `Distribution.errors`: never worse than the whole range.
 
     Thresholds in geometric steps, finer ones about the best, then each end by itself, twice.
+
+    Args:
+        distribution: values of one channel.
+        codes: levels of the quantized tensor.
+        symmetric: whether the range is [-T, T].
     """
     largest = max(-distribution.low, distribution.high)
     thresholds = largest * 2.0 ** -(np.arange(_NARROWEST * _PER_OCTAVE + 1) / _PER_OCTAVE)

@@ -1,4 +1,4 @@
-"""What calibration remembers of one tensor, however many samples it sees: extremes, moving averages, histograms."""
+"""Statistics of one tensor over any number of calibration samples: extremes, moving averages, histograms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANNEL_BINS = 512
 AVERAGING_CONSTANT = 0.01
 """Weight of a new sample in the moving averages, as in torch's MovingAverageMinMaxObserver and TensorFlow."""
 _ENOUGH = 2**20
-"""Elements of all samples that tell the shape of a distribution, see `elements_of_each`."""
+"""Elements of all samples that are enough for the shape of a distribution, see `elements_of_each`."""
 _LEAST_ELEMENTS = 4096
 _HELD_ELEMENTS = 65536
 """Elements of small tensors that wait to be counted together: one call of NumPy costs what a thousand of them do."""

@@ -30,6 +30,11 @@ def mse_weight_scales(weight: Array, grid: WeightGrid, axis: int) -> Array:
 
     Tries max|w| / limit times 1, 0.99, ... 0.3 and keeps the largest of the best: no channel becomes worse than with
     `weight_scales`. Worth it from about 5 bits down; of 8 bits the whole range is nearly always best.
+
+    Args:
+        weight: of a layer.
+        grid: of the backend.
+        axis: of the output channels.
     """
     rows = _rows(weight, grid, axis)
     whole = weight_scales(weight, grid, axis)

@@ -1,4 +1,4 @@
-"""Recipes in words, for terminal and reports."""
+"""Recipes as text, for terminal and reports."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _RANGES: dict[RangeMethod, str] = {
 
 
 def words(recipe: Recipe, *, ranges: bool = True) -> str:
-    """A recipe as people say it: ``entropy ranges, equalized, biases corrected, 3 layers in float``.
+    """A recipe as text: ``entropy ranges, equalized, biases corrected, 3 layers in float``.
 
     Args:
-        recipe: what to tell.
+        recipe: of an artifact.
         ranges: whether the artifact has calibrated ranges at all; those of float and weight-only precisions have none.
     """
-    told = [_RANGES[recipe.calibration]] if ranges else []
+    parts = [_RANGES[recipe.calibration]] if ranges else []
     if recipe.equalize:
-        told.append("equalized")
+        parts.append("equalized")
     if recipe.smooth:
-        told.append("smoothed")
+        parts.append("smoothed")
     if recipe.correct_bias:
-        told.append("biases corrected")
+        parts.append("biases corrected")
     if recipe.round_adaptively:
-        told.append("weights rounded adaptively")
+        parts.append("weights rounded adaptively")
     if recipe.train:
-        told.append("trained")
+        parts.append("trained")
     if recipe.linear == "dynamic":
-        told.append("dynamic linear layers")
+        parts.append("dynamic linear layers")
     if recipe.activations == "int16":
-        told.append("16-bit activations")
+        parts.append("16-bit activations")
     if count := len(recipe.float_layers):
-        told.append(f"{count} layer{'s' if count > 1 else ''} in float")
-    return ", ".join(told) or "plain"
+        parts.append(f"{count} layer{'s' if count > 1 else ''} in float")
+    return ", ".join(parts) or "plain"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from edgec.bundle.manifest import Manifest, PassTime, count_ops
 from edgec.model.spec import Array
-from edgec.passes.contract import WEAK_EVIDENCE
 from edgec.plan.rungs import FALLBACK
 from edgec.quant.recipe import Recipe
 from edgec.quant.words import words
@@ -68,5 +67,5 @@ def _verdict(manifest: Manifest) -> str:
     told += f", {short} below the goal" if (short := states.count("short")) else ""
     told += f", {missing} not measured" if (missing := states.count("not measured")) else ""
     told += f", {len(manifest.missing)} artifacts missing" if not manifest.complete else ""
-    doubts = [f"{gap.subject}: {gap.reason}" for gap in manifest.coverage if gap.state == WEAK_EVIDENCE]
-    return "; ".join([told, *(f"{WEAK_EVIDENCE}: {doubt}" for doubt in doubts)])
+    doubts = [f"{gap.subject}: {gap.reason}" for gap in manifest.coverage if gap.state == "weak evidence"]
+    return "; ".join([told, *(f"weak evidence: {doubt}" for doubt in doubts)])

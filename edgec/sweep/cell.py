@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from edgec.build.artifact import BuiltArtifact
-from edgec.build.job import Job
-from edgec.build.run import BuildResult, run_plan
+from edgec.build.build import compile_target
+from edgec.build.result import BuildResult
 from edgec.bundle.manifest import accuracy_of, pass_facts
 from edgec.bundle.write import digest_file
-from edgec.dataset.reads import digest_names, what_is_read
+from edgec.dataset.file_accesses import digest_names, record_file_accesses
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import ProjectError, outside_the_model
+from edgec.events import subscriber_of
+from edgec.plan.context import BuildContext
 from edgec.plan.plan import make_plan
 from edgec.project.spec import Project
 from edgec.storage.cache import Cache
@@ -73,14 +75,14 @@ def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
         project = project.model_copy(update={"build": project.build.model_copy(update={"out": str(out)})})
         plan = make_plan(ResolvedTarget(target, {}, ()), project)
         with workspace(out, _workplace(key)) as (scratch, log), explained(log):
-            job = Job(
-                plan, root, scratch, log, payload["threads"], 1, progress,
-                checkpoints=checkpoint_folder(out), cache=Cache(cache_folder(out)), in_full=False,
+            context = BuildContext(
+                plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), payload["threads"], 1,
+                subscriber_of(progress),
             )  # fmt: skip
             known = {Path(name): str(sha256) for name, sha256 in payload["known"].items()}
             _check_unchanged(known, store)
-            with what_is_read(root, out, *known) as reads:
-                result = run_plan(job)
+            with record_file_accesses(root, out, *known) as reads:
+                result = compile_target(context, None, None, in_full=False)
             _check_unchanged(known, store)
             made = scratch / "cell"
             record = _keep(key, result, made)
@@ -120,7 +122,7 @@ def _keep(key: str, result: BuildResult, folder: Path) -> CellRecord:
     folder.mkdir()
     for one in result.built:
         one.file.rename(folder / one.artifact.file)
-    evaluation = result.data.evaluation
+    evaluation = result.prepared.inputs.evaluation
     _first_sample(evaluation, folder / SAMPLE)
     metrics = [item.metric.name for one in result.built for item in one.measurements if item.metric]
     return CellRecord(

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from edgec.backends.registry import get_backend, package_version
-from edgec.ladder.cells import COMMON_PACKAGES
-from edgec.machine import host_machine
-from edgec.storage.cache import code_digest
+from edgec.backends.registry import get_backend
+from edgec.plan.identity import environment
 
 
 @cache
-def environment(backends: tuple[str, ...]) -> Mapping[str, str]:
-    """By name for people, of this process; kernels depend on the instruction set, not on the number of cores.
+def environment_of(backends: tuple[str, ...]) -> Mapping[str, str]:
+    """The environment of this process, by names that a message can state.
 
     Args:
         backends: names of those that make artifacts.
     """
-    machine = host_machine()
-    packages = set(COMMON_PACKAGES)
-    found = {"edgec's code": code_digest("edgec")}
-    for name in backends:
-        backend = get_backend(name)
-        packages |= {package.distribution for package in backend.packages}
-        module = type(backend).__module__
-        if not module.startswith("edgec."):
-            found[f"code of {name}"] = code_digest(module.rpartition(".")[0] or module)
-    found |= {name: package_version(name) or "not installed" for name in sorted(packages)}
-    found["Python"] = platform.python_version()
-    found["instruction set"] = " ".join((machine.arch, *machine.features))
-    found["ATEN_CPU_CAPABILITY"] = os.environ.get("ATEN_CPU_CAPABILITY", "")
-    return found
+    return environment([get_backend(name) for name in backends]).by_name()
 
 
 def differences(expected: Mapping[str, str], backends: Sequence[str]) -> tuple[str, ...]:
-    """What is different in this process, in words."""
-    own = environment(tuple(backends))
+    """What is different in this process, in words.
+
+    Args:
+        expected: the environment of another process.
+        backends: names of those that make artifacts.
+    """
+    own = environment_of(tuple(backends))
     names = sorted({*expected, *own})
     return tuple(
         f"{name} ({_short(own.get(name, 'none'))}, not {_short(expected.get(name, 'none'))})"

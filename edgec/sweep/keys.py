@@ -7,14 +7,14 @@ from pathlib import Path
 
 from edgec.build.depfile import dependencies
 from edgec.bundle.write import digest_file
-from edgec.dataset.source import missing
-from edgec.dataset.sources import python_sources
+from edgec.dataset.python_files import python_files
+from edgec.dataset.sample_source import missing
 from edgec.errors import ModelError
 from edgec.frozen import digest_json
 from edgec.plan.plan import Plan
 from edgec.project.load import PROJECT_FILE, split_entry
 from edgec.project.spec import Project
-from edgec.sweep.environment import environment
+from edgec.sweep.environment import environment_of
 
 
 class Keys:
@@ -49,7 +49,7 @@ class Keys:
                 "project": project.model_dump(mode="json"),
                 "samples": plan.calibration_samples,
                 "files": {os.path.relpath(path, self._root): sha256 for path, sha256 in self.files(plan).items()},
-                "environment": dict(environment(backends)),
+                "environment": dict(environment_of(backends)),
                 "threads": self._threads,
             }
         )
@@ -67,7 +67,7 @@ class Keys:
                 raise ModelError("no such file", where=str(path)) if path in named else missing(path)
         for path in list(paths):
             if path.suffix == ".py":
-                paths.update(one for one in python_sources(path.parent) if self._out not in one.resolve().parents)
+                paths.update(one for one in python_files(path.parent) if self._out not in one.resolve().parents)
         return {path: self._digest(path) for path in sorted(paths) if path.is_file()}
 
     def _absolute(self, name: str | None) -> Path | None:

@@ -11,7 +11,7 @@ from edgec.build.room import JOB_MB, available_mb, room_on_cores
 from edgec.errors import EdgecError, StorageError, UsageError
 from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool
-from edgec.sweep.environment import environment
+from edgec.sweep.environment import environment_of
 from edgec.sweep.keys import Keys, backends_of
 from edgec.sweep.pool import LocalPool
 from edgec.sweep.store import CellRecord, CellStore
@@ -61,7 +61,7 @@ def choose_crew(means: Means, store: CellStore, cells: Sequence[Cell], progress:
                 "--workers and --memory are about this machine; a cluster has its own", where="--scheduler"
             )
         backends = backends_of([cell.plan for cell in cells])
-        return DaskPool(means.scheduler, store, environment(backends), backends)
+        return DaskPool(means.scheduler, store, environment_of(backends), backends)
     if timed is not None:
         if means.workers not in (None, 1):
             raise _disturbed(timed, "--workers 1")

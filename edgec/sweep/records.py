@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgec.frozen import Frozen
 from edgec.machine import Machine
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Precision
 from edgec.verify.records import MayBeInfinite, MetricResult

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import Accuracy, PassFacts
 from edgec.bundle.write import digest_file, digest_folder, storage_errors
-from edgec.dataset.reads import digest_names
+from edgec.dataset.file_accesses import digest_names
 from edgec.frozen import Frozen, digest_json
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.verify.records import RungRecord
 

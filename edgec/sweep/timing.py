@@ -7,6 +7,7 @@ cores as it has threads. Two sweeps on one machine wait for each other here.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import tempfile
@@ -14,11 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 
-from edgec.backends.interface import Artifact
 from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, StorageError
@@ -28,9 +27,11 @@ from edgec.storage.cache import Cache, code_digest
 from edgec.sweep.store import SAMPLE, CellArtifact
 from edgec.target.spec import BenchSpec
 from edgec.verify.records import Latency, Speed
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.verify.run import imports_of
 from edgec.verify.speed import time_artifacts
-from edgec.workers.worker import Progress, WorkerResult, call
+from edgec.workers.records import Done
+from edgec.workers.worker import Progress, WorkerOptions, call
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,23 @@ class Placed:
     made: CellArtifact
     folder: Path
 
-    def asked(self) -> dict[str, str]:
-        """As the worker tasks want it."""
-        return {"artifact": self.made.artifact.model_dump_json(), "file": str(self.folder / self.made.artifact.file)}
+    @property
+    def file(self) -> ArtifactFile:
+        """As worker tasks take it."""
+        return ArtifactFile(artifact=self.made.artifact, file=self.folder / self.made.artifact.file)
+
+
+class PinnedTiming(TimingRequest):
+    """A request of `time_pinned` and `run_once`."""
+
+    cores: tuple[int, ...]
+    """Numbers of the CPU cores to run on."""
+
+
+class _Times(TimingAnswer):
+    """What is kept of a timing."""
+
+    memory_mb: float
 
 
 class Timer:
@@ -80,32 +95,31 @@ class Timer:
             progress: told each step.
         """
         try:
-            value = self._found(one, beside, runtime, bench, progress)
+            value = self._times(one, beside, runtime, bench, progress)
         except EdgecError as error:
             return Timed(reason=f"not timed: {error.what}")
         except (OSError, ValueError) as error:
             return Timed(reason=f"not timed: {type(error).__name__}: {error}")
-        latency, speed = value["latency"], value["speed"]
         return Timed(
-            Latency.model_validate_json(latency) if latency else None,
-            Speed.model_validate_json(speed) if speed else None,
-            value["memory_mb"],
-            "" if speed or beside is None else f"the float artifact does not run in {runtime[0]}",
+            value.latency,
+            value.speed,
+            value.memory_mb,
+            "" if value.speed or beside is None else f"the float artifact does not run in {runtime[0]}",
         )
 
-    def _found(
+    def _times(
         self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec, progress: Progress
-    ) -> dict[str, Any]:
+    ) -> _Times:
         """What is known from earlier runs, or is measured now."""
         key = self._key(one, beside, runtime, bench)
-        value: dict[str, Any] | None = self._cache.get(key)
+        value = self._cache.get(key)
         if value is None:
             with _alone(progress):
                 value = self._cache.get(key)  # another sweep may have measured it meanwhile
                 if value is None:
-                    value = self._measure(one, beside, runtime[0], bench, progress)
+                    value = self._measure(one, beside, runtime[0], bench, progress).plain()
                     self._cache.put(key, value)
-        return value
+        return _Times.model_validate_json(json.dumps(value))
 
     def _key(self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec) -> str:
         backend = type(get_backend(one.made.artifact.backend)).__module__
@@ -129,48 +143,46 @@ class Timer:
 
     def _measure(
         self, one: Placed, beside: Placed | None, runtime: str, bench: BenchSpec, progress: Progress
-    ) -> dict[str, Any]:
-        pair = [one, *([beside] if beside else [])]
-        payload = {
-            "artifacts": [item.asked() for item in pair],
-            "runtime": runtime,
-            "spool": str(one.folder / SAMPLE),
-            "threads": bench.threads,
-            "warmup": bench.warmup,
-            "runs": bench.runs,
-            "cores": _cores(bench.threads),
-        }
-        what = f"{one.made.artifact.file} in {runtime}"
-
-        def run(task: str) -> WorkerResult:
-            return call(
-                f"{__name__}:{task}", payload, log=self._log, what=what, threads=bench.threads, on_progress=progress,
-                imports=imports_of(one.made.artifact),
-            )  # fmt: skip
-
-        times, memory = run("time_pinned").value, run("run_once").peak_rss_mb
-        return {**times, "memory_mb": round(memory, 1)}
-
-
-def time_pinned(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """`time_artifacts`, on ``cores`` only (an `edgec.workers.worker` task)."""
-    os.sched_setaffinity(0, payload["cores"])  # this process does nothing else
-    return time_artifacts(payload, progress)
+    ) -> _Times:
+        request = PinnedTiming(
+            artifacts=tuple(item.file for item in (one, beside) if item is not None),
+            runtime=runtime,
+            spool=one.folder / SAMPLE,
+            threads=bench.threads,
+            warmup=bench.warmup,
+            runs=bench.runs,
+            cores=_cores(bench.threads),
+        )
+        options = WorkerOptions(
+            log=self._log,
+            what=f"{one.made.artifact.file} in {runtime}",
+            threads=bench.threads,
+            on_progress=progress,
+            imports=imports_of(one.made.artifact),
+        )
+        times = call(f"{__name__}:time_pinned", request, TimingAnswer, **options).value
+        memory = call(f"{__name__}:run_once", request, Done, **options).peak_rss_mb
+        return _Times(latency=times.latency, speed=times.speed, memory_mb=round(memory, 1))
 
 
-def run_once(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def time_pinned(request: PinnedTiming, progress: Progress) -> TimingAnswer:
+    """`time_artifacts`, on the request's cores only (a task of `edgec.workers.worker`)."""
+    os.sched_setaffinity(0, request.cores)  # this process does nothing else
+    return time_artifacts(request, progress)
+
+
+def run_once(request: PinnedTiming, progress: Progress) -> Done:
     """Load the first artifact and run one sample: the process's peak is what an inference needs."""
-    one = payload["artifacts"][0]
-    artifact = Artifact.model_validate_json(one["artifact"])
-    progress(f"memory of {artifact.precision} in {payload['runtime']}")
-    runner = get_backend(artifact.backend).runner(artifact, Path(one["file"]), payload["runtime"], payload["threads"])
-    runner(Spool(Path(payload["spool"]))[0])
-    return {}
+    artifact, file = request.artifacts[0].artifact, request.artifacts[0].file
+    progress(f"memory of {artifact.precision} in {request.runtime}")
+    runner = get_backend(artifact.backend).runner(artifact, file, request.runtime, request.threads)
+    runner(Spool(request.spool)[0])
+    return Done()
 
 
-def _cores(threads: int) -> list[int]:
+def _cores(threads: int) -> tuple[int, ...]:
     """The last ones that this process may use: the first ones serve the system's interrupts."""
-    return sorted(os.sched_getaffinity(0))[-threads:]
+    return tuple(sorted(os.sched_getaffinity(0))[-threads:])
 
 
 def _lock_file() -> Path:

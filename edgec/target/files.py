@@ -36,11 +36,11 @@ def search_path(root: Path) -> tuple[Path, ...]:
 
 def target_files(root: Path) -> dict[str, Path]:
     """Name -> file of every target that can be asked for, in order of their names."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in search_path(root):
         for file in folder.glob("*.toml"):
-            found.setdefault(file.stem, file)
-    return dict(sorted(found.items()))
+            files.setdefault(file.stem, file)
+    return dict(sorted(files.items()))
 
 
 def list_targets(root: Path) -> tuple[TargetSummary, ...]:
@@ -57,7 +57,7 @@ def _summary(name: str, file: Path, root: Path) -> TargetSummary:
     emits = values.get("emit")
     backends = tuple(
         str(item.get("backend", "?"))
-        for item in (emits if isinstance(emits, list) else ())  # a wrong type is told by whoever loads the target
+        for item in (emits if isinstance(emits, list) else ())  # loading the target reports a wrong type
         if isinstance(item, dict)
     )
     text = str(values.get("description", ""))
@@ -65,7 +65,7 @@ def _summary(name: str, file: Path, root: Path) -> TargetSummary:
 
 
 def file_of(name: str, root: Path) -> Path:
-    """File of the target called `name`; TargetError with a suggestion when there is none."""
+    """File of the target called `name`; TargetError with a suggestion when there is not any."""
     files = target_files(root)
     if name not in files:
         hint = suggest(name, files) or f"`edgec targets` lists the {len(files)} targets"

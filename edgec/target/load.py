@@ -44,7 +44,7 @@ def load_target(name: str, root: Path) -> ResolvedTarget:
     """The target called `name`, as a project in folder `root` sees it.
 
     Raises:
-        TargetError: there is no such target, or its file, one it extends, or its device's file is wrong.
+        TargetError: the target does not exist, or its file, one it extends, or its device's file is wrong.
     """
     return resolve_file(file_of(name, root), root)
 

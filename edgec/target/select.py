@@ -39,7 +39,7 @@ def choose(patterns: Sequence[str], known: Sequence[str], listed: str) -> tuple[
     Args:
         patterns: names and globs.
         known: names to choose from.
-        listed: hint that tells the names, for when none is near what was named.
+        listed: hint that lists the names, for when no similar name is known.
 
     Raises:
         TargetError: a name or glob matches none.

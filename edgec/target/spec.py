@@ -1,16 +1,27 @@
-"""The records a target file is made of. All are frozen, strict about keys, and have a canonical digest."""
+"""The records of a target file. All are frozen, strict about keys, and have a canonical digest."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_serializer, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 from edgec.frozen import Frozen
 from edgec.quant.recipe import RangeMethod
+from edgec.target.architecture import ARCHITECTURES
 
-Arch = Literal["x86_64", "aarch64", "armv7"]
+
+def _check_arch(name: str) -> str:
+    if name not in ARCHITECTURES:
+        *names, last = map(repr, ARCHITECTURES)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(names)} or {last}"})
+    return name
+
+
+Arch = Annotated[str, AfterValidator(_check_arch)]
+"""A key of `ARCHITECTURES`."""
 Precision = Literal["fp32", "fp16", "int8", "int8-dynamic", "int8-weight-only", "int4-weight-only"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CalibrationMethod = Literal["auto"] | RangeMethod
@@ -21,15 +32,6 @@ PruneGoal = Literal["channels", "macs", "size", "latency"]
 Importance = Literal["l1", "l2", "bn-scale", "taylor", "hessian"]
 GRADIENT_IMPORTANCES: tuple[Importance, ...] = ("taylor", "hessian")
 """Those that are computed from the loss on training samples."""
-
-ISA_FEATURES: dict[Arch, frozenset[str]] = {
-    "x86_64": frozenset(
-        {"sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512-vnni", "avx-vnni"}
-    ),
-    "aarch64": frozenset({"neon", "fp16", "dotprod", "i8mm", "bf16", "sve"}),
-    "armv7": frozenset({"neon", "vfpv4"}),
-}
-"""Instruction-set features a device may state, by architecture; what edgec derives follows from these."""
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 
@@ -42,7 +44,7 @@ def check_name(name: str) -> str:
 
 
 class Device(Frozen):
-    """What the silicon is: facts only, each with its source. It never describes the machine edgec runs on."""
+    """Facts about the device's hardware, each with its source. It never describes the machine edgec runs on."""
 
     name: str
     description: str
@@ -67,9 +69,9 @@ class Device(Frozen):
 
     @model_validator(mode="after")
     def _check_facts(self) -> Device:
-        unknown = self.isa - ISA_FEATURES[self.arch]
-        if unknown:
-            known = ", ".join(sorted(ISA_FEATURES[self.arch]))
+        features = ARCHITECTURES[self.arch].features
+        if unknown := self.isa - features.keys():
+            known = ", ".join(sorted(features))
             raise ValueError(f"isa: {', '.join(sorted(unknown))}: no such feature of {self.arch}; known: {known}")
         facts = {"arch", "triple", "cpu", "isa", "cores", "ram_mb"} | ({"emulator"} if self.emulator else set())
         if missing := sorted(facts - set(self.sources)):
@@ -80,8 +82,13 @@ class Device(Frozen):
 
     @property
     def has_int8_dot_product(self) -> bool:
-        """Whether int8 products accumulate straight into int32 (no int16 saturation in x86 kernels)."""
-        return bool(self.isa & {"avx512-vnni", "avx-vnni", "dotprod", "i8mm"})
+        """Whether int8 products accumulate straight into int32."""
+        return bool(self.isa & ARCHITECTURES[self.arch].int8_dot)
+
+    @property
+    def adds_int8_in_16_bits(self) -> bool:
+        """Whether kernels add pairs of int8 products in 16 bits, which can overflow."""
+        return ARCHITECTURES[self.arch].int8_adds_in_16_bits and not self.has_int8_dot_product
 
     @property
     def has_fp16_arithmetic(self) -> bool:
@@ -90,15 +97,9 @@ class Device(Frozen):
 
     @property
     def channel_multiple(self) -> int:
-        """Output channels that int8 kernels compute at once: what is left over costs as much as a whole group.
-
-        16 with AVX2 (ONNX Runtime's depthwise 3x3 with 104 channels takes 2.3 times as long as with 112; XNNPACK's
-        kernels take 16 too), 8 with NEON (QNNPACK's q8gemm 4x8 and 8x8; XNNPACK's qs8-gemm, whose ``nr`` is 8 or 16),
-        4 with SSE alone. Wider AVX-512 kernels of 32 channels are not counted: they mask what is left over.
-        """
-        if self.isa & {"avx2", "avx512f"}:
-            return 16
-        return 8 if "neon" in self.isa else 4
+        """Output channels that int8 kernels compute at once: what is left over costs as much as a whole group."""
+        multiples = ARCHITECTURES[self.arch].channel_multiples
+        return next((count for feature, count in multiples.items() if feature in self.isa), 4)
 
 
 class Emit(Frozen):
@@ -136,7 +137,7 @@ class PruneSpec(Frozen):
     """Share of what `goal` names that is removed with whole channels; 0 removes none."""
     goal: PruneGoal = "channels"
     importance: Importance = "l1"
-    """What tells channels that are needed from those that are not."""
+    """The measure by which channels are kept or removed."""
     scope: Literal["layer", "global"] = "layer"
     """The same share of each layer, or the least important channels wherever they are."""
     round_to: Annotated[int, Field(ge=1, le=64)] | None = None
@@ -170,7 +171,7 @@ class PruneSpec(Frozen):
 
 
 class Budget(Frozen):
-    """What the artifact may cost; judged per artifact, in the build."""
+    """Limits of size and latency; judged per artifact, in the build."""
 
     size_kib: Annotated[float, Field(gt=0)] | None = None
     latency_ms: Annotated[float, Field(gt=0)] | None = None
@@ -180,7 +181,7 @@ class Budget(Frozen):
 
 
 class BenchSpec(Frozen):
-    """What the benchmark harness of the bundle does by default."""
+    """Defaults of the bundle's benchmark harness."""
 
     threads: Annotated[int, Field(ge=1)] = 1
     warmup: Annotated[int, Field(ge=0)] = 10
@@ -195,7 +196,7 @@ class Target(Frozen):
     device: Device
     precision: Precision
     emit: Annotated[tuple[Emit, ...], Field(min_length=1)]
-    """Artifacts to produce; the first is the primary one, which the harness runs unless told otherwise."""
+    """Artifacts to produce; the first is the primary one, which the harness runs by default."""
     quantize: QuantSpec = QuantSpec()
     prune: PruneSpec = PruneSpec()
     budget: Budget = Budget()

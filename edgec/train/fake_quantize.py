@@ -1,4 +1,4 @@
-"""Quantize and dequantize in float, with a straight-through gradient. Imports torch: only for use inside functions."""
+"""Quantize and dequantize in float, with a straight-through gradient."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def clip_to_grid(layer: Any, weight: torch.Tensor, grid: WeightGrid) -> torch.Te
 def place_on_grid(layer: Any, weight: torch.Tensor, grid: WeightGrid) -> torch.Tensor:
     """`weight` rounded to the codes of `grid`.
 
-    The largest of each channel stays as it is: so whoever computes ``max|w| / limit`` finds the same scale again to
+    The largest of each channel stays as it is: so ``max|w| / limit`` gives the same scale again to
     the last bit, and the same codes.
     """
     scale, most = scales_of(layer, weight, grid), math.floor(grid.limit)

@@ -1,4 +1,4 @@
-"""Quantization-aware training: how long, how fast, and with which ranges. Imports torch: only inside functions."""
+"""Quantization-aware training: how long, how fast, and with which ranges."""
 
 from __future__ import annotations
 

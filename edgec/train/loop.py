@@ -1,4 +1,4 @@
-"""The training loop, whatever is trained. Imports torch: only for use inside functions."""
+"""The training loop, whatever is trained."""
 
 from __future__ import annotations
 

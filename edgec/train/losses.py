@@ -1,4 +1,4 @@
-"""What training makes small, and what is told of its progress. Imports torch: only for use inside functions."""
+"""The loss that training minimizes, and the measure of its progress."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def choose_loss(name: str, samples: Samples, reference: Tensors, powers: Sequenc
 
     Args:
         name: of `NAMES`.
-        samples: tell whether there are labels.
+        samples: with or without labels.
         reference: the float model's outputs of one sample.
         powers: mean square of each output of the float model.
 
@@ -62,7 +62,9 @@ def choose_loss(name: str, samples: Samples, reference: Tensors, powers: Sequenc
         hint = suggest(name, NAMES) or f"losses: {', '.join(NAMES)}, or a Python entry file.py:function"
         raise ProjectError(f'no loss is called "{name}"', where="[train] loss", hint=hint)
     if name == "cross-entropy" and not classify:
-        lacking = "the training data has no class labels" if scores != "none" else "the first output is no class scores"
+        lacking = (
+            "the training data has no class labels" if scores != "none" else "the first output has no class scores"
+        )
         raise LabelsError(lacking, where="[train] loss", hint='loss = "distill" needs none of them')
     if classify:
         _check_labels(samples, reference[0].shape[-1])
@@ -101,9 +103,9 @@ def user_loss(entry: str, root: Path, function: Callable[..., Any]) -> Loss:
 def metric_of(outputs: Tensors, wanted: Tensors, labels: torch.Tensor | None, scores: Scores) -> tuple[float, float]:
     """Counts to be added up over samples: (right, all) of class scores, else (noise, signal) of all outputs."""
     if scores != "none":
-        found = outputs[0].reshape(-1, outputs[0].shape[-1]).argmax(dim=1)
-        right = labels.reshape(-1) if labels is not None else wanted[0].reshape(len(found), -1).argmax(dim=1)
-        return float((found == right).sum()), float(len(found))
+        chosen = outputs[0].reshape(-1, outputs[0].shape[-1]).argmax(dim=1)
+        right = labels.reshape(-1) if labels is not None else wanted[0].reshape(len(chosen), -1).argmax(dim=1)
+        return float((chosen == right).sum()), float(len(chosen))
     pairs = [(ours, theirs) for ours, theirs in zip(outputs, wanted, strict=True) if theirs.is_floating_point()]
     noise = sum(float((ours - theirs).double().square().sum()) for ours, theirs in pairs)
     return noise, sum(float(theirs.double().square().sum()) for _, theirs in pairs)

@@ -116,7 +116,7 @@ def places(graph: fx.GraphModule, floats: set[fx.Node]) -> list[Place]:
         graph: the float model's.
         floats: the nodes whose result is one float tensor.
     """
-    found: list[Place] = []
+    places: list[Place] = []
     ranges: dict[fx.Node, fx.Node] = {}
     """Rounded nodes, and those whose range they have."""
     for node in graph.graph.nodes:
@@ -124,30 +124,30 @@ def places(graph: fx.GraphModule, floats: set[fx.Node]) -> list[Place]:
         if kind in ("weights", "arithmetic"):
             for source in node.all_input_nodes:
                 if source in floats and source not in ranges and (kind == "weights" or _is_input(source, graph)):
-                    _add_reader(found, source, node)
+                    _add_reader(places, source, node)
         if kind == "same" and node.all_input_nodes and node.all_input_nodes[0] in ranges:
             ranges[node] = ranges[node.all_input_nodes[0]]  # also tuples of tensors: chunks
         if node not in floats:
             continue
         if kind == "pool" and node.all_input_nodes[0] in ranges:
             ranges[node] = ranges[node.all_input_nodes[0]]
-            found.append(Place(node, ranges[node]))
+            places.append(Place(node, ranges[node]))
         elif kind in ("weights", "arithmetic", "own") and not _only_clamped(node, graph):
             ranges[node] = node
-            found.append(Place(node, node))
+            places.append(Place(node, node))
         elif kind in ("clamp", "unit", "tanh") or (kind == "softmax" and _is_output(node)):
             ranges[node] = node
-            found.append(Place(node, node, FIXED.get(kind)))
+            places.append(Place(node, node, FIXED.get(kind)))
     order = {node: number for number, node in enumerate(graph.graph.nodes)}
-    return sorted(found, key=lambda item: order[item.node])
+    return sorted(places, key=lambda item: order[item.node])
 
 
-def _add_reader(found: list[Place], source: fx.Node, reader: fx.Node) -> None:
-    for index, place in enumerate(found):
+def _add_reader(places: list[Place], source: fx.Node, reader: fx.Node) -> None:
+    for index, place in enumerate(places):
         if place.node is source and place.readers is not None:
-            found[index] = Place(source, source, readers=(*place.readers, reader))
+            places[index] = Place(source, source, readers=(*place.readers, reader))
             return
-    found.append(Place(source, source, readers=(reader,)))
+    places.append(Place(source, source, readers=(reader,)))
 
 
 def _only_clamped(node: fx.Node, graph: fx.GraphModule) -> bool:

@@ -1,4 +1,4 @@
-"""A float model made ready for training, and what training made of it. Imports torch: only for use inside functions."""
+"""A float model made ready for training, and what training made of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import add_module
 from edgec.passes.weight_layers import WeightLayer, weight_layers
 from edgec.quant.recipe import WeightGrid
@@ -41,8 +41,8 @@ class TrainableModel(nn.Module):
         super().__init__()
         self.graph = copy.deepcopy(graph)
         self._grid = grid
-        found, self.coverage = weight_layers(self.graph)
-        self.layers: tuple[WeightLayer, ...] = found
+        layers, self.coverage = weight_layers(self.graph)
+        self.layers: tuple[WeightLayer, ...] = layers
         if activations:
             self._insert(sample)
         for module in self.graph.modules():
@@ -135,11 +135,11 @@ class TrainableModel(nn.Module):
             and isinstance(module := self.graph.get_submodule(str(node.target)), ActivationRange)
             if module.refused
         ]
-        told = [
+        notes = [
             Coverage(subject=item.subject, state="not simulated", reason=f"trained without a grid: {item.reason}")
             for item in self.coverage
         ]
-        return (*told, *kept)
+        return (*notes, *kept)
 
     @torch.no_grad()
     def place(self) -> None:
@@ -166,15 +166,15 @@ class TrainableModel(nn.Module):
 
 def _float_nodes(graph: fx.GraphModule, sample: Inputs) -> set[fx.Node]:
     """Nodes whose result is one tensor of float32, and that are no constants."""
-    found: set[fx.Node] = set()
+    nodes: set[fx.Node] = set()
 
     class Recorder(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
             if isinstance(value, torch.Tensor) and value.dtype == torch.float32 and n.op != "get_attr":
-                found.add(n)
+                nodes.add(n)
             return value
 
     with torch.no_grad():
         Recorder(graph).run(*[item.clone() for item in sample])
-    return found
+    return nodes

@@ -1,4 +1,4 @@
-"""Training samples as tensors, in batches where the model takes them. Imports torch: only for use inside functions."""
+"""Training samples as tensors, in batches where the model takes them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Samples(Sequence[tuple[Inputs, torch.Tensor | None]]):
 
     def label_range(self) -> tuple[int, int]:
         """Least and greatest class label."""
-        assert self._labels is not None, "has_classes tells"
+        assert self._labels is not None, "has_classes is false"
         return int(self._labels.min()), int(self._labels.max())
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgec.dataset.entry import entry_place, python_entry
-from edgec.dataset.sources import python_sources
+from edgec.dataset.python_files import python_files
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
 from edgec.frozen import digest_json
 from edgec.model import store
 from edgec.model.spec import FloatModel
+from edgec.plan.identity import environment
 from edgec.project.load import split_entry
 from edgec.project.spec import TrainSpec
-from edgec.quant.recipe import WeightGrid
-from edgec.storage.cache import code_digest
+from edgec.train.requests import TrainAnswer, TrainRequest
 from edgec.workers.worker import Progress
 
 if TYPE_CHECKING:
@@ -27,22 +26,14 @@ if TYPE_CHECKING:
     from edgec.train.samples import Samples
 
 
-def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def train_quantized(request: TrainRequest, progress: Progress) -> TrainAnswer:
     """Train a float model until its weights do well on a backend's grid, and write it as a float model again.
 
     The weights of the result are ``scale * code``, and its ranges are left to the backends.
 
     Args:
-        payload: ``model`` (folder of `edgec.model.store`: after the portable passes), ``grid`` (record),
-            ``activations`` ("int8", or "float" for weight-only artifacts; "int8" if missing), ``keep_zeros`` (whether
-            weights that are exactly zero stay so; false if missing), ``spec`` (record), ``training`` (spool folder),
-            ``calibration`` (the same, or None), ``out`` (folder to write the model to), ``checkpoints`` (folder kept
-            between builds), ``root`` (project folder), ``seed``, ``threads``.
-        progress: told each epoch.
-
-    Returns:
-        ``epochs`` (records with ``epoch``, ``loss`` and ``metric``), ``metric`` (its name), ``summary`` (one line),
-        ``coverage`` (records: what is not simulated).
+        request: what to train, with which data.
+        progress: receives each epoch.
 
     Raises:
         UnsupportedError: the model has no graph, or no layer with weights.
@@ -51,16 +42,16 @@ def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, An
     """
     from edgec.train.deterministic import deterministic_torch
 
-    model = store.load(Path(payload["model"]))
+    model = store.load(request.model)
     if model.graph is None:
         raise UnsupportedError(
             f"the model has no graph, so it cannot be trained: {model.untraceable}",
             where=model.name,
             hint="leave [train] out, or give the model as a torch module that can be traced",
         )
-    with deterministic_torch(payload["seed"], payload["threads"]):
+    with deterministic_torch(request.seed, request.threads):
         try:
-            return _train(model, payload, progress)
+            return _train(model, request, progress)
         except EdgecError:
             raise
         except (RuntimeError, NotImplementedError) as exc:
@@ -68,7 +59,7 @@ def train_quantized(payload: dict[str, Any], progress: Progress) -> dict[str, An
             raise PassError(f"training failed: {what}", where="train", hint="leave [train] out") from exc
 
 
-def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _train(model: FloatModel, request: TrainRequest, progress: Progress) -> TrainAnswer:
     from edgec.passes.graph_edit import own_graph
     from edgec.train.checkpoint import Checkpoint
     from edgec.train.fit import Fit
@@ -77,19 +68,17 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
     from edgec.train.samples import Samples, takes_batches
 
     assert model.graph is not None
-    spec = TrainSpec.model_validate_json(payload["spec"])
-    grid = WeightGrid.model_validate_json(payload["grid"])
-    root, seed = Path(payload["root"]), payload["seed"]
-    samples = Samples(Spool(Path(payload["training"])), model.inputs)
-    calibration = Samples(Spool(Path(payload["calibration"])), model.inputs) if payload["calibration"] else None
-    activations = payload.get("activations", "int8") == "int8"
+    spec, grid, root, seed = request.spec, request.grid, request.root, request.seed
+    samples = Samples(Spool(request.training), model.inputs)
+    calibration = Samples(Spool(request.calibration), model.inputs) if request.calibration else None
+    activations = request.activations == "int8"
     progress("prepare")
     teacher = Teacher(model.graph, takes_batches(model.graph, samples))
     fits = []
-    for start in _starts(model, payload):
+    for start in _starts(model, request):
         assert start.graph is not None
         trained = TrainableModel(
-            start.graph, grid, samples[0][0], activations=activations, keep_zeros=payload.get("keep_zeros", False)
+            start.graph, grid, samples[0][0], activations=activations, keep_zeros=request.keep_zeros
         )
         if not trained.layers:
             raise UnsupportedError("the model has no layer whose weights could be trained", where=model.name)
@@ -105,7 +94,7 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
         if spec.function:
             records, stopped = _run_function(spec.function, root, seed, trained, samples), ""
         else:
-            checkpoint = Checkpoint(Path(payload["checkpoints"]), _key(model, payload, root, spec))
+            checkpoint = Checkpoint(request.checkpoints, _key(model, request))
             records, stopped = fit.run(loss, checkpoint, progress)
         if not stopped:
             trained.place()
@@ -123,22 +112,18 @@ def _train(model: FloatModel, payload: dict[str, Any], progress: Progress) -> di
             f"{fit.metric_name} {before.metric:.2f} -> {after.metric:.2f}"
         )
     notes = (*model.notes, summary)
-    store.save(replace(model.with_graph(graph, same_function=False), notes=notes), Path(payload["out"]))
-    return {
-        "epochs": records,
-        "metric": fit.metric_name,
-        "summary": summary,
-        "coverage": [json.loads(item.model_dump_json()) for item in trained.left_float()],
-    }
+    store.save(replace(model.with_graph(graph, same_function=False), notes=notes), request.out)
+    coverage = tuple(trained.left_float())
+    return TrainAnswer(epochs=tuple(records), metric=fit.metric_name, summary=summary, coverage=coverage)
 
 
-def _starts(model: FloatModel, payload: dict[str, Any]) -> tuple[FloatModel, ...]:
+def _starts(model: FloatModel, request: TrainRequest) -> tuple[FloatModel, ...]:
     """What training may begin with: the model as it is, and with its layers' ranges made equal."""
     from edgec.passes.equalize_cross_layer import equalize
 
-    calibration = Spool(Path(payload["calibration"])) if payload["calibration"] else None
+    calibration = Spool(request.calibration) if request.calibration else None
     try:
-        return model, equalize(model, calibration, payload["threads"]).model
+        return model, equalize(model, calibration, request.threads).model
     except PassError:  # what cannot be equalized without a change of its outputs
         return (model,)
 
@@ -167,28 +152,25 @@ def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samp
     return []
 
 
-def _key(model: FloatModel, payload: dict[str, Any], root: Path, spec: TrainSpec) -> str:
-    """What the state of training follows from: its own options, the data, and what computes."""
-    import torch
+def _key(model: FloatModel, request: TrainRequest) -> str:
+    """What the state of training depends on: its own options, the data, and what computes."""
 
-    def digest_of(folder: str | None) -> str:
-        return Spool(Path(folder)).info.content_digest if folder else ""
+    def digest_of(folder: Path | None) -> str:
+        return Spool(folder).info.content_digest if folder else ""
 
     return digest_json(
         {
+            "environment": environment().plain(),
             "model": store.fingerprint(model),
-            "training": digest_of(payload["training"]),
-            "calibration": digest_of(payload["calibration"]),
-            "spec": json.loads(payload["spec"]),
-            "grid": json.loads(payload["grid"]),
-            "activations": payload.get("activations", "int8"),
-            "keep_zeros": payload.get("keep_zeros", False),
-            "seed": payload["seed"],
-            "threads": payload["threads"],
-            "edgec": code_digest("edgec"),
-            "torch": torch.__version__,
-            "kernels": torch.backends.cpu.get_cpu_capability(),
-            "sources": loss_sources(spec, root),
+            "training": digest_of(request.training),
+            "calibration": digest_of(request.calibration),
+            "spec": request.spec.plain(),
+            "grid": request.grid.plain(),
+            "activations": request.activations,
+            "keep_zeros": request.keep_zeros,
+            "seed": request.seed,
+            "threads": request.threads,
+            "sources": loss_sources(request.spec, request.root),
         }
     )
 
@@ -201,5 +183,5 @@ def loss_sources(spec: TrainSpec, root: Path) -> dict[str, str]:
     folder = (root / entry[0]).parent
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in python_sources(folder)
+        for path in python_files(folder)
     }

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.dataset.leak import check_classes, check_disjoint
-from edgec.dataset.source import missing
+from edgec.dataset.sample_source import missing
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.model.spec import TensorSpec
 from edgec.plan.plan import Plan
 from edgec.project.load import split_entry
 from edgec.project.spec import TrainSpec
+from edgec.verify.records import RungRecord
 from edgec.workers.worker import Progress
 
 
@@ -26,7 +28,7 @@ class TrainingSamples:
         evaluation: samples that must not be among them.
         folder: the spool to make.
         root: folder that the project's paths are relative to.
-        progress: told when it is read.
+        progress: receives a step when it is read.
 
     Raises:
         DatasetError: there is no such data.
@@ -72,3 +74,20 @@ class TrainingSamples:
         )  # fmt: skip
         check_classes(samples, self._evaluation)
         return check_disjoint(samples, self._evaluation, "training")
+
+
+def used_training_samples(plan: Plan, training: TrainingSamples | None, rungs: Sequence[RungRecord]) -> Spool | None:
+    """The training samples, where pruning or a rung of the ladder used them; read now when they were not yet.
+
+    Args:
+        plan: of the build.
+        training: None: the project has none.
+        rungs: of the artifacts that were made.
+
+    Raises:
+        DatasetError: they cannot be read.
+    """
+    trained = any(rung.rung == "training" and rung.recipe is not None for rung in rungs)
+    if training is None or not (trained or plan.prune is not None):
+        return None
+    return training.read()

@@ -14,7 +14,8 @@ from edgec.model.spec import Array
 from edgec.validate.quality import share
 from edgec.validate.records import Drift, LayerDrift, Share
 from edgec.validate.sides import Runnable, Side
-from edgec.verify.ranges import RangeRecord, input_uses, leaving, looked_at, ranges_from
+from edgec.verify.ranges import RangeRecord, input_uses, leaving, observed_indices
+from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.verify.run import imports_of
 from edgec.workers.worker import Progress, call
 
@@ -79,7 +80,7 @@ def observe(
         return unknown("the bundle does not tell its ranges: an earlier edgec built it")
     if not record.layers:
         return unknown(record.reason or "the bundle has no ranges of it")
-    indices = looked_at(spool, MOST_SAMPLES)
+    indices = observed_indices(spool, MOST_SAMPLES)
     try:
         found = _shares(runnable, record, spool, indices, scratch, log, threads, progress)
     except EdgecError as error:
@@ -107,24 +108,24 @@ def _shares(
     if not record.runtime:
         return input_uses(record.layers, spool, indices)
     artifact, out = runnable.artifact, scratch / "ranges.npy"
-    answer = call(
+    watched = call(
         "edgec.verify.ranges:observe_ranges",
-        {
-            "artifact": artifact.model_dump(mode="json"),
-            "file": str(runnable.file),
-            "runtime": record.runtime,
-            "spool": str(spool.folder),
-            "indices": indices,
-            "threads": threads,
-            "out": str(out),
-        },
+        RangesRequest(
+            artifact=artifact,
+            file=runnable.file,
+            runtime=record.runtime,
+            spool=spool.folder,
+            indices=tuple(indices),
+            threads=threads,
+            out=out,
+        ),
+        RangesAnswer,
         log=log,
         what=f"{artifact.file} in {record.runtime}",
         threads=threads,
         imports=imports_of(artifact),
         on_progress=lambda step: progress(f"{artifact.file}: {step}"),
-    ).value
-    watched = ranges_from(answer)
+    ).value.ranges
     inputs = record.layers[len(watched) :]
     same = [item.tensor for item in watched] == [item.tensor for item in record.layers[: len(watched)]]
     if not same or not all(item.input for item in inputs):

@@ -11,6 +11,7 @@ from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.validate.records import RunResult
 from edgec.validate.sides import Runnable, Side
 from edgec.verify.outputs import Outputs, open_outputs
+from edgec.verify.requests import RunAnswer, RunRequest
 from edgec.verify.run import imports_of
 from edgec.workers.worker import Progress, call
 
@@ -46,14 +47,15 @@ def run_one(
     try:
         result = call(
             "edgec.verify.run:run_artifact",
-            {
-                "artifact": artifact.model_dump(mode="json"),
-                "file": str(runnable.file),
-                "runtime": runnable.runtime,
-                "spool": str(spool.folder),
-                "out": str(out),
-                "threads": threads,
-            },
+            RunRequest(
+                artifact=artifact,
+                file=runnable.file,
+                runtime=runnable.runtime,
+                spool=spool.folder,
+                out=out,
+                threads=threads,
+            ),
+            RunAnswer,
             log=log,
             what=f"{artifact.file} in {runnable.runtime}",
             threads=threads,
@@ -64,9 +66,9 @@ def run_one(
         if isinstance(error, CONCERNS_ALL):
             raise
         return Ran(side, runnable, failure=error.what)
-    if result["failure"]:
-        return Ran(side, runnable, failure=str(result["failure"]))
-    return Ran(side, runnable, outputs=open_outputs(result["outputs"]))
+    if result.failure:
+        return Ran(side, runnable, failure=result.failure)
+    return Ran(side, runnable, outputs=open_outputs(result.outputs))
 
 
 @dataclass(frozen=True)

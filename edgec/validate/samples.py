@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.dataset.readers import open_source
+from edgec.dataset.open_samples import open_samples
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import LabelsError
@@ -59,7 +59,7 @@ class Samples:
         path = Path(self.spec.data)
         if split_entry(self.spec.data) or not path.is_dir():
             return [""] * len(indices)
-        with open_source(self.spec, side.preprocess, side.inputs, Path(), self.folder, seed=SEED) as source:
+        with open_samples(self.spec, side.preprocess, side.inputs, Path(), self.folder, seed=SEED) as source:
             files = [Path(source.place(int(index))) for index in indices]
         return [file.relative_to(path).as_posix() for file in files]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.dataset.readers import open_source
-from edgec.dataset.source import Row
+from edgec.dataset.open_samples import open_samples
+from edgec.dataset.sample_source import Row
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import DatasetError, StorageError
@@ -91,7 +91,7 @@ def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side,
 
 def _rows(spec: DataSpec, side: Side, wanted: Sequence[int], scratch: Path) -> list[Row]:
     found: dict[int, Row] = {}
-    with open_source(spec, side.preprocess, side.inputs, Path(), scratch, seed=SEED) as source:
+    with open_samples(spec, side.preprocess, side.inputs, Path(), scratch, seed=SEED) as source:
         for index, (row, _) in enumerate(source.rows()):
             if index in wanted:
                 found[index] = {name: np.array(value) for name, value in row.items()}

@@ -31,11 +31,11 @@ def unit_of(shape: tuple[int, ...], dtype: str) -> Unit:
 def predictions(output: Array) -> Array:
     """Index of the highest of the last axis, shape (samples, vectors); -1 where a vector has a NaN."""
     vectors = int(np.prod(output.shape[1:-1], dtype=np.int64))
-    found = np.empty((len(output), vectors), np.int64)
+    predicted = np.empty((len(output), vectors), np.int64)
     for part in chunks(output):
         scores = np.asarray(output[part]).reshape(-1, vectors, output.shape[-1])
-        found[part] = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1))
-    return found
+        predicted[part] = np.where(np.isnan(scores).any(axis=-1), -1, scores.argmax(axis=-1))
+    return predicted
 
 
 def equal_shares(reference: Array, output: Array, unit: Unit) -> Array:
@@ -59,5 +59,5 @@ def interval_of(shares: Array) -> Interval | None:
     """95 % interval of the mean share: Wilson's where each is all or nothing, else Student's t; None for too few."""
     if bool(np.isin(shares, (0, 1)).all()):
         return wilson(int(shares.sum()), len(shares))
-    found = paired_means(shares)
-    return found and Interval(max(0.0, found.low), min(1.0, found.high), found.method)
+    means = paired_means(shares)
+    return means and Interval(max(0.0, means.low), min(1.0, means.high), means.method)

@@ -19,7 +19,7 @@ SLOW_KERNEL = "its kernel is slower here than the float one"
 
 @dataclass(frozen=True)
 class Profile:
-    """An artifact's ops, and their times where the runtime tells them."""
+    """An artifact's ops, and their times where the runtime measures them."""
 
     ops: Sequence[OpRecord]
     times: Sequence[OpTime] | None = None
@@ -64,11 +64,11 @@ def slow_ops(artifact: Profile, twin: Profile) -> tuple[SlowOp, ...]:
 
 def _milliseconds(profile: Profile) -> dict[str, float]:
     """Of each op that has a time, by name; ops of equal name share it evenly."""
-    told: dict[str, float] = {}
+    total: dict[str, float] = {}
     for item in profile.times or ():
-        told[item.name] = told.get(item.name, 0.0) + item.microseconds / 1000
+        total[item.name] = total.get(item.name, 0.0) + item.microseconds / 1000
     count = Counter(record.name for record in profile.ops)
-    return {name: ms / max(1, count[name]) for name, ms in told.items()}
+    return {name: ms / max(1, count[name]) for name, ms in total.items()}
 
 
 def _twin_milliseconds(artifact: Profile, twin: Profile) -> dict[str, float]:
@@ -113,5 +113,5 @@ def blame_lines(item: Measurement) -> tuple[str, ...]:
     elif not lines:
         lines.append("all its ops are in the target's precision: their kernels are slower here than the float ones")
     if not speed.times_ops:
-        lines.append(f"{item.runtime} does not tell how long each op takes")
+        lines.append(f"{item.runtime} does not measure how long each op takes")
     return tuple(lines)

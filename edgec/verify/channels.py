@@ -87,19 +87,19 @@ def _extremes(reference: Array) -> tuple[Array, Array]:
 
 def _sizes(low: Array, high: Array) -> Array:
     """Size of each channel, from its extremes."""
-    found = np.maximum(np.abs(low), np.abs(high))
-    found = np.where((low >= 0) & (high > 0) & (high <= 1), 1.0, found)
-    used = np.flatnonzero(found > UNUSED * found.max())
+    sizes = np.maximum(np.abs(low), np.abs(high))
+    sizes = np.where((low >= 0) & (high > 0) & (high <= 1), 1.0, sizes)
+    used = np.flatnonzero(sizes > UNUSED * sizes.max())
     if not len(used):
-        return np.ones_like(found)
-    before = np.searchsorted(used, np.arange(len(found)), side="right") - 1
-    return np.asarray(found[used[np.maximum(before, 0)]])
+        return np.ones_like(sizes)
+    before = np.searchsorted(used, np.arange(len(sizes)), side="right") - 1
+    return np.asarray(sizes[used[np.maximum(before, 0)]])
 
 
 def _split(sizes: Array) -> tuple[float, tuple[int, ...]]:
     """The widest gap between sizes, and where the groups end; (0, ()) when there is one group only.
 
-    Of the gaps that are wide enough, as many of the widest are used as give groups that are no chance.
+    Of the gaps that are wide enough, as many of the widest are used as give groups that are not due to chance.
     """
     ordered = np.unique(sizes)
     gaps = ordered[1:] / ordered[:-1]

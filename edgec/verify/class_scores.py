@@ -2,7 +2,7 @@
 
 Any vector has an arg-max. That of four quality scores on scales of their own is always the same one; that of an
 embedding, of an autoencoder's output or of neighbouring pitch bins moves with the last bit. What is judged here is the
-float model's output over the evaluation samples. Where there is a doubt, it is no class score: SQNR then decides.
+float model's output over the evaluation samples. In doubt, the output is not taken for class scores, and SQNR decides.
 """
 
 from __future__ import annotations
@@ -82,29 +82,29 @@ def find_class_scores(name: str, output: Array, sizes: Iterable[tuple[str, int]]
             a sample it is a sequence, whose scores must be probabilities.
         sizes: name and number of elements of each input: an output of equal size may be a copy of it.
     """
-    told = f'output "{name}"'
+    subject = f'output "{name}"'
     what = "steps" if math.prod(output.shape[1:-1]) > 1 else "samples"
     if what == "steps" and not _probabilities(_rows(output[:1])):
-        return Finding(False, f"the scores of {told} do not sum to 1 at each step")
+        return Finding(False, f"the scores of {subject} do not sum to 1 at each step")
     rows = _rows(output)
     _, counts = np.unique(rows.best, return_counts=True)
     share = counts.max() / len(rows.best)
     if len(counts) == 1:
-        return Finding(False, f"the arg-max of {told} is the same for all {what}")
+        return Finding(False, f"the arg-max of {subject} is the same for all {what}")
     if share > TYPICAL:
-        return Finding(False, f"the arg-max of {told} is the same for {100 * share:.0f} % of the {what}")
+        return Finding(False, f"the arg-max of {subject} is the same for {100 * share:.0f} % of the {what}")
     classes = output.shape[-1]
     neighbours = float(np.mean(np.abs(rows.best - rows.second) == 1))
     if classes >= ORDINAL_CLASSES and neighbours >= ORDINAL_SHARE:
-        return Finding(False, f"the classes of {told} are in an order: the second best is next to the best")
+        return Finding(False, f"the classes of {subject} are in an order: the second best is next to the best")
     if kind := _probabilities(rows):
-        return Finding(True, f"{told} holds {kind} of {classes} classes, and their arg-max varies")
+        return Finding(True, f"{subject} holds {kind} of {classes} classes, and their arg-max varies")
     if what == "steps":
-        return Finding(False, f"the scores of {told} do not sum to 1 at each step")
+        return Finding(False, f"the scores of {subject} do not sum to 1 at each step")
     same = [item for item, size in sizes if size == classes]
     if same:
-        return Finding(False, f'{told} has as many elements as input "{same[0]}"')
-    return _unscaled(told, rows, output)
+        return Finding(False, f'{subject} has as many elements as input "{same[0]}"')
+    return _unscaled(subject, rows, output)
 
 
 def _probabilities(rows: _Rows) -> str:
@@ -116,18 +116,18 @@ def _probabilities(rows: _Rows) -> str:
     return ""
 
 
-def _unscaled(told: str, rows: _Rows, output: Array) -> Finding:
-    """Scores that are no probabilities."""
+def _unscaled(subject: str, rows: _Rows, output: Array) -> Finding:
+    """Scores that are not probabilities."""
     classes = output.shape[-1]
     if np.abs(rows.norm - 1).max() <= UNITY:
-        return Finding(False, f"{told} is a vector of length 1: an embedding")
+        return Finding(False, f"{subject} is a vector of length 1: an embedding")
     if rows.low.min() >= 0:
         if rows.high.max() > 1:
-            return Finding(False, f"{told} is never negative, as logits are, and no share of 1")
+            return Finding(False, f"{subject} is never negative, as logits are, and no share of 1")
         alone = float(np.mean(rows.above == 1))
         if alone < ALONE:
-            return Finding(False, f"the scores of {told} do not exclude each other")
-        return Finding(True, f"of the {classes} scores of {told} one is above a half, and which varies")
+            return Finding(False, f"the scores of {subject} do not exclude each other")
+        return Finding(True, f"of the {classes} scores of {subject} one is above a half, and which varies")
     sure = float(np.median(np.exp(rows.high - rows.log_total)))
     if classes == 2:
         pairs = np.asarray(output, np.float64).reshape(-1, 2)
@@ -138,8 +138,8 @@ def _unscaled(told: str, rows: _Rows, output: Array) -> Finding:
         clear = float(np.median(rows.gap / np.maximum(rows.spread, 1e-30)))
         logits = sure >= SURE and clear >= CLEARER * noise
     if not logits:
-        return Finding(False, f"no value of {told} stands out as the scores of a sure classifier do")
-    return Finding(True, f"{told} holds {classes} logits, of which one stands out, and which varies")
+        return Finding(False, f"no value of {subject} stands out as the scores of a sure classifier do")
+    return Finding(True, f"{subject} holds {classes} logits, of which one stands out, and which varies")
 
 
 def _rows(output: Array) -> _Rows:

@@ -1,6 +1,6 @@
 """What is demanded of the outputs when no gate of them is stated: a goal to work for, and what is refused.
 
-The accuracy ladder climbs for the goal. An artifact that ends short of it is kept, and told loudly, unless it is
+The accuracy ladder climbs for the goal. An artifact that ends short of it is kept, with a warning, unless it is
 plainly broken. With labels, or a metric of the user's own, goal and refusal are one: what is lost is known there.
 """
 
@@ -19,7 +19,7 @@ class Demands:
     """Goals, and what is refused, of artifacts of one kind of precision."""
 
     sqnr_db: float
-    """Goal of each output that is no class scores."""
+    """Goal of each output that is not class scores."""
     broken_db: float
     """Below it an artifact is refused."""
     agreement: float
@@ -80,24 +80,26 @@ def judge_by_default(item: Measurement, precision: Precision, *, strict: bool) -
 
 
 def _agreement(item: Measurement, own: Sequence[OutputFidelity], demands: Demands, *, strict: bool) -> GateResult:
-    found = judge_agreement(demands.agreement, item, strict=strict, default=True)
-    if found.state != "failed" or item.agreement is None:
-        return found
+    result = judge_agreement(demands.agreement, item, strict=strict, default=True)
+    if result.state != "failed" or item.agreement is None:
+        return result
     worst = min((output.sqnr_db for output in own if output.equal is None), default=None)
     least = RANKS if worst is not None and worst >= NEAR_DB else RANKS_FAR
     if item.agreement < least or (worst is not None and worst < demands.broken_db):
-        return found
-    told = f"under {least:g}" if worst is None else f"under {least:g} or {demands.broken_db:g} dB, here {worst:.1f} dB"
-    return _short(found, told)
+        return result
+    reason = (
+        f"under {least:g}" if worst is None else f"under {least:g} or {demands.broken_db:g} dB, here {worst:.1f} dB"
+    )
+    return _short(result, reason)
 
 
 def _sqnr(item: Measurement, outputs: Sequence[OutputFidelity], demands: Demands) -> GateResult:
-    found = judge_sqnr(demands.sqnr_db, item, outputs, default=True)
-    if found.state != "failed" or found.value is None or found.value < demands.broken_db:
-        return found
+    result = judge_sqnr(demands.sqnr_db, item, outputs, default=True)
+    if result.state != "failed" or result.value is None or result.value < demands.broken_db:
+        return result
     if unmoved := _unmoved(outputs):
-        return found.model_copy(update={"reason": f"{found.reason}; {unmoved}, and refused is under {RANKS_DB:g} dB"})
-    return _short(found, f"under {demands.broken_db:g} dB")
+        return result.model_copy(update={"reason": f"{result.reason}; {unmoved}, and refused is under {RANKS_DB:g} dB"})
+    return _short(result, f"under {demands.broken_db:g} dB")
 
 
 def _unmoved(outputs: Sequence[OutputFidelity]) -> str:
@@ -112,13 +114,13 @@ def _unmoved(outputs: Sequence[OutputFidelity]) -> str:
 def _map(item: Measurement, equal: float, output: str, demands: Demands) -> GateResult:
     """Of whole numbers that are names of things."""
     limit, reason = demands.agreement, f'equal elements of the worst output "{output}"'
-    found = gate_result("min_agreement", item, limit, equal, equal - limit, reason, default=True)
-    if found.state != "failed" or equal < RANKS_FAR:
-        return found
-    return _short(found, f"under {RANKS_FAR:g}")
+    result = gate_result("min_agreement", item, limit, equal, equal - limit, reason, default=True)
+    if result.state != "failed" or equal < RANKS_FAR:
+        return result
+    return _short(result, f"under {RANKS_FAR:g}")
 
 
-def _short(found: GateResult, refused: str) -> GateResult:
+def _short(result: GateResult, refused: str) -> GateResult:
     """A missed gate that does not refuse the artifact."""
-    reason = "; ".join(part for part in (found.reason, f"kept: no gate is stated, and refused is {refused}") if part)
-    return found.model_copy(update={"state": "short", "reason": reason})
+    reason = "; ".join(part for part in (result.reason, f"kept: no gate is stated, and refused is {refused}") if part)
+    return result.model_copy(update={"state": "short", "reason": reason})

@@ -39,13 +39,13 @@ def parse_fail_on(
     Raises:
         UsageError: an unknown quantity, one that stands twice, or no number that a limit can be.
     """
-    found: dict[Quantity, Stated[Quantity]] = {}
+    limits: dict[Quantity, Stated[Quantity]] = {}
     for part in (part.strip() for text in texts for part in text.split(",")):
         limit = _parse(part, units, example)
-        if limit.quantity in found:
+        if limit.quantity in limits:
             raise UsageError(f"--fail-on: {limit.quantity} stands twice", hint="state each quantity once")
-        found[limit.quantity] = limit
-    return tuple(found.values())
+        limits[limit.quantity] = limit
+    return tuple(limits.values())
 
 
 def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> Stated[Quantity]:
@@ -56,9 +56,9 @@ def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> 
         raise UsageError(f'--fail-on: no quantity is called "{name}"', hint=hint)
     match = _LIMIT.match(value) if equals else None
     if match is None or not math.isfinite(float(match["number"])):
-        raise UsageError(f'--fail-on: {name}: "{value}" is no limit', hint=f"a number, or a percentage: {example}")
+        raise UsageError(f'--fail-on: {name}: "{value}" is not a limit', hint=f"a number, or a percentage: {example}")
     unit = match["unit"]
     if unit not in ("", "%", *units[quantity]):
         known = " or ".join(units[quantity])
-        raise UsageError(f'--fail-on: {name}: "{unit}" is no unit of it', hint=f"write {known} or %, or none")
+        raise UsageError(f'--fail-on: {name}: "{unit}" is not a unit of it', hint=f"write {known} or %, or none")
     return Stated(quantity, float(match["number"]), unit)

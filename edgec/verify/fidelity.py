@@ -79,6 +79,11 @@ def compare_map(name: str, reference: Array, array: Array) -> OutputFidelity:
 
     Its SQNR is that of the numbers as one-hot vectors: each that differs is an error of 2 in a signal of 1.
 
+    Args:
+        name: of the output.
+        reference: the float model's, (samples, *output shape).
+        array: the artifact's, of the same shape.
+
     Raises:
         ValueError: the shapes differ.
     """
@@ -133,8 +138,8 @@ class _Power:
         """The same of what differs from the mean over all samples; 0 where that is rounding."""
         if not self._samples:
             return 0.0
-        found = self.total - float(np.square(self._sums).sum()) / self._samples
-        return found if found > CONSTANT * self.total else 0.0
+        energy = self.total - float(np.square(self._sums).sum()) / self._samples
+        return energy if energy > CONSTANT * self.total else 0.0
 
 
 def _require_shape(name: str, reference: Array, array: Array) -> None:

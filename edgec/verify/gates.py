@@ -27,6 +27,11 @@ def judge(gates: Gates, target: Target, measurements: Sequence[Measurement]) -> 
     was timed, and only when its machine stands for the target's device; the speed-up against float32 on any machine.
     A judged runtime that could not run the artifact fails the gate ``runs``; a gate that the user states and that
     cannot be measured fails too.
+
+    Args:
+        gates: the project's.
+        target: has budgets, and the device.
+        measurements: of all artifacts in all runtimes.
     """
     by_artifact: dict[str, list[Measurement]] = {}
     for item in measurements:

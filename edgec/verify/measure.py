@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from edgec.backends.interface import Artifact, OpRecord, RuntimeSpec
+from edgec.backends.interface import Artifact, RuntimeSpec
 from edgec.backends.registry import package_version
 from edgec.errors import EdgecError
 from edgec.machine import Machine
@@ -15,6 +14,7 @@ from edgec.verify.fidelity import compare_outputs
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs, first_output, open_outputs
 from edgec.verify.records import Measurement
+from edgec.verify.requests import RunAnswer
 from edgec.workers.worker import WorkerResult
 
 
@@ -22,7 +22,7 @@ def measure(
     artifact: Artifact,
     file: Path,
     runtime: RuntimeSpec,
-    result: WorkerResult | EdgecError,
+    result: WorkerResult[RunAnswer] | EdgecError,
     reference: Outputs,
     metric: Metric,
     machine: Machine,
@@ -43,7 +43,7 @@ def measure(
     """
     failure, outputs = _outputs(result, reference)
     total = len(first_output(reference))
-    value = result.value if isinstance(result, WorkerResult) and not failure else {}
+    worked = result if isinstance(result, WorkerResult) and not failure else None
     shares = metric.agreement(reference, outputs) if outputs else None
     interval = None if shares is None else interval_of(shares)
     return Measurement(
@@ -59,26 +59,26 @@ def measure(
         agreement=None if shares is None else float(shares.mean()),
         agreement_low=interval.low if interval else None,
         fidelity=compare_outputs(reference, outputs) if outputs else (),
-        ops=tuple(OpRecord.model_validate_json(json.dumps(item)) for item in value.get("ops", ())),
+        ops=worked.value.ops if worked else (),
         latency=None,  # taken later, when nothing else runs
-        peak_rss_mb=result.peak_rss_mb if isinstance(result, WorkerResult) and not failure else None,
+        peak_rss_mb=worked.peak_rss_mb if worked else None,
         failure=failure,
     )
 
 
-def _outputs(result: WorkerResult | EdgecError, reference: Outputs) -> tuple[str, dict[str, Array]]:
+def _outputs(result: WorkerResult[RunAnswer] | EdgecError, reference: Outputs) -> tuple[str, dict[str, Array]]:
     """Why there are no outputs to compare (or ""), and the outputs in the order of the float model's."""
-    if isinstance(result, EdgecError):  # without its log, whose place is no matter of the artifact
+    if isinstance(result, EdgecError):  # without its log, whose path does not belong into records
         return f"{result.where}: {result.what}" if result.where else result.what, {}
-    if failure := str(result.value["failure"]):
+    if failure := result.value.failure:
         return failure, {}
-    found = open_outputs(result.value["outputs"])
+    given = open_outputs(result.value.outputs)
     outputs: dict[str, Array] = {}
     for name, wanted in reference.items():
-        if name not in found:
+        if name not in given:
             return f'gives no output "{name}"', {}
-        if found[name].shape != wanted.shape:
-            got, want = list(found[name].shape[1:]), list(wanted.shape[1:])
+        if given[name].shape != wanted.shape:
+            got, want = list(given[name].shape[1:]), list(wanted.shape[1:])
             return f'output "{name}" has shape {got}, the float model {want}', {}
-        outputs[name] = found[name]
+        outputs[name] = given[name]
     return "", outputs

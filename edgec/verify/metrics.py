@@ -88,7 +88,7 @@ class Metric:
 def choose_metric(
     name: str, outputs: tuple[TensorSpec, ...], labels: Array | None, root: Path, *, seed: int = 0, group: int = 1
 ) -> Metric:
-    """Settle which metric to use, as far as it can be told before the float model has run.
+    """Settle which metric to use, as far as it is known before the float model has run.
 
     ``auto`` is top-1 when there are class labels and the first output looks like class scores; else
     `edgec.verify.settle` decides.
@@ -199,7 +199,7 @@ def _agreement(shares: Array) -> MetricResult:
 
 
 def _compare(name: str, wanted: Scores, got: Scores) -> MetricResult:
-    """Two sets of scores, paired. Scores within 0 to 1 (judged by the float model's) are told in percent."""
+    """Two sets of scores, paired. Scores within 0 to 1 (judged by the float model's) are given in percent."""
     share = bool(np.all((wanted >= 0) & (wanted <= 1)))
     scale = 100.0 if share else 1.0
     interval: Interval | None = None

@@ -8,7 +8,7 @@ from edgec.verify.records import GateResult, Measurement, MetricResult, OutputFi
 
 
 def accuracy_limit(stated: float, metric: MetricResult) -> float:
-    """``min_accuracy`` on the metric's scale: of one that is told in percent, at most 1 is a share."""
+    """``min_accuracy`` on the metric's scale: of one that is given in percent, at most 1 is a share."""
     return 100 * stated if metric.unit == "points" and stated <= 1 else stated
 
 
@@ -16,14 +16,21 @@ def judge_accuracy(stated: float, item: Measurement) -> GateResult:
     """Gate ``min_accuracy``: the metric itself."""
     metric = item.metric
     if metric is None:
-        return unmeasurable("min_accuracy", item, stated, "the metric is sqnr, which is no accuracy")
+        return unmeasurable("min_accuracy", item, stated, "the metric is sqnr, which does not measure accuracy")
     limit = accuracy_limit(stated, metric)
     reason = f"{metric.name} on {metric.samples} samples; float has {metric.float_value:.4g}"
     return gate_result("min_accuracy", item, limit, metric.value, metric.value - limit, reason)
 
 
 def judge_drop(limit: float, item: Measurement, *, strict: bool, default: bool = False) -> GateResult:
-    """What of the metric is lost against the float model."""
+    """The loss of the metric against the float model.
+
+    Args:
+        limit: of the drop, in the metric's unit.
+        item: of an artifact in a runtime.
+        strict: judge the upper bound of the 95 % interval instead of the drop itself.
+        default: the gate is not the user's.
+    """
     metric = item.metric
     if metric is None:
         return unmeasurable("max_drop", item, limit, "the metric is sqnr, which does not drop; state min_sqnr_db")
@@ -41,9 +48,16 @@ def judge_drop(limit: float, item: Measurement, *, strict: bool, default: bool =
 
 
 def judge_agreement(limit: float, item: Measurement, *, strict: bool, default: bool = False) -> GateResult:
-    """The share of equal arg-max, or of equal whole numbers, of the first output."""
+    """The share of equal arg-max, or of equal whole numbers, of the first output.
+
+    Args:
+        limit: least share, 0 to 1.
+        item: of an artifact in a runtime.
+        strict: judge the lower bound of the 95 % interval instead of the share itself.
+        default: the gate is not the user's.
+    """
     if item.agreement is None:
-        return unmeasurable("min_agreement", item, limit, "the first output is no class scores")
+        return unmeasurable("min_agreement", item, limit, "the first output does not hold class scores")
     value, reason = item.agreement, ""
     if strict:
         if item.agreement_low is None:
@@ -57,7 +71,14 @@ def judge_agreement(limit: float, item: Measurement, *, strict: bool, default: b
 def judge_sqnr(
     limit: float, item: Measurement, outputs: Sequence[OutputFidelity] | None = None, *, default: bool = False
 ) -> GateResult:
-    """The SQNR of the worst of `outputs`, or of all; with channels that have an SQNR of their own."""
+    """The SQNR of the worst output; with channels that have an SQNR of their own.
+
+    Args:
+        limit: least SQNR, in dB.
+        item: of an artifact in a runtime.
+        outputs: those to judge; None: all of `item`.
+        default: the gate is not the user's.
+    """
     judged = item.fidelity if outputs is None else outputs
     if not judged:
         return unmeasurable("min_sqnr_db", item, limit, "no output was compared")
@@ -101,12 +122,27 @@ def gate_result(
 
 
 def unmeasurable(gate: str, item: Measurement, limit: float, reason: str) -> GateResult:
-    """A gate that must hold and that this artifact cannot show to be met."""
+    """The result of a gate that must hold and that cannot be judged: it fails.
+
+    Args:
+        gate: its name.
+        item: of an artifact in a runtime.
+        limit: of the gate.
+        reason: why it cannot be judged.
+    """
     return not_measured(gate, item, limit, f"cannot be judged: {reason}").model_copy(update={"state": "failed"})
 
 
 def not_measured(gate: str, item: Measurement, limit: float, reason: str, *, default: bool = False) -> GateResult:
-    """A gate without a value, which is no reason to refuse the artifact."""
+    """The result of a gate without a value, for which the artifact is not refused.
+
+    Args:
+        gate: its name.
+        item: of an artifact in a runtime.
+        limit: of the gate.
+        reason: why there is no value.
+        default: the gate is not the user's.
+    """
     return GateResult(
         gate=gate,
         artifact=item.artifact,

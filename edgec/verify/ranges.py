@@ -11,10 +11,7 @@ activations, their mean: it is kept with its spread over the evaluation samples.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,12 +22,13 @@ from edgec.dataset.spool import Spool
 from edgec.frozen import Frozen
 from edgec.model.spec import Array, Tensors
 from edgec.verify.outputs import chunks
+from edgec.verify.requests import RangesAnswer, RangesRequest
 from edgec.workers.worker import Progress
 
 MOST_SAMPLES = 256
-"""Samples that are looked at when a bundle is built, at most."""
+"""Samples that are observed when a bundle is built, at most."""
 MOST_VALUES = 2**30
-"""Input values that are looked at then: of large inputs fewer samples, but `LEAST_SAMPLES`."""
+"""Input values that are observed then: of large inputs fewer samples, but `LEAST_SAMPLES`."""
 LEAST_SAMPLES = 32
 USUAL = 0.99
 """Share of evaluation samples that do not leave a range."""
@@ -56,40 +54,37 @@ class RangeRecord(Frozen):
     """All ranges of an artifact, on its bundle's evaluation samples."""
 
     runtime: str
-    """Where activations were looked at; empty: only inputs were."""
+    """Where activations were observed; empty: only inputs were."""
     samples: int
     layers: tuple[LayerRange, ...]
     outside: float
     """Share of evaluation samples that leave at least one range."""
     reason: str = ""
-    """Why activations were not looked at; `layers` are then the model's inputs, or none."""
+    """Why activations were not observed; `layers` are then the model's inputs, or none."""
 
 
-def observe_ranges(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Run an int8 artifact and look at its activations (an `edgec.workers.worker` task).
+def observe_ranges(request: RangesRequest, progress: Progress) -> RangesAnswer:
+    """Run an int8 artifact and observe its activations (a task of `edgec.workers.worker`).
 
     Args:
-        payload: ``artifact`` (record), ``file``, ``runtime``, ``spool`` (folder), ``indices`` (samples), ``threads``,
-            and ``out``, an .npy to write: (samples, ranges, 2), as of `edgec.backends.interface.RangeWatch`.
-        progress: told the name of each step.
+        request: what to run, and where the observations go.
+        progress: called with the name of each step.
 
-    Returns:
-        ``ranges`` (`ActivationRange`s), or ``reason`` when they cannot be looked at.
+    Raises:
+        UnsupportedError: the runtime refuses the artifact, or does not show its activations.
     """
-    artifact = Artifact.model_validate_json(json.dumps(payload["artifact"]))
-    backend = get_backend(artifact.backend)
-    if reason := why_not(artifact):
-        return {"ranges": [], "reason": reason}
+    backend = get_backend(request.artifact.backend)
+    if reason := why_not(request.artifact):
+        return RangesAnswer(reason=reason)
     assert isinstance(backend, RangeWatcher)
-    runtime, indices = str(payload["runtime"]), [int(index) for index in payload["indices"]]
-    progress(f"look at the activations of {len(indices)} samples in {runtime}")
-    watch = backend.watch_ranges(artifact, Path(payload["file"]), runtime, int(payload["threads"]))
-    np.save(payload["out"], uses(watch, Spool(Path(payload["spool"])), indices))
-    return {"ranges": [item.model_dump(mode="json") for item in watch.ranges], "reason": ""}
+    progress(f"observe the activations of {len(request.indices)} samples in {request.runtime}")
+    watch = backend.watch_ranges(request.artifact, request.file, request.runtime, request.threads)
+    np.save(request.out, uses(watch, Spool(request.spool), request.indices))
+    return RangesAnswer(ranges=tuple(watch.ranges))
 
 
 def why_not(artifact: Artifact) -> str:
-    """Why an artifact has no calibrated ranges that can be looked at; empty: it has."""
+    """Why an artifact has no calibrated ranges that can be observed; empty: it has."""
     if artifact.precision != "int8":
         return f"a {artifact.precision} artifact has no calibrated ranges"
     if not isinstance(get_backend(artifact.backend), RangeWatcher):
@@ -98,15 +93,24 @@ def why_not(artifact: Artifact) -> str:
 
 
 def uses(watch: RangeWatch, samples: Sequence[Tensors], indices: Sequence[int]) -> Array:
-    """What `watch` tells of each of these samples: (samples, ranges, 2)."""
-    found = np.zeros((len(indices), len(watch.ranges), 2), np.float64)
+    """What `watch` observes of some samples.
+
+    Args:
+        watch: the loaded artifact.
+        samples: in the float model's names and layout.
+        indices: of those to run.
+
+    Returns:
+        (samples, ranges, 2), as of `RangeWatch`.
+    """
+    observed = np.zeros((len(indices), len(watch.ranges), 2), np.float64)
     for place, index in enumerate(indices):
-        found[place] = watch(samples[index])
-    return found
+        observed[place] = watch(samples[index])
+    return observed
 
 
-def looked_at(spool: Spool, most: int = MOST_SAMPLES) -> list[int]:
-    """The samples of a spool that are looked at, evenly spread; fewer of large ones, the same each time."""
+def observed_indices(spool: Spool, most: int = MOST_SAMPLES) -> list[int]:
+    """Indices of the samples of a spool that are observed, evenly spread, the same each time; fewer of large ones."""
     values = sum(int(np.prod(item.shape, dtype=np.int64)) for item in spool.info.inputs) * _WORK
     count = min(len(spool), most, max(MOST_VALUES // max(values, 1), LEAST_SAMPLES))
     return [index * len(spool) // count for index in range(count)]
@@ -114,44 +118,53 @@ def looked_at(spool: Spool, most: int = MOST_SAMPLES) -> list[int]:
 
 def input_ranges(spool: Spool) -> tuple[ActivationRange, ...]:
     """The extremes of each input over all samples; without inputs of booleans."""
-    found = []
+    ranges = []
     for item in spool.info.inputs:
         array: Array = np.load(spool.folder / f"{_place(spool, item.name)}.npy", mmap_mode="r")
         if array.dtype.kind == "b" or not array.size:
             continue
         low = min(float(np.min(array[part])) for part in chunks(array))
         high = max(float(np.max(array[part])) for part in chunks(array))
-        found.append(ActivationRange(tensor=f"input {item.name}", low=low, high=high, input=item.name))
-    return tuple(found)
+        ranges.append(ActivationRange(tensor=f"input {item.name}", low=low, high=high, input=item.name))
+    return tuple(ranges)
 
 
 def input_uses(ranges: Sequence[ActivationRange], spool: Spool, indices: Sequence[int]) -> Array:
-    """How each sample's inputs lie in these ranges of inputs: (samples, ranges, 2)."""
-    found = np.zeros((len(indices), len(ranges), 2), np.float64)
+    """How the inputs of some samples lie in ranges of inputs.
+
+    Args:
+        ranges: of inputs.
+        spool: the samples.
+        indices: of those to read.
+
+    Returns:
+        (samples, ranges, 2), as of `uses`.
+    """
+    shares = np.zeros((len(indices), len(ranges), 2), np.float64)
     for place, index in enumerate(indices if ranges else ()):
         sample = spool[index]
-        found[place] = [use_by_values(sample[item.input], item.low, item.high) for item in ranges]
-    return found
+        shares[place] = [use_by_values(sample[item.input], item.low, item.high) for item in ranges]
+    return shares
 
 
-def range_record(ranges: Sequence[ActivationRange], found: Array, *, runtime: str, reason: str = "") -> RangeRecord:
+def range_record(ranges: Sequence[ActivationRange], observed: Array, *, runtime: str, reason: str = "") -> RangeRecord:
     """The record of a bundle, from what its evaluation samples show.
 
     Args:
         ranges: of the artifact, and of inputs.
-        found: (samples, ranges, 2), as of `uses`.
-        runtime: where activations were looked at.
+        observed: (samples, ranges, 2), as of `uses`.
+        runtime: where activations were observed.
         reason: why they were not.
     """
-    outside, levels = np.round(found[:, :, 0], _DIGITS), found[:, :, 1]
+    outside, levels = np.round(observed[:, :, 0], _DIGITS), observed[:, :, 1]
     even, odd = outside[::2], outside[1::2] if len(outside) > 1 else outside
     limits = np.zeros(len(ranges))
-    if found.size:
+    if observed.size:
         limits = np.quantile(even, USUAL, axis=0, method="higher")
     left = odd > limits
     return RangeRecord(
         runtime=runtime,
-        samples=len(found),
+        samples=len(observed),
         layers=tuple(
             LayerRange(
                 **item.model_dump(),
@@ -162,20 +175,20 @@ def range_record(ranges: Sequence[ActivationRange], found: Array, *, runtime: st
             )
             for place, (item, limit) in enumerate(zip(ranges, limits, strict=True))
         ),
-        outside=round(float(left.any(axis=1).mean()), _DIGITS) if found.size else 0.0,
+        outside=round(float(left.any(axis=1).mean()), _DIGITS) if observed.size else 0.0,
         reason=reason,
     )
 
 
-def leaving(record: RangeRecord, found: Array) -> Array:
+def leaving(record: RangeRecord, observed: Array) -> Array:
     """Which samples leave which range: booleans (samples, layers of `record`).
 
     Args:
         record: of the artifact.
-        found: (samples, layers, 2), as of `uses`.
+        observed: (samples, layers, 2), as of `uses`.
     """
     limits = np.array([item.limit for item in record.layers])
-    left: Array = np.round(found[:, :, 0], _DIGITS) > limits
+    left: Array = np.round(observed[:, :, 0], _DIGITS) > limits
     return left
 
 
@@ -185,11 +198,6 @@ def unwatched_inputs(
     """Inputs that an artifact has no range of its own for."""
     known = {item.input for item in watched}
     return tuple(item for item in inputs if item.input not in known)
-
-
-def ranges_from(answer: Mapping[str, Any]) -> tuple[ActivationRange, ...]:
-    """The ranges in what `observe_ranges` returned."""
-    return tuple(ActivationRange.model_validate_json(json.dumps(item)) for item in answer["ranges"])
 
 
 def _place(spool: Spool, name: str) -> int:

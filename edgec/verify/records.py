@@ -82,9 +82,9 @@ class SlowOp(Frozen):
     """``cast`` for conversions between float and integers."""
     count: int
     ms: float | None
-    """Of all of them together, for one sample; None when the runtime does not tell."""
+    """Of all of them together, for one sample; None when the runtime does not measure it."""
     float_ms: float | None
-    """Of the same layers in the float32 twin; None when the runtime does not tell, or the twin has no such ops."""
+    """Of the same layers in the float32 twin; None when that is not measured, or the twin has no such ops."""
     reason: str
     """Why it costs: it converts, it is not in the target's precision and why, or its kernel is the slower one."""
 
@@ -105,7 +105,7 @@ class Speed(Frozen):
     blame: tuple[SlowOp, ...] = ()
     """When the artifact is `slower`: the ops that cost most, the worst first."""
     times_ops: bool = False
-    """Whether the runtime told how long each op takes; else `blame` holds casts and float ops without times."""
+    """Whether the runtime measured how long each op takes; else `blame` holds casts and float ops without times."""
 
     @property
     def slower(self) -> bool:
@@ -126,7 +126,7 @@ class Measurement(Frozen):
     size_bytes: int
     samples: int
     metric: MetricResult | None
-    """None when the metric is ``sqnr``, which `fidelity` tells, and when the runtime failed."""
+    """None when the metric is ``sqnr``, which `fidelity` holds, and when the runtime failed."""
     agreement: float | None
     """Share of arg-max (or of elements, for whole numbers) that equals the float model's; None when the first output
     is neither class scores nor whole numbers."""

@@ -78,8 +78,8 @@ def with_right_graph(model: FloatModel, samples: Sequence[Tensors], threads: int
     original = _onnx(model, threads)
     with _torch(model, model.graph, threads) as converted:
         for sample in samples:
-            wanted, found = original(sample), converted(sample)
-            fidelity = [compare(name, wanted[name], found[name]) for name in wanted]
+            wanted, given = original(sample), converted(sample)
+            fidelity = [compare(name, wanted[name], given[name]) for name in wanted]
             far = [item for item in fidelity if item.max_abs_error > EQUAL]
             if (worst := min((item.sqnr_db for item in far), default=MIN_GRAPH_DB)) < MIN_GRAPH_DB:
                 reason = f"its torch graph is {worst:.0f} dB from it on a real sample"

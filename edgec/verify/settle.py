@@ -21,7 +21,7 @@ def settle(
     """Decide ``auto`` by the float model's outputs, and whether agreement says anything.
 
     ``auto`` is agreement with the float model where the first output holds class scores in shape and values, or whole
-    numbers that are no sizes; else SQNR.
+    numbers that are not sizes; else SQNR.
 
     Args:
         metric: of `choose_metric`.
@@ -30,16 +30,16 @@ def settle(
         insisted: whether agreement is measured whatever the values are: a gate of it is stated.
 
     Returns:
-        The metric, and why ``auto`` became what it is; nothing for another metric.
+        The metric, and why ``auto`` became what it is; "" for another metric.
     """
     if metric.settled:
         return metric, ""
-    found = _finding(metric, reference, inputs)
-    unit = metric.unit if found.scores or insisted else ""
+    finding = _finding(metric, reference, inputs)
+    unit = metric.unit if finding.scores or insisted else ""
     if metric.name != "auto":
         return replace(metric, unit=unit), ""
-    name, told = ("agreement", "agreement") if found.scores else ("sqnr", "SQNR")
-    return replace(metric, name=name, unit=unit), f"metric: {told}, because {found.why}"
+    name, shown = ("agreement", "agreement") if finding.scores else ("sqnr", "SQNR")
+    return replace(metric, name=name, unit=unit), f"metric: {shown}, because {finding.why}"
 
 
 def sure_agreement(reference: Outputs, outputs: Outputs, inputs: Sequence[TensorSpec]) -> float | None:

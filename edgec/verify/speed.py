@@ -8,17 +8,17 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.backends.interface import Artifact, OpTime, OpTimer, Runner
+from edgec.backends.interface import OpTime, OpTimer, Runner
 from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.model.spec import Tensors
 from edgec.verify.blame import Profile, slow_ops
 from edgec.verify.records import Latency, Speed
+from edgec.verify.requests import TimingAnswer, TimingRequest
 from edgec.workers.worker import Progress
 
 MAX_SECONDS = 20.0
@@ -34,46 +34,41 @@ PROFILED_RUNS = 20
 Times = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def time_artifacts(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Batch-1 latency of an artifact and, where it has one, its float twin's (an `edgec.workers.worker` task).
+def time_artifacts(request: TimingRequest, progress: Progress) -> TimingAnswer:
+    """Batch-1 latency of an artifact and, where it has one, its float twin's (a task of `edgec.workers.worker`).
 
     Args:
-        payload: ``artifacts`` (one or two of ``artifact``, a record, and ``file``; the twin is the second),
-            ``runtime``, ``spool`` (folder; its first sample is run), ``threads``, ``warmup``, ``runs`` (0: not timed).
-        progress: told the name of each step.
+        request: what to time.
+        progress: called with the name of each step.
 
-    Returns:
-        ``latency`` (`Latency` as JSON text, or None) and ``speed`` (`Speed` as JSON text, or None).
+    Raises:
+        UnsupportedError: the runtime refuses the artifact.
     """
-    runs = int(payload["runs"])
-    if not runs:
-        return {"latency": None, "speed": None}
+    if not request.runs:
+        return TimingAnswer()
     runners: list[Runner] = []
-    for number, one in enumerate(payload["artifacts"]):
-        artifact = Artifact.model_validate_json(one["artifact"])
-        progress(f"time {artifact.precision} in {payload['runtime']}")
+    for number, (artifact, file) in enumerate((item.artifact, item.file) for item in request.artifacts):
+        progress(f"time {artifact.precision} in {request.runtime}")
         try:
-            runner = get_backend(artifact.backend).runner(
-                artifact, Path(one["file"]), payload["runtime"], payload["threads"]
-            )
+            runner = get_backend(artifact.backend).runner(artifact, file, request.runtime, request.threads)
         except Exception:  # a runtime that does not take the float twin leaves the artifact to be timed alone
             if not number:
                 raise
             traceback.print_exc()
         else:
             runners.append(runner)
-    sample = Spool(Path(payload["spool"]))[0]
-    times = in_turns(runners, sample, warmup=int(payload["warmup"]), runs=runs)
+    sample = Spool(request.spool)[0]
+    times = in_turns(runners, sample, warmup=request.warmup, runs=request.runs)
     p50, p90 = np.percentile(times[0], (50, 90))
-    latency = Latency(p50_ms=float(p50), p90_ms=float(p90), runs=times[0].size, threads=payload["threads"])
+    latency = Latency(p50_ms=float(p50), p90_ms=float(p90), runs=times[0].size, threads=request.threads)
     if len(times) == 1:
-        return {"latency": latency.model_dump_json(), "speed": None}
+        return TimingAnswer(latency=latency)
     speed = compare_turns(times[0], times[1])
     if speed.slower:
         progress("find the ops that cost most")
         own, twin = (_profile(runner, sample) for runner in runners)
         speed = speed.model_copy(update={"blame": slow_ops(own, twin), "times_ops": own.times is not None})
-    return {"latency": latency.model_dump_json(), "speed": speed.model_dump_json()}
+    return TimingAnswer(latency=latency, speed=speed)
 
 
 def in_turns(runners: Sequence[Runner], sample: Tensors, *, warmup: int, runs: int) -> Times:

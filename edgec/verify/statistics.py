@@ -28,7 +28,7 @@ def wilson(successes: int, trials: int) -> Interval:
     Wilson, E. B. (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, 209-212.
     """
     if not 0 <= successes <= trials or trials == 0:
-        raise ValueError(f"{successes} of {trials} is no proportion")
+        raise ValueError(f"{successes} of {trials} is not a proportion")
     share, z2 = successes / trials, _Z95**2
     middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = _Z95 / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
@@ -49,7 +49,7 @@ def paired_proportions(lost: int, won: int, trials: int) -> Interval:
         trials: all samples.
     """
     if lost < 0 or won < 0 or lost + won > trials or trials == 0:
-        raise ValueError(f"{lost} lost and {won} won of {trials} is no comparison")
+        raise ValueError(f"{lost} lost and {won} won of {trials} is not a comparison")
     total = trials + 2
     difference, discordant = lost - won, lost + won + 1
     half = _Z95 * math.sqrt(discordant - difference**2 / total) / total

@@ -1,4 +1,4 @@
-"""Is the float model any good on the data as it is fed? What int8 loses says nothing when float is wrong already."""
+"""Refusal of float models that are near chance on the data: the loss of int8 is meaningless then."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class TopOne:
 
     @property
     def near_chance(self) -> bool:
-        """Whether the interval says that the model is no better than chance, or hardly."""
-        found, above = self.interval, 1 - self.chance
-        hardly = found.high < self.chance + min(NEAR * above, self.chance)
-        return hardly or (found.low <= self.chance and found.high < self.chance + UNSURE * above)
+        """Whether, by the interval, the model is hardly better than chance, if at all."""
+        interval, above = self.interval, 1 - self.chance
+        hardly = interval.high < self.chance + min(NEAR * above, self.chance)
+        return hardly or (interval.low <= self.chance and interval.high < self.chance + UNSURE * above)
 
     def far_below(self, other: TopOne) -> bool:
         """Whether the intervals say that this is above chance by less than half of what `other` is."""
@@ -64,7 +64,7 @@ class TopOne:
     def _above(self, share: float) -> float:
         return (share - self.chance) / max(1 - self.chance, 1e-9)
 
-    def told(self) -> str:
+    def words(self) -> str:
         """``33.1 % (119 of 360, 95 % interval 28.4 to 38.1 %)``."""
         low, high = 100 * self.interval.low, 100 * self.interval.high
         share = 100 * self.right / self.samples
@@ -80,20 +80,20 @@ def top_one(outputs: Outputs, labels: Array, group: int = 1) -> TopOne:
         group: entries of the data that the model takes at once.
     """
     scores = first_output(by_entry(outputs, group))
-    found, wanted = predictions(scores).reshape(-1), labels.reshape(-1).astype(np.int64)
+    predicted, wanted = predictions(scores).reshape(-1), labels.reshape(-1).astype(np.int64)
     classes = scores.shape[-1]
     if len(np.unique(wanted)) < 2:
         chance = 1 / classes
     else:
-        shares = [np.bincount(one[one >= 0], minlength=classes)[:classes] / len(one) for one in (found, wanted)]
+        shares = [np.bincount(one[one >= 0], minlength=classes)[:classes] / len(one) for one in (predicted, wanted)]
         chance = float(np.dot(*shares))
-    return TopOne(int(np.count_nonzero(found == wanted)), len(wanted), chance)
+    return TopOne(int(np.count_nonzero(predicted == wanted)), len(wanted), chance)
 
 
 def weakness(metric: Metric, reference: Outputs, calibrated: Callable[[], tuple[Outputs, Array, int] | None]) -> str:
     """Why the float model is not worth compiling as it is fed, or an empty string.
 
-    Only top-1 is judged: of other metrics nobody knows what chance is.
+    Only top-1 is judged: of other metrics the result of chance is not known.
 
     Args:
         metric: of the build.
@@ -103,18 +103,19 @@ def weakness(metric: Metric, reference: Outputs, calibrated: Callable[[], tuple[
     """
     if metric.name != "top1" or metric.labels is None:
         return ""
-    found = top_one(reference, metric.labels, metric.group)
-    if found.near_chance:
-        told = f"the float model's top-1 on the evaluation samples is {found.told()}"
-        return f"{told}, and chance is {100 * found.chance:.1f} %"
-    known = calibrated() if found.may_be_far_below else None
+    measured = top_one(reference, metric.labels, metric.group)
+    if measured.near_chance:
+        stated = f"the float model's top-1 on the evaluation samples is {measured.words()}"
+        return f"{stated}, and chance is {100 * measured.chance:.1f} %"
+    known = calibrated() if measured.may_be_far_below else None
     if known is None or class_labels(known[1]) is None:
         return ""
     other = top_one(*known)
-    if not found.far_below(other):
+    if not measured.far_below(other):
         return ""
     return (
-        f"the float model's top-1 on the evaluation samples is {found.told()}, on calibration samples {other.told()}: "
+        f"the float model's top-1 on the evaluation samples is {measured.words()}, "
+        f"on calibration samples {other.words()}: "
         "the two sets are not labelled or stored alike, or the model knows its training data by heart"
     )
 
@@ -122,8 +123,13 @@ def weakness(metric: Metric, reference: Outputs, calibrated: Callable[[], tuple[
 def refuse_inaccurate(gates: Gates, metric: Metric, reference: Outputs) -> None:
     """Hold the float model to ``min_accuracy``.
 
+    Args:
+        gates: the project's.
+        metric: the settled metric, with the labels.
+        reference: the float model's outputs.
+
     Raises:
-        ProjectError: it is stated, and the metric is none that float itself could miss.
+        ProjectError: it is stated, and the metric only compares with the float model.
         WeakFloatError: the float model is below it.
     """
     if gates.min_accuracy is None:

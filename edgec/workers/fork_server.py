@@ -1,7 +1,7 @@
 """A process that has imported what workers need and forks them: each begins at once instead of importing it anew.
 
 It runs no thread and computes nothing, so that a fork of it is as good as a fresh interpreter. Its parent asks for a
-worker by the worker's folders and files, and is told the worker's process id, later its exit code. The worker has the
+worker by the worker's folders and files, and receives the worker's process id, later its exit code. The worker has the
 server's environment. When the parent is gone the server kills all workers and ends.
 """
 
@@ -41,18 +41,18 @@ class ForkServer:
         self._ends, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._told_to_end = False
+        self._ending = False
 
     def serve(self) -> None:
         """Until the parent is gone, or has said that it asks no more and all workers have ended."""
         with self._selector:
             for source in (self._parent, self._ends):
                 self._selector.register(source, selectors.EVENT_READ)
-            while not self._told_to_end or self._running:
+            while not self._ending or self._running:
                 ready = [key.fileobj for key, _ in self._selector.select()]
                 if self._ends in ready:
                     os.read(self._ends, LONGEST)
-                    self._tell_ends()
+                    self._report_ends()
                 if self._parent in ready and not self._answer():
                     self._kill_all()
                     return
@@ -62,7 +62,7 @@ class ForkServer:
         if not message:
             return False
         if not files:
-            self._told_to_end = True
+            self._ending = True
             return True
         orders, report, log, exit_code = files
         server = os.getpid()
@@ -98,12 +98,12 @@ class ForkServer:
         finally:
             os._exit(1)
 
-    def _tell_ends(self) -> None:
+    def _report_ends(self) -> None:
         for number in list(self._running):
             ended, status = os.waitpid(number, os.WNOHANG)
             if ended:
                 file = self._running.pop(number)
-                with contextlib.suppress(OSError):  # nobody asks any more
+                with contextlib.suppress(OSError):  # the parent does not wait for it any more
                     os.write(file, str(os.waitstatus_to_exitcode(status)).encode())
                 os.close(file)
 
@@ -116,7 +116,7 @@ class ForkServer:
 def main(connection: str, *modules: str) -> None:
     """Import `modules`, as far as they are installed, then serve."""
     for name in modules:
-        with contextlib.suppress(ImportError):  # the worker that needs it tells so
+        with contextlib.suppress(ImportError):  # the worker that needs it reports that
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a worker's collections leave the shared pages alone

@@ -36,8 +36,8 @@ class Forked:
     def wait(self) -> int:
         """Its exit code, once it has ended; negative for a signal. To be called once."""
         with os.fdopen(self._status) as status:
-            told = status.read()
-        return int(told) if told else -signal.SIGKILL  # its server was killed, and took it along
+            code = status.read()
+        return int(code) if code else -signal.SIGKILL  # its server was killed, and took it along
 
 
 class _Server:
@@ -63,15 +63,15 @@ class _Server:
 
     def fork(self, request: Mapping[str, str], files: Sequence[int]) -> Forked | None:
         """A worker; None when the server is gone."""
-        status, told = os.pipe()
+        status, exit_code = os.pipe()
         try:
             with self._lock:
-                socket.send_fds(self._parent, [json.dumps(request).encode()], [*files, told])
+                socket.send_fds(self._parent, [json.dumps(request).encode()], [*files, exit_code])
                 answer = self._parent.recv(LONGEST)
         except OSError:
             answer = b""
         finally:
-            os.close(told)
+            os.close(exit_code)
         if answer:
             return Forked(int(answer), status)
         os.close(status)
@@ -95,7 +95,7 @@ _servers: dict[_Key, _Server] = {}
 
 @atexit.register
 def _kill_servers() -> None:
-    """Workers die with their servers, and one that still imports is in nobody's way."""
+    """Workers die with their servers, and one that still imports is killed too."""
     for server in _servers.values():
         server.process.kill()
         server.process.wait()

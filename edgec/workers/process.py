@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from edgec.errors import EdgecError, StorageError, storage_failure
-from edgec.workers.worker import ANSWERED, NO_ANSWER
+from edgec.workers.failures import NO_ANSWER
+from edgec.workers.worker import ANSWERED
 
 _PR_SET_PDEATHSIG = 1
 _ALMOST_FULL = 1 << 20
@@ -40,14 +41,15 @@ def serve(folder: Path, orders: TextIO, report: TextIO) -> None:
     for number in map(str.strip, orders):
         request = json.loads((folder / f"request-{number}.json").read_text())
         try:
-            value = _resolve(request, objects)(request["payload"], progress)
+            value = _resolve(request, objects)(_read(request), progress)
             if "create" in request:
                 objects[:], value = [value], {}
-            answer: dict[str, Any] = {"value": value, "peak_rss_mb": _peak_rss_mb()}
+            content = value if isinstance(value, dict) else value.model_dump_json()
+            answer: dict[str, Any] = {"value": content, "peak_rss_mb": _peak_rss_mb()}
         except BaseException as exc:  # also SystemExit: toolchains call sys.exit
-            with contextlib.suppress(OSError):  # the disk may be full, which is then what is told
+            with contextlib.suppress(OSError):  # the disk may be full, which is then reported
                 traceback.print_exc()
-            answer = {"error": _told(exc)}
+            answer = {"error": _error_record(exc)}
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()
@@ -64,9 +66,20 @@ def _resolve(request: dict[str, Any], objects: list[Any]) -> Callable[..., Any]:
     if method := request.get("method"):
         bound: Callable[..., Any] = getattr(objects[0], method)
         return bound
-    module, _, name = request.get("task", request.get("create", "")).partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found
+    function: Callable[..., Any] = _named(request.get("task", request.get("create", "")))
+    return function
+
+
+def _read(request: dict[str, Any]) -> Any:
+    """The payload of a request: a record of the class that it names, or JSON values."""
+    payload = request["payload"]
+    return _named(request["record"]).model_validate_json(payload) if "record" in request else payload
+
+
+def _named(place: str) -> Any:
+    """What ``package.module:name`` stands for."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _peak_rss_mb() -> float:
@@ -77,8 +90,8 @@ def _peak_rss_mb() -> float:
     raise OSError("no VmHWM in /proc/self/status")
 
 
-def _told(exc: BaseException) -> dict[str, str]:
-    """The error to tell; when the disk is full that is the cause, though toolchains tell it in words of their own."""
+def _error_record(exc: BaseException) -> dict[str, str]:
+    """The error to report; a full disk is the cause, whatever the toolchain's message says."""
     error = storage_failure(exc) or (exc if isinstance(exc, EdgecError) else EdgecError(str(exc)))
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if not isinstance(error, StorageError) and free < _ALMOST_FULL:

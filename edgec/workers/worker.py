@@ -1,10 +1,10 @@
 """Functions in a process of their own: their memory, noise and crashes do not reach the compiler.
 
-`call` runs ``package.module:function`` in a process with a JSON payload and gets JSON back; big things travel as files
-named in the payload. The process is forked by one that has imported what it needs (`edgec.workers.forked`). A `Worker`
-keeps such a process for several calls, and an object in it. All output of the child goes to a log file. The child
-(`edgec.workers.process`) reports its current step through a pipe, so that a crash or an out-of-memory kill is explained
-with the step's name. It dies with its parent, also when that is killed.
+`call` runs ``package.module:function`` in a process with a record as its request and gets another record back; big
+things travel as files that the records name. The process is forked by one that has imported what it needs
+(`edgec.workers.forked`). A `Worker` keeps such a process for several calls, and an object in it. All output of the
+child goes to a log file. The child (`edgec.workers.process`) reports its current step through a pipe, so that a crash
+or an out-of-memory kill is explained with the step's name. It dies with its parent, also when that is killed.
 """
 
 from __future__ import annotations
@@ -18,17 +18,26 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, NotRequired, TypedDict, Unpack, overload
 
-from edgec.errors import EdgecError, StorageError, ToolchainError, WorkerError, error_classes
+from typing_extensions import TypeVar
+
+from edgec.errors import WorkerError
+from edgec.workers.failures import crash_error, received_error
 from edgec.workers.forked import fork, prepare
 
+if TYPE_CHECKING:
+    from edgec.frozen import Frozen
+
 Progress = Callable[[str], None]
-"""Told the name of the step that begins."""
-Task = Callable[[dict[str, Any], Progress], dict[str, Any]]
+"""Called with the name of the step that begins."""
+Task = Callable[[Any, Progress], Any]
+"""A function that workers run: it takes a record and returns another, or dictionaries of JSON values instead."""
+Answer = TypeVar("Answer", bound="Frozen")
+Value = TypeVar("Value", default=dict[str, Any])
 
 ANSWERED = "\x06"
 """What the child writes instead of a step when an answer is complete."""
@@ -36,56 +45,64 @@ LIGHT = ("numpy", "edgec.verify.run")
 """Imported beforehand for functions that run a runtime: these count the memory it takes."""
 WITH_TORCH = ("torch", "edgec.ladder.compiler")
 """Imported beforehand for functions that use torch in any case."""
-NO_ANSWER = 74
-"""Exit code of a child that has no room for its answer (sysexits.h: EX_IOERR)."""
-_LONGEST = 400
-"""Characters of a toolchain's own words that are told; all of them are in the log."""
 
 
 @dataclass(frozen=True)
-class WorkerResult:
+class WorkerResult(Generic[Value]):
     """What the function returned, and what the process cost."""
 
-    value: dict[str, Any]
+    value: Value
     seconds: float
     peak_rss_mb: float
     """Of the process until then."""
 
 
+class WorkerOptions(TypedDict):
+    """How a process is started."""
+
+    log: Path
+    """File that its output is appended to."""
+    what: str
+    """What it does, for messages: ``tflite: model.tflite``."""
+    threads: NotRequired[int]
+    """OMP/BLAS threads; 1 by default."""
+    on_progress: NotRequired[Progress | None]
+    """Called with each step that a function begins."""
+    environment: NotRequired[Mapping[str, str] | None]
+    """None: this process's, with what keeps toolchains quiet, reproducible and in `threads`."""
+    imports: NotRequired[Sequence[str]]
+    """Modules that are imported before the process begins; `LIGHT` by default."""
+
+
+@overload
+def call(
+    task: str, request: Frozen, answer: type[Answer], **options: Unpack[WorkerOptions]
+) -> WorkerResult[Answer]: ...
+@overload
+def call(task: str, request: dict[str, Any], **options: Unpack[WorkerOptions]) -> WorkerResult: ...
 def call(
     task: str,
-    payload: dict[str, Any],
-    *,
-    log: Path,
-    what: str,
-    threads: int = 1,
-    on_progress: Progress | None = None,
-    environment: Mapping[str, str] | None = None,
-    imports: Sequence[str] = LIGHT,
-) -> WorkerResult:
+    request: Frozen | dict[str, Any],
+    answer: type[Answer] | None = None,
+    **options: Unpack[WorkerOptions],
+) -> WorkerResult[Any]:
     """Run `task` in its own process and wait for it.
 
     Args:
         task: ``package.module:function`` of type `Task`.
-        payload: JSON values; passed to the function.
-        log: file that the process's output is appended to.
-        what: what it does, for messages: ``tflite: model.tflite``.
-        threads: OMP/BLAS threads of the process.
-        on_progress: told each step the function begins.
-        environment: of the process; None: this one's, with what keeps toolchains quiet, reproducible and in `threads`.
-        imports: modules that are imported before the process begins.
+        request: passed to the function.
+        answer: class of the record that the function returns; None: it returns a dictionary of JSON values.
+        options: of the process.
 
     Raises:
-        EdgecError: whatever the function raised, with `log` attached.
-        ToolchainError: it raised something that is no error of the tree.
+        EdgecError: what the function raised, with the log attached.
+        ToolchainError: it raised an exception that is not an EdgecError.
         WorkerError: the process crashed, was killed or ended without an answer.
     """
     began = time.perf_counter()
-    with Worker(
-        log=log, what=what, threads=threads, on_progress=on_progress, environment=environment, imports=imports
-    ) as worker:
-        result = worker.call(task, payload)
-    return WorkerResult(result.value, time.perf_counter() - began, result.peak_rss_mb)
+    with Worker(**options) as worker:
+        result = worker.request({"task": task}, request, answer)
+    return replace(result, seconds=time.perf_counter() - began)
 
 
 def import_ahead(log: Path, threads: int) -> None:
@@ -108,12 +125,7 @@ class Worker:
     """A process that answers one request after the other, until the context ends.
 
     Args:
-        log: file that the process's output is appended to.
-        what: what it does, for messages.
-        threads: OMP/BLAS threads of the process.
-        on_progress: told each step that a function begins.
-        environment: as of `call`.
-        imports: as of `call`.
+        log, what, threads, on_progress, environment, imports: as of `WorkerOptions`.
 
     Raises:
         WorkerError: the process cannot be started.
@@ -165,18 +177,18 @@ class Worker:
     def _listen(self, status: int) -> None:
         with os.fdopen(status, encoding="utf-8") as lines:
             for line in lines:
-                told = line.rstrip("\n")
-                if told == ANSWERED:
+                step = line.rstrip("\n")
+                if step == ANSWERED:
                     self._events.put(None)
                     continue
-                self._step = told
+                self._step = step
                 if self._on_progress:
-                    with contextlib.suppress(Exception):  # who cannot be told must not stop the work
-                        self._on_progress(told)
+                    with contextlib.suppress(Exception):  # a listener that fails does not stop the work
+                        self._on_progress(step)
 
     def _wait(self) -> None:
         code = self._process.wait()
-        self._listener.join(timeout=5)  # what it said last is heard before its end is told
+        self._listener.join(timeout=5)  # its last steps are read before its end is reported
         self._events.put(code)
 
     @property
@@ -184,39 +196,64 @@ class Worker:
         """Whether the process is gone, so that another one may do better."""
         return self._ended is not None
 
-    def call(self, task: str, payload: dict[str, Any]) -> WorkerResult:
-        """Run a function of type `Task`; errors as of `edgec.workers.worker.call`."""
-        return self._ask({"task": task}, payload)
+    @overload
+    def call(self, task: str, request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]: ...
+    @overload
+    def call(self, task: str, request: dict[str, Any]) -> WorkerResult: ...
+    def call(
+        self, task: str, request: Frozen | dict[str, Any], answer: type[Answer] | None = None
+    ) -> WorkerResult[Any]:
+        """Run a function of type `Task`; arguments and errors as of `edgec.workers.worker.call`."""
+        return self.request({"task": task}, request, answer)
 
-    def create(self, factory: str, payload: dict[str, Any]) -> WorkerResult:
-        """Make the object that `ask` speaks to: ``package.module:Class``, called as a `Task` is, returning nothing."""
-        return self._ask({"create": factory}, payload)
+    def create(self, factory: str, request: Frozen | dict[str, Any]) -> WorkerResult:
+        """Make the object whose methods `ask` calls: ``package.module:Class``, called as a `Task` is."""
+        return self.request({"create": factory}, request, None)
 
-    def ask(self, method: str, payload: dict[str, Any]) -> WorkerResult:
+    @overload
+    def ask(self, method: str, request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]: ...
+    @overload
+    def ask(self, method: str, request: dict[str, Any]) -> WorkerResult: ...
+    def ask(
+        self, method: str, request: Frozen | dict[str, Any], answer: type[Answer] | None = None
+    ) -> WorkerResult[Any]:
         """Call a method of the object as a `Task`."""
-        return self._ask({"method": method}, payload)
+        return self.request({"method": method}, request, answer)
 
-    def _ask(self, request: dict[str, Any], payload: dict[str, Any]) -> WorkerResult:
+    def request(
+        self, function: dict[str, str], request: Frozen | dict[str, Any], answer: type[Answer] | None
+    ) -> WorkerResult[Any]:
+        """Call a function and wait for its answer.
+
+        Args:
+            function: ``task``, ``create`` or ``method``, with its name.
+            request: passed to it.
+            answer: as of `edgec.workers.worker.call`.
+
+        Raises:
+            EdgecError: as of `edgec.workers.worker.call`.
+        """
         self._requests += 1
         self._step = ""
         began = time.perf_counter()
         folder = Path(self._private.name)
         response = folder / f"response-{self._requests}.json"
-        (folder / f"request-{self._requests}.json").write_text(json.dumps(request | {"payload": payload}))
-        with contextlib.suppress(BrokenPipeError):  # its end is told below
+        (folder / f"request-{self._requests}.json").write_text(json.dumps({**function, **_written(request)}))
+        with contextlib.suppress(BrokenPipeError):  # its end is reported below
             os.write(self._orders, f"{self._requests}\n".encode())
         if self._ended is None:
             self._ended = self._events.get()
         place = f"{self._what}, step {self._step}" if self._step else self._what
         try:
-            answer = json.loads(response.read_text())
+            content = json.loads(response.read_text())
         except (OSError, ValueError):
-            if self._ended is None:  # it said that there is an answer
+            if self._ended is None:  # it reported an answer
                 self._ended = self._events.get()
-            raise _crash(self._ended or 0, place, self._log) from None
-        if "error" in answer:
-            raise _revive(answer["error"], place, self._log)
-        return WorkerResult(answer["value"], time.perf_counter() - began, answer["peak_rss_mb"])
+            raise crash_error(self._ended or 0, place, self._log) from None
+        if "error" in content:
+            raise received_error(content["error"], place, self._log)
+        value = content["value"] if answer is None else answer.model_validate_json(content["value"])
+        return WorkerResult(value, time.perf_counter() - began, content["peak_rss_mb"])
 
     def kill(self) -> None:
         """End the process now, from whichever thread; a request that waits for it fails with WorkerError."""
@@ -235,6 +272,14 @@ class Worker:
         self._private.cleanup()
 
 
+def _written(request: Frozen | dict[str, Any]) -> dict[str, Any]:
+    """A request as the child reads it: a record with the name of its class."""
+    if isinstance(request, dict):
+        return {"payload": request}
+    kind = type(request)
+    return {"record": f"{kind.__module__}:{kind.__qualname__}", "payload": request.model_dump_json()}
+
+
 def _environment(threads: int, folder: str) -> dict[str, str]:
     """The child's environment; `folder` is for the temporary files that toolchains leave behind."""
     quiet = {
@@ -247,43 +292,3 @@ def _environment(threads: int, folder: str) -> dict[str, str]:
     }
     counts = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     return {**os.environ, **quiet, **counts}
-
-
-def _crash(code: int, place: str, log: Path) -> EdgecError:
-    if code == NO_ANSWER:
-        return StorageError("cannot write: no space left on device", where=str(log.parent), hint="free some space")
-    if code == -signal.SIGKILL:
-        return WorkerError(
-            "the process was killed (SIGKILL); most often the machine ran out of memory",
-            where=place,
-            hint="give it more memory, build fewer targets at once (make -j1), or calibrate with fewer samples",
-            log=str(log),
-        )
-    if code < 0:
-        return WorkerError(
-            f"the toolchain crashed ({signal.Signals(-code).name})",
-            where=place,
-            hint="the log ends with the crash",
-            log=str(log),
-        )
-    return WorkerError(
-        f"the toolchain ended the process (exit code {code})",
-        where=place,
-        hint="the log ends with the reason",
-        log=str(log),
-    )
-
-
-def _revive(error: dict[str, str], place: str, log: Path) -> EdgecError:
-    classes: dict[str, type[EdgecError]] = {cls.__name__: cls for cls in (*error_classes(), ToolchainError)}
-    cls = classes.get(error["class"])
-    if cls is None:
-        words = " ".join(f"{error['class']}: {error['what']}".rstrip(": ").split())
-        told = words if len(words) <= _LONGEST else f"{words[:_LONGEST]} ..."
-        return ToolchainError(
-            f"the toolchain could not do this step, and gives no reason but its own ({told})",
-            where=place,
-            hint="the log has the whole traceback; other backends may take the model",
-            log=str(log),
-        )
-    return cls(error["what"], where=error["where"] or place, hint=error["hint"], log=error["log"] or str(log))

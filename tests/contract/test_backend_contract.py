@@ -52,7 +52,9 @@ def test_importing_is_cheap(module: str) -> None:
 def test_attributes(name: str) -> None:
     backend = get_backend(name)
     assert backend.name == name
-    assert backend.format in get_args(Format)
+    assert isinstance(backend.format, Format)
+    assert backend.artifact_file(Emit(backend=name)).endswith(backend.format.suffix)
+    assert isinstance(backend.needs_graph, bool)
     assert isinstance(backend.extra, str)
     assert isinstance(backend.own_quantizer, str)
     assert backend.precisions

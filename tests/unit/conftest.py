@@ -15,7 +15,8 @@ from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.dataset.write import write_spool
 from edgec.machine import Isa, Machine
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
-from edgec.passes.contract import Coverage, Pass, PassContext
+from edgec.passes.contract import Pass, PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
 from edgec.plan.plan import make_plan, record
 from edgec.project.spec import CalibrationSpec, DataSpec, EvaluationSpec, ModelSpec, Preprocess, Project

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from edgec.machine import Isa, Machine, Platform, describe, describe_isa, host_isa, host_machine, matches
-from edgec.target.spec import ISA_FEATURES, Device
+from edgec.publish.oci.records import platform_of
+from edgec.target.architecture import ARCHITECTURES, Architecture
+from edgec.target.spec import Device
 
 PI4 = """processor\t: 0
 Features\t: fp asimd evtstrm crc32 cpuid
@@ -36,11 +38,26 @@ def test_describe(uname, cpuinfo, arch, cpu, features):
     assert describe(uname, cpuinfo, 4) == Machine(arch=arch, cpu=cpu, features=features, cores=4)
 
 
+def test_a_new_architecture_is_a_row(monkeypatch):
+    row = Architecture(
+        name="riscv64", machine="riscv64", features={"v": "v"}, flags_key="isa", kernel_flags=("v",),
+        channel_multiples={"v": 16}, oci={"architecture": "riscv64"},
+    )  # fmt: skip
+    monkeypatch.setitem(ARCHITECTURES, "riscv64", row)
+    machine = describe("riscv64", "isa\t\t: rv64imafdc v\n", 4)
+    assert machine == Machine(arch="riscv64", cpu="unknown", features=("v",), cores=4)
+    assert describe_isa("riscv64", "isa\t\t: rv64imafdc v\n", "DEFAULT", {}).features == ("v",)
+    assert matches(board := device("riscv64", "unknown", "v"), machine)
+    assert (board.channel_multiple, platform_of(board).architecture) == (16, "riscv64")
+    with pytest.raises(ValueError, match="no such feature of riscv64; known: v"):
+        device("riscv64", "unknown", "avx2")
+
+
 def test_this_machine():
     machine = host_machine()
     assert machine.cores >= 1
-    if machine.arch in ISA_FEATURES:
-        assert set(machine.features) <= ISA_FEATURES[machine.arch]
+    if machine.arch in ARCHITECTURES:
+        assert set(machine.features) <= ARCHITECTURES[machine.arch].features.keys()
 
 
 def device(arch: str, cpu: str, *isa: str) -> Device:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgec.build.build import build_target
-from edgec.build.run import BuildResult
+from edgec.build.events import ArtifactsMeasured
+from edgec.build.options import BuildOptions
+from edgec.build.result import BuildResult
 from edgec.errors import EdgecError
-from edgec.plan.plan import Plan, make_plan
+from edgec.events import Event, Step
+from edgec.plan.plan import make_plan
 from edgec.project.load import load_project
 from edgec.target.load import load_target
 
@@ -41,36 +44,45 @@ def build_project(project: Path, target: str, settings: Mapping[tuple[str, str],
         target: its name.
         settings: keys of edgec.toml.
     """
-    loaded = load_project(project, settings)
-    files = [item.file for item in make_plan(load_target(target, project), loaded).emits]
+    plan = make_plan(load_target(target, project), load_project(project, settings))
+    files = [item.file for item in plan.emits]
     began: dict[str, float] = {}
-    found: dict[str, Outcome] = {}
-
-    def progress(step: str) -> None:
-        file = step.partition(":")[0]
-        if file in files:
-            began.setdefault(file, time.perf_counter())
+    outcomes: dict[str, Outcome] = {}
 
     def seconds(file: str) -> float:
         begins = [*began.values(), time.perf_counter()]
         place = list(began).index(file) if file in began else len(began) - 1
         return begins[place + 1] - begins[place]
 
-    def listener(plan: Plan, result: BuildResult) -> None:
-        for item in result.failures:
-            found[item.file] = Outcome(item.file, seconds(item.file), refusal=str(item.error))
-        sample = list(result.data.evaluation[0].values())
-        for one in result.built:
-            file = one.artifact.file
-            values = [item.sqnr_db() for item in one.measurements if item.judged]
-            sqnr = min((float("-inf") if value is None else value for value in values), default=None)
-            found[file] = Outcome(file, seconds(file), sqnr, int8_share(one.file, sample))
+    def subscriber(event: Event) -> None:
+        match event:
+            case Step(text) if (file := text.partition(":")[0]) in files:
+                began.setdefault(file, time.perf_counter())
+            case ArtifactsMeasured(result=result):
+                outcomes.update(_outcomes(result, seconds))
 
     try:
-        build_target(
-            target, loaded, project, threads=1, jobs=1, all_or_nothing=False, progress=progress, listener=listener
-        )
+        build_target(plan, project, BuildOptions(jobs=1), subscriber)
     except EdgecError as error:
         for file in files:
-            found.setdefault(file, Outcome(file, seconds(file) if began else 0.0, refusal=str(error)))
-    return tuple(found[file] for file in files)
+            outcomes.setdefault(file, Outcome(file, seconds(file) if began else 0.0, refusal=str(error)))
+    return tuple(outcomes[file] for file in files)
+
+
+def _outcomes(result: BuildResult, seconds: Callable[[str], float]) -> dict[str, Outcome]:
+    """Outcomes by file.
+
+    Args:
+        result: of the build.
+        seconds: that an artifact took, by its file.
+    """
+    outcomes = {
+        item.file: Outcome(item.file, seconds(item.file), refusal=str(item.error)) for item in result.failures
+    }  # fmt: skip
+    sample = list(result.prepared.inputs.evaluation[0].values())
+    for one in result.built:
+        file = one.artifact.file
+        values = [item.sqnr_db() for item in one.measurements if item.judged]
+        sqnr = min((float("-inf") if value is None else value for value in values), default=None)
+        outcomes[file] = Outcome(file, seconds(file), sqnr, int8_share(one.file, sample))
+    return outcomes

@@ -70,9 +70,9 @@ def _match(
     """The input of the GELU around `erf`, its last node, and all its nodes; None when it is not one."""
 
     def only_user(node: Any, kind: str) -> Any:
-        found = users[node.output[0]]
-        inside = len(found) == 1 and found[0].op_type == kind and node.output[0] not in kept
-        return found[0] if inside else None
+        readers = users[node.output[0]]
+        inside = len(readers) == 1 and readers[0].op_type == kind and node.output[0] not in kept
+        return readers[0] if inside else None
 
     scale = makers.get(erf.input[0])
     if scale is None or scale.op_type not in ("Div", "Mul") or only_user(scale, "Erf") is None:

@@ -103,21 +103,34 @@ class Graph:
             self.proto.node.insert(place + 1 + offset, item)
 
     def slice(self, source: str, starts: Sequence[int], ends: Sequence[int], made: str) -> Any:
-        """A node that cuts `source` along its first axes."""
+        """A node that cuts `source` along its first axes.
+
+        Args:
+            source: name of a tensor.
+            starts: first index of each axis.
+            ends: index after the last of each axis.
+            made: name of the result and of the node.
+        """
         import onnx
 
         axes = list(range(len(starts)))
         if self.opset < 10:
             kept: dict[str, Any] = {"starts": list(starts), "ends": list(ends), "axes": axes}
             return onnx.helper.make_node("Slice", [source], [made], name=made, **kept)
-        told = [
+        bounds = [
             self.add_constant(f"{made}_{k}", np.array(v, np.int64))
             for k, v in zip("sea", (starts, ends, axes), strict=True)
         ]
-        return onnx.helper.make_node("Slice", [source, *told], [made], name=made)
+        return onnx.helper.make_node("Slice", [source, *bounds], [made], name=made)
 
     def reshape(self, source: str, shape: Sequence[int], made: str) -> Any:
-        """A node that gives `source` another shape."""
+        """A node that gives `source` another shape.
+
+        Args:
+            source: name of a tensor.
+            shape: new shape.
+            made: name of the result and of the node.
+        """
         import onnx
 
         size = self.add_constant(f"{made}_shape", np.array(shape, np.int64))
@@ -130,7 +143,13 @@ class Graph:
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:
-    """The value of an attribute, strings as text."""
+    """The value of an attribute, strings as text.
+
+    Args:
+        node: of an ONNX graph.
+        name: of the attribute.
+        default: its value where the node does not state it.
+    """
     import onnx
 
     for item in node.attribute:

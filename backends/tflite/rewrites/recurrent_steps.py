@@ -16,7 +16,7 @@ import numpy as np
 from edgec.backends.layer_names import layer_path, plain_name
 from edgec.backends.tflite.rewrites.graph import Graph, attribute
 from edgec.model.spec import Array
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 _GATES = {"GRU": 3, "LSTM": 4}
 MARK = "unrolled_step"
@@ -42,7 +42,9 @@ def written_out(model: Any) -> tuple[Coverage, ...]:
     """What `recurrent_steps` wrote out, each op with the number of ops that it has become."""
     sizes = Counter(node.name.split("/")[1] for node in model.graph.node if node.name.startswith(f"{MARK}/"))
     reason = "TFLite has no fused op that computes it (a GRU, or an LSTM whose states are given or asked for)"
-    return tuple(Coverage(subject=name, state=f"unrolled to {size} ops", reason=reason) for name, size in sizes.items())
+    return tuple(
+        Coverage(subject=name, state="unrolled", reason=f"to {size} ops: {reason}") for name, size in sizes.items()
+    )
 
 
 def _states_matter(graph: Graph, node: Any) -> bool:
@@ -73,7 +75,7 @@ class _Cell:
             return None
         if attribute(node, "layout", 0) or attribute(node, "clip", 0.0) or attribute(node, "input_forget", 0):
             return None
-        if (told := attribute(node, "activations", None)) and not _default(node.op_type, told):
+        if (activations := attribute(node, "activations", None)) and not _default(node.op_type, activations):
             return None
         first, second = (np.asarray(item) for item in weights)
         size, gates = second.shape[2], _GATES[node.op_type]
@@ -202,7 +204,7 @@ class _Cell:
         return f"{MARK}/{plain_name(layer_path(self.node.name, '', self.node.op_type))}/{stem}"
 
 
-def _default(kind: str, told: list[Any]) -> bool:
-    names = [item.decode() if isinstance(item, bytes) else str(item) for item in told]
+def _default(kind: str, activations: list[Any]) -> bool:
+    names = [item.decode() if isinstance(item, bytes) else str(item) for item in activations]
     one = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[kind]
     return names in (one, one * 2)

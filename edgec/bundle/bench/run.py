@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from edgec.bundle.bench.write import HARNESS
+from edgec.bundle.bench.write import write_programs
 from edgec.bundle.check import read_bundle
 from edgec.errors import BundleError, ParityError, StorageError, UsageError, WorkerError
 
@@ -38,26 +38,29 @@ def bench_on_host(
         runs: timed runs.
         check_only: compare digests and outputs only.
         out: where the result is written as well; nothing is left behind by default.
-        own: run the bundle's own program, as a device does. Otherwise edgec's is run, and nothing of the bundle but its
-            models in their runtimes; what it reads is as the manifest's schema, which is checked, has it.
+        own: run the bundle's own programs, as a device does. Otherwise those of this edgec and its backends are run,
+            and nothing of the bundle but its models in their runtimes.
 
     Returns:
         The result as docs/bench-result.md describes it.
 
     Raises:
-        BundleError: this is no bundle, or a file of it is missing or changed.
+        BundleError: this is not a bundle, or a file of it is missing or changed.
+        TargetError, BackendUnavailableError: not `own`, and a backend of the bundle is not installed here.
         ParityError: the artifact computes something else here.
         UsageError: the bundle has no such artifact or runtime.
         StorageError: `out` cannot be written.
         WorkerError: the runtime is missing, refuses the artifact or crashes.
     """
-    read_bundle(bundle)
-    harness = bundle / "bench" / "bench.py" if own else HARNESS / "bench.py"
-    if not harness.is_file():
-        raise BundleError(
-            "the bundle has no bench/bench.py", where=str(bundle), hint="build it again with: edgec build"
-        )
+    manifest = read_bundle(bundle)
     with tempfile.TemporaryDirectory(prefix="edgec-bench-") as folder:
+        if not own:
+            write_programs(Path(folder), [item.artifact for item in manifest.artifacts])
+        harness = (bundle / "bench" if own else Path(folder)) / "bench.py"
+        if not harness.is_file():
+            raise BundleError(
+                "the bundle has no bench/bench.py", where=str(bundle), hint="build it again with: edgec build"
+            )
         result = (out or Path(folder, "result.json")).absolute()
         command = [sys.executable, str(harness), "--out", str(result)]
         command += [] if own else ["--bundle", str(bundle)]
@@ -69,17 +72,17 @@ def bench_on_host(
             content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
             return content
     lines = done.stderr.strip().splitlines()
-    told = lines[-1].removeprefix("bench.py: ") if lines else "it said nothing"
+    message = lines[-1].removeprefix("bench.py: ") if lines else "it printed no message"
     match done.returncode:
         case code if code == _DAMAGED:
-            raise BundleError(told, where=str(bundle), hint="build it again with: edgec build")
+            raise BundleError(message, where=str(bundle), hint="build it again with: edgec build")
         case code if code == _DIFFERENT:
             hint = "another runtime version or CPU may be why: compare with the manifest's toolchain"
-            raise ParityError(told, where=str(bundle), hint=hint)
+            raise ParityError(message, where=str(bundle), hint=hint)
         case code if code == _USAGE:
-            raise UsageError(told, where=str(bundle))
+            raise UsageError(message, where=str(bundle))
         case code if code == _NO_WRITE:
-            raise StorageError(told, where=str(result))
+            raise StorageError(message, where=str(result))
         case code:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             raise WorkerError(f"the harness failed ({how}): " + "\n".join(lines[-10:]), where=str(bundle))

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgec.backends.interface import Artifact, Format, TensorBinding
-from edgec.backends.registry import package_version
+from edgec.backends.interface import Artifact, TensorBinding
+from edgec.backends.registry import get_backend, package_version
 from edgec.bundle.write import storage_errors
-from edgec.errors import InternalError
+from edgec.errors import BackendUnavailableError, InternalError
 from edgec.model.spec import Array
 from edgec.target.spec import Precision, Target
 
 HARNESS = Path(__file__).parent / "harness"
-FORMATS: tuple[Format, ...] = ("tflite", "onnx", "torchscript")
-"""Formats that bench.py has a runner for."""
 
 _RELATIVE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "int8": 5e-2, "int8-dynamic": 5e-2,
     "int8-weight-only": 1e-3, "int4-weight-only": 1e-3,
@@ -57,6 +55,7 @@ def write_harness(
         inputs: samples in the float model's layout; first axis: samples, then the input's shape with its batch axis.
 
     Raises:
+        BackendUnavailableError: backends of two artifacts run one format in different ways.
         StorageError: the write is refused.
     """
     counts = {len(array) for array in inputs.values()}
@@ -65,9 +64,7 @@ def write_harness(
         raise InternalError(f"the harness's inputs and outputs have different numbers of samples: {sorted(counts)}")
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("bench.py", "run.sh"):
-            shutil.copyfile(HARNESS / name, folder / name)
-            (folder / name).chmod(0o755)
+        write_programs(folder, [item.artifact for item in artifacts])
         np.savez_compressed(folder / "inputs.npz", **inputs)  # its archives hold no time of writing
         for item in artifacts:
             np.savez_compressed(folder / expected_file(item.artifact.file), **item.expected)
@@ -80,7 +77,41 @@ def write_harness(
             "artifacts": [_describe(item) for item in artifacts],
         }
         (folder / "bench.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-        (folder / "requirements.txt").write_text(_requirements(artifacts))
+        (folder / "requirements.txt").write_text(_requirements(target, artifacts))
+
+
+def can_replay(artifact: Artifact) -> bool:
+    """Whether the harness runs artifacts of this format."""
+    return get_backend(artifact.backend).format.runner is not None
+
+
+def write_programs(folder: Path, artifacts: Iterable[Artifact]) -> None:
+    """Write what a harness runs: ``bench.py``, ``run.sh``, and the runner of each format.
+
+    Args:
+        folder: where to; it is there.
+        artifacts: what the harness is for.
+
+    Raises:
+        BackendUnavailableError: backends of two artifacts run one format in different ways.
+        OSError: the write is refused.
+    """
+    for name in ("bench.py", "run.sh"):
+        shutil.copyfile(HARNESS / name, folder / name)
+        (folder / name).chmod(0o755)
+    written: dict[str, bytes] = {}
+    for artifact in artifacts:
+        declared = get_backend(artifact.backend).format
+        if declared.runner is None:
+            continue
+        program = declared.runner.read_bytes()
+        if written.setdefault(declared.name, program) != program:
+            raise BackendUnavailableError(
+                f'another backend of this target runs the format "{declared.name}" in another way',
+                where=f"backend {artifact.backend}",
+                hint="give the format of your backend a name of its own, or emit the artifacts for different targets",
+            )
+        (folder / f"run_{declared.name}.py").write_bytes(program)
 
 
 def expected_file(artifact_file: str) -> str:
@@ -108,8 +139,13 @@ def _describe(item: HarnessArtifact) -> dict[str, Any]:
 def tolerance(precision: Precision, binding: TensorBinding, expected: Array) -> dict[str, float | None]:
     """How far an output may be from `expected` on another machine.
 
+    Args:
+        precision: of the artifact.
+        binding: the output.
+        expected: its values at the build; first axis: samples.
+
     Returns:
-        ``atol``, the largest absolute difference; or, for outputs that are no floats, ``max_unequal``, the largest
+        ``atol``, the largest absolute difference; or, for outputs that are not floats, ``max_unequal``, the largest
         share of elements that differ. The other one is None.
     """
     if not np.issubdtype(expected.dtype, np.floating):
@@ -121,14 +157,26 @@ def tolerance(precision: Precision, binding: TensorBinding, expected: Array) -> 
     return {"atol": max(_RELATIVE[precision] * extent, 1e-6), "max_unequal": None}
 
 
-def _requirements(artifacts: Sequence[HarnessArtifact]) -> str:
-    """NumPy and the primary artifact's first runtime; what the others need stands in comments."""
-    names = list(dict.fromkeys(name for item in artifacts for name in item.runtimes))
-    # not the build's NumPy: a board's Python may be older or newer than any that this version has wheels for
-    lines = ["numpy<2" if names[:1] == ["tflite-runtime"] else "numpy", *(_pin(name) for name in names[:1])]
-    if names[1:]:
-        lines += ["# for the other artifacts and runtimes of this bundle:", *(f"# {_pin(name)}" for name in names[1:])]
+def _requirements(target: Target, artifacts: Sequence[HarnessArtifact]) -> str:
+    """What the primary artifact's first runtime needs; what the others need stands in comments."""
+    needs: dict[str, list[str]] = {}
+    for item in artifacts:
+        for name in item.runtimes:
+            needs.setdefault(name, _needs(target, item.artifact, name))
+    lines, *others = needs.values()
+    if others:
+        lines += ["# for the other artifacts and runtimes of this bundle:", *(f"# {need[-1]}" for need in others)]
     return "\n".join(lines) + "\n"
+
+
+def _needs(target: Target, artifact: Artifact, runtime: str) -> list[str]:
+    """Requirements of a runtime, itself last."""
+    backend = get_backend(artifact.backend)
+    specs = [item for emit in target.emit if emit.backend == backend.name for item in backend.runtimes(target, emit)]
+    distribution = next((item.distribution for item in specs if item.name == runtime), runtime)
+    packages = [item for item in backend.packages if item.distribution == distribution and item.purpose == "run"]
+    requires = packages[0].requires if packages else ("numpy",)
+    return [*requires, *([] if distribution in requires else [_pin(distribution)])]
 
 
 def _pin(distribution: str) -> str:

@@ -3,5 +3,4 @@
 Here live the interpreter of the graph (`build`), the recorder that turns torch calls into an FX graph (`recorder`),
 what a converter sees of its node (`call`), and the converters by family, gathered in `table`. A converter is plain
 torch code: it computes where its inputs are constants, and is recorded where one comes from the model's inputs.
-Everything but this file imports torch: only for use inside functions.
 """

@@ -1,4 +1,4 @@
-"""The Attention op, in the products and the softmax that it is made of: these can be quantized one by one."""
+"""The Attention op as products and a softmax, which can be quantized one by one."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def _heads(value: Value, heads: int) -> Value:
 
 
 def _masks(call: Call, queries: int, keys: int, past: int) -> list[Value]:
-    """What is added to the scores; constants come as one."""
+    """The tensors added to the scores; constants are added up to one."""
     fixed = torch.zeros(queries, keys)
     if call.get("is_causal", 0):
         steps = torch.arange(keys)[None] > torch.arange(queries)[:, None] + past
         fixed = fixed.masked_fill(steps, -math.inf)
-    found = []
+    masks = []
     mask = call[3]
     if mask is not None:
         missing = keys - mask.shape[-1]
@@ -74,12 +74,12 @@ def _masks(call: Call, queries: int, keys: int, past: int) -> list[Value]:
         if is_constant(mask):
             fixed = fixed + mask
         else:
-            found.append(mask)
+            masks.append(mask)
     if call[6] is not None:
         lengths = call.constant(6, "nonpad_kv_seqlen")
         hidden = torch.arange(keys)[None] >= lengths[:, None]
         fixed = fixed + torch.zeros(hidden.shape).masked_fill(hidden, -math.inf)[:, None, None]
-    return [*found, fixed] if bool(fixed.any()) else found
+    return [*masks, fixed] if bool(fixed.any()) else masks
 
 
 CONVERTERS: Mapping[str, Converter] = {"Attention": _attention}

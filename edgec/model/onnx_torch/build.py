@@ -136,9 +136,9 @@ class _Run:
         return self._constants[key][1]
 
     def _named(self, tensor: Any) -> torch.Tensor:
-        found = to_tensor(tensor)
-        self.recorder.name_constant(found, tensor.name)
-        return found
+        named = to_tensor(tensor)
+        self.recorder.name_constant(named, tensor.name)
+        return named
 
 
 class _FunctionBody:
@@ -181,13 +181,13 @@ def _attribute(item: Any) -> Any:
 
 def _captured(node: Any) -> set[str]:
     """Names that the graphs in a node's attributes read from around it, and some of their own."""
-    found: set[str] = set()
+    names: set[str] = set()
     for attribute in node.attribute:
         for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-            found |= {item.name for item in graph.output}
+            names |= {item.name for item in graph.output}
             for inner in graph.node:
-                found |= {*inner.input, *_captured(inner)}
-    return found
+                names |= {*inner.input, *_captured(inner)}
+    return names
 
 
 def _last_reads(nodes: Sequence[Any], outputs: Sequence[str]) -> dict[int, list[str]]:
@@ -196,8 +196,8 @@ def _last_reads(nodes: Sequence[Any], outputs: Sequence[str]) -> dict[int, list[
     for index, node in enumerate(nodes):
         for name in {*node.input, *_captured(node), *node.output}:
             last[name] = index
-    found: dict[int, list[str]] = {}
+    names_by_node: dict[int, list[str]] = {}
     for name, index in last.items():
         if name and name not in outputs:
-            found.setdefault(index, []).append(name)
-    return found
+            names_by_node.setdefault(index, []).append(name)
+    return names_by_node

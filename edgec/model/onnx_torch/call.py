@@ -1,4 +1,4 @@
-"""What a converter sees: one node of an ONNX graph, its inputs as values, and the recorder."""
+"""The arguments of a converter: one node of an ONNX graph, its inputs as values, and the recorder."""
 
 from __future__ import annotations
 
@@ -102,13 +102,19 @@ class Call:
         return [int(item) for item in self.constant(index, what).reshape(-1).tolist()]
 
     def setting(self, index: int, name: str) -> list[int] | None:
-        """What older opsets have as an attribute and newer ones as an input: its integers."""
+        """The integers of a setting that older opsets have as an attribute and newer ones as an input."""
         if (given := self.attributes.get(name)) is not None:
             return [int(item) for item in given] if isinstance(given, (list, tuple)) else [int(given)]
         return self.integers(index, name)
 
     def number(self, index: int, name: str, default: float | None) -> float | None:
-        """What older opsets have as an attribute and newer ones as an input: its one number."""
+        """The number of a setting that older opsets have as an attribute and newer ones as an input.
+
+        Args:
+            index: of the input.
+            name: of the attribute.
+            default: where the node has neither.
+        """
         if name in self.attributes:
             return float(self.attributes[name])
         if self[index] is None:

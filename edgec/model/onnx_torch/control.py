@@ -12,7 +12,7 @@ from edgec.model.onnx_torch.recorder import Value
 from edgec.model.onnx_torch.shape import chunk_sizes, part
 
 MAX_TRIPS = 256
-"""How often a loop's body is written out at most."""
+"""Largest number of copies of a loop's body."""
 
 
 def _if(call: Call) -> Any:

@@ -21,21 +21,27 @@ Pads = list[tuple[int, int]]
 
 
 def window_pads(call: Call, sizes: Sequence[int], kernel: Sequence[int]) -> Pads:
-    """The padding of a convolution or pool, whether it is written as numbers or as a rule."""
+    """The padding of a convolution or pool, whether it is written as numbers or as a rule.
+
+    Args:
+        call: the node.
+        sizes: of the spatial axes of the input.
+        kernel: taps along each spatial axis.
+    """
     count = len(kernel)
     strides, dilations = call.get("strides", [1] * count), call.get("dilations", [1] * count)
     rule = call.get("auto_pad", "NOTSET")
     if rule == "VALID":
         return [(0, 0)] * count
     if rule in ("", "NOTSET"):
-        pads = call.get("pads", [0] * 2 * count)
-        return list(zip(pads[:count], pads[count:], strict=True))
-    found = []
+        stated = call.get("pads", [0] * 2 * count)
+        return list(zip(stated[:count], stated[count:], strict=True))
+    pads = []
     for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size)
         less, more = total // 2, total - total // 2
-        found.append((less, more) if rule == "SAME_UPPER" else (more, less))
-    return found
+        pads.append((less, more) if rule == "SAME_UPPER" else (more, less))
+    return pads
 
 
 def torch_pads(pads: Pads) -> list[int]:
@@ -44,7 +50,14 @@ def torch_pads(pads: Pads) -> list[int]:
 
 
 def pad_by(call: Call, value: Value, pads: Pads, fill: float = 0.0) -> Value:
-    """Constant padding of the last axes: a layer."""
+    """Constant padding of the last axes: a layer.
+
+    Args:
+        call: the node.
+        value: the tensor to pad.
+        pads: before and after, by axis.
+        fill: the constant.
+    """
     if not any(amount for pair in pads for amount in pair):
         return value
     if fill == 0 and len(pads) in _ZERO_PADS and value.ndim == len(pads) + 2:
@@ -78,8 +91,8 @@ def _with_weights(call: Call, layer: Any, weight: torch.Tensor, bias: torch.Tens
     layer.weight = call.parameter(weight)
     if bias is not None:
         layer.bias = call.parameter(bias)
-    found: nn.Module = layer
-    return found
+    module: nn.Module = layer
+    return module
 
 
 def _conv_transpose(call: Call) -> Value:
@@ -143,14 +156,14 @@ def _transposed_pads(
     elif rule in ("SAME_UPPER", "SAME_LOWER"):
         wanted = [size * step for size, step in zip(sizes, stride, strict=True)]
     if wanted is None:
-        pads = [0] * 2 * axes if rule == "VALID" else call.get("pads", [0] * 2 * axes)
-        return list(zip(pads[:axes], pads[axes:], strict=True))
-    found = []
+        stated = [0] * 2 * axes if rule == "VALID" else call.get("pads", [0] * 2 * axes)
+        return list(zip(stated[:axes], stated[axes:], strict=True))
+    pads = []
     for size, span, step, more, target in zip(sizes, spans, stride, extra, wanted, strict=True):
         total = step * (size - 1) + more + span - target
         less, rest = total // 2, total - total // 2
-        found.append((less, rest) if rule == "SAME_UPPER" else (rest, less))
-    return found
+        pads.append((less, rest) if rule == "SAME_UPPER" else (rest, less))
+    return pads
 
 
 def _pad(call: Call) -> Value:

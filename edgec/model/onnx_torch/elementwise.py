@@ -33,7 +33,14 @@ def number_if_one(value: Value, other: Value) -> Any:
 
 
 def binary(left: Value, right: Value, tensors: Callable[..., Any], numbers: Callable[..., Any]) -> Value:
-    """`numbers` where one side is a Python number, else `tensors`."""
+    """The result of `numbers` where one side is a Python number, else of `tensors`.
+
+    Args:
+        left: a tensor or number.
+        right: a tensor or number.
+        tensors: the op on tensors.
+        numbers: the op on a tensor and a number.
+    """
     ours, theirs = number_if_one(left, right), number_if_one(right, left)
     call = numbers if isinstance(ours, float) or isinstance(theirs, float) else tensors
     return call(ours, theirs)
@@ -158,7 +165,14 @@ def _clip(call: Call) -> Value:
 
 
 def clamp(call: Call, value: Value, low: float | None, high: float | None) -> Value:
-    """The layer or function that limits `value`."""
+    """The layer or function that limits `value`.
+
+    Args:
+        call: the node.
+        value: the tensor to limit.
+        low: lower limit.
+        high: upper limit.
+    """
     from torch import nn
 
     if not value.dtype.is_floating_point:

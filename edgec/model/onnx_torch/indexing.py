@@ -26,15 +26,15 @@ def _gather(call: Call) -> Value:
     axis = axis_of(call.get("axis", 0), value.ndim)
     if not is_constant(indices):
         return _look_up(call, value, indices, axis)
-    found = not_negative(indices, value.shape[axis])
-    shape = [*value.shape[:axis], *found.shape, *value.shape[axis + 1 :]]
-    if found.ndim == 0:
+    places = not_negative(indices, value.shape[axis])
+    shape = [*value.shape[:axis], *places.shape, *value.shape[axis + 1 :]]
+    if places.ndim == 0:
         return (
-            value[tuple([slice(None)] * axis + [int(found)])]
+            value[tuple([slice(None)] * axis + [int(places)])]
             if not is_constant(value)
-            else value.select(axis, int(found))
+            else value.select(axis, int(places))
         )
-    flat = found.reshape(-1)
+    flat = places.reshape(-1)
     numbers = flat.tolist()
     if numbers == list(range(value.shape[axis])):
         picked = value
@@ -42,7 +42,7 @@ def _gather(call: Call) -> Value:
         picked = value[tuple([slice(None)] * axis + [slice(numbers[0], numbers[-1] + 1)])]
     else:
         picked = torch.index_select(value, axis, flat)
-    return picked if found.ndim == 1 else torch.reshape(picked, shape)
+    return picked if places.ndim == 1 else torch.reshape(picked, shape)
 
 
 def _look_up(call: Call, value: Value, indices: Value, axis: int) -> Value:
@@ -51,9 +51,9 @@ def _look_up(call: Call, value: Value, indices: Value, axis: int) -> Value:
         rows, width = value.shape
         layer = nn.Embedding(rows, width, _weight=call.parameter(value))
         return call.layer(layer, not_negative(indices, rows))
-    found = not_negative(indices, value.shape[axis])
-    picked = torch.index_select(value, axis, torch.reshape(found, [-1]))
-    return torch.reshape(picked, [*value.shape[:axis], *found.shape, *value.shape[axis + 1 :]])
+    places = not_negative(indices, value.shape[axis])
+    picked = torch.index_select(value, axis, torch.reshape(places, [-1]))
+    return torch.reshape(picked, [*value.shape[:axis], *places.shape, *value.shape[axis + 1 :]])
 
 
 def _gather_elements(call: Call) -> Value:
@@ -150,8 +150,8 @@ def _top_k(call: Call) -> Any:
     if call.get("sorted", 1) and count[0] == value.shape[axis]:
         order = torch.sort(value, dim=axis, descending=bool(call.get("largest", 1)), stable=True)
         return order[0], order[1]
-    found = torch.topk(value, count[0], axis, bool(call.get("largest", 1)), bool(call.get("sorted", 1)))
-    return found[0], found[1]
+    largest = torch.topk(value, count[0], axis, bool(call.get("largest", 1)), bool(call.get("sorted", 1)))
+    return largest[0], largest[1]
 
 
 def _compress(call: Call) -> Value:
@@ -170,13 +170,13 @@ def _unique(call: Call) -> Any:
     value = call.constant(0, "input")
     if not call.get("sorted", 1):
         raise NoTorchFormError("torch finds unique elements in sorted order only")
-    found, inverse, counts = torch.unique(
+    unique, inverse, counts = torch.unique(
         value, sorted=True, return_inverse=True, return_counts=True, dim=call.get("axis")
     )
     inverse = inverse.reshape(-1)
     first = torch.full((counts.numel(),), inverse.numel())
     first = first.scatter_reduce(0, inverse, torch.arange(inverse.numel()), "amin")
-    return found, first, inverse, counts
+    return unique, first, inverse, counts
 
 
 def _cumulative_sum(call: Call) -> Value:

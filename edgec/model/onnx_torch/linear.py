@@ -13,7 +13,14 @@ from edgec.model.onnx_torch.recorder import Value
 
 
 def linear(call: Call, value: Value, weight: torch.Tensor, bias: torch.Tensor | None) -> Value:
-    """A Linear layer with a weight of [outputs, inputs]."""
+    """A Linear layer with a weight of [outputs, inputs].
+
+    Args:
+        call: the node.
+        value: [..., inputs].
+        weight: [outputs, inputs].
+        bias: [outputs], or None.
+    """
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = call.parameter(weight)
     if bias is not None:

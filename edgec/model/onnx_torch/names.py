@@ -1,4 +1,4 @@
-"""What to call the layers of an ONNX graph: the module's path in the user's model, where the exporter kept it."""
+"""Names of the layers of an ONNX graph: the module's path in the user's model, where the exporter kept it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class _Windows:
     dilation: tuple[int, ...]
     pads: Pads
     counts: tuple[int, ...]
-    """How many windows there are, by axis."""
+    """Number of windows, by axis."""
 
     @classmethod
     def of(cls, call: Call) -> _Windows:
@@ -49,7 +49,7 @@ class _Windows:
 
     def native(self, ceil: bool) -> tuple[int, ...] | None:
         """How many windows torch's layer has with the padding before on both sides; None when it cannot pad so."""
-        found = []
+        pads = []
         for size, taps, step, gap, (before, _) in zip(
             self.sizes, self.kernel, self.stride, self.dilation, self.pads, strict=True
         ):
@@ -59,8 +59,8 @@ class _Windows:
             count = (-(-room // step) if ceil else room // step) + 1
             if ceil and (count - 1) * step >= size + before:
                 count -= 1
-            found.append(count)
-        return tuple(found)
+            pads.append(count)
+        return tuple(pads)
 
     def fitting(self) -> bool | None:
         """The ceil mode with which torch's layer has all windows; None when neither has."""
@@ -78,12 +78,12 @@ class _Windows:
 
     def covering(self) -> Pads:
         """Padding with which the windows fill the axes exactly."""
-        found = []
+        pads = []
         for size, taps, step, gap, (before, _), count in zip(
             self.sizes, self.kernel, self.stride, self.dilation, self.pads, self.counts, strict=True
         ):
-            found.append((before, max(0, (count - 1) * step + (taps - 1) * gap + 1 - size - before)))
-        return found
+            pads.append((before, max(0, (count - 1) * step + (taps - 1) * gap + 1 - size - before)))
+        return pads
 
     @property
     def befores(self) -> tuple[int, ...]:
@@ -113,8 +113,8 @@ def _max_pool(call: Call) -> Any:
     if not indices:
         result = windows.cut(result)
         return result if kind.is_floating_point else result.to(kind)
-    found, places = windows.cut(result[0]), windows.cut(result[1])
-    return found, _positions(places, tuple(value.shape), bool(call.get("storage_order", 0)))
+    maxima, places = windows.cut(result[0]), windows.cut(result[1])
+    return maxima, _positions(places, tuple(value.shape), bool(call.get("storage_order", 0)))
 
 
 def _positions(places: Value, shape: tuple[int, ...], columns_first: bool) -> Value:
@@ -228,13 +228,13 @@ def _max_unpool(call: Call) -> Value:
     for size in shape:
         total *= size
     empty = torch.zeros(total, dtype=value.dtype)
-    found = torch.scatter(empty, 0, torch.reshape(places, [-1]), torch.reshape(value, [-1]))
-    found = torch.reshape(found, shape)
+    unpooled = torch.scatter(empty, 0, torch.reshape(places, [-1]), torch.reshape(value, [-1]))
+    unpooled = torch.reshape(unpooled, shape)
     wanted = call.integers(2, "output_shape")
     if wanted is not None and wanted != shape:
         grown = [(0, new - old) for old, new in zip(shape, wanted, strict=True)]
-        found = functional.pad(found, torch_pads(grown))
-    return found
+        unpooled = functional.pad(unpooled, torch_pads(grown))
+    return unpooled
 
 
 CONVERTERS: Mapping[str, Converter] = {

@@ -37,7 +37,7 @@ class Recorded(fx.Proxy):
 
 
 Value = Any
-"""What flows between converters: a tensor (constant), a `Recorded`, a list of these (a sequence), or None (absent)."""
+"""A value between converters: a tensor (constant), a `Recorded`, a list of these (a sequence), or None (absent)."""
 
 
 class Recorder(fx.Tracer):
@@ -54,12 +54,12 @@ class Recorder(fx.Tracer):
 
     def placeholder(self, name: str, example: torch.Tensor) -> Recorded:
         """An input of the graph."""
-        found = Recorded(self.graph.placeholder(identifier(name)), self)
-        found.example = example
-        return found
+        recorded = Recorded(self.graph.placeholder(identifier(name)), self)
+        recorded.example = example
+        return recorded
 
     def name_constant(self, tensor: torch.Tensor, name: str) -> None:
-        """Call `tensor` so, should the graph come to hold it."""
+        """Name `tensor`, for when the graph holds it."""
         self._names[tensor] = name
 
     def layer(self, name: str, module: nn.Module, *arguments: Value) -> Value:
@@ -147,20 +147,20 @@ class Recorder(fx.Tracer):
             path.append(part)
         leaf = _free(leaf, lambda item: hasattr(place, item))
         place.add_module(leaf, module)
-        found = ".".join([*path, leaf])
-        self._layers[id(module)] = module, found
-        return found
+        path_name = ".".join([*path, leaf])
+        self._layers[id(module)] = module, path_name
+        return path_name
 
     def _free_name(self, name: str) -> str:
         return _free(name, lambda item: hasattr(self.root, item))
 
 
 def _free(name: str, taken: Callable[[str], bool]) -> str:
-    found, number = name, 0
-    while taken(found):
+    free, number = name, 0
+    while taken(free):
         number += 1
-        found = f"{name}_{number}"
-    return found
+        free = f"{name}_{number}"
+    return free
 
 
 def identifier(name: str) -> str:

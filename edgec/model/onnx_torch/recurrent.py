@@ -13,7 +13,7 @@ from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, is_co
 from edgec.model.onnx_torch.recorder import Value
 
 MAX_STEPS = 1024
-"""How many steps are written out at most: a graph of more is too slow to handle."""
+"""Largest number of steps that are written out: a graph of more is too slow to handle."""
 
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """Torch's gates, as indices into ONNX's: i f g o of i o f c, and r z n of z r h."""
@@ -95,12 +95,12 @@ def _as_layer(
     biased = call[3] is not None
     layer = kinds[call.op](value.shape[2], size, bias=biased, bidirectional=directions == 2, **options)
     for direction in range(directions):
-        found = _weights(call, direction)
+        weights = _weights(call, direction)
         suffix = "_l0_reverse" if direction else "_l0"
-        half = found.inputs.shape[0]
-        parts = {"weight_ih": found.inputs, "weight_hh": found.states}
+        half = weights.inputs.shape[0]
+        parts = {"weight_ih": weights.inputs, "weight_hh": weights.states}
         if biased:
-            parts |= {"bias_ih": found.biases[:half], "bias_hh": found.biases[half:]}
+            parts |= {"bias_ih": weights.biases[:half], "bias_hh": weights.biases[half:]}
         for name, tensor in parts.items():
             gates = torch.split(tensor, size)
             setattr(layer, name + suffix, call.parameter(torch.cat([gates[index] for index in _ORDER[call.op]])))
@@ -124,11 +124,11 @@ def _step_by_step(
     count = len(names) // directions
     outputs, lasts = [], []
     for direction in range(directions):
-        found = _weights(call, direction)
+        weights = _weights(call, direction)
         functions = [_activation(name) for name in names[direction * count : (direction + 1) * count]]
         own = [torch.zeros(batch, size) if item is None else item[direction] for item in states]
         steps = range(length)[::-1] if direction else range(length)
-        run = _CELLS[call.op](call, found, functions, size, value)
+        run = _CELLS[call.op](call, weights, functions, size, value)
         made = {}
         for step in steps:
             own = run(step, own)
@@ -150,12 +150,12 @@ def _projections(call: Call, weight: torch.Tensor, bias: torch.Tensor, value: Va
     return linear(call, value, weight, bias)
 
 
-def _lstm_cell(call: Call, found: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
-    half = found.inputs.shape[0]
-    inputs = _projections(call, found.inputs, found.biases[:half] + found.biases[half:], value)
-    recurrent = _Shared(call, found.states, None)
+def _lstm_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
+    half = weights.inputs.shape[0]
+    inputs = _projections(call, weights.inputs, weights.biases[:half] + weights.biases[half:], value)
+    recurrent = _Shared(call, weights.states, None)
     limit = _limit(call)
-    peep = [None] * 3 if found.peepholes is None else list(torch.split(found.peepholes, size))
+    peep = [None] * 3 if weights.peepholes is None else list(torch.split(weights.peepholes, size))
     gate, cell, out = functions
 
     def step(index: int, states: Sequence[Value]) -> list[Value]:
@@ -174,14 +174,14 @@ def _lstm_cell(call: Call, found: _Weights, functions: Sequence[Any], size: int,
     return step
 
 
-def _gru_cell(call: Call, found: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
-    half = found.inputs.shape[0]
-    own, other = found.biases[:half], found.biases[half:]
+def _gru_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
+    half = weights.inputs.shape[0]
+    own, other = weights.biases[:half], weights.biases[half:]
     late = bool(call.get("linear_before_reset", 0))
     joined = own + (torch.cat([other[: 2 * size], torch.zeros(size)]) if late else other)
-    inputs = _projections(call, found.inputs, joined, value)
-    gates = _Shared(call, found.states[: 2 * size], None)
-    candidate = _Shared(call, found.states[2 * size :], other[2 * size :] if late else None)
+    inputs = _projections(call, weights.inputs, joined, value)
+    gates = _Shared(call, weights.states[: 2 * size], None)
+    candidate = _Shared(call, weights.states[2 * size :], other[2 * size :] if late else None)
     limit, (gate, cell) = _limit(call), functions
 
     def step(index: int, states: Sequence[Value]) -> list[Value]:
@@ -196,10 +196,10 @@ def _gru_cell(call: Call, found: _Weights, functions: Sequence[Any], size: int, 
     return step
 
 
-def _rnn_cell(call: Call, found: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
-    half = found.inputs.shape[0]
-    inputs = _projections(call, found.inputs, found.biases[:half] + found.biases[half:], value)
-    recurrent, limit = _Shared(call, found.states, None), _limit(call)
+def _rnn_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
+    half = weights.inputs.shape[0]
+    inputs = _projections(call, weights.inputs, weights.biases[:half] + weights.biases[half:], value)
+    recurrent, limit = _Shared(call, weights.states, None), _limit(call)
 
     def step(index: int, states: Sequence[Value]) -> list[Value]:
         return [functions[0](limit(torch.add(inputs[index], recurrent(states[0]))))]

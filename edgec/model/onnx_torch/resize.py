@@ -31,7 +31,7 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What all axes share."""
+    """Settings that all axes share."""
 
     mode: str
     coordinates: str
@@ -169,8 +169,8 @@ def _coordinates(how: _Axis, rule: _Rule) -> Array:
     }
     if rule.coordinates not in table:
         raise NoTorchFormError(f'coordinate_transformation_mode "{rule.coordinates}" is not known')
-    found: Array = np.asarray(table[rule.coordinates]())
-    return found
+    coordinates: Array = np.asarray(table[rule.coordinates]())
+    return coordinates
 
 
 def _rounded(places: Array, rounding: str) -> Array:
@@ -210,8 +210,8 @@ def _kernel(distance: Array, rule: _Rule) -> Array:
     a = rule.cubic
     inner = (a + 2) * far**3 - (a + 3) * far**2 + 1
     outer = a * far**3 - 5 * a * far**2 + 8 * a * far - 4 * a
-    found: Array = np.where(far <= 1, inner, np.where(far < 2, outer, 0.0))
-    return found
+    weights: Array = np.where(far <= 1, inner, np.where(far < 2, outer, 0.0))
+    return weights
 
 
 CONVERTERS: Mapping[str, Converter] = {"Resize": _resize, "Upsample": _resize}

@@ -115,7 +115,14 @@ def chunk_sizes(total: int, size: int) -> list[int]:
 
 
 def part(value: Value, axis: int, start: int, end: int) -> Value:
-    """A slice along one axis."""
+    """A slice along one axis.
+
+    Args:
+        value: a tensor.
+        axis: to slice.
+        start: first index.
+        end: index behind the last.
+    """
     if start == 0 and end >= value.shape[axis]:
         return value
     return value[tuple([slice(None)] * axis + [slice(start, end)])]

@@ -55,13 +55,19 @@ def _col2im(call: Call) -> Value:
     rows = torch.reshape(value, [batch, channels, -1])
     places = flat.reshape(-1).expand(batch, channels, -1).contiguous()
     empty = torch.zeros(batch, channels, total, dtype=value.dtype)
-    found = torch.reshape(torch.scatter_add(empty, 2, places, rows), [batch, channels, *wide])
+    padded = torch.reshape(torch.scatter_add(empty, 2, places, rows), [batch, channels, *wide])
     window = [slice(pads[axis], pads[axis] + size) for axis, size in enumerate(image)]
-    return found[(slice(None), slice(None), *window)]
+    return padded[(slice(None), slice(None), *window)]
 
 
 def bilinear(image: Value, rows: Value, columns: Value) -> Value:
-    """Samples of [channels, height, width] at places of one shape; zeros are around the image."""
+    """Samples of [channels, height, width] at places of one shape; zeros are around the image.
+
+    Args:
+        image: [channels, height, width].
+        rows: in pixels, of any shape.
+        columns: in pixels, same shape.
+    """
     height, width = image.shape[-2], image.shape[-1]
     top, left = torch.floor(rows), torch.floor(columns)
     flat = torch.reshape(image, [image.shape[0], height * width])
@@ -108,8 +114,8 @@ def _deform_conv(call: Call) -> Value:
             image = value[sample, index * size : (index + 1) * size]
             down = torch.add(moved[sample, index, :, 0], rows.reshape(count, *new).to(value.dtype))
             right = torch.add(moved[sample, index, :, 1], columns.reshape(count, *new).to(value.dtype))
-            found = bilinear(image, down, right)
-            pieces.append(found if masks is None else torch.mul(found, masks[sample, index]))
+            sampled = bilinear(image, down, right)
+            pieces.append(sampled if masks is None else torch.mul(sampled, masks[sample, index]))
         samples.append(torch.cat(pieces, 0))
     columns_of = torch.reshape(torch.stack(samples), [batch, groups, channels // groups * count, new[0] * new[1]])
     outputs = weight.shape[0]
@@ -125,7 +131,7 @@ def _roi_align(call: Call) -> Value:
     halved = call.get("coordinate_transformation_mode", "half_pixel" if call.opset >= 16 else "output_half_pixel")
     shift = 0.5 if halved == "half_pixel" else 0.0
     height, width = value.shape[2], value.shape[3]
-    found = []
+    regions = []
     for box, owner in zip(boxes.tolist(), owners, strict=True):
         left, top, right, bottom = (edge * scale - shift for edge in box)
         tall, broad = bottom - top, right - left
@@ -137,8 +143,8 @@ def _roi_align(call: Call) -> Value:
         inside = ((rows >= -1) & (rows <= height))[:, None] & ((columns >= -1) & (columns <= width))[None]
         down = rows.clamp(0, height - 1)[:, None].expand(rows.numel(), columns.numel())
         across = columns.clamp(0, width - 1)[None].expand(rows.numel(), columns.numel())
-        found.append(_pooled(value[owner], down, across, inside, (high, counts[0], wide, counts[1]), call))
-    return torch.stack(found)
+        regions.append(_pooled(value[owner], down, across, inside, (high, counts[0], wide, counts[1]), call))
+    return torch.stack(regions)
 
 
 def _pooled(

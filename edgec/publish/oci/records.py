@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
@@ -17,6 +18,7 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
 from edgec.errors import PublishError, printable
 from edgec.frozen import canonical_json
+from edgec.target.architecture import ARCHITECTURES
 from edgec.target.spec import Device
 
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
@@ -44,9 +46,6 @@ _MEDIA_TYPES = {
     SBOM: "application/vnd.cyclonedx+json",
 }
 _SUFFIX_TYPES = {
-    ".tflite": "application/vnd.edgec.model.tflite",
-    ".onnx": "application/vnd.edgec.model.onnx",
-    ".pt": "application/vnd.edgec.model.torchscript",
     ".npz": "application/vnd.edgec.arrays.npz",
     ".json": "application/json",
     ".jsonl": "application/jsonl",
@@ -56,12 +55,6 @@ _SUFFIX_TYPES = {
     ".txt": "text/plain",
     "": "text/plain",
 }
-_ARCHITECTURES: dict[str, dict[str, str]] = {
-    "x86_64": {"architecture": "amd64"},
-    "aarch64": {"architecture": "arm64", "variant": "v8"},
-    "armv7": {"architecture": "arm", "variant": "v7"},
-}
-"""image-spec 1.1, "Image Index Property Descriptions", platform: names of Go's GOARCH, and CPU variants."""
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=LARGEST_BLOB)]
@@ -159,14 +152,14 @@ def describe(record: ImageIndex | ArtifactManifest) -> Descriptor:
 def platform_of(device: Device) -> Platform:
     """What docker and other OCI tools call a device's system."""
     system = "android" if "android" in device.triple else "linux"
-    return Platform(os=system, **_ARCHITECTURES[device.arch])
+    return Platform(os=system, **ARCHITECTURES[device.arch].oci)
 
 
-def layer_of(file: BundleFile) -> Descriptor:
-    """A bundle's file as a layer."""
-    kind = _MEDIA_TYPES.get(file.name) or _SUFFIX_TYPES.get(PurePosixPath(file.name).suffix)
+def layer_of(file: BundleFile, media_type: str | None = None) -> Descriptor:
+    """A bundle's file as a layer; `media_type` is that of a model's format."""
+    known = media_type or _MEDIA_TYPES.get(file.name) or _SUFFIX_TYPES.get(PurePosixPath(file.name).suffix)
     return Descriptor(
-        media_type=kind or "application/octet-stream",
+        media_type=known or "application/octet-stream",
         digest=f"sha256:{file.sha256}",
         size=file.size,
         annotations={TITLE: file.name},
@@ -185,11 +178,16 @@ def file_of(layer: Descriptor, where: str) -> BundleFile:
     return BundleFile(name=name, sha256=layer.digest.removeprefix("sha256:"), size=layer.size)
 
 
-def artifact_of(target: str, files: tuple[BundleFile, ...]) -> ArtifactManifest:
-    """The artifact of a bundle: the same for the same files, whoever publishes it and whenever."""
-    return ArtifactManifest(
-        artifact_type=BUNDLE, config=EMPTY, layers=tuple(layer_of(file) for file in files), annotations={TARGET: target}
-    )
+def artifact_of(target: str, files: tuple[BundleFile, ...], models: Mapping[str, str]) -> ArtifactManifest:
+    """The artifact of a bundle: the same for the same files, on every machine that has the bundle's backends.
+
+    Args:
+        target: name of the bundle's target.
+        files: of the bundle.
+        models: media type of each file that is a model.
+    """
+    layers = tuple(layer_of(file, models.get(file.name)) for file in files)
+    return ArtifactManifest(artifact_type=BUNDLE, config=EMPTY, layers=layers, annotations={TARGET: target})
 
 
 def parse_document(kind: type[Record], content: bytes, media_type: str, where: str) -> Record:

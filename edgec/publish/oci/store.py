@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from edgec.bundle.files import BundleFile
+from edgec.bundle.formats import media_types
 from edgec.bundle.manifest import ATTESTATIONS
 from edgec.errors import BackendUnavailableError, PublishError, UsageError
 from edgec.publish.oci.records import (
@@ -155,7 +156,7 @@ class _Sending:
         self._blob(
             EMPTY, lambda: self._repository.put_content(EMPTY.digest, EMPTY_CONTENT), f"{bundle.target}: configuration"
         )
-        record = artifact_of(bundle.target, bundle.files)
+        record = artifact_of(bundle.target, bundle.files, media_types(bundle.manifest))
         artifact = describe(record)
         self._insist(
             f"{bundle.target}: list of files",

@@ -22,7 +22,8 @@ from edgec.model import store
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import trace
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.float_corrections import float_corrections
 from edgec.passes.portable import portable_passes
 from edgec.passes.runner import run_passes

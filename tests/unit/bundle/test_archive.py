@@ -138,14 +138,14 @@ def repacked(packed: Path, *extra: tuple[tarfile.TarInfo, bytes], last: bool = T
         (member("model.onnx"), "is there twice"),
         (member("model.onnx/x"), "is both a file and a folder"),
         (member("bench"), "is both a file and a folder"),
-        (member("evil", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is no regular file"),
-        (member("evil", type=tarfile.LNKTYPE, linkname="model.onnx"), "is no regular file"),
-        (member("evil", type=tarfile.CHRTYPE, devmajor=1, devminor=3), "is no regular file"),
-        (member("evil", type=tarfile.BLKTYPE), "is no regular file"),
-        (member("evil", type=tarfile.FIFOTYPE), "is no regular file"),
-        (member("evil", type=tarfile.DIRTYPE), "is no regular file"),
-        (member("evil", type=tarfile.GNUTYPE_SPARSE), "is no regular file"),
-        (member("evil", type=b"Z"), "is no regular file"),
+        (member("evil", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is not a regular file"),
+        (member("evil", type=tarfile.LNKTYPE, linkname="model.onnx"), "is not a regular file"),
+        (member("evil", type=tarfile.CHRTYPE, devmajor=1, devminor=3), "is not a regular file"),
+        (member("evil", type=tarfile.BLKTYPE), "is not a regular file"),
+        (member("evil", type=tarfile.FIFOTYPE), "is not a regular file"),
+        (member("evil", type=tarfile.DIRTYPE), "is not a regular file"),
+        (member("evil", type=tarfile.GNUTYPE_SPARSE), "is not a regular file"),
+        (member("evil", type=b"Z"), "is not a regular file"),
         (member("evil"), "evil: unexpected"),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_link_cannot_be_written_through(packed: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     link = member("sub", type=tarfile.SYMTYPE, linkname=str(outside))
-    with pytest.raises(BundleError, match="no regular file"):
+    with pytest.raises(BundleError, match="not a regular file"):
         read_archive(repacked(packed, link, member("sub/x"), last=False), tmp_path / "new" / NAME)
     assert list(outside.iterdir()) == []
 

@@ -15,7 +15,6 @@ from edgec.check.records import Finding, exit_code, in_order, warning
 from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.model.load import load_model
-from edgec.passes.contract import WEAK_EVIDENCE
 from edgec.plan.plan import make_plan
 from edgec.project.load import load_project
 from edgec.report.html import render_report
@@ -83,7 +82,7 @@ def test_the_ops_of_loaded_models(folder: Path) -> None:
 def test_the_manifest_and_the_verdict_keep_it(make_manifest: Callable[..., Manifest], tmp_path: Path) -> None:
     few = warning("small-set", "20 evaluation samples are few: 70 to 97 %", where="/home/me/e.npz")
     (gap,) = coverage_of([few, warning("op", "LSTM (l): kept in float")])
-    assert (gap.subject, gap.state) == ("e.npz", WEAK_EVIDENCE)
+    assert (gap.subject, gap.state) == ("e.npz", "weak evidence")
     manifest = make_manifest(tmp_path).model_copy(update={"coverage": (gap,)})
     page = render_report(manifest, [])
     verdict = page.partition("<h1>")[2].partition("<br>")[0]

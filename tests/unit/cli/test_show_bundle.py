@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgec.cli.show_bundle import coverage_lines
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 
 
 def floats(*subjects: str, reason: str = "no kernel") -> list[Coverage]:

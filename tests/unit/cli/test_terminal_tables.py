@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from edgec.analyze.records import ArtifactAnalysis, CellScore, LayerSensitivity
+from edgec.analyze.records import ArtifactAnalysis, LayerSensitivity, RecipeScore
 from edgec.cli.sensitivity_table import reasons, sensitivity_table
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.quant.recipe import Recipe
@@ -93,8 +93,8 @@ def test_an_artifact_slower_than_float_is_told_with_its_ops(make_measurement: Ca
 
 
 def test_sensitivity_names_each_reason_once() -> None:
-    good = CellScore(sqnr_db=float("inf"), metric=None, agreement=None)
-    bad = CellScore(sqnr_db=None, metric=None, agreement=None, failure="no kernel")
+    good = RecipeScore(sqnr_db=float("inf"), metric=None, agreement=None)
+    bad = RecipeScore(sqnr_db=None, metric=None, agreement=None, failure="no kernel")
     layers = tuple(
         LayerSensitivity(layer=f"l[{k}]", op="conv2d", only=bad, all_but=good, gain_db=None) for k in range(2)
     )

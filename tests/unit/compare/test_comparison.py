@@ -16,7 +16,7 @@ from edgec.compare.markdown import to_markdown
 from edgec.compare.side import Side, read_side
 from edgec.errors import BundleError, UsageError
 from edgec.machine import Machine
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.verify.records import Latency, Measurement, Speed
 

@@ -69,7 +69,7 @@ def test_scalars(tmp_path):
 
 
 def test_too_few_samples_for_a_run(tmp_path, x):
-    with pytest.raises(DatasetError, match="3 evaluation samples are there, and the model takes 4 at once"):
+    with pytest.raises(DatasetError, match="the evaluation data has 3 samples, and the model takes 4 at once"):
         spool(tmp_path, FOUR, x=x[:3])
 
 

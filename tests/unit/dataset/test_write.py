@@ -189,7 +189,7 @@ def test_labels_belong_to_their_samples_however_often_the_entry_is_called(entrie
         ("data.py:nothing", "is empty"),
         ("data.py:pars", 'did you mean "pairs"'),
         ("dat.py:pairs", 'did you mean "data.py"'),
-        ("data.py", "names no function"),
+        ("data.py", "a Python file needs a function"),
     ],
 )
 def test_python_entry_refusals(entries, entry, message):
@@ -253,7 +253,7 @@ def test_missing_and_foreign_files(tmp_path):
         spool(tmp_path, "trian.npz")
     with pytest.raises(DatasetError, match="damaged"):
         spool(tmp_path, "train.npz")
-    with pytest.raises(DatasetError, match="no data that edgec reads"):
+    with pytest.raises(DatasetError, match="edgec cannot read this as data"):
         spool(tmp_path, "d.csv")
     (tmp_path / "short.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(DatasetError, match="cannot be read"):

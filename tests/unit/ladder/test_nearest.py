@@ -10,6 +10,7 @@ import pytest
 
 from edgec.backends.interface import Artifact
 from edgec.ladder.climb import TIE_DB, WORTH_DB, _nearest, _worth_keeping
+from edgec.ladder.maker import CompiledArtifact
 from edgec.ladder.trial import Attempt
 from edgec.quant.recipe import RANGE_METHODS, Recipe
 from edgec.verify.records import CandidateScore, Measurement, OutputFidelity
@@ -61,9 +62,7 @@ def test_float_layers_are_kept_where_they_are_worth_it(
         Attempt(
             recipe=Recipe(float_layers=tuple(f"layer{index:02}" for index in range(count))),
             precision="int8",
-            folder=Path(),
-            artifact=plain_artifact,
-            passes=(),
+            made=CompiledArtifact(plain_artifact, Path()),
             measurements=(make_measurement(fidelity=(OutputFidelity(output="y", sqnr_db=value, max_abs_error=1.0),)),),
         )
         for value, count in attempts

@@ -55,7 +55,7 @@ def test_one_far_from_another_that_is_right_is_left_out_with_its_op(measured: Ma
     assert asked == [(right, wrong)]
     assert runtimes.coverage[wrong] == (
         f"its outputs are at 0.1 dB from the float model's, and {right} has 25.0 dB on the same file; "
-        'they part at RESIZE "x/y" (alike to 110 dB before it, 0 after)'
+        'they differ from RESIZE "x/y" on (alike to 110 dB before it, 0 after)'
     )
     assert [(item.name, item.judged) for item in runtimes.in_order] == [(right, True), (wrong, False)]
 

@@ -15,8 +15,8 @@ from edgec.model import onnx_file
 from edgec.model.export_onnx import export_onnx
 from edgec.model.load import load_model
 from edgec.model.onnx_file import run
-from edgec.model.spec import DType, FloatModel
-from edgec.project.spec import InputSpec, ModelSpec
+from edgec.model.spec import FloatModel
+from edgec.project.spec import DType, InputSpec, ModelSpec
 
 IMAGE = (InputSpec(name="x", shape=(1, 3, 8, 8)),)
 

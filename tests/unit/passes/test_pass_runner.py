@@ -9,14 +9,15 @@ import pytest
 
 from edgec.errors import PassError, UnsupportedError
 from edgec.frozen import digest_json
-from edgec.passes.contract import Coverage, PassContext, PassResult
+from edgec.passes.contract import Pass, PassContext, PassResult
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
 
 Numbers = list[int]
 
 
 @dataclass(frozen=True)
-class Append:
+class Append(Pass[Numbers]):
     """Append a number, in the way the test asks."""
 
     number: int
@@ -39,7 +40,7 @@ class Append:
             raise UnsupportedError("not this one")
         if self.fault == "lies":
             return PassResult(list(model), "appended one")
-        coverage = (Coverage(subject="number", state="appended", reason="asked"),)
+        coverage = (Coverage(subject="number", state="trained", reason="asked"),)
         return PassResult([*model, self.number], "appended one", coverage)
 
     def ensures(self, model: Numbers, ctx: PassContext) -> str | None:
@@ -59,7 +60,7 @@ def test_records_tell_what_happened(ctx: PassContext) -> None:
     assert records[0].after == records[1].before == records[2].after == digest_json([1, 2])[:16]
     assert records[1].coverage == (Coverage(subject="append-3", state="skipped", reason="it needs 9 numbers"),)
     assert records[0].options == {"number": 2, "fault": "", "needs": 0}
-    assert records[0].coverage[0].state == "appended"
+    assert records[0].coverage[0].state == "trained"
 
 
 @pytest.mark.parametrize(

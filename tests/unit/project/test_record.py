@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgec.project.record import code_digests, project_file_digest, settings, told_path
+from edgec.project.record import code_digests, project_file_digest, recorded_path, settings
 from edgec.project.spec import BuildSpec, EvaluationSpec, ModelSpec, Project, TrainSpec
 
 
@@ -26,7 +26,7 @@ from edgec.project.spec import BuildSpec, EvaluationSpec, ModelSpec, Project, Tr
     ],
 )
 def test_paths(path: str, told: str) -> None:
-    assert told_path(path) == told
+    assert recorded_path(path) == told
 
 
 def test_settings_say_nothing_of_where_and_which() -> None:

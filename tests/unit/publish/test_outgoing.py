@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import BundleError, IncompleteError, PublishError
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.publish.outgoing import outgoing
 from edgec.publish.store import Outgoing
 

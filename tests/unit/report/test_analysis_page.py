@@ -9,8 +9,8 @@ from edgec.analyze.page import render_analysis
 from edgec.analyze.records import (
     Analysis,
     ArtifactAnalysis,
-    CellScore,
     LayerSensitivity,
+    RecipeScore,
     gain,
     most_sensitive_first,
 )
@@ -21,20 +21,20 @@ from edgec.verify.records import MetricResult
 HOSTILE = "<script>alert('x')</script>\"><b>&amp;"
 
 
-def score(db: float | None, value: float = 90.0, failure: str = "") -> CellScore:
+def score(db: float | None, value: float = 90.0, failure: str = "") -> RecipeScore:
     if failure:
-        return CellScore(sqnr_db=None, metric=None, agreement=None, failure=failure)
+        return RecipeScore(sqnr_db=None, metric=None, agreement=None, failure=failure)
     metric = MetricResult(
         name="top1", unit="points", float_value=95.0, value=value, drop=95 - value, drop_low=None, drop_high=None,
         interval="", samples=10,
     )  # fmt: skip
-    return CellScore(sqnr_db=db, metric=metric, agreement=0.5)
+    return RecipeScore(sqnr_db=db, metric=metric, agreement=0.5)
 
 
 QUANTIZED = score(20.0, 80.0)
 
 
-def row(layer: str, only: CellScore, all_but: CellScore) -> LayerSensitivity:
+def row(layer: str, only: RecipeScore, all_but: RecipeScore) -> LayerSensitivity:
     return LayerSensitivity(layer=layer, op="conv2d", only=only, all_but=all_but, gain_db=gain(all_but, QUANTIZED))
 
 

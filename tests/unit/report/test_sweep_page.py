@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgec.machine import Machine
-from edgec.passes.contract import Coverage
+from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.report.scatter import HEIGHT, WIDTH, Mark, plot_scatter
 from edgec.sweep.page import HEADINGS, markdown_table, render_sweep

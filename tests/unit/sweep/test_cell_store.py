@@ -9,7 +9,7 @@ import pytest
 
 from edgec.backends.interface import Artifact
 from edgec.bundle.write import digest_file
-from edgec.dataset.reads import digest_names
+from edgec.dataset.file_accesses import digest_names
 from edgec.quant.recipe import Recipe
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, digest_sample
 

@@ -17,7 +17,7 @@ from edgec.project.spec import Project
 from edgec.sweep import dask_pool
 from edgec.sweep.cell import CellRequest
 from edgec.sweep.dask_pool import DaskPool, make_remotely, unfit
-from edgec.sweep.environment import differences, environment
+from edgec.sweep.environment import differences, environment_of
 from edgec.sweep.keys import Keys
 from edgec.sweep.making import Means, choose_crew, make_cells
 from edgec.sweep.pool import LocalPool
@@ -130,7 +130,7 @@ def test_a_cluster_has_its_own_room(small_project: Small, tmp_path: Path) -> Non
 
 
 def test_other_environments_are_refused(tmp_path: Path) -> None:
-    own = environment(("example",))
+    own = environment_of(("example",))
     lease = tmp_path / "lease"
     lease.touch()
     assert unfit(own, ("example",), str(lease)) == ""

@@ -208,7 +208,10 @@ def test_a_projects_device_is_found_first_and_checked(tmp_path: Path) -> None:
         assert words in error(tmp_path)
 
 
-@pytest.mark.parametrize(("isa", "multiple"), [({"neon"}, 8), ({"sse4.2", "avx2"}, 16), ({"sse4.2"}, 4)])
-def test_channels_that_kernels_compute_at_once(tmp_path: Path, isa: set[str], multiple: int) -> None:
-    device = load_target("rpi4-int8", tmp_path).target.device
+@pytest.mark.parametrize(
+    ("target", "isa", "multiple"),
+    [("rpi4-int8", {"neon"}, 8), ("x86-64-int8", {"sse4.2", "avx2"}, 16), ("x86-64-int8", {"sse4.2"}, 4)],
+)
+def test_channels_that_kernels_compute_at_once(tmp_path: Path, target: str, isa: set[str], multiple: int) -> None:
+    device = load_target(target, tmp_path).target.device
     assert device.model_copy(update={"isa": frozenset(isa)}).channel_multiple == multiple

@@ -18,6 +18,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.portable import portable_passes
 from edgec.project.spec import TrainSpec
 from edgec.quant.recipe import WeightGrid
+from edgec.train.requests import TrainRequest
 from edgec.train.task import train_quantized
 
 SHAPE = (1, 1, 8, 8)
@@ -52,21 +53,22 @@ class Job:
     told: list[str] = field(default_factory=list)
     """What the last run told of its progress."""
 
-    def payload(self, out: str, grid: WeightGrid, activations: str, spec: dict[str, Any]) -> dict[str, Any]:
+    def request(self, out: str, grid: WeightGrid, activations: Any, spec: dict[str, Any], **more: Any) -> TrainRequest:
         """What the task gets."""
-        return {
-            "model": str(self.folder / "model"),
-            "grid": grid.model_dump_json(),
-            "activations": activations,
-            "spec": TrainSpec(data="train.npz", **spec).model_dump_json(),
-            "training": str(self.training.folder),
-            "calibration": str(self.calibration.folder) if self.calibration else None,
-            "out": str(self.folder / out),
-            "checkpoints": str(self.folder / f"checkpoints-{out}"),
-            "root": str(self.folder),
-            "seed": 0,
-            "threads": 1,
-        }
+        return TrainRequest(
+            model=self.folder / "model",
+            grid=grid,
+            activations=activations,
+            spec=TrainSpec(data="train.npz", **spec),
+            training=self.training.folder,
+            calibration=self.calibration.folder if self.calibration else None,
+            out=self.folder / out,
+            checkpoints=self.folder / f"checkpoints-{out}",
+            root=self.folder,
+            seed=0,
+            threads=1,
+            **more,
+        )
 
     def train(
         self,
@@ -78,9 +80,9 @@ class Job:
     ) -> tuple[FloatModel, dict[str, Any]]:
         """The trained model, and what the task returned."""
         self.told.clear()
-        payload = self.payload(out, grid or WeightGrid(), activations, spec) | {"keep_zeros": keep_zeros}
-        answer = train_quantized(payload, self.told.append)
-        return store.load(self.folder / out), answer
+        request = self.request(out, grid or WeightGrid(), activations, spec, keep_zeros=keep_zeros)
+        answer = train_quantized(request, self.told.append)
+        return store.load(self.folder / out), answer.plain()
 
     def right(self, graph: Any) -> float:
         """Share of the evaluation samples that `graph` gets right, in percent."""

@@ -20,9 +20,9 @@ def test_limits_are_points_in_either_form() -> None:
     ("text", "told"),
     [
         ("drfit=5", 'no quantity is called "drfit"'),
-        ("drop", 'drop: "" is no limit'),
-        ("drop=-1", 'drop: "-1" is no limit'),
-        ("drop=1ms", 'drop: "ms" is no unit of it'),
+        ("drop", 'drop: "" is not a limit'),
+        ("drop=-1", 'drop: "-1" is not a limit'),
+        ("drop=1ms", 'drop: "ms" is not a unit of it'),
         ("drop=1,drop=2", "drop stands twice"),
         ("", 'is called ""'),
     ],

@@ -93,12 +93,12 @@ def test_lines(make_measurement: Callable[..., Measurement]) -> None:
     untimed = make_measurement(runtime="tflite-runtime", speed=speed(blame=slow_ops(Profile(OPS[3:4]), Profile(()))))
     assert blame_lines(untimed) == (
         "1 x Softmax (float32): no integer kernel",
-        "tflite-runtime does not tell how long each op takes",
+        "tflite-runtime does not measure how long each op takes",
     )
     assert blame_lines(make_measurement(speed=speed(times_ops=True))) == ("no kind of op stands out",)
     assert blame_lines(make_measurement(speed=speed())) == (
         "all its ops are in the target's precision: their kernels are slower here than the float ones",
-        "onnxruntime does not tell how long each op takes",
+        "onnxruntime does not measure how long each op takes",
     )
 
 

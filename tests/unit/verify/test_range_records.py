@@ -17,7 +17,7 @@ from edgec.verify.ranges import (
     input_ranges,
     input_uses,
     leaving,
-    looked_at,
+    observed_indices,
     range_record,
     unwatched_inputs,
 )
@@ -78,8 +78,8 @@ def test_inputs_have_the_range_of_their_samples(tmp_path: Path) -> None:
 
 def test_few_large_samples_are_looked_at_and_spread_over_the_set(tmp_path: Path) -> None:
     small = spooled(tmp_path / "a", np.zeros((300, 2), np.float32), (1, 2))
-    found = looked_at(small)
+    found = observed_indices(small)
     assert (len(found), found[0], found[-1]) == (MOST_SAMPLES, 0, 298)
     large = spooled(tmp_path / "b", np.zeros((40, 2), np.float32), (1, 2))
     object.__setattr__(large, "info", large.info.model_copy(update={"inputs": (TensorSpec(name="x", shape=(10**9,)),)}))
-    assert len(looked_at(large)) == LEAST_SAMPLES
+    assert len(observed_indices(large)) == LEAST_SAMPLES

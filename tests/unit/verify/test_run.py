@@ -18,6 +18,7 @@ from edgec.verify.measure import measure
 from edgec.verify.metrics import choose_metric
 from edgec.verify.outputs import OutputWriter, open_outputs
 from edgec.verify.reference import float_outputs
+from edgec.verify.requests import RunAnswer, RunRequest
 from edgec.workers.worker import call
 
 RUNTIME = RuntimeSpec(name="onnxruntime", distribution="onnxruntime")
@@ -68,15 +69,15 @@ def artifact(classes: int = 4) -> Artifact:
 
 
 def run(tmp_path, spool, file, **changes):
-    payload = {
-        "artifact": artifact(changes.pop("classes", 4)).model_dump_json(),
-        "file": str(file),
-        "runtime": "onnxruntime",
-        "spool": str(spool.folder),
-        "out": str(tmp_path / "out"),
-        "threads": 1,
-    } | changes
-    return call("edgec.verify.run:run_artifact", payload, log=tmp_path / "log", what="m")
+    request = RunRequest(
+        artifact=artifact(changes.pop("classes", 4)),
+        file=file,
+        runtime="onnxruntime",
+        spool=spool.folder,
+        out=tmp_path / "out",
+        threads=1,
+    )
+    return call("edgec.verify.run:run_artifact", request, RunAnswer, log=tmp_path / "log", what="m")
 
 
 def judge_by(tmp_path, spool, float_model, result, file):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgec.backends.interface import Artifact, OpRecord, TensorBinding
 from edgec.dataset.spool import write_index
 from edgec.model.spec import Array, Tensors, TensorSpec
-from edgec.verify.records import Latency, Speed
+from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.verify.speed import ENOUGH_ROUNDS, MOST_RUNS, compare_turns, in_turns
 from edgec.workers.worker import call
 
@@ -112,7 +113,7 @@ def products(file: Path, size: int, count: int) -> Path:
     return file
 
 
-def record(precision: str) -> str:
+def record(precision: str) -> Artifact:
     return Artifact(
         backend="onnxruntime",
         format="onnx",
@@ -120,7 +121,7 @@ def record(precision: str) -> str:
         precision=precision,  # type: ignore[arg-type]
         inputs=(TensorBinding(name="x", artifact_name="x", shape=(1, 8), dtype="float32"),),
         outputs=(TensorBinding(name="y", artifact_name="y", shape=(1, 1), dtype="float32"),),
-    ).model_dump_json()
+    )
 
 
 def test_an_artifact_that_is_slower_has_ops_to_blame(tmp_path: Path) -> None:
@@ -128,12 +129,17 @@ def test_an_artifact_that_is_slower_has_ops_to_blame(tmp_path: Path) -> None:
     spec = TensorSpec(name="x", shape=(1, 8), dtype="float32")
     write_index(tmp_path, (spec,), digests=[b"0" * 32], indices=[0], labels=None, origin="here", notes=())
     slow, fast = products(tmp_path / "slow.onnx", 1024, 3), products(tmp_path / "fast.onnx", 64, 3)
-    payload = {
-        "artifacts": [{"artifact": record("int8"), "file": str(slow)}, {"artifact": record("fp32"), "file": str(fast)}],
-        "runtime": "onnxruntime", "spool": str(tmp_path), "threads": 1, "warmup": 2, "runs": 20,
-    }  # fmt: skip
-    answer = call("edgec.verify.speed:time_artifacts", payload, log=tmp_path / "log", what="both").value
-    latency, speed = Latency.model_validate_json(answer["latency"]), Speed.model_validate_json(answer["speed"])
+    artifacts = (ArtifactFile(artifact=record("int8"), file=slow), ArtifactFile(artifact=record("fp32"), file=fast))
+    request = TimingRequest(artifacts=artifacts, runtime="onnxruntime", spool=tmp_path, threads=1, warmup=2, runs=20)
+
+    def timed(**changes: Any) -> TimingAnswer:
+        asked = request.model_copy(update=changes)
+        return call("edgec.verify.speed:time_artifacts", asked, TimingAnswer, log=tmp_path / "log", what="times").value
+
+    answer = timed()
+    latency, speed = answer.latency, answer.speed
+    assert latency is not None
+    assert speed is not None
     assert 0 < latency.p50_ms <= latency.p90_ms
     assert latency.runs >= 20
     assert speed.slower
@@ -144,7 +150,5 @@ def test_an_artifact_that_is_slower_has_ops_to_blame(tmp_path: Path) -> None:
     assert worst.reason
     assert worst.ms is not None
     assert worst.ms > 0
-    task, log = "edgec.verify.speed:time_artifacts", tmp_path / "log"
-    alone = payload | {"artifacts": payload["artifacts"][:1]}  # type: ignore[index]
-    assert call(task, alone, log=log, what="one").value["speed"] is None
-    assert call(task, payload | {"runs": 0}, log=log, what="none").value == {"latency": None, "speed": None}
+    assert timed(artifacts=artifacts[:1]).speed is None
+    assert timed(runs=0) == TimingAnswer()

@@ -4,7 +4,8 @@
 Needs Python 3.9, NumPy and the runtime named in requirements.txt; edgec itself is not needed. In order: the digests
 of all files, the recorded outputs within the stated tolerance, then times. Exit codes: 0 all well; 2 a file of the
 bundle is missing or changed; 3 the outputs differ; 4 the runtime is missing or refuses the file; 5 the result
-cannot be written; 64 wrong arguments.
+cannot be written; 64 wrong arguments. Each format has its runner in a file beside this one; all else is here, so that
+one file is to be read before it is run on a device.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 # ruff: noqa: B905  (zip has no strict= before Python 3.10)
 import argparse
 import hashlib
-import importlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -27,12 +28,7 @@ Arrays = List[Any]
 
 HERE = Path(__file__).resolve().parent
 DAMAGED, DIFFERENT, NO_RUNTIME, NO_WRITE, USAGE = 2, 3, 4, 5, 64
-DEFAULT_RUNTIMES = {
-    "tflite": ["ai-edge-litert", "tflite-runtime"],
-    "onnx": ["onnxruntime"],
-    "torchscript": ["torch"],
-}
-LITE_MODULES = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+FORMAT_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class HarnessError(Exception):
@@ -73,6 +69,7 @@ def check_digests(root: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
+    """Digest of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -80,95 +77,8 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-class Lite:
-    """A .tflite file."""
-
-    def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
-        module = load_module(LITE_MODULES[runtime], path.parent)
-        self.entry = entry
-        self.interpreter = module.Interpreter(model_path=str(path), num_threads=threads)
-        self.interpreter.allocate_tensors()
-        self.inputs = {item["name"]: item["index"] for item in self.interpreter.get_input_details()}
-        self.outputs = {item["name"]: item["index"] for item in self.interpreter.get_output_details()}
-
-    def prepare(self, arrays: Arrays) -> Any:
-        return [(self.inputs[item["artifact_name"]], array) for item, array in zip(self.entry["inputs"], arrays)]
-
-    def run(self, feed: Any) -> Arrays:
-        for index, array in feed:
-            self.interpreter.set_tensor(index, array)
-        self.interpreter.invoke()
-        return [self.interpreter.get_tensor(self.outputs[item["artifact_name"]]) for item in self.entry["outputs"]]
-
-
-class Onnx:
-    """An .onnx file."""
-
-    def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
-        onnxruntime = load_module("onnxruntime", path.parent)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self.entry = entry
-        providers = ["CPUExecutionProvider"]
-        if entry.get("widens"):  # as the device does; an x86 CPU without VNNI adds int8 products in 16 bits otherwise
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception:  # ONNX Runtime 1.23 cannot do so where two nodes read one weight
-            if not entry.get("widens"):
-                raise
-            options.add_session_config_entry("session.x64quantprecision", "0")
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        self.outputs = [item["artifact_name"] for item in entry["outputs"]]
-
-    def prepare(self, arrays: Arrays) -> Any:
-        return {item["artifact_name"]: array for item, array in zip(self.entry["inputs"], arrays)}
-
-    def run(self, feed: Any) -> Arrays:
-        found: Arrays = self.session.run(self.outputs, feed)
-        return found
-
-
-class TorchScript:
-    """A TorchScript file; quantized ones need the kernel library they were made for."""
-
-    def __init__(self, entry: Entry, path: Path, runtime: str, threads: int) -> None:
-        self.torch = torch = load_module("torch", path.parent)
-        torch.set_num_threads(threads)
-        if entry["engine"]:
-            if entry["engine"] not in torch.backends.quantized.supported_engines:
-                raise HarnessError(NO_RUNTIME, "this PyTorch has no quantized engine %s" % entry["engine"])
-            torch.backends.quantized.engine = entry["engine"]
-        self.module = torch.jit.load(str(path), map_location="cpu").eval()
-
-    def prepare(self, arrays: Arrays) -> Any:
-        return [self.torch.from_numpy(array) for array in arrays]
-
-    def run(self, feed: Any) -> Arrays:
-        with self.torch.inference_mode():
-            return [tensor.numpy() for tensor in self.flatten(self.module(*feed))]
-
-    def flatten(self, found: Any) -> list[Any]:
-        if isinstance(found, self.torch.Tensor):
-            return [found.dequantize() if found.is_quantized else found]
-        parts = found.values() if isinstance(found, dict) else found
-        return [tensor for part in parts for tensor in self.flatten(part)]
-
-
-KINDS: dict[str, Any] = {"tflite": Lite, "onnx": Onnx, "torchscript": TorchScript}
-
-
-def load_module(name: str, bundle: Path) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as exc:
-        hint = "%s -m pip install -r %s" % (sys.executable, bundle / "bench" / "requirements.txt")
-        raise HarnessError(NO_RUNTIME, "%s cannot be imported (%s); install it with: %s" % (name, exc, hint)) from exc
-
-
 def distribution_version(name: str) -> str:
+    """Installed version of a distribution, or ``unknown``."""
     try:
         from importlib.metadata import version
 
@@ -178,21 +88,62 @@ def distribution_version(name: str) -> str:
 
 
 def load_runner(entry: Entry, root: Path, runtime: str, threads: int) -> tuple[Any, float]:
-    kind = KINDS.get(entry["format"])
-    if kind is None:
-        raise HarnessError(NO_RUNTIME, "this harness cannot run files of format %s" % entry["format"])
+    """Load an artifact in a runtime.
+
+    Args:
+        entry: the artifact.
+        root: folder of the bundle.
+        runtime: name of the runtime.
+        threads: its CPU threads.
+
+    Returns:
+        The runner, and the milliseconds that this took.
+    """
+    kind = read_runner(entry["format"])
     began = time.perf_counter()
     try:
         runner = kind(entry, root / entry["file"], runtime, threads)
-    except HarnessError:
-        raise
+    except ImportError as exc:
+        raise missing(exc.name or runtime, exc, root) from exc
     except Exception as exc:
         raise HarnessError(NO_RUNTIME, "%s refuses %s: %s" % (runtime, entry["file"], exc)) from exc
     return runner, (time.perf_counter() - began) * 1000
 
 
+def read_runner(format_name: str) -> Any:
+    """The class Runner of the file beside this program that runs a format."""
+    file = HERE / ("run_%s.py" % format_name)
+    if not FORMAT_NAME.fullmatch(format_name) or not file.is_file():
+        raise HarnessError(NO_RUNTIME, "this harness cannot run files of format %s" % format_name)
+    content: dict[str, Any] = {"__name__": file.stem}
+    # not imported: that would leave bytecode in the bundle
+    exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), content)
+    return content["Runner"]
+
+
+def missing(name: str, exc: ImportError, root: Path) -> HarnessError:
+    """The error of a package that cannot be imported.
+
+    Args:
+        name: the package.
+        exc: the import's error.
+        root: folder of the bundle.
+    """
+    hint = "%s -m pip install -r %s" % (sys.executable, root / "bench" / "requirements.txt")
+    return HarnessError(NO_RUNTIME, "%s cannot be imported (%s); install it with: %s" % (name, exc, hint))
+
+
 def read_samples(numpy: Any, entry: Entry, inputs: dict[str, Any]) -> list[Arrays]:
-    """The recorded inputs as the artifact takes them: one list of arrays a sample."""
+    """The recorded inputs as the artifact takes them.
+
+    Args:
+        numpy: the module.
+        entry: the artifact.
+        inputs: input -> its recorded samples.
+
+    Returns:
+        One list of arrays a sample.
+    """
     count = len(next(iter(inputs.values())))
     samples = []
     for index in range(count):
@@ -207,49 +158,76 @@ def read_samples(numpy: Any, entry: Entry, inputs: dict[str, Any]) -> list[Array
 
 
 def replay(numpy: Any, entry: Entry, runner: Any, feeds: list[Any], expected: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run all samples and compare each output with what was recorded at the build."""
+    """Run all samples and compare each output with what was recorded at the build.
+
+    Args:
+        numpy: the module.
+        entry: the artifact.
+        runner: it, loaded.
+        feeds: samples, prepared by the runner.
+        expected: output -> its values at the build.
+
+    Returns:
+        The largest differences of each output.
+    """
     worst = [{"output": item["name"], "atol": item["atol"], "max_unequal": item["max_unequal"],
               "max_abs_error": 0.0, "unequal": 0.0, "ok": True} for item in entry["outputs"]]  # fmt: skip
     for index, feed in enumerate(feeds):
         try:
-            found = runner.run(feed)
+            outputs = runner.run(feed)
         except Exception as exc:
             raise HarnessError(NO_RUNTIME, "%s cannot be run: %s" % (entry["file"], exc)) from exc
-        if len(found) != len(worst):
-            raise HarnessError(DIFFERENT, "%s gives %d outputs, not %d" % (entry["file"], len(found), len(worst)))
-        for item, array, told in zip(entry["outputs"], found, worst):
+        if len(outputs) != len(worst):
+            raise HarnessError(DIFFERENT, "%s gives %d outputs, not %d" % (entry["file"], len(outputs), len(worst)))
+        for item, array, record in zip(entry["outputs"], outputs, worst):
             if item["permutation"] is not None:
                 array = numpy.transpose(array, item["permutation"])
-            compare(numpy, numpy.asarray(array), expected[item["name"]][index], told)
+            compare(numpy, numpy.asarray(array), expected[item["name"]][index], record)
     return worst
 
 
-def compare(numpy: Any, found: Any, wanted: Any, told: dict[str, Any]) -> None:
-    if found.shape != wanted.shape:
-        told["ok"] = False
-        told["max_abs_error"] = None
+def compare(numpy: Any, output: Any, expected: Any, record: dict[str, Any]) -> None:
+    """Add one sample's differences to the record of an output.
+
+    Args:
+        numpy: the module.
+        output: what the artifact computes here.
+        expected: what it computed at the build.
+        record: of the output, over the samples before.
+    """
+    if output.shape != expected.shape:
+        record["ok"] = False
+        record["max_abs_error"] = None
         return
-    if told["max_abs_error"] is None or not wanted.size:
+    if record["max_abs_error"] is None or not expected.size:
         return
-    wide_found, wide_wanted = found.astype(numpy.float64), wanted.astype(numpy.float64)
-    same = (wide_found == wide_wanted) | (numpy.isnan(wide_found) & numpy.isnan(wide_wanted))
-    told["unequal"] = max(told["unequal"], float(1 - same.mean()))
+    got, wanted = output.astype(numpy.float64), expected.astype(numpy.float64)
+    same = (got == wanted) | (numpy.isnan(got) & numpy.isnan(wanted))
+    record["unequal"] = max(record["unequal"], float(1 - same.mean()))
     with numpy.errstate(invalid="ignore"):
-        error = numpy.where(same, 0.0, numpy.abs(wide_found - wide_wanted))
+        error = numpy.where(same, 0.0, numpy.abs(got - wanted))
     largest = float(error.max())
     if not numpy.isfinite(largest):
-        told["max_abs_error"] = None
-        told["ok"] = False
+        record["max_abs_error"] = None
+        record["ok"] = False
         return
-    told["max_abs_error"] = max(told["max_abs_error"], largest)
-    if told["max_unequal"] is None:
-        told["ok"] = told["ok"] and largest <= told["atol"]
+    record["max_abs_error"] = max(record["max_abs_error"], largest)
+    if record["max_unequal"] is None:
+        record["ok"] = record["ok"] and largest <= record["atol"]
     else:
-        told["ok"] = told["ok"] and told["unequal"] <= told["max_unequal"]
+        record["ok"] = record["ok"] and record["unequal"] <= record["max_unequal"]
 
 
 def measure(numpy: Any, runner: Any, feeds: list[Any], warmup: int, runs: int) -> dict[str, float]:
-    """Milliseconds of each run, the samples in turn."""
+    """Times of single runs, in milliseconds, the samples in turn.
+
+    Args:
+        numpy: the module.
+        runner: the loaded artifact.
+        feeds: samples, prepared by the runner.
+        warmup: runs before those that are timed.
+        runs: timed runs.
+    """
     for index in range(warmup):
         runner.run(feeds[index % len(feeds)])
     times = []
@@ -276,6 +254,7 @@ def peak_rss_mb() -> float | None:
 
 
 def read_text(path: str) -> str | None:
+    """Content of a file; None when it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -283,6 +262,7 @@ def read_text(path: str) -> str | None:
 
 
 def read_number(path: str) -> int | None:
+    """The number in a file; None when there is not one."""
     try:
         return int(read_text(path) or "")
     except ValueError:
@@ -290,6 +270,7 @@ def read_number(path: str) -> int | None:
 
 
 def describe_machine() -> dict[str, Any]:
+    """CPU, system and Python, for the result."""
     model = read_text("/proc/device-tree/model")
     cpu = None
     for line in (read_text("/proc/cpuinfo") or "").splitlines():
@@ -319,6 +300,7 @@ def describe_state() -> dict[str, Any]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write the result whole, or not at all."""
     partial = path.parent / (".%s.%d.partial" % (path.name, os.getpid()))
     try:
         with partial.open("w", encoding="utf-8") as stream:
@@ -333,7 +315,13 @@ def write_result(path: Path, result: dict[str, Any]) -> None:
 
 
 def choose(config: dict[str, Any], artifact: str | None, runtime: str | None) -> tuple[Entry, str]:
-    """The entry and the runtime to use: the first ones unless told otherwise."""
+    """The artifact and the runtime to use.
+
+    Args:
+        config: content of bench.json.
+        artifact: the user's choice of a file; None: the first artifact.
+        runtime: the user's choice; None: the artifact's first one.
+    """
     entries = config["artifacts"]
     if artifact is not None:
         entries = [item for item in entries if item["file"] == artifact]
@@ -341,15 +329,14 @@ def choose(config: dict[str, Any], artifact: str | None, runtime: str | None) ->
             known = ", ".join(item["file"] for item in config["artifacts"])
             raise HarnessError(USAGE, "no artifact is called %s; there are: %s" % (artifact, known))
     entry = entries[0]
-    names = entry["runtimes"] or DEFAULT_RUNTIMES.get(entry["format"], [])
-    if runtime is None and not names:
-        raise HarnessError(NO_RUNTIME, "this harness cannot run files of format %s" % entry["format"])
+    names = entry["runtimes"]
     if runtime is not None and runtime not in names:
         raise HarnessError(USAGE, "%s does not run in %s; it does in: %s" % (entry["file"], runtime, ", ".join(names)))
     return entry, runtime or names[0]
 
 
 def positive(text: str) -> int:
+    """A whole number above 0, for argparse."""
     value = int(text)
     if value < 1:
         raise ValueError(text)
@@ -357,6 +344,7 @@ def positive(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
+    """A whole number from 0, for argparse."""
     value = int(text)
     if value < 0:
         raise ValueError(text)
@@ -364,6 +352,7 @@ def not_negative(text: str) -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
+    """The command line's options."""
     parser = Parser(description="Check and time the model files of this bundle.")
     parser.add_argument("--artifact", help="file to run; default: the first of bench.json")
     parser.add_argument("--runtime", help="runtime to use; default: the file's first one")
@@ -377,6 +366,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
+    """Check, run and time the artifact that the arguments name."""
     options = parse(arguments)
     root = options.bundle.resolve()
     manifest = check_digests(root)
@@ -386,7 +376,10 @@ def main(arguments: list[str]) -> None:
     warmup = config["warmup"] if options.warmup is None else options.warmup
     runs = options.runs or config["runs"]
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    numpy = load_module("numpy", root)
+    try:
+        import numpy
+    except ImportError as exc:
+        raise missing("numpy", exc, root) from exc
     with numpy.load(root / "bench" / "inputs.npz") as file:
         inputs = {name: file[name] for name in file.files}
     with numpy.load(root / "bench" / entry["expected"]) as file:
@@ -430,6 +423,7 @@ def main(arguments: list[str]) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
+    """Print the result as a table."""
     rows = [
         ("artifact", "%s, %.1f KiB" % (result["artifact"], result["size_bytes"] / 1024)),
         ("runtime", "%s %s, %d thread(s)" % (result["runtime"], result["runtime_version"], result["threads"])),

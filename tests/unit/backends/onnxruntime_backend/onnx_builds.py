@@ -15,7 +15,8 @@ from edgec.backends.interface import Artifact, OpRecord, Runner
 from edgec.backends.onnxruntime.backend import BACKEND
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.passes.runner import run_passes
 from edgec.quant.recipe import Recipe
 from edgec.target.load import load_target

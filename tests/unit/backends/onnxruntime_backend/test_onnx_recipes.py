@@ -24,7 +24,8 @@ from edgec.backends.onnxruntime.runner import OnnxRunner
 from edgec.dataset.spool import Spool, SpoolInfo
 from edgec.errors import PassError, UnsupportedError
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
-from edgec.passes.contract import Coverage, PassContext
+from edgec.passes.contract import PassContext
+from edgec.passes.coverage import Coverage
 from edgec.quant.ranges import choose_range
 from edgec.quant.recipe import RangeMethod, Recipe
 from edgec.target.spec import Device, Emit, Precision, QuantSpec, Target

@@ -151,7 +151,7 @@ def test_16_bit_activations_are_nearly_exact(toolchain: Toolchain, runtime: str)
 
 
 def test_file_that_kills_an_interpreter_is_refused_and_the_worker_lives(toolchain: Toolchain) -> None:
-    with pytest.raises(PassError, match=r"ai-edge-litert (dies of|refuses) the file"):
+    with pytest.raises(PassError, match=r"ai-edge-litert (crashes on|refuses) the file"):
         toolchain.compile("attention", "int8", Recipe(activations="int16"))
     assert toolchain.layers("attention")
 

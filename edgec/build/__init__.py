@@ -1,0 +1,1 @@
+"""Building one target: from a plan to a verified bundle."""

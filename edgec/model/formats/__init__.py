@@ -1,0 +1,1 @@
+"""One module for each format of model files, and the registry of them."""

@@ -1,0 +1,41 @@
+"""What all steps of one build share: the plan, its folders, its limits, and where events go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgec.events import Step, Subscriber, ignore
+from edgec.plan.plan import Plan
+from edgec.storage.cache import Cache
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What all steps of one build share."""
+
+    plan: Plan
+    root: Path
+    """The project's folder, which its paths are relative to."""
+    scratch: Path
+    """Private folder of this build."""
+    log: Path
+    """Receives everything that toolchains print."""
+    cache: Cache
+    """Results of earlier builds."""
+    checkpoints: Path
+    """Folder of training checkpoints, kept between builds."""
+    threads: int
+    """CPU threads of each process."""
+    jobs: int
+    """Artifacts that are made at the same time. Times are always taken one after the other."""
+    subscriber: Subscriber = ignore
+
+    @property
+    def model(self) -> Path:
+        """Folder of the float model after the portable passes (`edgec.model.store`)."""
+        return self.scratch / "model"
+
+    def progress(self, step: str) -> None:
+        """Report that a step begins."""
+        self.subscriber(Step(step))
