@@ -27,7 +27,7 @@ def command(
     from edgec.cli.progress import steps
     from edgec.publish.outgoing import outgoing
     from edgec.publish.place import parse
-    from edgec.publish.store import open_store
+    from edgec.publish.stores import open_store
     from edgec.publish.transfer import Patience, mebibytes
 
     began = time.monotonic()

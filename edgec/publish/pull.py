@@ -22,7 +22,8 @@ from edgec.bundle.manifest import MANIFEST
 from edgec.bundle.write import bundle_lock, publish_folder, refuse_foreign, refuse_within, stage, storage_errors
 from edgec.errors import BundleError, PublishError, SignatureError
 from edgec.publish.place import Place
-from edgec.publish.store import Offer, Snapshot, open_store
+from edgec.publish.store import Offer, Snapshot
+from edgec.publish.stores import open_store
 from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive
 from edgec.publish.untrusted import check_offer
 from edgec.target.select import choose

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgec.bundle.manifest import Manifest
-    from edgec.publish.place import Place
-    from edgec.publish.transfer import Patience
 
 
 class NothingPublishedError(PublishError):
@@ -131,24 +129,3 @@ class Store(Protocol):
             NothingPublishedError: it has no index.
             PublishError, CredentialsError: it cannot be read.
         """
-
-
-def open_store(place: Place, patience: Patience) -> Store:
-    """The store at a place; nothing is sent or read yet.
-
-    Raises:
-        BackendUnavailableError: the packages for this kind of place are not installed.
-    """
-    from edgec.publish.place import FolderPlace, S3Place
-
-    if isinstance(place, FolderPlace):
-        from edgec.publish.folder import FolderStore
-
-        return FolderStore(place, patience)
-    if isinstance(place, S3Place):
-        from edgec.publish.s3 import S3Store
-
-        return S3Store(place, patience)
-    from edgec.publish.oci.store import OciStore
-
-    return OciStore(place, patience)

@@ -9,7 +9,7 @@ import pytest
 from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import CredentialsError, PublishError
-from edgec.publish import credentials
+from edgec.publish.oci import credentials
 from edgec.publish.oci.connection import LARGEST_DOCUMENT, Connection
 from edgec.publish.oci.failures import registry_words
 from edgec.publish.oci.identity import parse_challenges

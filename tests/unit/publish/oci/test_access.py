@@ -16,7 +16,7 @@ from servers.tokens import REFRESH, TokenServer
 
 from edgec.bundle.files import bundle_files
 from edgec.errors import CredentialsError, EdgecError, PublishError
-from edgec.publish import credentials
+from edgec.publish.oci import credentials
 from edgec.publish.oci.store import OciStore
 from edgec.publish.outgoing import outgoing
 from edgec.publish.place import OciPlace

@@ -9,7 +9,7 @@ import trustme
 from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import PublishError
-from edgec.publish import credentials
+from edgec.publish.oci import credentials
 from edgec.publish.oci.connection import Connection
 from edgec.publish.transfer import Patience
 

@@ -290,7 +290,7 @@ def test_without_urllib3_the_extra_is_named(tmp_path: Path) -> None:
 
     script = (
         "import sys; sys.modules['urllib3'] = None\n"
-        "from edgec.publish.place import parse\nfrom edgec.publish.store import open_store\n"
+        "from edgec.publish.place import parse\nfrom edgec.publish.stores import open_store\n"
         "from edgec.publish.transfer import Patience\nfrom edgec.errors import BackendUnavailableError\n"
         "try:\n    open_store(parse('oci://localhost/x'), Patience())\n"
         "except BackendUnavailableError as exc:\n    print(exc)\n"
