@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import patience_options
+from edgec.cli.options import retry_options
 
 
 @click.command()
@@ -23,7 +23,7 @@ from edgec.cli.options import patience_options
 @click.option(
     "--if-published", is_flag=True, help="Do nothing, and say so, where SOURCE has nothing or not these targets (yet)."
 )
-@patience_options
+@retry_options
 def command(
     source: str,
     targets: tuple[str, ...],
@@ -40,20 +40,20 @@ def command(
     """
     from edgec.cli.progress import steps
     from edgec.errors import TargetError
-    from edgec.publish.place import parse
+    from edgec.publish.location import parse_location
     from edgec.publish.pull import pull
     from edgec.publish.store import NothingPublishedError
-    from edgec.publish.transfer import Patience
+    from edgec.publish.transfer import RetryPolicy
 
-    place = parse(source)
-    patience = Patience(timeout=timeout, retries=retries)
+    location = parse_location(source)
+    policy = RetryPolicy(timeout=timeout, retries=retries)
     with steps("pull") as progress:
         try:
-            for one in pull(place, targets or ("*",), out, keys=keys, patience=patience, progress=progress):
+            for one in pull(location, targets or ("*",), out, keys=keys, policy=policy, progress=progress):
                 signed = f", signed with key {one.key}" if one.key else ""
                 progress(f"{one.target}: " + ("in place" if one.changed else "unchanged, nothing fetched") + signed)
                 click.echo(out / one.target)
         except (NothingPublishedError, TargetError) as error:
             if not if_published:
                 raise
-            progress(f"{place}: {error.what}: nothing is pulled")
+            progress(f"{location}: {error.what}: nothing is pulled")

@@ -28,17 +28,17 @@ from edgec.bundle.write import (
 )
 from edgec.errors import PublishError, StorageError, UsageError
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
-from edgec.publish.place import FORMS, FolderPlace
-from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
+from edgec.publish.location import FORMS, FolderLocation
+from edgec.publish.store import ByteStream, LocalBundle, NothingPublishedError, PublishResult, RemoteBundle
 from edgec.publish.transfer import (
-    BrokenError,
-    Patience,
+    RetryPolicy,
+    TransientError,
     copy_checked,
-    holds,
+    matches_files,
     mebibytes,
     open_file,
-    persist,
     read_pieces,
+    retry,
 )
 from edgec.storage.files import write_atomically
 from edgec.workers.worker import Progress
@@ -53,11 +53,11 @@ _LOCK_TRIES = 0.2
 class FolderStore:
     """A folder of published bundles."""
 
-    def __init__(self, place: FolderPlace, patience: Patience) -> None:
-        self._path = place.path
-        self._patience = patience
+    def __init__(self, location: FolderLocation, policy: RetryPolicy) -> None:
+        self._path = location.path
+        self._policy = policy
 
-    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+    def publish(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> PublishResult:
         """See `edgec.publish.store.Store.publish`."""
         for bundle in bundles:
             _refuse_itself(bundle.path, self._path / bundle.target)
@@ -67,11 +67,11 @@ class FolderStore:
             with self._lock(progress), stage(self._path) as folder:
                 return self._publish(bundles, folder, add=add, progress=progress)
 
-    def _publish(self, bundles: Sequence[Outgoing], folder: Path, *, add: bool, progress: Progress) -> Published:
+    def _publish(self, bundles: Sequence[LocalBundle], folder: Path, *, add: bool, progress: Progress) -> PublishResult:
         written = read_folder_index(self._path)
         old = _settled(self._path, written or Index())
         new = Index(bundles={**(old.bundles if add else {}), **entries(bundles)})
-        stale = [bundle for bundle in bundles if not holds(self._path / bundle.target, bundle.files)]
+        stale = [bundle for bundle in bundles if not matches_files(self._path / bundle.target, bundle.files)]
         for bundle in stale:
             refuse_foreign(self._path / bundle.target)
             _copy(bundle, folder / bundle.target, progress)
@@ -85,7 +85,7 @@ class FolderStore:
             self._write_index(new, folder)
         left = [target for target in old.bundles if target not in new.bundles]
         sent = [file for bundle in stale for file in bundle.files]
-        return Published(
+        return PublishResult(
             reference=str(self._path),
             targets=tuple(sorted(new.bundles)),
             sent=len(sent),
@@ -116,14 +116,14 @@ class FolderStore:
 
         def acquire() -> None:
             try:
-                lock.acquire(timeout=self._patience.timeout, poll_interval=_LOCK_TRIES)
+                lock.acquire(timeout=self._policy.timeout, poll_interval=_LOCK_TRIES)
             except filelock.Timeout:
-                raise BrokenError("another publish is at work there", where=str(self._path)) from None
+                raise TransientError("another publish is at work there", where=str(self._path)) from None
 
         if (self._path / ".work").is_symlink():
             raise StorageError("this is a symbolic link", where=str(self._path / ".work"), hint="remove it")
         (self._path / ".work").mkdir(exist_ok=True)
-        persist(acquire, self._patience, progress, "publish")
+        retry(acquire, self._policy, progress, "publish")
         try:
             yield
         finally:
@@ -142,13 +142,13 @@ class FolderSnapshot:
         """See `edgec.publish.store.Snapshot.targets`."""
         return tuple(sorted(self._index.bundles))
 
-    def offer(self, target: str) -> Offer:
-        """See `edgec.publish.store.Snapshot.offer`."""
+    def bundle(self, target: str) -> RemoteBundle:
+        """See `edgec.publish.store.Snapshot.bundle`."""
         settled = _settled(self._path, self._index)
-        return Offer(target=target, files=settled.bundles[target].files)
+        return RemoteBundle(target=target, files=settled.bundles[target].files)
 
     @contextmanager
-    def open(self, target: str, file: BundleFile, start: int) -> Iterator[Body]:
+    def open(self, target: str, file: BundleFile, start: int) -> Iterator[ByteStream]:
         """See `edgec.publish.store.Snapshot.open`."""
         where = self._path / target / file.name
         with _reading(where), os.fdopen(_open_below(self._path, PurePosixPath(target, file.name)), "rb") as stream:
@@ -157,7 +157,7 @@ class FolderSnapshot:
                 what = f"it has {size} bytes, the index says {file.size}"
                 raise PublishError(what, where=str(where), hint=_AGAIN)
             stream.seek(start)
-            yield Body(start, read_pieces(stream))
+            yield ByteStream(start, read_pieces(stream))
 
 
 def read_folder_index(folder: Path) -> Index | None:
@@ -206,14 +206,14 @@ def _reading(where: Path, hint: str = _AGAIN) -> Iterator[None]:
 
 
 @contextmanager
-def _refusals(place: Path) -> Iterator[None]:
+def _refusals(location: Path) -> Iterator[None]:
     """Hints of an operating system's refusal to write that fit publishing."""
     try:
-        with storage_errors(place):
+        with storage_errors(location):
             yield
     except StorageError as exc:
         hint = exc.hint.split(":")[0].replace(
-            "or write to another file system with --out", "or publish to another place"
+            "or write to another file system with --out", "or publish to another location"
         )
         raise StorageError(exc.what, where=exc.where, hint=hint) from exc
 
@@ -236,7 +236,7 @@ def _begins_as(bundle: Path, entry: Entry) -> bool:
     )
 
 
-def _copy(bundle: Outgoing, destination: Path, progress: Progress) -> None:
+def _copy(bundle: LocalBundle, destination: Path, progress: Progress) -> None:
     for file in bundle.files:
         progress(f"{bundle.target}: copy {file.name} ({mebibytes(file.size)})")
         to = destination / file.name

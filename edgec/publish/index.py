@@ -12,7 +12,7 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import MANIFEST
 from edgec.errors import PublishError, printable
 from edgec.frozen import Frozen
-from edgec.publish.store import Outgoing
+from edgec.publish.store import LocalBundle
 from edgec.publish.untrusted import check_target
 
 INDEX = "index.json"
@@ -32,7 +32,7 @@ class Entry(Frozen):
 
 
 class Index(Frozen):
-    """Everything that is published at a place."""
+    """Everything that is published at a location."""
 
     kind: Literal["edgec index"] = "edgec index"
     schema_version: int = SCHEMA
@@ -46,7 +46,7 @@ class Index(Frozen):
         return json.dumps(self.plain(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def entries(bundles: Iterable[Outgoing]) -> dict[str, Entry]:
+def entries(bundles: Iterable[LocalBundle]) -> dict[str, Entry]:
     """What an index says of `bundles`."""
     return {
         bundle.target: Entry(
@@ -70,7 +70,7 @@ def parse_index(text: bytes, where: str) -> Index:
     except (ValueError, RecursionError) as exc:
         raise PublishError(f"the index cannot be read: {exc}", where=where, hint=hint) from exc
     if not isinstance(content, dict) or content.get("kind") != "edgec index":
-        raise PublishError("this is not an index of edgec's", where=where, hint="name another place")
+        raise PublishError("this is not an index of edgec's", where=where, hint="name another location")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA:
         what = f"a newer edgec wrote this index (schema {version}, this edgec reads {SCHEMA})"

@@ -1,4 +1,4 @@
-"""From a place to bundles under ``<out>``: each is received, checked and put in place whole, or not at all.
+"""From a location to bundles under ``<out>``: each is received, checked and put in place whole, or not at all.
 
 Files are received into ``<out>/.work/pull/<sha256>``, where they stay when a pull ends early: the next one goes on with
 them after checking them again. A bundle's own digests, and with keys its signature, are checked in a private folder
@@ -21,22 +21,22 @@ from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.manifest import MANIFEST
 from edgec.bundle.write import bundle_lock, publish_folder, refuse_foreign, refuse_within, stage, storage_errors
 from edgec.errors import BundleError, PublishError, SignatureError
-from edgec.publish.place import Place
-from edgec.publish.store import Offer, Snapshot
+from edgec.publish.location import Location
+from edgec.publish.store import RemoteBundle, Snapshot
 from edgec.publish.stores import open_store
-from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive
-from edgec.publish.untrusted import check_offer
+from edgec.publish.transfer import RetryPolicy, TransientError, copy_checked, download, matches_files, read_pieces
+from edgec.publish.untrusted import check_remote_bundle
 from edgec.target.select import choose
 from edgec.workers.worker import Progress
 
 READINGS = 3
-"""Times that a target is tried when the place changes meanwhile."""
+"""Times that a target is tried when the location changes meanwhile."""
 _UNSIGNED = "nothing was put in place; ask whoever published it, or pull what you trust by its digest"
 _SPOILED = "it was not as its manifest says when it was published, or was tampered with: do not use it"
 
 
 @dataclass(frozen=True)
-class Pulled:
+class PulledBundle:
     """What became of one target."""
 
     target: str
@@ -48,39 +48,39 @@ class Pulled:
 
 
 def pull(
-    place: Place,
+    location: Location,
     patterns: Sequence[str],
     out: Path,
     *,
     keys: Sequence[Path] = (),
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
     progress: Progress = lambda step: None,
-) -> Iterator[Pulled]:
-    """Bring bundles from `place` to ``<out>/<target>``; gives each as it is in place.
+) -> Iterator[PulledBundle]:
+    """Bring bundles from `location` to ``<out>/<target>``; gives each as it is in place.
 
     Args:
-        place: where they were published.
+        location: where they were published.
         patterns: names and globs of targets.
         out: folder for bundles; others in it are left alone.
         keys: public keys, with one of which each bundle must be signed.
-        patience: how long to wait, how often to try.
+        policy: how long to wait, how often to try.
         progress: told each step.
 
     Raises:
         UsageError: `out` is a bundle, or in one.
-        TargetError: the place has no such target.
+        TargetError: the location has no such target.
         PublishError, CredentialsError: it cannot be read, or does not have what its index says.
         BundleError, SignatureError: a bundle is not what its manifest or its signature says.
         StorageError: it cannot be written here.
     """
-    out, patience = out.absolute(), patience or Patience()
+    out, policy = out.absolute(), policy or RetryPolicy()
     refuse_within(out)
     if keys:
         from edgec.bundle.provenance.keys import public_keys
 
         public_keys(keys)  # a key that cannot be used is told before anything is fetched
-    store = open_store(place, patience)
-    progress(f"read the index of {place}")
+    store = open_store(location, policy)
+    progress(f"read the index of {location}")
     snapshot = store.read(progress)
     names = choose(patterns, snapshot.targets, f"targets there: {', '.join(snapshot.targets) or 'none'}")
     for name in names:
@@ -88,18 +88,18 @@ def pull(
     with _only_pull(out, progress) as cache:
         for name in names:
             for left in reversed(range(READINGS)):
-                offer = snapshot.offer(name)
+                offer = snapshot.bundle(name)
                 try:
-                    yield _Pull(place, snapshot, offer, out, cache, keys, patience, progress).run()
+                    yield _Pull(location, snapshot, offer, out, cache, keys, policy, progress).run()
                     break
-                except BrokenError:
+                except TransientError:
                     raise
                 except PublishError:
                     fresh = store.read(progress)
-                    if not left or name not in fresh.targets or fresh.offer(name) == offer:
+                    if not left or name not in fresh.targets or fresh.bundle(name) == offer:
                         raise
                     snapshot = fresh
-                    progress(f"{name}: the place changed meanwhile: read it again")
+                    progress(f"{name}: the location changed meanwhile: read it again")
         _forget(cache)
 
 
@@ -107,38 +107,38 @@ def pull(
 class _Pull:
     """One target of a pull."""
 
-    place: Place
+    location: Location
     snapshot: Snapshot
-    offer: Offer
+    offer: RemoteBundle
     out: Path
     cache: Path
     keys: Sequence[Path]
-    patience: Patience
+    policy: RetryPolicy
     progress: Progress
 
-    def run(self) -> Pulled:
-        where = f"{self.place}: {self.offer.target}"
-        check_offer(self.offer, str(self.place))
+    def run(self) -> PulledBundle:
+        where = f"{self.location}: {self.offer.target}"
+        check_remote_bundle(self.offer, str(self.location))
         destination = self.out / self.offer.target
         with bundle_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
-            if holds(destination, self.offer.files):
-                return Pulled(self.offer.target, destination, changed=False, key=self._verified(destination))
+            if matches_files(destination, self.offer.files):
+                return PulledBundle(self.offer.target, destination, changed=False, key=self._verified(destination))
             with _retold(where):
                 self._fill(staged, where)
                 key = self._verified(staged)
             publish_folder(staged, destination)
-        return Pulled(self.offer.target, destination, changed=True, key=key)
+        return PulledBundle(self.offer.target, destination, changed=True, key=key)
 
     def _fill(self, staged: Path, where: str) -> None:
         """Receive all files; the manifest first, so that a wrong one costs no download."""
         target = self.offer.target
         for file in sorted(self.offer.files, key=lambda file: file.name != MANIFEST):
-            cached = receive(
+            cached = download(
                 file,
                 lambda start, file=file: self.snapshot.open(target, file, start),  # type: ignore[misc]
                 self.cache,
-                self.patience,
+                self.policy,
                 lambda step: self.progress(f"{target}: {step}"),
             )
             with storage_errors(self.out):
@@ -179,7 +179,7 @@ def _place(cached: Path, file: BundleFile, to: Path) -> None:
 
 @contextmanager
 def _retold(where: str) -> Iterator[None]:
-    """Name the place instead of the private folder that a bundle is checked in."""
+    """Name the location instead of the private folder that a bundle is checked in."""
     try:
         yield
     except (BundleError, SignatureError) as exc:

@@ -20,10 +20,10 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.write import digest_file
 from edgec.errors import BundleError, PublishError
 from edgec.publish.index import INDEX, MAX_BYTES, Index, entries, parse_index
-from edgec.publish.place import S3Place
+from edgec.publish.location import S3Location
 from edgec.publish.s3_client import CONFLICT, MISSING, code_of, connect, told
-from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
-from edgec.publish.transfer import CHUNK, Patience, mebibytes, open_file, persist
+from edgec.publish.store import ByteStream, LocalBundle, NothingPublishedError, PublishResult, RemoteBundle
+from edgec.publish.transfer import CHUNK, RetryPolicy, mebibytes, open_file, retry
 from edgec.workers.worker import Progress
 
 CONFLICTS = 20
@@ -36,22 +36,22 @@ _PROBE = ".conditional-writes"
 class S3Store:
     """A prefix of a bucket."""
 
-    def __init__(self, place: S3Place, patience: Patience) -> None:
-        self._place = place
-        self._patience = patience
-        self._client = connect(place, patience)
+    def __init__(self, location: S3Location, policy: RetryPolicy) -> None:
+        self._location = location
+        self._policy = policy
+        self._client = connect(location, policy)
 
-    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+    def publish(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> PublishResult:
         """See `edgec.publish.store.Store.publish`."""
-        self._insist("read the index", self._index, progress)  # a missing bucket or a refusal is told before all else
+        self._retry("read the index", self._index, progress)  # a missing bucket or a refusal is told before all else
         blobs = {file.sha256: (bundle, file) for bundle in bundles for file in bundle.files}
         sent = [file for bundle, file in blobs.values() if self._send(bundle, file, progress)]
         kept = len(blobs) - len(sent)
         if add:
-            self._insist("write the index", self._probe, progress)
+            self._retry("write the index", self._probe, progress)
         changed, index = self._write_index(bundles, add=add, progress=progress)
-        return Published(
-            reference=str(self._place),
+        return PublishResult(
+            reference=str(self._location),
             targets=tuple(sorted(index.bundles)),
             sent=len(sent),
             sent_bytes=sum(file.size for file in sent),
@@ -61,43 +61,43 @@ class S3Store:
 
     def read(self, progress: Progress) -> S3Snapshot:
         """See `edgec.publish.store.Store.read`."""
-        index, _ = self._insist("read the index", self._index, progress)
+        index, _ = self._retry("read the index", self._index, progress)
         if index is None:
-            raise NothingPublishedError(f"nothing is published there: it has no {INDEX}", where=str(self._place))
-        return S3Snapshot(self._client, self._place, index)
+            raise NothingPublishedError(f"nothing is published there: it has no {INDEX}", where=str(self._location))
+        return S3Snapshot(self._client, self._location, index)
 
-    def _insist(self, what: str, action: Any, progress: Progress) -> Any:
-        return persist(action, self._patience, progress, what)
+    def _retry(self, what: str, action: Any, progress: Progress) -> Any:
+        return retry(action, self._policy, progress, what)
 
     def _index(self) -> tuple[Index | None, str]:
         """The index, None where there is none yet, and its ETag."""
-        key = _key(self._place, INDEX)
-        where = f"s3://{self._place.bucket}/{key}"
+        key = _key(self._location, INDEX)
+        where = f"s3://{self._location.bucket}/{key}"
         with told(where):
             try:
-                answer = self._client.get_object(Bucket=self._place.bucket, Key=key)
+                answer = self._client.get_object(Bucket=self._location.bucket, Key=key)
             except self._client.exceptions.NoSuchKey:
                 return None, ""
-            with closing(answer["Body"]) as body:
+            with closing(answer["ByteStream"]) as body:
                 text = body.read(MAX_BYTES + 1)
         return parse_index(text, where), answer["ETag"]
 
-    def _send(self, bundle: Outgoing, file: BundleFile, progress: Progress) -> bool:
+    def _send(self, bundle: LocalBundle, file: BundleFile, progress: Progress) -> bool:
         """Put one blob unless it is there; whether it was put."""
         what = f"{bundle.target}: send {file.name} ({mebibytes(file.size)})"
         if file.size > LARGEST:
             raise PublishError(f"S3 takes files of {LARGEST >> 30} GiB at most in one piece", where=file.name)
-        if self._insist(what, lambda: self._is_there(file), progress):
+        if self._retry(what, lambda: self._is_there(file), progress):
             return False
         progress(what)
-        self._insist(what, lambda: self._put(bundle.path / file.name, file), progress)
+        self._retry(what, lambda: self._put(bundle.path / file.name, file), progress)
         return True
 
     def _is_there(self, file: BundleFile) -> bool:
-        key = _blob(self._place, file)
-        with told(f"s3://{self._place.bucket}/{key}"):
+        key = _blob(self._location, file)
+        with told(f"s3://{self._location.bucket}/{key}"):
             try:
-                head = self._client.head_object(Bucket=self._place.bucket, Key=key, ChecksumMode="ENABLED")
+                head = self._client.head_object(Bucket=self._location.bucket, Key=key, ChecksumMode="ENABLED")
             except self._client.exceptions.ClientError as exc:
                 if code_of(exc) in MISSING:
                     return False
@@ -109,45 +109,47 @@ class S3Store:
         return bool(head["Metadata"].get("sha256") == file.sha256)  # a server that keeps no checksums
 
     def _put(self, path: Path, file: BundleFile) -> None:
-        key = _blob(self._place, file)
-        with told(f"s3://{self._place.bucket}/{key}"):
+        key = _blob(self._location, file)
+        with told(f"s3://{self._location.bucket}/{key}"):
             with open_file(path) as stream:
                 self._client.put_object(
-                    Bucket=self._place.bucket, Key=key, Body=stream, ContentLength=file.size,
+                    Bucket=self._location.bucket, Key=key, ByteStream=stream, ContentLength=file.size,
                     ChecksumAlgorithm="SHA256", ChecksumSHA256=_checksum(file), Metadata={"sha256": file.sha256},
                 )  # fmt: skip
             if path.is_file() and digest_file(path).sha256 == file.sha256:
                 return
-            self._client.delete_object(Bucket=self._place.bucket, Key=key)  # not every server checks what it was sent
+            self._client.delete_object(
+                Bucket=self._location.bucket, Key=key
+            )  # not every server checks what it was sent
         raise BundleError("the file changed while it was sent", where=str(path), hint="build it again, then retry")
 
-    def _write_index(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> tuple[bool, Index]:
+    def _write_index(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> tuple[bool, Index]:
         """Make the index name `bundles`; whether that was a change, and the index."""
         tried = False
         for _ in range(CONFLICTS):
-            old, tag = self._insist("read the index", self._index, progress)
+            old, tag = self._retry("read the index", self._index, progress)
             new = Index(bundles={**(old.bundles if add and old else {}), **entries(bundles)})
             if new == old:
                 return tried, new
             tried = True
             condition = {} if not add else {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
             progress("write the index")
-            if self._insist("write the index", partial(self._put_index, new.to_json().encode(), condition), progress):
+            if self._retry("write the index", partial(self._put_index, new.to_json().encode(), condition), progress):
                 return True, new
             progress("another publisher changed the index: read it again")
             time.sleep(random.uniform(0.05, 0.5))  # so that publishers who met do not meet again
         raise PublishError(
-            f"other publishers changed the index {CONFLICTS} times meanwhile", where=str(self._place),
+            f"other publishers changed the index {CONFLICTS} times meanwhile", where=str(self._location),
             hint="publish again; the files are there already",
         )  # fmt: skip
 
     def _put_index(self, text: bytes, condition: dict[str, str]) -> bool:
         """Put the index; False where `condition` does not hold any more."""
-        key = _key(self._place, INDEX)
-        with told(f"s3://{self._place.bucket}/{key}"):
+        key = _key(self._location, INDEX)
+        with told(f"s3://{self._location.bucket}/{key}"):
             try:
                 self._client.put_object(
-                    Bucket=self._place.bucket, Key=key, Body=text, ContentType="application/json", **condition
+                    Bucket=self._location.bucket, Key=key, ByteStream=text, ContentType="application/json", **condition
                 )
             except self._client.exceptions.ClientError as exc:
                 if condition and code_of(exc) in CONFLICT | MISSING:
@@ -157,29 +159,29 @@ class S3Store:
 
     def _probe(self) -> None:
         """Refuse a server that heeds no condition of a write: it would let one publisher undo another's."""
-        key = _key(self._place, _PROBE)
-        with told(f"s3://{self._place.bucket}/{key}"):
+        key = _key(self._location, _PROBE)
+        with told(f"s3://{self._location.bucket}/{key}"):
             try:
-                self._client.put_object(Bucket=self._place.bucket, Key=key, Body=b"", IfMatch='"0"')
+                self._client.put_object(Bucket=self._location.bucket, Key=key, ByteStream=b"", IfMatch='"0"')
             except self._client.exceptions.ClientError as exc:
                 if code_of(exc) in CONFLICT | MISSING:
                     return
                 if code_of(exc) != "NotImplemented":
                     raise
             else:
-                self._client.delete_object(Bucket=self._place.bucket, Key=key)
+                self._client.delete_object(Bucket=self._location.bucket, Key=key)
         raise PublishError(
             "this server has no conditional writes, so two publishers with --add could undo each other's",
-            where=str(self._place), hint="name all bundles in one command, without --add",
+            where=str(self._location), hint="name all bundles in one command, without --add",
         )  # fmt: skip
 
 
 class S3Snapshot:
     """A prefix of a bucket as one reading of its index found it."""
 
-    def __init__(self, client: Any, place: S3Place, index: Index) -> None:
+    def __init__(self, client: Any, location: S3Location, index: Index) -> None:
         self._client = client
-        self._place = place
+        self._location = location
         self._index = index
 
     @property
@@ -187,20 +189,20 @@ class S3Snapshot:
         """See `edgec.publish.store.Snapshot.targets`."""
         return tuple(sorted(self._index.bundles))
 
-    def offer(self, target: str) -> Offer:
-        """See `edgec.publish.store.Snapshot.offer`."""
-        return Offer(target=target, files=self._index.bundles[target].files)
+    def bundle(self, target: str) -> RemoteBundle:
+        """See `edgec.publish.store.Snapshot.bundle`."""
+        return RemoteBundle(target=target, files=self._index.bundles[target].files)
 
     @contextmanager
-    def open(self, target: str, file: BundleFile, start: int) -> Iterator[Body]:
+    def open(self, target: str, file: BundleFile, start: int) -> Iterator[ByteStream]:
         """See `edgec.publish.store.Snapshot.open`."""
-        key = _blob(self._place, file)
-        where = f"s3://{self._place.bucket}/{key} ({file.name})"
+        key = _blob(self._location, file)
+        where = f"s3://{self._location.bucket}/{key} ({file.name})"
         begin = {"Range": f"bytes={start}-"} if start else {}
         with told(where):
-            answer = self._client.get_object(Bucket=self._place.bucket, Key=key, **begin)
-        with closing(answer["Body"]) as body:
-            yield Body(start if "ContentRange" in answer else 0, _pieces(body, where))
+            answer = self._client.get_object(Bucket=self._location.bucket, Key=key, **begin)
+        with closing(answer["ByteStream"]) as body:
+            yield ByteStream(start if "ContentRange" in answer else 0, _pieces(body, where))
 
 
 def _pieces(body: Any, where: str) -> Iterator[bytes]:
@@ -208,12 +210,12 @@ def _pieces(body: Any, where: str) -> Iterator[bytes]:
         yield from body.iter_chunks(CHUNK)
 
 
-def _key(place: S3Place, name: str) -> str:
-    return f"{place.prefix}/{name}" if place.prefix else name
+def _key(location: S3Location, name: str) -> str:
+    return f"{location.prefix}/{name}" if location.prefix else name
 
 
-def _blob(place: S3Place, file: BundleFile) -> str:
-    return _key(place, f"blobs/sha256/{file.sha256}")
+def _blob(location: S3Location, file: BundleFile) -> str:
+    return _key(location, f"blobs/sha256/{file.sha256}")
 
 
 def _checksum(file: BundleFile) -> str:

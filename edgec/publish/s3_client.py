@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from edgec.errors import BackendUnavailableError, CredentialsError, PublishError
-from edgec.publish.place import S3Place
-from edgec.publish.transfer import BrokenError, Patience
+from edgec.publish.location import S3Location
+from edgec.publish.transfer import RetryPolicy, TransientError
 
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 CONFLICT = frozenset({"409", "412", "ConditionalRequestConflict", "PreconditionFailed"})
@@ -26,7 +26,7 @@ _BUSY = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "Slo
 _CHAIN = "boto3 looks in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE), ~/.aws and the machine's role"
 
 
-def connect(place: S3Place, patience: Patience) -> Any:
+def connect(location: S3Location, policy: RetryPolicy) -> Any:
     """A client with time-outs; it does not try again by itself, and has asked nothing yet.
 
     Raises:
@@ -38,21 +38,21 @@ def connect(place: S3Place, patience: Patience) -> Any:
         from botocore.config import Config
     except ImportError as exc:
         what = f"publishing to S3 needs packages that are not installed ({exc.name})"
-        raise BackendUnavailableError(what, where=str(place), hint="pip install 'edgec[s3]'") from exc
+        raise BackendUnavailableError(what, where=str(location), hint="pip install 'edgec[s3]'") from exc
     own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     config = Config(
-        connect_timeout=min(CONNECT, patience.timeout),
-        read_timeout=patience.timeout,
+        connect_timeout=min(CONNECT, policy.timeout),
+        read_timeout=policy.timeout,
         retries={"total_max_attempts": 1, "mode": "standard"},
         s3={"addressing_style": "path"} if own else None,  # few servers of one's own have a name for each bucket
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",  # of parts of objects there is none; digests are checked here
     )
-    with told(str(place)):
+    with told(str(location)):
         try:
             return boto3.session.Session().client("s3", config=config)
         except ValueError as exc:
-            raise PublishError(str(exc), where=str(place), hint="see AWS_ENDPOINT_URL and AWS_REGION") from exc
+            raise PublishError(str(exc), where=str(location), hint="see AWS_ENDPOINT_URL and AWS_REGION") from exc
 
 
 def code_of(error: Any) -> str:
@@ -83,13 +83,15 @@ def told(where: str) -> Iterator[None]:
         hint = "if its certificate authority is your own: name its file in AWS_CA_BUNDLE"
         raise PublishError("the server's certificate is not to be trusted, or no TLS", where=where, hint=hint) from exc
     except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError) as exc:
-        raise BrokenError("no answer in time", where=where, hint="see --timeout and AWS_ENDPOINT_URL") from exc
+        raise TransientError(
+            "the connection timed out", where=where, hint="see --timeout and AWS_ENDPOINT_URL"
+        ) from exc
     except (exceptions.EndpointConnectionError, exceptions.ProxyConnectionError) as exc:
-        raise BrokenError("the server cannot be reached", where=where, hint="see AWS_ENDPOINT_URL") from exc
+        raise TransientError("the server cannot be reached", where=where, hint="see AWS_ENDPOINT_URL") from exc
     except (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError) as exc:
-        raise BrokenError("the connection broke", where=where) from exc
+        raise TransientError("the connection broke", where=where) from exc
     except (HTTPError, ConnectionError, TimeoutError) as exc:
-        raise BrokenError("the connection broke", where=where) from exc
+        raise TransientError("the connection broke", where=where) from exc
     except exceptions.BotoCoreError as exc:
         raise PublishError(_short(exc), where=where) from exc
 
@@ -104,7 +106,7 @@ def _refusal(error: Any, where: str) -> PublishError | CredentialsError:
     if code in _REFUSED or status in {401, 403}:
         return CredentialsError(f"the server refuses: {code}: {message}", where=where, hint=_CHAIN)
     if code in _BUSY or status in {429, 500, 502, 503, 504}:
-        return BrokenError(f"the server is busy: {code}: {message}", where=where)
+        return TransientError(f"the server is busy: {code}: {message}", where=where)
     if code in MISSING:
         hint = "publish again there"
         return PublishError("what the index names is not there", where=where, hint=hint)

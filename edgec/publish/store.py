@@ -2,7 +2,7 @@
 
 Publishing sends files first and makes an index name them last, in one step: whoever reads sees what was there before
 or all that is new. Pulling reads the index once (`Store.read`); what it says of a target fixes the digests of all its
-files, so nothing that changes at the place afterwards is taken for it.
+files, so nothing that changes at the location afterwards is taken for it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class NothingPublishedError(PublishError):
-    """A place answers, and has no index: nothing has been published there yet."""
+    """A location answers, and has no index: nothing has been published there yet."""
 
 
 @dataclass(frozen=True)
-class Outgoing:
+class LocalBundle:
     """A bundle to publish, complete and with digests checked."""
 
     path: Path
@@ -38,35 +38,35 @@ class Outgoing:
 
     @property
     def target(self) -> str:
-        """Name of its target, which is its name at the place."""
+        """Name of its target, which is its name at the location."""
         return self.manifest.target.name
 
 
-class Offer(Frozen):
-    """What a place says it has of one target. Untrusted: `edgec.publish.untrusted.check_offer` comes first."""
+class RemoteBundle(Frozen):
+    """A bundle as a location describes it. Untrusted until `edgec.publish.untrusted.check_remote_bundle` accepts it."""
 
     target: str
     files: tuple[BundleFile, ...]
 
 
 @dataclass(frozen=True)
-class Body:
+class ByteStream:
     """The bytes of a file as they arrive."""
 
     start: int
-    """Where in the file they begin: what was asked for, or 0 where the place cannot begin anywhere else."""
+    """Where in the file they begin: what was asked for, or 0 where the location cannot begin anywhere else."""
     chunks: Iterator[bytes]
-    """Pieces of some MiB at most. Raises `edgec.publish.transfer.BrokenError` when the connection breaks."""
-    mend: str = "the place is damaged or was tampered with; publish it again there"
+    """Pieces of some MiB at most. Raises `edgec.publish.transfer.TransientError` when the connection breaks."""
+    hint: str = "the location is damaged or was tampered with; publish it again there"
     """Hint for when they turn out wrong."""
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishResult:
     """What publishing did."""
 
     reference: str
-    """What `edgec pull` takes to get exactly this, or the place where it has no such names."""
+    """What `edgec pull` takes to get exactly this, or the location where it has no such names."""
     targets: tuple[str, ...]
     """All that the index names now, in order of name."""
     sent: int
@@ -81,35 +81,35 @@ class Published:
 
 
 class Snapshot(Protocol):
-    """A place as one reading of its index found it."""
+    """A location as one reading of its index found it."""
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the targets it has, in order of name."""
 
-    def offer(self, target: str) -> Offer:
+    def bundle(self, target: str) -> RemoteBundle:
         """What it has of one of `targets`.
 
         Raises:
             PublishError, CredentialsError: it cannot be read, or is not what the index says.
         """
 
-    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[Body]:
+    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[ByteStream]:
         """The bytes of a file of ``offer(target)`` from byte `start` on, as they are: the caller checks the digest.
 
         Raises:
-            BrokenError: nothing came; another try may get it.
-            PublishError, CredentialsError: the place has no such file or does not give it.
+            TransientError: nothing came; another try may get it.
+            PublishError, CredentialsError: the location has no such file or does not give it.
         """
 
 
 class Store(Protocol):
-    """A place that bundles are published to and pulled from.
+    """A location that bundles are published to and pulled from.
 
-    Both methods give up on what takes longer than the `Patience` they were made with, after as many tries.
+    Both methods give up on what takes longer than the `RetryPolicy` they were made with, after as many tries.
     """
 
-    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+    def publish(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> PublishResult:
         """Send what is not there yet, then make the index name exactly `bundles`.
 
         Args:

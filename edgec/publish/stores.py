@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from edgec.publish.place import FolderPlace, Place, S3Place
+from edgec.publish.location import FolderLocation, Location, S3Location
 from edgec.publish.store import Store
-from edgec.publish.transfer import Patience
+from edgec.publish.transfer import RetryPolicy
 
 
-def open_store(place: Place, patience: Patience) -> Store:
-    """The store at `place`; nothing is read or sent yet.
+def open_store(location: Location, policy: RetryPolicy) -> Store:
+    """The store at `location`; nothing is read or sent yet.
 
     Raises:
         BackendUnavailableError: the packages for this kind of location are not installed.
     """
-    if isinstance(place, FolderPlace):
+    if isinstance(location, FolderLocation):
         from edgec.publish.folder import FolderStore
 
-        return FolderStore(place, patience)
-    if isinstance(place, S3Place):
+        return FolderStore(location, policy)
+    if isinstance(location, S3Location):
         from edgec.publish.s3 import S3Store
 
-        return S3Store(place, patience)
+        return S3Store(location, policy)
     from edgec.publish.oci.store import OciStore
 
-    return OciStore(place, patience)
+    return OciStore(location, policy)

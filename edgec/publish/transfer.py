@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeVar
 from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.write import PROGRAMS, digest_file, storage_errors
 from edgec.errors import BundleError, PublishError
-from edgec.publish.store import Body
+from edgec.publish.store import ByteStream
 from edgec.workers.worker import Progress
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ REPORT_EVERY = 5.0
 PARTIAL = ".partial"
 
 
-class BrokenError(PublishError):
+class TransientError(PublishError):
     """A connection broke, no answer came in time, or a server is busy: another try may succeed.
 
     Args:
@@ -49,8 +49,8 @@ class BrokenError(PublishError):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for a place, and how often to try."""
+class RetryPolicy:
+    """How long to wait for a location, and how often to try."""
 
     timeout: float = 30.0
     """Seconds without a byte after which a connection counts as broken."""
@@ -60,27 +60,27 @@ class Patience:
     """Seconds before the second try; doubles with each, up to `LONGEST_WAIT`."""
 
 
-def persist(action: Callable[[], T], patience: Patience, progress: Progress, what: str) -> T:
-    """What `action` returns, tried again while it raises `BrokenError`.
+def retry(action: Callable[[], T], policy: RetryPolicy, progress: Progress, what: str) -> T:
+    """What `action` returns, tried again while it raises `TransientError`.
 
     Args:
         action: must be able to begin anew, or to go on where it was.
-        patience: how often, and how long to wait between.
+        policy: how often, and how long to wait between.
         progress: told of each new try.
         what: for `progress`, e.g. "send model.tflite".
 
     Raises:
-        BrokenError: of the last try, with the number of tries.
+        TransientError: of the last try, with the number of tries.
     """
-    for left in reversed(range(patience.retries + 1)):
+    for left in reversed(range(policy.retries + 1)):
         try:
             return action()
-        except BrokenError as exc:
+        except TransientError as exc:
             if not left:
-                tries = patience.retries + 1
+                tries = policy.retries + 1
                 told = f"{exc.what} ({tries} tries)" if tries > 1 else exc.what
-                raise BrokenError(told, where=exc.where, hint=exc.hint) from exc
-            wait = min(LONGEST_WAIT, patience.wait * 2 ** (patience.retries - left))
+                raise TransientError(told, where=exc.where, hint=exc.hint) from exc
+            wait = min(LONGEST_WAIT, policy.wait * 2 ** (policy.retries - left))
             wait = max(wait, min(LONGEST_ASKED, exc.after))
             progress(f"{what}: {exc.what}; again in {wait:g} s")
             time.sleep(wait)
@@ -111,25 +111,25 @@ def read_pieces(source: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def receive(
+def download(
     file: BundleFile,
-    source: Callable[[int], AbstractContextManager[Body]],
+    source: Callable[[int], AbstractContextManager[ByteStream]],
     folder: Path,
-    patience: Patience,
+    policy: RetryPolicy,
     progress: Progress,
 ) -> Path:
     """Get a file into ``folder/<sha256>``, going on with what an earlier try left there.
 
     Args:
         file: its digest and size; the name is for messages.
-        source: gives the bytes from a position on; asked again after each `BrokenError`.
+        source: gives the bytes from a position on; asked again after each `TransientError`.
         folder: where finished and unfinished files are kept; nobody else writes there meanwhile.
-        patience: how often, and how long to wait between.
+        policy: how often, and how long to wait between.
         progress: told what passes.
 
     Raises:
         PublishError: the bytes have another digest or size; they are not kept.
-        BrokenError: no try succeeded; what has come is kept as ``<sha256>.partial``.
+        TransientError: no try succeeded; what has come is kept as ``<sha256>.partial``.
         StorageError: the disk is full or refuses the write.
     """
     done, partial = folder / file.sha256, folder / (file.sha256 + PARTIAL)
@@ -142,14 +142,14 @@ def receive(
             done.unlink()
     what = f"{file.name} ({mebibytes(file.size)})"
     progress(what)
-    persist(lambda: _append(file, source, partial, progress), patience, progress, file.name)
+    retry(lambda: _append(file, source, partial, progress), policy, progress, file.name)
     with storage_errors(folder):
         partial.replace(done)
     return done
 
 
 def _append(
-    file: BundleFile, source: Callable[[int], AbstractContextManager[Body]], partial: Path, progress: Progress
+    file: BundleFile, source: Callable[[int], AbstractContextManager[ByteStream]], partial: Path, progress: Progress
 ) -> None:
     """Complete `partial` and check it whole; one that an earlier try left and that turns out wrong begins anew once."""
     with storage_errors(partial):
@@ -157,14 +157,14 @@ def _append(
             partial.unlink()
         partial.touch()
     begun = partial.stat().st_size
-    with source(begun) if begun < file.size else nullcontext(Body(begun, iter(()))) as body:
+    with source(begun) if begun < file.size else nullcontext(ByteStream(begun, iter(()))) as body:
         start = body.start
         if start not in {0, begun}:
             raise PublishError(f"the bytes from {start} on came, not from {begun}", where=file.name)
         size, digest = _write_body(file, body, partial, progress)
-        mend = body.mend
+        mend = body.hint
     if size < file.size:
-        raise BrokenError(f"the connection ended after {size} of {file.size} bytes", where=file.name)
+        raise TransientError(f"the connection ended after {size} of {file.size} bytes", where=file.name)
     if size == file.size and digest == file.sha256:
         return
     with storage_errors(partial):
@@ -176,7 +176,7 @@ def _append(
     raise PublishError(f"what came is not what the index says: {came}", where=file.name, hint=mend)
 
 
-def _write_body(file: BundleFile, body: Body, partial: Path, progress: Progress) -> tuple[int, str]:
+def _write_body(file: BundleFile, body: ByteStream, partial: Path, progress: Progress) -> tuple[int, str]:
     """Append a body to the first ``body.start`` bytes of `partial`; size and digest of the whole.
 
     Ends early when more comes than the file's size. Only what concerns the disk is told as a StorageError.
@@ -233,7 +233,7 @@ def copy_checked(pieces: Iterable[bytes], file: BundleFile, destination: Path) -
         raise
 
 
-def holds(bundle: Path, files: tuple[BundleFile, ...]) -> bool:
+def matches_files(bundle: Path, files: tuple[BundleFile, ...]) -> bool:
     """Whether a folder is a bundle of exactly these files, by their digests, and its programs can be run."""
     try:
         if bundle.is_symlink() or not bundle.is_dir() or bundle_files(bundle) != files:

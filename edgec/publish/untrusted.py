@@ -1,4 +1,4 @@
-"""What a place says of a bundle is not trusted: what could leave the bundle's folder or not be stored is refused."""
+"""What a location says of a bundle is not trusted: what could leave the bundle's folder or not be stored is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
 from edgec.errors import PublishError
-from edgec.publish.store import Offer
+from edgec.publish.store import RemoteBundle
 from edgec.target.spec import check_name
 
 MAX_FILES = 10_000
@@ -35,11 +35,11 @@ def check_target(name: str, where: str, hint: str) -> None:
     try:
         check_name(name)
     except ValueError as exc:
-        what = f"what the place has is refused: {name!a} cannot be the name of a target"
+        what = f"what the location has is refused: {name!a} cannot be the name of a target"
         raise PublishError(what, where=where, hint=hint) from exc
 
 
-def check_offer(offer: Offer, where: str) -> None:
+def check_remote_bundle(offer: RemoteBundle, where: str) -> None:
     """Refuse an offer that is no bundle, or whose files would not stay below one folder on any file system.
 
     Raises:
@@ -48,10 +48,10 @@ def check_offer(offer: Offer, where: str) -> None:
     problem = _problem(offer)
     if problem:
         hint = "it was not published by edgec, or was tampered with: do not use it"
-        raise PublishError(f"what the place says of {offer.target!a} is refused: {problem}", where=where, hint=hint)
+        raise PublishError(f"what the location says of {offer.target!a} is refused: {problem}", where=where, hint=hint)
 
 
-def _problem(offer: Offer) -> str:
+def _problem(offer: RemoteBundle) -> str:
     try:
         check_name(offer.target)
     except ValueError as exc:
@@ -88,7 +88,7 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def _collision(offer: Offer) -> str:
+def _collision(offer: RemoteBundle) -> str:
     """Two names that are one on a file system without case or Unicode forms, or a name of both a file and a folder."""
     files: dict[str, str] = {}
     folders: dict[str, str] = {}

@@ -9,12 +9,14 @@ from edgec.bundle.check import read_bundle, refuse_incomplete
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import MANIFEST
 from edgec.errors import BundleError
-from edgec.publish.store import Offer, Outgoing
-from edgec.publish.untrusted import check_offer
+from edgec.publish.store import LocalBundle, RemoteBundle
+from edgec.publish.untrusted import check_remote_bundle
 from edgec.workers.worker import Progress
 
 
-def outgoing(folders: Sequence[Path], progress: Progress, *, allow_incomplete: bool = False) -> tuple[Outgoing, ...]:
+def collect_bundles(
+    folders: Sequence[Path], progress: Progress, *, allow_incomplete: bool = False
+) -> tuple[LocalBundle, ...]:
     """The bundles that `folders` are or have in them, each as its digests say.
 
     Args:
@@ -26,7 +28,7 @@ def outgoing(folders: Sequence[Path], progress: Progress, *, allow_incomplete: b
         BundleError: there is none, one was changed, or two are for one target.
         IncompleteError: one lacks artifacts.
     """
-    found: dict[str, Outgoing] = {}
+    found: dict[str, LocalBundle] = {}
     for path in (path for folder in folders for path in _bundles(folder)):
         progress(f"{path.name}: check digests")
         manifest = read_bundle(path)
@@ -37,8 +39,8 @@ def outgoing(folders: Sequence[Path], progress: Progress, *, allow_incomplete: b
             if other.path.resolve() == path.resolve():
                 continue
             raise BundleError(f"two bundles are for {target}: this and {other.path}", where=str(path), hint="name one")
-        found[target] = Outgoing(path, manifest, bundle_files(path))
-        check_offer(Offer(target=target, files=found[target].files), str(path))
+        found[target] = LocalBundle(path, manifest, bundle_files(path))
+        check_remote_bundle(RemoteBundle(target=target, files=found[target].files), str(path))
     return tuple(found[target] for target in sorted(found))
 
 

@@ -8,14 +8,14 @@ import pytest
 
 from edgec.errors import BundleError, IncompleteError, PublishError
 from edgec.passes.contract import Coverage
-from edgec.publish.outgoing import outgoing
-from edgec.publish.store import Outgoing
+from edgec.publish.collect import collect_bundles
+from edgec.publish.store import LocalBundle
 
 MakeBundle = Callable[..., Path]
 
 
-def find(*folders: Path) -> tuple[Outgoing, ...]:
-    return outgoing(folders, lambda step: None)
+def find(*folders: Path) -> tuple[LocalBundle, ...]:
+    return collect_bundles(folders, lambda step: None)
 
 
 def test_bundles_and_folders_of_bundles(tmp_path: Path, make_bundle: MakeBundle) -> None:
@@ -50,7 +50,7 @@ def test_incomplete_and_changed_bundles(tmp_path: Path, make_bundle: MakeBundle)
     with pytest.raises(IncompleteError, match=r"model\.tflite \(not built: op Frobnicate is unknown\)") as caught:
         find(incomplete)
     assert "--allow-incomplete" in caught.value.hint
-    (allowed,) = outgoing([incomplete], lambda step: None, allow_incomplete=True)
+    (allowed,) = collect_bundles([incomplete], lambda step: None, allow_incomplete=True)
     assert allowed.path == incomplete
     changed = make_bundle(tmp_path / "b")
     (changed / "model.onnx").write_bytes(b"!")

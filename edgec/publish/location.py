@@ -14,6 +14,8 @@ from edgec.toml_source import suggest
 SCHEMES = ("file", "oci", "s3")
 FORMS = "DIR, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG], s3://BUCKET/PREFIX"
 DEFAULT_TAG = "latest"
+MAX_TAG = 128
+"""Characters of a tag."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?\Z")
@@ -29,7 +31,7 @@ _AWS_CONFIG = "credentials come from the environment or ~/.aws, see docs/publish
 
 
 @dataclass(frozen=True)
-class FolderPlace:
+class FolderLocation:
     """A folder of this machine."""
 
     path: Path
@@ -40,7 +42,7 @@ class FolderPlace:
 
 
 @dataclass(frozen=True)
-class OciPlace:
+class OciLocation:
     """A repository of an OCI registry, and what of it is meant."""
 
     registry: str
@@ -55,7 +57,7 @@ class OciPlace:
 
 
 @dataclass(frozen=True)
-class S3Place:
+class S3Location:
     """A bucket of an S3 service, and what stands before the keys of all its objects."""
 
     bucket: str
@@ -66,11 +68,11 @@ class S3Place:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-Place = FolderPlace | OciPlace | S3Place
+Location = FolderLocation | OciLocation | S3Location
 
 
-def parse(text: str) -> Place:
-    """The place that `text` names.
+def parse_location(text: str) -> Location:
+    """The location that `text` names.
 
     Raises:
         UsageError: an unknown scheme, a part that cannot be, or credentials, which are not repeated in the message.
@@ -78,8 +80,8 @@ def parse(text: str) -> Place:
     found = _SCHEME.match(text)
     if found is None:
         if not text or "\0" in text:
-            raise UsageError("a place needs a name", hint=f"places: {FORMS}")
-        return FolderPlace(path=Path(text).absolute())
+            raise UsageError("a location needs a name", hint=f"places: {FORMS}")
+        return FolderLocation(path=Path(text).absolute())
     scheme, rest = found[1], text[found.end() :]
     if scheme not in SCHEMES:
         hint = suggest(scheme.lower(), SCHEMES) or f"places: {FORMS}"
@@ -88,14 +90,14 @@ def parse(text: str) -> Place:
         if len(scheme) == 1:
             hint = f"a folder whose name begins so is written ./{scheme}:/..."
         slashes = "//" if rest.startswith("/") else "/"
-        raise UsageError(f'no place begins with "{scheme}:{slashes}"', hint=hint)
+        raise UsageError(f'no location begins with "{scheme}:{slashes}"', hint=hint)
     if not rest.startswith("/"):
         raise UsageError(f'write two slashes: "{scheme}://"', hint=f"places: {FORMS}")
-    parsers: dict[str, Callable[[str], Place]] = {"file": _folder, "oci": _oci, "s3": _s3}
+    parsers: dict[str, Callable[[str], Location]] = {"file": _folder, "oci": _oci, "s3": _s3}
     return parsers[scheme](rest[1:])
 
 
-def _folder(rest: str) -> FolderPlace:
+def _folder(rest: str) -> FolderLocation:
     host, slash, path = rest.partition("/")
     if host not in {"", "localhost"} or not slash:
         raise UsageError(
@@ -104,10 +106,10 @@ def _folder(rest: str) -> FolderPlace:
     plain = unquote(path)
     if "\0" in plain:
         raise UsageError("a folder's name has no zero byte", where=f"file://{rest}")
-    return FolderPlace(path=Path("/" + plain))
+    return FolderLocation(path=Path("/" + plain))
 
 
-def _oci(rest: str) -> OciPlace:
+def _oci(rest: str) -> OciLocation:
     name, at, digest = rest.rpartition("@")
     if not at:
         name, digest = rest, ""
@@ -131,15 +133,15 @@ def _oci(rest: str) -> OciPlace:
         raise UsageError(f'"{tag}" is not a tag', where=where, hint="up to 128 of letters, digits, _ . -")
     if digest and not _DIGEST.match(digest):
         raise UsageError(f'"{digest}" is not a digest', where=where, hint="sha256: and 64 lower-case hex digits")
-    return OciPlace(registry=registry, repository=repository, tag=tag or DEFAULT_TAG, digest=digest)
+    return OciLocation(registry=registry, repository=repository, tag=tag or DEFAULT_TAG, digest=digest)
 
 
-def _s3(rest: str) -> S3Place:
+def _s3(rest: str) -> S3Location:
     if "@" in rest.partition("/")[0]:
         raise _credentials("s3", _AWS_CONFIG)
     if "?" in rest or "#" in rest:
-        place = "s3://" + re.split("[?#]", rest)[0]
-        raise UsageError("a bucket's place has no query", where=place, hint=_AWS_CONFIG)
+        location = "s3://" + re.split("[?#]", rest)[0]
+        raise UsageError("a bucket's place has no query", where=location, hint=_AWS_CONFIG)
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
     where = f"s3://{rest}"
@@ -147,7 +149,7 @@ def _s3(rest: str) -> S3Place:
         raise UsageError(f'"{bucket}" is not the name of a bucket', where=where, hint="s3://BUCKET/PREFIX")
     if prefix and not {"", ".", ".."}.isdisjoint(prefix.split("/")):
         raise UsageError(f'"{prefix}" has an empty part, "." or ".."', where=where, hint="s3://BUCKET/PREFIX")
-    return S3Place(bucket=bucket, prefix=prefix)
+    return S3Location(bucket=bucket, prefix=prefix)
 
 
 def _credentials(scheme: str, hint: str) -> UsageError:
