@@ -21,8 +21,8 @@ def command(
 ) -> None:
     """Publish each BUNDLE (a bundle's folder, or a folder of bundles such as dist) to DEST.
 
-    DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. It names exactly these
-    bundles afterwards; with --add, also the targets that it named before.
+    DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. Afterwards it names
+    exactly these bundles; with --add, also the targets that it named before.
     """
     from edgec.cli.progress import steps
     from edgec.publish.collect import collect_bundles
@@ -33,14 +33,14 @@ def command(
     began = time.monotonic()
     location = parse_location(destination)
     with steps("publish") as progress:
-        found = collect_bundles(bundles, progress, allow_incomplete=allow_incomplete)
+        collected = collect_bundles(bundles, progress, allow_incomplete=allow_incomplete)
         store = open_store(location, RetryPolicy(timeout=timeout, retries=retries))
-        done = store.publish(found, add=add, progress=progress)
+        done = store.publish(collected, add=add, progress=progress)
     for note in done.notes:
         click.echo(note, err=True)
     if done.changed:
-        sent = f"{done.sent} files sent ({mebibytes(done.sent_bytes)}), {done.kept} there already"
+        sent = f"{done.sent} files sent ({mebibytes(done.sent_bytes)}), {done.kept} not sent again"
     else:
-        sent = "nothing sent: all of it is there already"
+        sent = "nothing sent: everything is published already"
     click.echo(f"{', '.join(done.targets)}: {sent}; {time.monotonic() - began:.1f} s", err=True)
     click.echo(done.reference)

@@ -1,4 +1,4 @@
-"""`edgec pull`: published bundles into a folder, every digest checked, and with a key the signature."""
+"""`edgec pull`: published bundles to a folder; digests are checked, and with a key signatures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgec.cli.options import retry_options
     help="Public key; each bundle must be signed with one of them.",
 )  # fmt: skip
 @click.option(
-    "--if-published", is_flag=True, help="Do nothing, and say so, where SOURCE has nothing or not these targets (yet)."
+    "--if-published", is_flag=True, help="Do nothing, and report it, if SOURCE has no bundles or not these targets."
 )
 @retry_options
 def command(
@@ -33,10 +33,10 @@ def command(
     timeout: float,
     retries: int,
 ) -> None:
-    """Bring bundles from SOURCE to <out>/<target>.
+    """Pull bundles from SOURCE to <out>/<target>.
 
     SOURCE is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:...] or s3://BUCKET/PREFIX. A bundle that
-    is there already is not fetched again; what an interrupted pull has received is used by the next.
+    exists already is not downloaded again; an interrupted pull is continued by the next.
     """
     from edgec.cli.progress import steps
     from edgec.errors import TargetError
@@ -51,7 +51,7 @@ def command(
         try:
             for one in pull(location, targets or ("*",), out, keys=keys, policy=policy, progress=progress):
                 signed = f", signed with key {one.key}" if one.key else ""
-                progress(f"{one.target}: " + ("in place" if one.changed else "unchanged, nothing fetched") + signed)
+                progress(f"{one.target}: " + ("pulled" if one.changed else "unchanged, nothing downloaded") + signed)
                 click.echo(out / one.target)
         except (NothingPublishedError, TargetError) as error:
             if not if_published:

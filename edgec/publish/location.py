@@ -1,4 +1,4 @@
-"""Where bundles are published, as a user writes it: a folder, an OCI registry or an S3 bucket."""
+"""Locations of published bundles: a folder, an OCI registry or an S3 bucket, parsed from what the user writes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ FORMS = "DIR, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG], s3://BUCKET/PREFI
 DEFAULT_TAG = "latest"
 MAX_TAG = 128
 """Characters of a tag."""
+MAX_PORT = 65535
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?\Z")
@@ -43,14 +44,14 @@ class FolderLocation:
 
 @dataclass(frozen=True)
 class OciLocation:
-    """A repository of an OCI registry, and what of it is meant."""
+    """A repository of an OCI registry, and a tag or digest in it."""
 
     registry: str
     """Host, or host:port."""
     repository: str
     tag: str = DEFAULT_TAG
     digest: str = ""
-    """``sha256:<hex>``: exactly this manifest or index, whatever the tag says; only to pull."""
+    """``sha256:<hex>``: this manifest or index, and the tag is ignored; for pulls only."""
 
     def __str__(self) -> str:
         return f"oci://{self.registry}/{self.repository}" + (f"@{self.digest}" if self.digest else f":{self.tag}")
@@ -58,7 +59,7 @@ class OciLocation:
 
 @dataclass(frozen=True)
 class S3Location:
-    """A bucket of an S3 service, and what stands before the keys of all its objects."""
+    """A bucket of an S3 service, and the prefix of the keys of all objects."""
 
     bucket: str
     prefix: str
@@ -72,27 +73,27 @@ Location = FolderLocation | OciLocation | S3Location
 
 
 def parse_location(text: str) -> Location:
-    """The location that `text` names.
+    """Parse a location, in one of `FORMS`.
 
     Raises:
-        UsageError: an unknown scheme, a part that cannot be, or credentials, which are not repeated in the message.
+        UsageError: an unknown scheme, an invalid part, or credentials, which are not repeated in the message.
     """
-    found = _SCHEME.match(text)
-    if found is None:
+    match = _SCHEME.match(text)
+    if match is None:
         if not text or "\0" in text:
-            raise UsageError("a location needs a name", hint=f"places: {FORMS}")
+            raise UsageError("the location is empty", hint=f"locations: {FORMS}")
         return FolderLocation(path=Path(text).absolute())
-    scheme, rest = found[1], text[found.end() :]
+    scheme, rest = match[1], text[match.end() :]
     if scheme not in SCHEMES:
-        hint = suggest(scheme.lower(), SCHEMES) or f"places: {FORMS}"
+        hint = suggest(scheme.lower(), SCHEMES) or f"locations: {FORMS}"
         if scheme in {"http", "https", "docker"}:
             hint = "a registry is named oci://HOST/REPOSITORY:TAG, an S3 bucket s3://BUCKET/PREFIX"
         if len(scheme) == 1:
-            hint = f"a folder whose name begins so is written ./{scheme}:/..."
+            hint = f"write a folder with such a name as ./{scheme}:/..."
         slashes = "//" if rest.startswith("/") else "/"
-        raise UsageError(f'no location begins with "{scheme}:{slashes}"', hint=hint)
+        raise UsageError(f'unknown kind of location "{scheme}:{slashes}"', hint=hint)
     if not rest.startswith("/"):
-        raise UsageError(f'write two slashes: "{scheme}://"', hint=f"places: {FORMS}")
+        raise UsageError(f'write two slashes: "{scheme}://"', hint=f"locations: {FORMS}")
     parsers: dict[str, Callable[[str], Location]] = {"file": _folder, "oci": _oci, "s3": _s3}
     return parsers[scheme](rest[1:])
 
@@ -101,11 +102,11 @@ def _folder(rest: str) -> FolderLocation:
     host, slash, path = rest.partition("/")
     if host not in {"", "localhost"} or not slash:
         raise UsageError(
-            "a file URL has no host and an absolute path", where=f"file://{rest}", hint="file:///DIR, or just DIR"
+            "a file URL needs an absolute path and no host", where=f"file://{rest}", hint="file:///DIR, or just DIR"
         )
     plain = unquote(path)
     if "\0" in plain:
-        raise UsageError("a folder's name has no zero byte", where=f"file://{rest}")
+        raise UsageError("a folder's name must not have a zero byte", where=f"file://{rest}")
     return FolderLocation(path=Path("/" + plain))
 
 
@@ -117,13 +118,16 @@ def _oci(rest: str) -> OciLocation:
         raise _credentials("oci", _DOCKER_CONFIG)
     if "?" in name or "#" in name:
         raise UsageError(
-            "a registry's place has no query", where="oci://" + re.split("[?#]", name)[0], hint=f"places: {FORMS}"
+            "the location of a registry has no query",
+            where="oci://" + re.split("[?#]", name)[0],
+            hint=f"locations: {FORMS}",
         )
     registry, _, path = name.partition("/")
     repository, colon, tag = path.partition(":")
     where = f"oci://{rest}"
-    if not _HOST.match(registry):
-        raise UsageError(f'"{registry}" is not a host or host:port', where=where, hint=f"places: {FORMS}")
+    host, _, port = registry.rpartition(":")
+    if not _HOST.match(registry) or (host and port.isdigit() and int(port) > MAX_PORT):
+        raise UsageError(f'"{registry}" is not a host or host:port', where=where, hint=f"locations: {FORMS}")
     if not _REPOSITORY.match(repository):
         hint = (
             "lower-case letters and digits, separated by single . _ / or by -, e.g. oci://registry.local/models/digits"
@@ -141,7 +145,7 @@ def _s3(rest: str) -> S3Location:
         raise _credentials("s3", _AWS_CONFIG)
     if "?" in rest or "#" in rest:
         location = "s3://" + re.split("[?#]", rest)[0]
-        raise UsageError("a bucket's place has no query", where=location, hint=_AWS_CONFIG)
+        raise UsageError("the location of a bucket has no query", where=location, hint=_AWS_CONFIG)
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
     where = f"s3://{rest}"
@@ -153,4 +157,4 @@ def _s3(rest: str) -> S3Location:
 
 
 def _credentials(scheme: str, hint: str) -> UsageError:
-    return UsageError(f'credentials do not belong on the command line: write {scheme}:// without "...@"', hint=hint)
+    return UsageError(f'the location has credentials: write {scheme}:// without "...@"', hint=hint)

@@ -131,7 +131,7 @@ def test_odd_input_is_told(dist: Path, tmp_path: Path) -> None:
     (tmp_path / "location" / "index.json").write_text(json.dumps(index))
     for verb in (["pull", "location", "--target", "nope"], ["publish", "dist", "location", "--add"]):
         run = edgec(*verb, cwd=tmp_path)
-        expect(run, PublishError.exit_code, r"'\x1b]0;pwned\x07' cannot be the name of a target")
+        expect(run, PublishError.exit_code, r"'\x1b]0;pwned\x07' is not a valid target name")
         assert "\x1b" not in run.errors + run.output
     (dist / TARGET / "manifest.json").write_text("[" * 200_000)
     for verb in (["verify", f"dist/{TARGET}"], ["publish", "dist", "new"], ["inspect", f"dist/{TARGET}"]):

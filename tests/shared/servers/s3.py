@@ -52,7 +52,7 @@ def keys(client: Client, location: S3Location) -> dict[str, Any]:
 
 def read_index(client: Client, location: S3Location) -> dict[str, Any]:
     """What ``index.json`` says."""
-    body = client.get_object(Bucket=location.bucket, Key=f"{location.prefix}/index.json")["ByteStream"]
+    body = client.get_object(Bucket=location.bucket, Key=f"{location.prefix}/index.json")["Body"]
     index: dict[str, Any] = json.loads(body.read())
     return index
 

@@ -40,7 +40,7 @@ def test_what_is_no_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:
         with pytest.raises(BundleError, match=words):
             find(tmp_path / name)
     one, other = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b")
-    with pytest.raises(BundleError, match="two bundles are for x86-64-int8"):
+    with pytest.raises(BundleError, match="two bundles have the target x86-64-int8"):
         find(one, other)
 
 

@@ -78,7 +78,7 @@ def test_add_keeps_what_is_there_and_the_default_does_not(tmp_path: Path, make_b
     done = publish(two, location)
     assert done.targets == ("rpi4-int8",)
     assert done.changed
-    assert done.notes == ("x86-64-int8 is published there no more; its folder was left as it is",)
+    assert done.notes == ("x86-64-int8 is published there any more; its folder is kept",)
     check_digests(location / "x86-64-int8")
     assert [pulled.target for pulled in get(location, tmp_path / "out")] == ["rpi4-int8"]
 
@@ -199,7 +199,7 @@ def test_only_one_publishes_at_a_time(tmp_path: Path, make_bundle: MakeBundle) -
 
 def test_indexes_that_cannot_be(tmp_path: Path, make_bundle: MakeBundle) -> None:
     bundle, location = make_bundle(tmp_path), tmp_path / "location"
-    with pytest.raises(PublishError, match="there is no such folder"):
+    with pytest.raises(PublishError, match="this folder does not exist"):
         get(location, tmp_path / "out")
     location.mkdir()
     with pytest.raises(PublishError, match="nothing is published in this folder"):
@@ -220,7 +220,7 @@ def test_indexes_that_cannot_be(tmp_path: Path, make_bundle: MakeBundle) -> None
         (json.dumps({**good, "bundles": 1}), "damaged: bundles"),
         (json.dumps({**good, "bundles": {"x86-64-int8": {**entry, "manifest": "0" * 64}}}), "contradicts itself"),
         (json.dumps({**good, "bundles": {"../x": entry}}), "refused"),
-        (json.dumps({**good, "bundles": {"x86-64-int8": escaping}}), "leads out"),
+        (json.dumps({**good, "bundles": {"x86-64-int8": escaping}}), "leaves the bundle"),
         (json.dumps({**good, "bundles": {"x86-64-int8": fewer}}), "index and manifest disagree about 'model.onnx'"),
     ]:  # fmt: skip
         (location / "index.json").write_text(index)
@@ -248,10 +248,10 @@ def test_a_publish_in_the_middle_of_a_pull(tmp_path: Path, make_bundle: MakeBund
         def progress(step: str, when: str = when, told: list[str] = told) -> None:
             if f"{when} (" in step and not told:
                 publish(new, location)
-            told += [step] if f"{when} (" in step or "changed meanwhile" in step else []
+            told += [step] if f"{when} (" in step or "changed in the meantime" in step else []
 
         (pulled,) = pull(FolderLocation(location), ("*",), tmp_path / when, policy=QUICK, progress=progress)
         late = when == "report.html"  # the last, and alike in both: the old one was received whole
         assert contents(pulled.path) == contents(old if late else new)
-        assert any("changed meanwhile" in step for step in told) is not late
+        assert any("changed in the meantime" in step for step in told) is not late
         publish(old, location)

@@ -60,7 +60,7 @@ def test_targets_of_an_index_are_checked_as_it_is_read(
         lambda: get(location, tmp_path / "in" / "out"),
         lambda: publish(bundle, location, add=True),
     ):
-        with pytest.raises(PublishError, match="cannot be the name of a target") as caught:
+        with pytest.raises(PublishError, match="is not a valid target name") as caught:
             act()
         assert ascii(target) in caught.value.what
         assert "\x1b" not in str(caught.value)

@@ -119,7 +119,7 @@ def test_target_that_cannot_be_one(
     bundles = collect_bundles([make_bundle(tmp_path / "bundles")], lambda step: None)
     store = OciStore(attacker.location, HASTY)
     for location in (attacker.location, replace(attacker.location, digest=entry["digest"])):
-        assert f"{target!a} cannot be the name of a target" in refused(location, tmp_path / "in" / "out")
+        assert f"{target!a} is not a valid target name" in refused(location, tmp_path / "in" / "out")
     with pytest.raises(PublishError, match="names a build that was published by one command"):
         store.publish(bundles, add=True, progress=lambda step: None)
     assert store.publish(bundles, add=False, progress=lambda step: None).targets == ("x86-64-int8",)
