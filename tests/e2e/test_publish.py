@@ -61,14 +61,14 @@ def test_there_and_back(dist: Path, tmp_path: Path) -> None:
     expect(run, 0, f"{TARGET}: copy model.tflite", "files sent")
     assert run.output == f"{tmp_path / 'location'}\n"
     run = edgec("pull", f"file://{tmp_path}/location", "--out", "out", cwd=tmp_path)
-    expect(run, 0, f"{TARGET}: in place")
+    expect(run, 0, f"{TARGET}: pulled")
     assert run.output == f"out/{TARGET}\n"
     assert bundle_files(tmp_path / "out" / TARGET) == bundle_files(dist / TARGET)
     expect(edgec("verify", f"out/{TARGET}", cwd=tmp_path), 0)
     expect(edgec("verify", f"location/{TARGET}", cwd=tmp_path), 0)
     expect(edgec("publish", f"dist/{TARGET}", "location", cwd=tmp_path), 0, "nothing sent")
     expect(
-        edgec("pull", "location", "--out", "out", "--target", "rpi4-*", cwd=tmp_path), 0, "unchanged, nothing fetched"
+        edgec("pull", "location", "--out", "out", "--target", "rpi4-*", cwd=tmp_path), 0, "unchanged, nothing downloaded"
     )
     run = edgec("pull", "location", "--out", "out", "-t", "rpi4-int9", cwd=tmp_path)
     expect(run, TargetError.exit_code, f'did you mean "{TARGET}"?')
@@ -86,7 +86,7 @@ def test_keys(dist: Path, tmp_path: Path) -> None:
     expect(run, SignatureError.exit_code)
     assert not (tmp_path / "out" / TARGET).exists()
     run = edgec("pull", "location", "--out", "out", "--key", "theirs.pub", "--key", "mine.pub", cwd=tmp_path)
-    expect(run, 0, "model.tflite: here already", "in place, signed with key")
+    expect(run, 0, "model.tflite: here already", "pulled, signed with key")
     run = edgec("pull", "location", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
     expect(run, SignatureError.exit_code)
 
@@ -99,7 +99,7 @@ def test_wrong_input(dist: Path, tmp_path: Path) -> None:
     expect(run, UsageError.exit_code, "docker login")
     assert "geheim" not in run.errors
     expect(edgec("publish", "dist", cwd=tmp_path), UsageError.exit_code, "Missing argument")
-    expect(edgec("pull", "nowhere", cwd=tmp_path), PublishError.exit_code, "no such folder")
+    expect(edgec("pull", "nowhere", cwd=tmp_path), PublishError.exit_code, "this folder does not exist")
     model = dist / TARGET / "model.tflite"
     model.write_bytes(model.read_bytes() + b"!")
     expect(edgec("publish", "dist", "location", cwd=tmp_path), BundleError.exit_code, "model.tflite: changed")

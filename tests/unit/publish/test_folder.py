@@ -78,7 +78,7 @@ def test_add_keeps_what_is_there_and_the_default_does_not(tmp_path: Path, make_b
     done = publish(two, location)
     assert done.targets == ("rpi4-int8",)
     assert done.changed
-    assert done.notes == ("x86-64-int8 is published there any more; its folder is kept",)
+    assert done.notes == ("x86-64-int8 is not published there any more; its folder is kept",)
     check_digests(location / "x86-64-int8")
     assert [pulled.target for pulled in get(location, tmp_path / "out")] == ["rpi4-int8"]
 
@@ -215,7 +215,7 @@ def test_indexes_that_cannot_be(tmp_path: Path, make_bundle: MakeBundle) -> None
     for index, words in [
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
-        ("[]", "not an index"),
+        ("[]", "edgec did not write this index"),
         (json.dumps({**good, "schema_version": 2}), "a newer edgec"),
         (json.dumps({**good, "bundles": 1}), "damaged: bundles"),
         (json.dumps({**good, "bundles": {"x86-64-int8": {**entry, "manifest": "0" * 64}}}), "contradicts itself"),
@@ -230,7 +230,7 @@ def test_indexes_that_cannot_be(tmp_path: Path, make_bundle: MakeBundle) -> None
         assert not (tmp_path / "x").exists()
     (location / "index.json").write_text(json.dumps({**good, "bundles": {"rpi4-int8": entry}}))
     shutil.copytree(location / "x86-64-int8", location / "rpi4-int8")
-    with pytest.raises(PublishError, match="the index says rpi4-int8, its manifest x86-64-int8"):
+    with pytest.raises(PublishError, match="the index states the target rpi4-int8, the manifest x86-64-int8"):
         get(location, tmp_path / "out")
 
 
