@@ -44,7 +44,7 @@ def batch_size(observed: Observed, samples: Spool, arguments: Arguments) -> int:
     if size < 2 or len(samples) < _WORTH or any(item.dim() == 0 or len(item) != 1 for item in arguments(pair[:1])):
         return 1
     if all(torch.equal(*both) for both in zip(*(arguments([index]) for index in pair), strict=True)):
-        return 1  # they could not be timed
+        return 1  # equal samples cannot show whether a batch mixes them
     for observer, _ in observed.sources:
         observer.statistics = None
     try:
@@ -77,21 +77,21 @@ def _looking(observed: Observed) -> Iterator[list[torch.Tensor]]:
     """What passes the observers while it lasts, two tensors each: [first axis, 2], the extremes at each index of the
     first axis, and [first axis, other axes], the lengths of those. One tensor without axes for what is empty or scalar.
     """
-    flags: list[torch.Tensor] = []
+    observed_extremes: list[torch.Tensor] = []
 
     def look(_: torch.nn.Module, arguments: Any, __: Any) -> None:
         value = arguments[0]
         if value.dim() == 0 or value.numel() == 0:
-            flags.append(value.new_zeros(()))
+            observed_extremes.append(value.new_zeros(()))
             return
         rows = value.detach().reshape(len(value), -1)
-        flags.append(torch.stack([*torch.aminmax(rows, dim=1)], dim=1))
+        observed_extremes.append(torch.stack([*torch.aminmax(rows, dim=1)], dim=1))
         lengths = torch.tensor([value.shape[1:]], dtype=torch.int64)
-        flags.append(lengths.expand(len(value), -1))
+        observed_extremes.append(lengths.expand(len(value), -1))
 
     handles = [observer.register_forward_hook(look) for observer, _ in observed.sources]
     try:
-        yield flags
+        yield observed_extremes
     finally:
         for handle in handles:
             handle.remove()

@@ -138,4 +138,4 @@ def test_a_runtime_without_a_wheel_for_this_python_is_not_tried(monkeypatch: pyt
 
 def test_it_is_a_backend() -> None:
     backend: Backend[object] = BACKEND  # type: ignore[assignment]
-    assert (backend.name, backend.format, backend.extra) == ("tflite", "tflite", "tflite-direct")
+    assert (backend.name, backend.format.name, backend.extra) == ("tflite", "tflite", "tflite-direct")

@@ -190,7 +190,7 @@ def test_all_in_float_but_the_ranges_do_not_move(ready: Lowered, make_target: Ma
 
 def test_names_that_are_no_layers_are_refused(ready: Lowered, make_target: MakeTarget) -> None:
     target = make_target("qnnpack")
-    with pytest.raises(PassError, match='"hed" is no layer') as caught:
+    with pytest.raises(PassError, match='"hed" is not a layer') as caught:
         quantized(ready("vision", target), target, Recipe(float_layers=("hed",)))
     assert 'did you mean "head"?' in caught.value.hint
 
