@@ -1,5 +1,5 @@
-# make demo   set-up, then the main job: examples/digits for a Raspberry Pi 4
-# make test   set-up, then lint, types, import layers and tests
+# make demo   set-up, then the main example: examples/digits for a Raspberry Pi 4
+# make test   set-up, then lint, types, import layers, tests and coverage
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,22 +18,22 @@ help:
 	@sed -n 's/^# //p' Makefile
 	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends (minutes)"
 	@echo "make test-zoo   real models from PyPI wheels, all backends and precisions; MODELS='wakeword-head or dnsmos' for some"
-	@echo "make test-slow  tests that take minutes each and are no part of CI"
+	@echo "make test-slow  tests that take minutes each and are not part of CI"
 	@echo "make dist       bundles of PROJECT=$(PROJECT) for TARGETS=\"$(TARGETS)\"; use -j2"
 
 setup: $(STAMP)
 
-# onnx2torch is there to compare edgec's own conversion with. It asks for torchvision, whose PyPI wheel needs a CUDA build of
-# torch, and onnx2tf for a later Python and versions that tflite-runtime cannot be used with; nothing here uses these: hence
-# --no-deps and --ignore-requires-python.
+# Tests compare edgec's own conversion with onnx2torch. It requires torchvision, whose PyPI wheel needs a CUDA build of torch.
+# onnx2tf requires a later Python and versions that do not work with tflite-runtime. edgec uses neither of these requirements:
+# hence --no-deps and --ignore-requires-python.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(PIP) -c constraints.txt --no-deps --ignore-requires-python onnx2torch onnx2tf
-	$(BIN)/python -m compileall -q -j 2 -x py312 $(VENV)/lib  # where pip leaves that out, each process compiles torch anew
+	$(BIN)/python -m compileall -q -j 2 -x py312 $(VENV)/lib  # where pip omits this step, each process compiles torch again
 	touch $@
 
-# Examples are trained where their bundles are built from; nothing is downloaded for digits.
+# The examples are trained before their bundles are built; digits needs no download.
 examples/digits/model.pt: examples/digits/train.py examples/digits/model.py $(STAMP)
 	$(BIN)/python examples/digits/train.py
 
@@ -49,7 +49,8 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --durations=20 --cov --cov-report=
+	$(BIN)/python tools/coverage_floor.py
 
 test-data: setup
 	$(BIN)/pytest -m 'data or families' -n 2 --dist worksteal tests/data tests/families
@@ -60,7 +61,7 @@ test-zoo: setup
 test-slow: setup
 	$(BIN)/pytest -m slow
 
-# The later Pythons that are found here build the digits; what has no wheel for them is told.
+# Builds the digits example with each later Python that is installed; the output lists packages without a wheel for it.
 test-pythons: examples/digits/model.pt
 	@for python in $(PYTHONS); do \
 	  $$python -c '' 2>/dev/null || { echo "$$python: not found, not tried"; continue; }; \

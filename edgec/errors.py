@@ -200,7 +200,7 @@ class RegressionError(EdgecError):
 
 
 class PublishError(EdgecError):
-    """A bundle cannot be published or pulled: the place does not answer, refuses, or holds something else."""
+    """A bundle cannot be published or pulled: the location does not answer, refuses, or has other content."""
 
     exit_code = 36
 

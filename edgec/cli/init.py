@@ -22,7 +22,7 @@ import click
     help="Folder of edgec.toml (default: this one).",
 )  # fmt: skip
 def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> None:
-    """Write a CI job: build each target, hold it to its gates, compare it with what is published, publish on a tag."""
+    """Write a CI job: build each target, check its gates, compare it with the published one, publish on a tag."""
     from edgec.backends.registry import package_version
     from edgec.errors import ProjectError
     from edgec.project.load import load_project
@@ -32,15 +32,15 @@ def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> No
 
     project = load_project(root)
     if not (patterns or project.build.targets):
-        hint = 'say [build] targets = ["rpi4-int8"] in edgec.toml, or --target rpi4-int8'
+        hint = 'set [build] targets = ["rpi4-int8"] in edgec.toml, or give --target rpi4-int8'
         raise ProjectError("no target is named", where=str(root / "edgec.toml"), hint=hint)
     (chosen,) = (item for item in KINDS if item == kind)
     names = select(patterns or project.build.targets, root)
     for name in names:
-        load_target(name, root)  # what cannot be built is told here, and names in a job's file are plain words
+        load_target(name, root)  # reports invalid targets, whose names would get into the job's file
     version = package_version("edgec") or "unknown"
     path = write_ci(chosen, root, patterns=patterns, names=names, version=version, force=force)
     click.echo(path)
-    click.echo(f"It builds {', '.join(names)}. What is left to do:", err=True)
+    click.echo(f"It builds {', '.join(names)}. Next steps:", err=True)
     for step in TABLE[chosen].todo:
         click.echo(f"  - {step}", err=True)

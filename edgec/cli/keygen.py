@@ -1,4 +1,4 @@
-"""`edgec keygen`: a pair of keys to sign bundles with."""
+"""`edgec keygen`: make a pair of keys to sign bundles with."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import click
     help="Files to write: NAME.key and NAME.pub.",
 )
 def command(name: Path) -> None:
-    """Make an Ed25519 pair of keys: NAME.key signs and stays secret, NAME.pub verifies and goes to everyone.
+    """Make an Ed25519 pair of keys: NAME.key signs and stays secret, NAME.pub verifies and is public.
 
     NAME.key is encrypted with the passphrase in EDGEC_KEY_PASSWORD, if that is set.
     """
     from edgec.bundle.provenance.keys import generate
 
     key = generate(name)
-    secret = "private key, readable for you only, not to be committed"
+    secret = "private key, readable for you only; do not commit it"
     click.echo(f"{name}.key: {secret}; sign with: edgec sign BUNDLE --key {name}.key")
-    click.echo(f"{name}.pub: public key, for everyone; check with: edgec verify BUNDLE --key {name}.pub")
+    click.echo(f"{name}.pub: public key; verify with: edgec verify BUNDLE --key {name}.pub")
     click.echo(f"key id {key}")

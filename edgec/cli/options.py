@@ -48,8 +48,8 @@ def project_options(function: Command) -> Command:
     )(function)
 
 
-def patience_options(function: Command) -> Command:
-    """``--timeout`` and ``--retries`` of places that bundles are published to; keyword arguments of those names."""
+def retry_options(function: Command) -> Command:
+    """``--timeout`` and ``--retries`` of network locations; keyword arguments of those names."""
     function = click.option(
         "--retries", type=click.IntRange(0, MOST_RETRIES), default=4, show_default=True,
         help="Tries after a broken connection.",

@@ -1,4 +1,4 @@
-"""`edgec pack`: bundles as one file each, which anything can carry that carries files."""
+"""`edgec pack`: write each bundle as one archive file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 def command(bundles: tuple[Path, ...], out: Path) -> None:
     """Write each BUNDLE (a bundle's folder) to <out>/<target>.tar.gz, the same bytes each time.
 
-    The digests are checked first; what a harness has left in a bundle is not packed. Times in the archive are
+    The digests are checked first; results of the harness in a bundle are not packed. Times in the archive are
     SOURCE_DATE_EPOCH, or 1980-01-01.
     """
     from edgec.bundle.archive import pack

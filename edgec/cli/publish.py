@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import incomplete_option, patience_options
+from edgec.cli.options import incomplete_option, retry_options
 
 
 @click.command()
@@ -15,32 +15,32 @@ from edgec.cli.options import incomplete_option, patience_options
 @click.argument("destination", metavar="DEST")
 @click.option("--add", is_flag=True, help="Keep the other targets that are published at DEST.")
 @incomplete_option
-@patience_options
+@retry_options
 def command(
     bundles: tuple[Path, ...], destination: str, add: bool, allow_incomplete: bool, timeout: float, retries: int
 ) -> None:
     """Publish each BUNDLE (a bundle's folder, or a folder of bundles such as dist) to DEST.
 
-    DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. It names exactly these
-    bundles afterwards; with --add, also the targets that it named before.
+    DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. Afterwards it names
+    exactly these bundles; with --add, also the targets that it named before.
     """
     from edgec.cli.progress import steps
-    from edgec.publish.outgoing import outgoing
-    from edgec.publish.place import parse
-    from edgec.publish.store import open_store
-    from edgec.publish.transfer import Patience, mebibytes
+    from edgec.publish.collect import collect_bundles
+    from edgec.publish.location import parse_location
+    from edgec.publish.stores import open_store
+    from edgec.publish.transfer import RetryPolicy, mebibytes
 
     began = time.monotonic()
-    place = parse(destination)
+    location = parse_location(destination)
     with steps("publish") as progress:
-        found = outgoing(bundles, progress, allow_incomplete=allow_incomplete)
-        store = open_store(place, Patience(timeout=timeout, retries=retries))
-        done = store.publish(found, add=add, progress=progress)
+        collected = collect_bundles(bundles, progress, allow_incomplete=allow_incomplete)
+        store = open_store(location, RetryPolicy(timeout=timeout, retries=retries))
+        done = store.publish(collected, add=add, progress=progress)
     for note in done.notes:
         click.echo(note, err=True)
     if done.changed:
-        sent = f"{done.sent} files sent ({mebibytes(done.sent_bytes)}), {done.kept} there already"
+        sent = f"{done.sent} files sent ({mebibytes(done.sent_bytes)}), {done.kept} not sent again"
     else:
-        sent = "nothing sent: all of it is there already"
+        sent = "nothing sent: everything is published already"
     click.echo(f"{', '.join(done.targets)}: {sent}; {time.monotonic() - began:.1f} s", err=True)
     click.echo(done.reference)

@@ -1,4 +1,4 @@
-"""`edgec pull`: published bundles into a folder, every digest checked, and with a key the signature."""
+"""`edgec pull`: published bundles to a folder; digests are checked, and with a key signatures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import patience_options
+from edgec.cli.options import retry_options
 
 
 @click.command()
@@ -21,9 +21,9 @@ from edgec.cli.options import patience_options
     help="Public key; each bundle must be signed with one of them.",
 )  # fmt: skip
 @click.option(
-    "--if-published", is_flag=True, help="Do nothing, and say so, where SOURCE has nothing or not these targets (yet)."
+    "--if-published", is_flag=True, help="Do nothing, and report it, if SOURCE has no bundles or not these targets."
 )
-@patience_options
+@retry_options
 def command(
     source: str,
     targets: tuple[str, ...],
@@ -33,27 +33,27 @@ def command(
     timeout: float,
     retries: int,
 ) -> None:
-    """Bring bundles from SOURCE to <out>/<target>.
+    """Pull bundles from SOURCE to <out>/<target>.
 
     SOURCE is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:...] or s3://BUCKET/PREFIX. A bundle that
-    is there already is not fetched again; what an interrupted pull has received is used by the next.
+    exists already is not downloaded again; an interrupted pull is continued by the next.
     """
     from edgec.cli.progress import steps
     from edgec.errors import TargetError
-    from edgec.publish.place import parse
+    from edgec.publish.location import parse_location
     from edgec.publish.pull import pull
     from edgec.publish.store import NothingPublishedError
-    from edgec.publish.transfer import Patience
+    from edgec.publish.transfer import RetryPolicy
 
-    place = parse(source)
-    patience = Patience(timeout=timeout, retries=retries)
+    location = parse_location(source)
+    policy = RetryPolicy(timeout=timeout, retries=retries)
     with steps("pull") as progress:
         try:
-            for one in pull(place, targets or ("*",), out, keys=keys, patience=patience, progress=progress):
+            for one in pull(location, targets or ("*",), out, keys=keys, policy=policy, progress=progress):
                 signed = f", signed with key {one.key}" if one.key else ""
-                progress(f"{one.target}: " + ("in place" if one.changed else "unchanged, nothing fetched") + signed)
+                progress(f"{one.target}: " + ("pulled" if one.changed else "unchanged, nothing downloaded") + signed)
                 click.echo(out / one.target)
         except (NothingPublishedError, TargetError) as error:
             if not if_published:
                 raise
-            progress(f"{place}: {error.what}: nothing is pulled")
+            progress(f"{location}: {error.what}: nothing is pulled")

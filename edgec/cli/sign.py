@@ -1,4 +1,4 @@
-"""`edgec sign`: put a bill of materials and signed statements into bundles."""
+"""`edgec sign`: add a bill of materials and signed statements to bundles."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from edgec.cli.options import incomplete_option
     "--builder",
     metavar="URI",
     envvar="EDGEC_BUILDER",
-    help="Who built the bundle, for its provenance (default: the holder of the key).",
+    help="Builder of the bundle, for its provenance (default: the holder of the key).",
 )
 @incomplete_option
 def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | None, allow_incomplete: bool) -> None:
-    """Sign every file of each BUNDLE, with where it came from and how good it is; in place of earlier signatures.
+    """Sign every file of each BUNDLE, with its provenance and accuracy; earlier signatures are replaced.
 
     The digests are checked first. The passphrase of a key is in EDGEC_KEY_PASSWORD.
     """

@@ -1,4 +1,4 @@
-"""`edgec unpack`: archives of `edgec pack` back to bundles, without trusting them."""
+"""`edgec unpack`: extract archives of `edgec pack`, which are not trusted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import click
     help="Folder for bundles.",
 )  # fmt: skip
 def command(archives: tuple[Path, ...], out: Path) -> None:
-    """Put the bundle of each FILE (TARGET.tar.gz) at <out>/<target>, whole or not at all.
+    """Extract the bundle of each FILE (TARGET.tar.gz) to <out>/<target>, completely or not at all.
 
-    Refused are links, paths that leave the bundle, files that do not match the manifest's digests, and a name that is
-    not the target's. Whether the bundle is the one that was built is not known here: see edgec verify --key.
+    An archive is refused if it has links, paths that leave the bundle, files that do not match the manifest's digests,
+    or the name of another target. Its origin is not checked: see edgec verify --key.
     """
     from edgec.bundle.archive import unpack
 

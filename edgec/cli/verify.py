@@ -1,4 +1,4 @@
-"""`edgec verify`: is this bundle what was signed and built, and does it compute the same here?"""
+"""`edgec verify`: check the signature, the digests and the outputs of a bundle."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplete: bool) -> None:
     """Check the signature of BUNDLE, then every digest, then replay its samples in each runtime.
 
-    No program of the bundle is run, but its models are: runtimes are not made for hostile ones. For a bundle of unknown
-    origin give --digests, or a --key that you trust.
+    No program of the bundle is run, but its models are, and runtimes are not hardened against malicious models. For a
+    bundle of unknown origin give --digests, or a --key that you trust.
     """
     from edgec.bundle.check import check_digests, refuse_incomplete
 
@@ -45,9 +45,7 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplet
         from edgec.bundle.provenance.verify import claimed_signers
 
         if claimed := claimed_signers(bundle):
-            click.echo(
-                f"{bundle}: says that it is signed by key {', '.join(claimed)}; not checked: give --key NAME.pub"
-            )
+            click.echo(f"{bundle}: claims a signature by key {', '.join(claimed)}; not verified: give --key NAME.pub")
     for gap in manifest.missing:
         click.echo(printable(f"{bundle}: lacks {gap.subject} ({gap.state}: {gap.reason})"))
     if not digests:

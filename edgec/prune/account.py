@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import fx
 
 from edgec.passes.coverage import Coverage
 from edgec.prune.finetune import FineTuned, TrainingContext
 from edgec.prune.goals import NEAR
+from edgec.prune.requests import PruneAnswer
 from edgec.prune.structured import Removed
 from edgec.prune.zeros import left_dense, sparsity_of
 from edgec.target.spec import PruneSpec
@@ -40,20 +40,20 @@ class Account:
         """Whether any channel is gone."""
         return any(before != after for before, after in self._channels().values())
 
-    def record(self, graph: fx.GraphModule, context: TrainingContext | None) -> dict[str, Any]:
-        """What `edgec.prune.task.prune_model` returns, of the graph that came out."""
+    def answer(self, graph: fx.GraphModule, context: TrainingContext | None) -> PruneAnswer:
+        """What to report of the pruned graph."""
         first, last = (self.removed[0], self.removed[-1]) if self.removed else (None, None)
         zeros = sparsity_of(graph)
-        return {
-            "summary": "; ".join([*self._costs(), *self._zeros(zeros), self._training(context)]),
-            "coverage": [item.plain() for item in self._coverage(graph, context)],
-            "channels": {name: list(pair) for name, pair in self._channels().items()},
-            "macs": [first.macs[0], last.macs[1]] if first and last else None,
-            "parameters": [first.parameters[0], last.parameters[1]] if first and last else None,
-            "share": self.share,
-            "sparsity": zeros,
-            "epochs": [list(one.epochs) for one in self.tuned],
-        }
+        return PruneAnswer(
+            summary="; ".join([*self._costs(), *self._zeros(zeros), self._training(context)]),
+            coverage=tuple(self._coverage(graph, context)),
+            channels=self._channels(),
+            macs=(first.macs[0], last.macs[1]) if first and last else None,
+            parameters=(first.parameters[0], last.parameters[1]) if first and last else None,
+            share=self.share,
+            sparsity=zeros,
+            epochs=tuple(tuple(one.epochs) for one in self.tuned),
+        )
 
     def _channels(self) -> dict[str, tuple[int, int]]:
         if not self.removed:

@@ -24,6 +24,7 @@ from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment
 from edgec.plan.rungs import first_recipe
 from edgec.prune.goals import NEAR, search_share
+from edgec.prune.requests import PruneAnswer, PruneRequest
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
 from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.workers.log import captured
@@ -174,23 +175,19 @@ class _Probes:
         spec = self._spec.model_copy(
             update={"importance": importance, "sparsity": 0.0, "pattern": "unstructured", "without_training": True}
         )
-        self._pruner.call(
-            "edgec.prune.task:prune_model",
-            {
-                "model": str(self._folder / "whole"),
-                "spec": spec.model_dump_json(),
-                "share": share,
-                "round_to": spec.round_to,
-                "train": None,
-                "training": None,
-                "out": str(self._folder / "pruned"),
-                "checkpoints": str(self._folder),
-                "may_stay_whole": self._spec.sparsity > 0,
-                "root": str(self._context.root),
-                "seed": self._context.plan.project.build.seed,
-                "threads": self._context.threads,
-            },
+        request = PruneRequest(
+            model=self._folder / "whole",
+            spec=spec,
+            share=share,
+            round_to=spec.round_to,
+            out=self._folder / "pruned",
+            checkpoints=self._folder,
+            root=self._context.root,
+            may_stay_whole=self._spec.sparsity > 0,
+            seed=self._context.plan.project.build.seed,
+            threads=self._context.threads,
         )
+        self._pruner.call("edgec.prune.task:prune_model", request, PruneAnswer)
         return store.load(self._folder / "pruned")
 
     def _compiled(self, model: FloatModel, name: str) -> tuple[Artifact, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -12,16 +11,16 @@ import filelock
 
 from edgec.dataset.spool import Spool
 from edgec.errors import StorageError
-from edgec.frozen import digest_json
+from edgec.frozen import Frozen, digest_json
 from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassRecord
-from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment
 from edgec.plan.plan import prune_options
 from edgec.prune.kept_model import load_pruned, save_pruned
 from edgec.prune.latency_goal import LatencyShare, find_share
+from edgec.prune.requests import PruneAnswer, PruneRequest
 from edgec.prune.task import refuse_without_graph
 from edgec.storage.workspace import pruned_folder
 from edgec.target.spec import PruneSpec
@@ -30,7 +29,16 @@ from edgec.train.training_data import TrainingSamples
 from edgec.workers.worker import WITH_TORCH, call
 
 _RESULT = "pruned.json"
-"""What the task returned, with the fingerprint of its model."""
+"""A `PruneResult`."""
+
+
+class PruneResult(Frozen):
+    """A pruned model, as it is kept beside its tensors."""
+
+    answer: PruneAnswer
+    fingerprint: str
+    """Of the model (`edgec.model.store.fingerprint`)."""
+
 
 _CODE = tuple(f"edgec.{name}" for name in ("dataset", "model", "passes", "prune", "train"))
 """Packages that a pruned model depends on: pruning takes too long to be repeated when another one changes."""
@@ -71,18 +79,16 @@ def prune(
             result = _kept(model, folder) or _make(context, spec, goal.share if goal else None, model, training, folder)
     except OSError as exc:
         raise StorageError(f"cannot keep the pruned model: {exc.strerror or exc}", where=str(folder)) from exc
-    pruned, answer = result
-    after = answer["fingerprint"]
-    coverage = tuple(Coverage.model_validate_json(json.dumps(item)) for item in answer["coverage"])
+    pruned, after, answer = result[0], result[1].fingerprint, result[1].answer
     record = PassRecord(
         name="prune",
         options=prune_options(spec),
         state="changed" if after != before else "unchanged",
-        summary=answer["summary"],
+        summary=answer.summary,
         seconds=time.perf_counter() - began,
         before=before[:16],
         after=after[:16],
-        coverage=(*(goal.coverage if goal else ()), *coverage),
+        coverage=(*(goal.coverage if goal else ()), *answer.coverage),
     )
     return pruned, record
 
@@ -103,12 +109,12 @@ def _identity(context: BuildContext, spec: PruneSpec, before: str, training: Tra
     }
 
 
-def _kept(whole: FloatModel, folder: Path) -> tuple[FloatModel, dict[str, Any]] | None:
+def _kept(whole: FloatModel, folder: Path) -> tuple[FloatModel, PruneResult] | None:
     """The result of an earlier build; None when there is none, or it is damaged."""
     try:
-        answer: dict[str, Any] = json.loads((folder / _RESULT).read_text())
+        result = PruneResult.model_validate_json((folder / _RESULT).read_text())
         model = load_pruned(whole, folder)
-        return (model, answer) if store.fingerprint(model) == answer["fingerprint"] else None
+        return (model, result) if store.fingerprint(model) == result.fingerprint else None
     except Exception:  # whatever a damaged file makes a library raise
         return None
 
@@ -120,25 +126,26 @@ def _make(
     model: FloatModel,
     training: TrainingSamples | None,
     folder: Path,
-) -> tuple[FloatModel, dict[str, Any]]:
+) -> tuple[FloatModel, PruneResult]:
     train = context.plan.project.train
     whole, made, checkpoints = context.scratch / "unpruned", context.scratch / "pruned", folder.with_suffix(".training")
     store.save(model, whole)
     answer = call(
         "edgec.prune.task:prune_model",
-        {
-            "model": str(whole),
-            "spec": spec.model_dump_json(),
-            "share": share,
-            "round_to": spec.round_to,
-            "train": train.model_dump_json() if train else None,
-            "training": str(training.read().folder) if training else None,
-            "out": str(made),
-            "checkpoints": str(checkpoints),
-            "root": str(context.root),
-            "seed": context.plan.project.build.seed,
-            "threads": context.threads,
-        },
+        PruneRequest(
+            model=whole,
+            spec=spec,
+            share=share,
+            round_to=spec.round_to,
+            train=train,
+            training=training.read().folder if training else None,
+            out=made,
+            checkpoints=checkpoints,
+            root=context.root,
+            seed=context.plan.project.build.seed,
+            threads=context.threads,
+        ),
+        PruneAnswer,
         log=context.log,
         what="pruning",
         threads=context.threads,
@@ -146,13 +153,13 @@ def _make(
         on_progress=lambda step: context.progress(f"prune: {step}"),
     ).value
     pruned = store.load(made)
-    answer = {**answer, "fingerprint": store.fingerprint(pruned)}
+    result = PruneResult(answer=answer, fingerprint=store.fingerprint(pruned))
     partial = folder.with_suffix(".partial")
     for left in (partial, folder):
         shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
     save_pruned(pruned, partial)
-    (partial / _RESULT).write_text(json.dumps(answer, indent=1))
+    (partial / _RESULT).write_text(result.model_dump_json(indent=1))
     partial.rename(folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return pruned, answer
+    return pruned, result

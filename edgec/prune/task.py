@@ -13,8 +13,8 @@ from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
 from edgec.model import store
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.project.spec import TrainSpec
-from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec
+from edgec.prune.requests import PruneAnswer, PruneRequest
+from edgec.target.spec import GRADIENT_IMPORTANCES
 from edgec.workers.worker import Progress
 
 if TYPE_CHECKING:
@@ -26,22 +26,12 @@ if TYPE_CHECKING:
     from edgec.train.checkpoint import Checkpoint
 
 
-def prune_model(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def prune_model(request: PruneRequest, progress: Progress) -> PruneAnswer:
     """Prune a float model, train it, and write it as a float model again.
 
     Args:
-        payload: ``model`` (folder of `edgec.model.store`: plain modules, BatchNorm not folded), ``spec`` (`PruneSpec`
-            record), ``share`` (of channels, where a search has found it; else None: `spec` states it), ``round_to``,
-            ``train`` (`TrainSpec` record, or None), ``training`` (spool folder, or None), ``out`` (folder to write the
-            model to), ``checkpoints`` (folder kept until the model is written, for nothing else), ``root`` (project
-            folder), ``may_stay_whole`` (whether a model without a layer that can lose channels is accepted; if missing,
-            where `spec` asks for zeros too), ``seed``, ``threads``.
+        request: what to prune, and how.
         progress: called with each step and epoch.
-
-    Returns:
-        ``summary`` (one line), ``coverage`` (records), ``channels`` (layer -> before, after), ``macs`` and
-        ``parameters`` (before, after), ``share`` (of channels that was asked for in the end), ``sparsity`` (share of
-        zeros in the weights), ``epochs`` (a list for each step).
 
     Raises:
         UnsupportedError: the model has no graph.
@@ -51,11 +41,11 @@ def prune_model(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """
     from edgec.train.deterministic import deterministic_torch
 
-    model = store.load(Path(payload["model"]))
+    model = store.load(request.model)
     refuse_without_graph(model)
-    with deterministic_torch(payload["seed"], payload["threads"]):
+    with deterministic_torch(request.seed, request.threads):
         try:
-            return _prune(model, payload, progress)
+            return _prune(model, request, progress)
         except EdgecError:
             raise
         except (RuntimeError, NotImplementedError) as exc:
@@ -77,39 +67,39 @@ def refuse_without_graph(model: FloatModel) -> None:
         )
 
 
-def _prune(model: FloatModel, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def _prune(model: FloatModel, request: PruneRequest, progress: Progress) -> PruneAnswer:
     from edgec.passes.graph_edit import own_graph
     from edgec.prune.account import Account
     from edgec.prune.finetune import fine_tune
     from edgec.prune.zeros import apply_masks, choose_masks
 
-    spec = PruneSpec.model_validate_json(payload["spec"])
-    graph = own_graph(model)
-    with _training_context(model, payload, progress) as context:
+    spec, graph = request.spec, own_graph(model)
+    may_stay_whole = spec.sparsity > 0 if request.may_stay_whole is None else request.may_stay_whole
+    with _training_context(model, request, progress) as context:
         if context is None and spec.importance in GRADIENT_IMPORTANCES and spec.amount > 0:
             hint = '[train] data = "training.npz", or [prune] importance = "l1"'
             raise ProjectError(f"{spec.importance} importance needs training data", where="[prune]", hint=hint)
-        share = _share(graph, model, spec, payload, progress)
+        share = _share(graph, model, request, progress)
         account = Account(spec, share)
         steps = spec.steps if context else 1  # without training between them they are one
         for step in range(1, steps + 1):
             report = _steps_of(progress, step, steps)
             if spec.amount > 0:
                 report("remove channels")
-                account.removed.append(_remove(graph, model, spec, share, step / steps, account, context, payload))
+                account.removed.append(_remove(graph, model, request, step / steps, account, context))
                 graph = account.removed[-1].graph
-                if step == 1 and not payload.get("may_stay_whole", spec.sparsity > 0):
+                if step == 1 and not may_stay_whole:
                     _refuse_stuck(account.removed[0].stuck, model)
             masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
             apply_masks(graph, masks)
             if context is not None and (masks or account.changed):  # else there is nothing to make up for
-                checkpoint = partial(_checkpoint, payload["checkpoints"], step)
+                checkpoint = partial(_checkpoint, request.checkpoints, step)
                 account.tuned.append(fine_tune(graph, masks, context, spec, checkpoint, report))
                 graph = account.tuned[-1].graph
     for value in graph.parameters():
         value.requires_grad_(False)
-    store.save(model.with_graph(graph.eval(), same_function=False), Path(payload["out"]))
-    return account.record(graph, context)
+    store.save(model.with_graph(graph.eval(), same_function=False), request.out)
+    return account.answer(graph, context)
 
 
 def _refuse_stuck(why: str, model: FloatModel) -> None:
@@ -118,10 +108,10 @@ def _refuse_stuck(why: str, model: FloatModel) -> None:
         raise PassError(f"the model has no layer that can lose channels ({why})", where=model.name, hint=hint)
 
 
-def _checkpoint(folder: str, step: int, rate: float) -> Checkpoint:
+def _checkpoint(folder: Path, step: int, rate: float) -> Checkpoint:
     from edgec.train.checkpoint import Checkpoint
 
-    return Checkpoint(Path(folder), f"step-{step}-rate-{rate:g}")
+    return Checkpoint(folder, f"step-{step}-rate-{rate:g}")
 
 
 def _steps_of(progress: Progress, step: int, steps: int) -> Progress:
@@ -131,19 +121,17 @@ def _steps_of(progress: Progress, step: int, steps: int) -> Progress:
 def _remove(
     graph: fx.GraphModule,
     model: FloatModel,
-    spec: PruneSpec,
-    share: float,
+    request: PruneRequest,
     done: float,
     account: Account,
     context: TrainingContext | None,
-    payload: dict[str, Any],
 ) -> Removed:
-    """Remove channels until the part `done` of `share` is gone, in multiples: what is left of one cannot come back."""
+    """Remove channels until the part `done` of the share is gone, in multiples: channels do not come back."""
     from edgec.prune.finetune import importance_losses
     from edgec.prune.structured import remove_channels
 
-    left = 1 - account.gone
-    account.gone = share * done
+    spec, left = request.spec, 1 - account.gone
+    account.gone = account.share * done
     by_layer = spec.scope == "layer"
     losses = importance_losses(context, spec.importance) if context else None
     return remove_channels(
@@ -152,27 +140,26 @@ def _remove(
         share=account.gone if by_layer else 1 - (1 - account.gone) / left,
         importance=spec.importance,
         scope=spec.scope,
-        round_to=payload["round_to"],
+        round_to=request.round_to or 1,
         ignore=spec.ignore,
         whole=account.whole if by_layer else None,
         backward=losses,
     )
 
 
-def _share(
-    graph: fx.GraphModule, model: FloatModel, spec: PruneSpec, payload: dict[str, Any], progress: Progress
-) -> float:
+def _share(graph: fx.GraphModule, model: FloatModel, request: PruneRequest, progress: Progress) -> float:
     """The share of channels to remove."""
     from edgec.prune.goals import share_for
 
-    if payload["share"] is not None:
-        return float(payload["share"])
+    spec = request.spec
+    if request.share is not None:
+        return request.share
     if spec.goal == "channels" or not spec.amount:
         return spec.amount
     if spec.goal == "latency":
         raise ProjectError("latency is measured by backends, which find the share", where="[prune] goal")
     progress(f"find the share of channels that makes {spec.amount:.0%} of the {_COUNTED[spec.goal]}")
-    example, multiple = sample_tensors(model.inputs, seed=0), payload["round_to"]
+    example, multiple = sample_tensors(model.inputs, seed=0), request.round_to or 1
     options: dict[str, Any] = {"scope": spec.scope, "round_to": multiple, "ignore": spec.ignore}
     return share_for(graph, example, spec.amount, spec.goal, **options)
 
@@ -181,11 +168,9 @@ _COUNTED = {"macs": "multiply-accumulates", "size": "parameters"}
 
 
 @contextlib.contextmanager
-def _training_context(
-    model: FloatModel, payload: dict[str, Any], progress: Progress
-) -> Iterator[TrainingContext | None]:
+def _training_context(model: FloatModel, request: PruneRequest, progress: Progress) -> Iterator[TrainingContext | None]:
     """The context that fine-tuning uses; None without training data."""
-    if payload["training"] is None:
+    if request.training is None or request.train is None:
         yield None
         return
     from edgec.prune.finetune import TrainingContext
@@ -194,8 +179,8 @@ def _training_context(
 
     assert model.graph is not None
     progress("prepare")
-    spec, seed = TrainSpec.model_validate_json(payload["train"]), payload["seed"]
-    samples = Samples(Spool(Path(payload["training"])), model.inputs)
+    spec, seed = request.train, request.seed
+    samples = Samples(Spool(request.training), model.inputs)
     teacher = Teacher(model.graph, takes_batches(model.graph, samples))
-    with loss_of(spec, Path(payload["root"]), seed, samples, teacher) as loss:
+    with loss_of(spec, request.root, seed, samples, teacher) as loss:
         yield TrainingContext(teacher, samples, loss, spec, seed)

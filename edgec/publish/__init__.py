@@ -1,1 +1,1 @@
-"""Bundles to and from folders, OCI registries and S3: nothing partial is ever seen, every digest is checked."""
+"""Publishing of bundles to folders, OCI registries and S3, and pulling: atomic, with every digest checked."""

@@ -1,8 +1,8 @@
-"""Bundles in a folder: ``<folder>/<target>/`` is an ordinary bundle, ``index.json`` says which are published.
+"""Bundles in a folder: ``<folder>/<target>/`` is an ordinary bundle, ``index.json`` names the published ones.
 
-A bundle is copied beside its final place, flushed, and swapped in; the index comes last. A target's folder and the
-index cannot change in one step, so the index first names both the old and the new bundle (`Index.replacing`): a
-publish that is killed at any moment leaves, for each target, a whole bundle that the index knows.
+A bundle is copied to a private folder, flushed, and renamed; the index is written last. A target's folder and the
+index cannot change in one step, so the index first names both the old and the new bundle (`Index.replacing`). A publish
+that is killed at any moment leaves, for each target, a complete bundle that the index names.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.write import digest_file, is_digested, publish_folder, refuse_foreign, refuse_within
 from edgec.errors import PublishError, StorageError, UsageError
 from edgec.publish.index import INDEX, MAX_BYTES, Entry, Index, entries, parse_index
-from edgec.publish.place import FORMS, FolderPlace
-from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
+from edgec.publish.location import FORMS, FolderLocation
+from edgec.publish.store import ByteStream, LocalBundle, NothingPublishedError, PublishResult, RemoteBundle
 from edgec.publish.transfer import (
-    BrokenError,
-    Patience,
+    RetryPolicy,
+    TransientError,
     copy_checked,
-    holds,
+    matches_files,
     mebibytes,
     open_file,
-    persist,
     read_pieces,
+    retry,
 )
 from edgec.storage.files import storage_errors, write_atomically
 from edgec.storage.staging import stage
@@ -39,32 +39,32 @@ from edgec.workers.worker import Progress
 _LOCK = "publish.lock"
 _AGAIN = "publish it there again"
 _REMOVE = "remove it, then publish there again"
-_LOCK_TRIES = 0.2
-"""Seconds between tries to get the lock."""
+_LOCK_POLL = 0.2
+"""Seconds between attempts to get the lock."""
 
 
 class FolderStore:
     """A folder of published bundles."""
 
-    def __init__(self, place: FolderPlace, patience: Patience) -> None:
-        self._path = place.path
-        self._patience = patience
+    def __init__(self, location: FolderLocation, policy: RetryPolicy) -> None:
+        self._path = location.path
+        self._policy = policy
 
-    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+    def publish(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> PublishResult:
         """See `edgec.publish.store.Store.publish`."""
         for bundle in bundles:
             _refuse_itself(bundle.path, self._path / bundle.target)
         refuse_within(self._path)
-        with _refusals(self._path):
+        with _write_errors(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
             with self._lock(progress), stage(self._path) as folder:
                 return self._publish(bundles, folder, add=add, progress=progress)
 
-    def _publish(self, bundles: Sequence[Outgoing], folder: Path, *, add: bool, progress: Progress) -> Published:
+    def _publish(self, bundles: Sequence[LocalBundle], folder: Path, *, add: bool, progress: Progress) -> PublishResult:
         written = read_folder_index(self._path)
-        old = _settled(self._path, written or Index())
+        old = _present_bundles(self._path, written or Index())
         new = Index(bundles={**(old.bundles if add else {}), **entries(bundles)})
-        stale = [bundle for bundle in bundles if not holds(self._path / bundle.target, bundle.files)]
+        stale = [bundle for bundle in bundles if not matches_files(self._path / bundle.target, bundle.files)]
         for bundle in stale:
             refuse_foreign(self._path / bundle.target)
             _copy(bundle, folder / bundle.target, progress)
@@ -78,23 +78,23 @@ class FolderStore:
             self._write_index(new, folder)
         left = [target for target in old.bundles if target not in new.bundles]
         sent = [file for bundle in stale for file in bundle.files]
-        return Published(
+        return PublishResult(
             reference=str(self._path),
             targets=tuple(sorted(new.bundles)),
             sent=len(sent),
             sent_bytes=sum(file.size for file in sent),
             kept=sum(len(bundle.files) for bundle in bundles) - len(sent),
             changed=bool(sent) or new != written,
-            notes=tuple(f"{target} is published there no more; its folder was left as it is" for target in left),
+            notes=tuple(f"{target} is not published there any more; its folder is kept" for target in left),
         )
 
     def read(self, progress: Progress) -> FolderSnapshot:
         """See `edgec.publish.store.Store.read`."""
         index = read_folder_index(self._path)
         if index is None:
-            what = "nothing is published in this folder" if self._path.is_dir() else "there is no such folder"
+            what = "nothing is published in this folder" if self._path.is_dir() else "this folder does not exist"
             raise NothingPublishedError(
-                f"{what}: it has no {INDEX}", where=str(self._path), hint="edgec publish writes it"
+                f"{what}: {INDEX} is missing", where=str(self._path), hint="publish there first: edgec publish"
             )
         return FolderSnapshot(self._path, index)
 
@@ -104,19 +104,19 @@ class FolderStore:
 
     @contextmanager
     def _lock(self, progress: Progress) -> Iterator[None]:
-        """Be the only publisher; the lock of a killed process is free."""
+        """Hold the publishers' lock; a killed process does not keep it."""
         lock = filelock.FileLock(self._path / ".work" / _LOCK)
 
         def acquire() -> None:
             try:
-                lock.acquire(timeout=self._patience.timeout, poll_interval=_LOCK_TRIES)
+                lock.acquire(timeout=self._policy.timeout, poll_interval=_LOCK_POLL)
             except filelock.Timeout:
-                raise BrokenError("another publish is at work there", where=str(self._path)) from None
+                raise TransientError("another publish is in progress", where=str(self._path)) from None
 
         if (self._path / ".work").is_symlink():
-            raise StorageError("this is a symbolic link", where=str(self._path / ".work"), hint="remove it")
+            raise StorageError("a symbolic link is not allowed here", where=str(self._path / ".work"), hint="remove it")
         (self._path / ".work").mkdir(exist_ok=True)
-        persist(acquire, self._patience, progress, "publish")
+        retry(acquire, self._policy, progress, "publish")
         try:
             yield
         finally:
@@ -124,7 +124,7 @@ class FolderStore:
 
 
 class FolderSnapshot:
-    """A folder as one reading of its index found it."""
+    """The content of a folder as it was when its index was read."""
 
     def __init__(self, path: Path, index: Index) -> None:
         self._path = path
@@ -135,32 +135,32 @@ class FolderSnapshot:
         """See `edgec.publish.store.Snapshot.targets`."""
         return tuple(sorted(self._index.bundles))
 
-    def offer(self, target: str) -> Offer:
-        """See `edgec.publish.store.Snapshot.offer`."""
-        settled = _settled(self._path, self._index)
-        return Offer(target=target, files=settled.bundles[target].files)
+    def bundle(self, target: str) -> RemoteBundle:
+        """See `edgec.publish.store.Snapshot.bundle`."""
+        present = _present_bundles(self._path, self._index)
+        return RemoteBundle(target=target, files=present.bundles[target].files)
 
     @contextmanager
-    def open(self, target: str, file: BundleFile, start: int) -> Iterator[Body]:
+    def open(self, target: str, file: BundleFile, start: int) -> Iterator[ByteStream]:
         """See `edgec.publish.store.Snapshot.open`."""
         where = self._path / target / file.name
         with _reading(where), os.fdopen(_open_below(self._path, PurePosixPath(target, file.name)), "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size != file.size:
-                what = f"it has {size} bytes, the index says {file.size}"
+                what = f"it has {size} bytes, not {file.size} as in the index"
                 raise PublishError(what, where=str(where), hint=_AGAIN)
             stream.seek(start)
-            yield Body(start, read_pieces(stream))
+            yield ByteStream(start, read_pieces(stream))
 
 
 def read_folder_index(folder: Path) -> Index | None:
-    """The index of a folder; None where nothing is published.
+    """Read the index of a folder; None where nothing is published.
 
     Raises:
         PublishError: it is damaged, a newer edgec wrote it, or it cannot be read.
     """
     if folder.exists() and not folder.is_dir():
-        raise PublishError("this is a file, not a folder", where=str(folder), hint=f"places: {FORMS}")
+        raise PublishError("this is a file, not a folder", where=str(folder), hint=f"locations: {FORMS}")
     with _reading(folder / INDEX, _REMOVE):
         try:
             descriptor = _open_below(folder, PurePosixPath(INDEX), _REMOVE)
@@ -189,30 +189,30 @@ def _open_below(folder: Path, name: PurePosixPath, hint: str = _AGAIN) -> int:
 
 @contextmanager
 def _reading(where: Path, hint: str = _AGAIN) -> Iterator[None]:
-    """Tell what keeps a published file from being read; whoever takes its bytes tells of its own disk itself."""
+    """Raise errors of reading a published file as PublishErrors."""
     try:
         yield
     except OSError as exc:
         linked = exc.errno in {errno.ELOOP, errno.ENOTDIR}  # of O_NOFOLLOW, for a file and for a folder
-        told = "a symbolic link is not followed" if linked else f"cannot be read: {(exc.strerror or str(exc)).lower()}"
-        raise PublishError(told, where=str(where), hint=hint) from exc
+        what = "a symbolic link is not followed" if linked else f"cannot be read: {(exc.strerror or str(exc)).lower()}"
+        raise PublishError(what, where=str(where), hint=hint) from exc
 
 
 @contextmanager
-def _refusals(place: Path) -> Iterator[None]:
-    """Hints of an operating system's refusal to write that fit publishing."""
+def _write_errors(location: Path) -> Iterator[None]:
+    """Raise errors of writing as StorageErrors with hints that fit publishing."""
     try:
-        with storage_errors(place):
+        with storage_errors(location):
             yield
     except StorageError as exc:
         hint = exc.hint.split(":")[0].replace(
-            "or write to another file system with --out", "or publish to another place"
+            "or write to another file system with --out", "or publish to another location"
         )
         raise StorageError(exc.what, where=exc.where, hint=hint) from exc
 
 
-def _settled(folder: Path, index: Index) -> Index:
-    """An index that names for each target what is in its folder, where a publish began to replace it."""
+def _present_bundles(folder: Path, index: Index) -> Index:
+    """The index with, for each target that a publish began to replace, the bundle that its folder has now."""
     arrived = {
         target: entry
         for target, entry in index.replacing.items()
@@ -222,14 +222,14 @@ def _settled(folder: Path, index: Index) -> Index:
 
 
 def _begins_as(bundle: Path, entry: Entry) -> bool:
-    """Whether the manifest of a bundle and what stands beside it are those of `entry`; cheap, and enough to choose."""
+    """Whether a bundle has the manifest of `entry`, and its other files without a digest in the manifest."""
     beside = [file for file in entry.files if not is_digested(file.name)]
     return all(
         (bundle / file.name).is_file() and digest_file(bundle / file.name).sha256 == file.sha256 for file in beside
     )
 
 
-def _copy(bundle: Outgoing, destination: Path, progress: Progress) -> None:
+def _copy(bundle: LocalBundle, destination: Path, progress: Progress) -> None:
     for file in bundle.files:
         progress(f"{bundle.target}: copy {file.name} ({mebibytes(file.size)})")
         to = destination / file.name
@@ -241,4 +241,4 @@ def _copy(bundle: Outgoing, destination: Path, progress: Progress) -> None:
 def _refuse_itself(bundle: Path, destination: Path) -> None:
     if destination.resolve() == bundle.resolve() or destination.resolve().is_relative_to(bundle.resolve()):
         what = "a bundle cannot be published into its own folder"
-        raise UsageError(what, where=str(bundle), hint="publish to a folder outside of the one that it was built in")
+        raise UsageError(what, where=str(bundle), hint="publish to a folder outside of the bundle")

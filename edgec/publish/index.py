@@ -1,4 +1,4 @@
-"""``index.json``: what a published folder or bucket has, by target, with the digest and size of each file."""
+"""``index.json`` of a folder or bucket: its published bundles by target, with digest and size of each file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import MANIFEST
 from edgec.errors import PublishError, printable
 from edgec.frozen import Frozen
-from edgec.publish.store import Outgoing
+from edgec.publish.store import LocalBundle
 from edgec.publish.untrusted import check_target
 
 INDEX = "index.json"
@@ -26,28 +26,28 @@ class Entry(Frozen):
     """One published bundle."""
 
     manifest: str
-    """SHA-256 (hex) of its manifest.json: what the bundle is known by."""
+    """SHA-256 (hex) of its manifest.json, which identifies the bundle."""
     files: tuple[BundleFile, ...]
-    """Everything that belongs to it, in order of name."""
+    """All its files, in order of name."""
 
 
 class Index(Frozen):
-    """Everything that is published at a place."""
+    """The published bundles of a location."""
 
     kind: Literal["edgec index"] = "edgec index"
     schema_version: int = SCHEMA
     bundles: dict[str, Entry] = Field(default_factory=dict)
     """By target."""
     replacing: dict[str, Entry] = Field(default_factory=dict)
-    """In a folder, while a publish is at work or after it was killed: what takes the place of a target of `bundles`."""
+    """In a folder, during a publish or after it was killed: the bundles that replace targets of `bundles`."""
 
     def to_json(self) -> str:
-        """The file's text: keys sorted, one a line."""
+        """The file's text: one key per line, sorted."""
         return json.dumps(self.plain(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def entries(bundles: Iterable[Outgoing]) -> dict[str, Entry]:
-    """What an index says of `bundles`."""
+def entries(bundles: Iterable[LocalBundle]) -> dict[str, Entry]:
+    """The entries of an index for `bundles`, by target."""
     return {
         bundle.target: Entry(
             manifest=next(file.sha256 for file in bundle.files if file.name == MANIFEST), files=bundle.files
@@ -57,10 +57,14 @@ def entries(bundles: Iterable[Outgoing]) -> dict[str, Entry]:
 
 
 def parse_index(text: bytes, where: str) -> Index:
-    """The index in the bytes of an ``index.json``.
+    """Parse an ``index.json``.
+
+    Args:
+        text: content of the file.
+        where: its path, for messages.
 
     Raises:
-        PublishError: it is none, is damaged, names what cannot be a target, or a newer edgec wrote it.
+        PublishError: it is not an index, is damaged, has an invalid target name, or a newer edgec wrote it.
     """
     hint = "remove it, then publish there again"
     if len(text) > MAX_BYTES:
@@ -70,7 +74,7 @@ def parse_index(text: bytes, where: str) -> Index:
     except (ValueError, RecursionError) as exc:
         raise PublishError(f"the index cannot be read: {exc}", where=where, hint=hint) from exc
     if not isinstance(content, dict) or content.get("kind") != "edgec index":
-        raise PublishError("this is not an index of edgec's", where=where, hint="name another place")
+        raise PublishError("edgec did not write this index", where=where, hint="name another location")
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA:
         what = f"a newer edgec wrote this index (schema {version}, this edgec reads {SCHEMA})"
@@ -82,7 +86,7 @@ def parse_index(text: bytes, where: str) -> Index:
         key = printable(".".join(map(str, first["loc"])))
         raise PublishError(f"the index is damaged: {key}: {first['msg']}", where=where, hint=hint) from exc
     for target, entry in [*index.bundles.items(), *index.replacing.items()]:
-        check_target(target, where, "it was not written by edgec, or was tampered with: do not use what is there")
+        check_target(target, where, "edgec did not write it, or it was tampered with: do not use it")
         if [file.sha256 for file in entry.files if file.name == MANIFEST] != [entry.manifest]:
             what = f"the index contradicts itself: {target!a} has no {MANIFEST} with the digest {entry.manifest!a}"
             raise PublishError(what, where=where, hint=hint)

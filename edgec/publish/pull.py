@@ -1,8 +1,8 @@
-"""From a place to bundles under ``<out>``: each is received, checked and put in place whole, or not at all.
+"""Pull bundles from a location to ``<out>``: each appears complete and checked, or not at all.
 
-Files are received into ``<out>/.work/pull/<sha256>``, where they stay when a pull ends early: the next one goes on with
-them after checking them again. A bundle's own digests, and with keys its signature, are checked in a private folder
-before it gets its name.
+Files are downloaded to ``<out>/.work/pull/<sha256>``, where they stay when a pull is interrupted: the next one checks
+them and continues. A bundle's own digests, and with keys its signature, are checked in a private folder before it gets
+its name.
 """
 
 from __future__ import annotations
@@ -21,143 +21,144 @@ from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.manifest import MANIFEST
 from edgec.bundle.write import publish_folder, refuse_foreign, refuse_within
 from edgec.errors import BundleError, PublishError, SignatureError
-from edgec.publish.place import Place
-from edgec.publish.store import Offer, Snapshot, open_store
-from edgec.publish.transfer import BrokenError, Patience, copy_checked, holds, read_pieces, receive
-from edgec.publish.untrusted import check_offer
+from edgec.publish.location import Location
+from edgec.publish.store import RemoteBundle, Snapshot
+from edgec.publish.stores import open_store
+from edgec.publish.transfer import RetryPolicy, TransientError, copy_checked, download, matches_files, read_pieces
+from edgec.publish.untrusted import check_remote_bundle
 from edgec.storage.files import storage_errors
 from edgec.storage.staging import destination_lock, stage
 from edgec.target.select import choose
 from edgec.workers.worker import Progress
 
-READINGS = 3
-"""Times that a target is tried when the place changes meanwhile."""
-_UNSIGNED = "nothing was put in place; ask whoever published it, or pull what you trust by its digest"
-_SPOILED = "it was not as its manifest says when it was published, or was tampered with: do not use it"
+ATTEMPTS = 3
+"""Attempts to pull a target from a location that changes in the meantime."""
+_UNSIGNED = "nothing was installed: ask the publisher, or pull a build that you trust by its digest"
+_INVALID = "it did not match its manifest when it was published, or was tampered with: do not use it"
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """What became of one target."""
+class PulledBundle:
+    """A bundle that was pulled."""
 
     target: str
     path: Path
     changed: bool
-    """False when exactly this bundle was there already."""
+    """False when exactly this bundle existed already."""
     key: str
-    """Id of the key that its signature was checked with; empty without ``--key``."""
+    """Id of the key that signed it; empty when no keys were given."""
 
 
 def pull(
-    place: Place,
+    location: Location,
     patterns: Sequence[str],
     out: Path,
     *,
     keys: Sequence[Path] = (),
-    patience: Patience | None = None,
+    policy: RetryPolicy | None = None,
     progress: Progress = lambda step: None,
-) -> Iterator[Pulled]:
-    """Bring bundles from `place` to ``<out>/<target>``; gives each as it is in place.
+) -> Iterator[PulledBundle]:
+    """Pull bundles from a location to ``<out>/<target>``, and yield each when it is complete.
 
     Args:
-        place: where they were published.
+        location: to pull from.
         patterns: names and globs of targets.
-        out: folder for bundles; others in it are left alone.
-        keys: public keys, with one of which each bundle must be signed.
-        patience: how long to wait, how often to try.
-        progress: told each step.
+        out: folder for bundles; its other content is not touched.
+        keys: public keys; each bundle must be signed with one of them. Empty: signatures are not checked.
+        policy: time-out and retries.
+        progress: receives each step.
 
     Raises:
         UsageError: `out` is a bundle, or in one.
-        TargetError: the place has no such target.
-        PublishError, CredentialsError: it cannot be read, or does not have what its index says.
-        BundleError, SignatureError: a bundle is not what its manifest or its signature says.
-        StorageError: it cannot be written here.
+        TargetError: the location has no such target.
+        PublishError, CredentialsError: it cannot be read, or does not match its index.
+        BundleError, SignatureError: a bundle does not match its manifest or its signature.
+        StorageError: `out` cannot be written.
     """
-    out, patience = out.absolute(), patience or Patience()
+    out, policy = out.absolute(), policy or RetryPolicy()
     refuse_within(out)
     if keys:
         from edgec.bundle.provenance.keys import public_keys
 
-        public_keys(keys)  # a key that cannot be used is told before anything is fetched
-    store = open_store(place, patience)
-    progress(f"read the index of {place}")
+        public_keys(keys)  # reports an invalid key before anything is downloaded
+    store = open_store(location, policy)
+    progress(f"read the index of {location}")
     snapshot = store.read(progress)
-    names = choose(patterns, snapshot.targets, f"targets there: {', '.join(snapshot.targets) or 'none'}")
+    names = choose(patterns, snapshot.targets, f"published targets: {', '.join(snapshot.targets) or 'none'}")
     for name in names:
         refuse_foreign(out / name)
-    with _only_pull(out, progress) as cache:
+    with _locked_cache(out, progress) as cache:
         for name in names:
-            for left in reversed(range(READINGS)):
-                offer = snapshot.offer(name)
+            for left in reversed(range(ATTEMPTS)):
+                remote = snapshot.bundle(name)
                 try:
-                    yield _Pull(place, snapshot, offer, out, cache, keys, patience, progress).run()
+                    yield _Pull(location, snapshot, remote, out, cache, keys, policy, progress).run()
                     break
-                except BrokenError:
+                except TransientError:
                     raise
                 except PublishError:
                     fresh = store.read(progress)
-                    if not left or name not in fresh.targets or fresh.offer(name) == offer:
+                    if not left or name not in fresh.targets or fresh.bundle(name) == remote:
                         raise
                     snapshot = fresh
-                    progress(f"{name}: the place changed meanwhile: read it again")
-        _forget(cache)
+                    progress(f"{name}: the location changed in the meantime: read it again")
+        _clear(cache)
 
 
 @dataclass(frozen=True)
 class _Pull:
     """One target of a pull."""
 
-    place: Place
+    location: Location
     snapshot: Snapshot
-    offer: Offer
+    remote: RemoteBundle
     out: Path
     cache: Path
     keys: Sequence[Path]
-    patience: Patience
+    policy: RetryPolicy
     progress: Progress
 
-    def run(self) -> Pulled:
-        where = f"{self.place}: {self.offer.target}"
-        check_offer(self.offer, str(self.place))
-        destination = self.out / self.offer.target
+    def run(self) -> PulledBundle:
+        where = f"{self.location}: {self.remote.target}"
+        check_remote_bundle(self.remote, str(self.location))
+        destination = self.out / self.remote.target
         with destination_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
-            if holds(destination, self.offer.files):
-                return Pulled(self.offer.target, destination, changed=False, key=self._verified(destination))
-            with _retold(where):
+            if matches_files(destination, self.remote.files):
+                return PulledBundle(self.remote.target, destination, changed=False, key=self._verified(destination))
+            with _name_location(where):
                 self._fill(staged, where)
                 key = self._verified(staged)
             publish_folder(staged, destination)
-        return Pulled(self.offer.target, destination, changed=True, key=key)
+        return PulledBundle(self.remote.target, destination, changed=True, key=key)
 
     def _fill(self, staged: Path, where: str) -> None:
-        """Receive all files; the manifest first, so that a wrong one costs no download."""
-        target = self.offer.target
-        for file in sorted(self.offer.files, key=lambda file: file.name != MANIFEST):
-            cached = receive(
+        """Download all files; the manifest first, so that nothing else is downloaded if it is wrong."""
+        target = self.remote.target
+        for file in sorted(self.remote.files, key=lambda file: file.name != MANIFEST):
+            cached = download(
                 file,
                 lambda start, file=file: self.snapshot.open(target, file, start),  # type: ignore[misc]
                 self.cache,
-                self.patience,
+                self.policy,
                 lambda step: self.progress(f"{target}: {step}"),
             )
             with storage_errors(self.out):
-                _place(cached, file, staged / file.name)
+                _link_or_copy(cached, file, staged / file.name)
             if file.name == MANIFEST:
                 self._check_manifest(staged, where)
-        if bundle_files(staged) != self.offer.files:
-            raise BundleError("files of the bundle are not those that the index says", hint=_SPOILED)
+        if bundle_files(staged) != self.remote.files:
+            raise BundleError("the files of the bundle are not those of the index", hint=_INVALID)
 
     def _check_manifest(self, staged: Path, where: str) -> None:
         manifest = read_bundle(staged)
-        if manifest.target.name != self.offer.target:
-            what = f"the index says {self.offer.target}, its manifest {manifest.target.name}"
-            raise PublishError(what, where=where, hint=_SPOILED)
-        offered = {file.name: (file.sha256, file.size) for file in self.offer.files}
+        if manifest.target.name != self.remote.target:
+            what = f"the index states the target {self.remote.target}, the manifest {manifest.target.name}"
+            raise PublishError(what, where=where, hint=_INVALID)
+        offered = {file.name: (file.sha256, file.size) for file in self.remote.files}
         for name, record in sorted(manifest.files.items()):
             if offered.get(name) != (record.sha256, record.size):
-                raise PublishError(f"index and manifest disagree about {name!a}", where=where, hint=_SPOILED)
+                raise PublishError(f"index and manifest disagree about {name!a}", where=where, hint=_INVALID)
 
     def _verified(self, bundle: Path) -> str:
         if not self.keys:
@@ -167,8 +168,8 @@ class _Pull:
         return verify_signature(bundle, self.keys).key
 
 
-def _place(cached: Path, file: BundleFile, to: Path) -> None:
-    """Put a received file into a bundle: by a link where no other bundle has it, so that it is not copied."""
+def _link_or_copy(cached: Path, file: BundleFile, to: Path) -> None:
+    """Put a downloaded file into a bundle: as a link where no other bundle has it, to save the copy."""
     to.parent.mkdir(parents=True, exist_ok=True)
     if cached.stat().st_nlink == 1:
         with contextlib.suppress(OSError):  # a file system without links
@@ -179,25 +180,25 @@ def _place(cached: Path, file: BundleFile, to: Path) -> None:
 
 
 @contextmanager
-def _retold(where: str) -> Iterator[None]:
-    """Name the place instead of the private folder that a bundle is checked in."""
+def _name_location(where: str) -> Iterator[None]:
+    """Raise errors with the location instead of the private folder that a bundle is checked in."""
     try:
         yield
     except (BundleError, SignatureError) as exc:
-        hint = _SPOILED if isinstance(exc, BundleError) else _UNSIGNED
+        hint = _INVALID if isinstance(exc, BundleError) else _UNSIGNED
         raise type(exc)(exc.what, where=where, hint=hint) from exc
 
 
 @contextmanager
-def _only_pull(out: Path, progress: Progress) -> Iterator[Path]:
-    """Be the only pull into `out`; where its received files are kept."""
+def _locked_cache(out: Path, progress: Progress) -> Iterator[Path]:
+    """Hold the lock of pulls to `out`; yields the folder of downloaded files."""
     with storage_errors(out):
         (out / ".work").mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(out / ".work" / "pull.lock")
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            progress(f"another pull into {out} is at work: wait for it")
+            progress(f"wait for another pull to {out}")
             lock.acquire()
     try:
         yield out / ".work" / "pull"
@@ -205,8 +206,8 @@ def _only_pull(out: Path, progress: Progress) -> Iterator[Path]:
         lock.release()
 
 
-def _forget(cache: Path) -> None:
-    """Remove what earlier pulls left, now that all is in place."""
+def _clear(cache: Path) -> None:
+    """Remove downloaded files, also those of earlier pulls."""
     with contextlib.suppress(OSError):
         for file in cache.iterdir():
             if file.is_file() or file.is_symlink():

@@ -1,8 +1,8 @@
-"""What every place of bundles can do, and what travels to and from it.
+"""The interface of the locations that bundles are published to, and the records that it uses.
 
-Publishing sends files first and makes an index name them last, in one step: whoever reads sees what was there before
-or all that is new. Pulling reads the index once (`Store.read`); what it says of a target fixes the digests of all its
-files, so nothing that changes at the place afterwards is taken for it.
+Publishing sends files first and writes the index that names them last, in one step: a reader sees the old build or the
+new build. Pulling reads the index once (`Store.read`); the index fixes the digests of all files, so that later changes
+at the location cannot mix builds.
 """
 
 from __future__ import annotations
@@ -21,106 +21,109 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgec.bundle.manifest import Manifest
-    from edgec.publish.place import Place
-    from edgec.publish.transfer import Patience
 
 
 class NothingPublishedError(PublishError):
-    """A place answers, and has no index: nothing has been published there yet."""
+    """The location answers, and nothing is published there."""
 
 
 @dataclass(frozen=True)
-class Outgoing:
-    """A bundle to publish, complete and with digests checked."""
+class LocalBundle:
+    """A bundle to publish; its digests have been checked."""
 
     path: Path
     manifest: Manifest
     files: tuple[BundleFile, ...]
-    """Everything that is published of it, in order of name."""
+    """The files to publish, in order of name."""
 
     @property
     def target(self) -> str:
-        """Name of its target, which is its name at the place."""
+        """Name of its target, under which it is published."""
         return self.manifest.target.name
 
 
-class Offer(Frozen):
-    """What a place says it has of one target. Untrusted: `edgec.publish.untrusted.check_offer` comes first."""
+class RemoteBundle(Frozen):
+    """A bundle as a location describes it. Untrusted until `edgec.publish.untrusted.check_remote_bundle` accepts it."""
 
     target: str
     files: tuple[BundleFile, ...]
 
 
 @dataclass(frozen=True)
-class Body:
-    """The bytes of a file as they arrive."""
+class ByteStream:
+    """The bytes of a file as they arrive from a location."""
 
     start: int
-    """Where in the file they begin: what was asked for, or 0 where the place cannot begin anywhere else."""
+    """Position in the file of the first byte: the requested one, or 0 where the location supports no other."""
     chunks: Iterator[bytes]
-    """Pieces of some MiB at most. Raises `edgec.publish.transfer.BrokenError` when the connection breaks."""
-    mend: str = "the place is damaged or was tampered with; publish it again there"
-    """Hint for when they turn out wrong."""
+    """Pieces of some MiB at most. Raises `edgec.publish.transfer.TransientError` when the connection breaks."""
+    hint: str = "the location is damaged or was tampered with: publish the bundle again there"
+    """For the message when the digest is wrong."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """What publishing did."""
+class PublishResult:
+    """The outcome of publishing."""
 
     reference: str
-    """What `edgec pull` takes to get exactly this, or the place where it has no such names."""
+    """Argument of `edgec pull` for exactly this build; the location where there are no such references."""
     targets: tuple[str, ...]
-    """All that the index names now, in order of name."""
+    """All targets that the location names now, in order of name."""
     sent: int
     """Files (folder) or blobs that were sent."""
     sent_bytes: int
     kept: int
-    """Files or blobs that were there already."""
+    """Files or blobs that were not sent, because the location had them."""
     changed: bool
-    """False when index and files were all there already."""
+    """False when the location had the index and all files."""
     notes: tuple[str, ...] = ()
-    """What the user should know of it, a line each."""
+    """What the user should know, one line each."""
 
 
 class Snapshot(Protocol):
-    """A place as one reading of its index found it."""
+    """The content of a location as it was when its index was read."""
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Names of the targets it has, in order of name."""
+        """Names of its targets, in order."""
 
-    def offer(self, target: str) -> Offer:
-        """What it has of one of `targets`.
+    def bundle(self, target: str) -> RemoteBundle:
+        """The bundle of one of `targets`.
 
         Raises:
-            PublishError, CredentialsError: it cannot be read, or is not what the index says.
+            PublishError, CredentialsError: it cannot be read, or does not match the index.
         """
 
-    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[Body]:
-        """The bytes of a file of ``offer(target)`` from byte `start` on, as they are: the caller checks the digest.
+    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[ByteStream]:
+        """Read a file of ``bundle(target)``; the caller checks the digest.
+
+        Args:
+            target: one of `targets`.
+            file: of the bundle.
+            start: first byte that is wanted.
 
         Raises:
-            BrokenError: nothing came; another try may get it.
-            PublishError, CredentialsError: the place has no such file or does not give it.
+            TransientError: the connection failed; another attempt may succeed.
+            PublishError, CredentialsError: the location does not have the file or refuses it.
         """
 
 
 class Store(Protocol):
-    """A place that bundles are published to and pulled from.
+    """A location that bundles are published to and pulled from.
 
-    Both methods give up on what takes longer than the `Patience` they were made with, after as many tries.
+    Both methods retry after connection errors, as the store's `RetryPolicy` allows.
     """
 
-    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
-        """Send what is not there yet, then make the index name exactly `bundles`.
+    def publish(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> PublishResult:
+        """Send the files that are missing, then make the index name exactly `bundles`.
 
         Args:
-            bundles: at least one, each of another target.
-            add: keep the index's other targets, also those that another publisher adds at the same time.
-            progress: told each step.
+            bundles: at least one; their targets differ.
+            add: keep other targets, also those that another publisher adds at the same time.
+            progress: receives each step.
 
         Raises:
-            PublishError, CredentialsError, StorageError: the index still names what it named before.
+            PublishError, CredentialsError, StorageError: it failed; the index is as before.
             BundleError: a file changed while it was sent.
         """
 
@@ -131,24 +134,3 @@ class Store(Protocol):
             NothingPublishedError: it has no index.
             PublishError, CredentialsError: it cannot be read.
         """
-
-
-def open_store(place: Place, patience: Patience) -> Store:
-    """The store at a place; nothing is sent or read yet.
-
-    Raises:
-        BackendUnavailableError: the packages for this kind of place are not installed.
-    """
-    from edgec.publish.place import FolderPlace, S3Place
-
-    if isinstance(place, FolderPlace):
-        from edgec.publish.folder import FolderStore
-
-        return FolderStore(place, patience)
-    if isinstance(place, S3Place):
-        from edgec.publish.s3 import S3Store
-
-        return S3Store(place, patience)
-    from edgec.publish.oci.store import OciStore
-
-    return OciStore(place, patience)

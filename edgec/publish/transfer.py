@@ -1,7 +1,7 @@
-"""Moving files whose digest is known: in pieces, checked while they pass, tried again when a connection breaks.
+"""Transfer of files whose digest is known: in pieces, hashed on the way, retried when a connection breaks.
 
 Memory does not depend on a file's size. A file has its final name only when all its bytes have the digest and are on
-disk; what a broken connection leaves is kept under a name of its own, and is where the next try goes on.
+disk; a partial file is kept under another name, and the next attempt continues it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeVar
 from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.write import PROGRAMS, digest_file
 from edgec.errors import BundleError, PublishError
-from edgec.publish.store import Body
+from edgec.publish.store import ByteStream
 from edgec.storage.files import storage_errors
 from edgec.workers.worker import Progress
 
@@ -29,19 +29,20 @@ T = TypeVar("T")
 CHUNK = 1 << 20
 """Bytes that are read, hashed and written at once."""
 LONGEST_WAIT = 10.0
-"""Seconds between two tries at most."""
+"""Seconds between two attempts at most."""
 LONGEST_ASKED = 60.0
-"""The same, where the server asks for more."""
+"""The same, where the server asks for a longer wait."""
 REPORT_EVERY = 5.0
-"""Seconds between two reports of how much of a file has passed."""
+"""Seconds between two progress reports of a file."""
 PARTIAL = ".partial"
 
 
-class BrokenError(PublishError):
-    """A connection broke, no answer came in time, or a server is busy: another try may succeed.
+class TransientError(PublishError):
+    """A connection broke or timed out, or a server is busy: another attempt may succeed.
 
     Args:
-        after: seconds after which the server asks to be tried again.
+        what, where, hint: as `EdgecError`.
+        after: seconds after which the server asks for another attempt; 0: it does not say.
     """
 
     def __init__(self, what: str, *, where: str = "", hint: str = "", after: float = 0.0) -> None:
@@ -50,42 +51,41 @@ class BrokenError(PublishError):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to wait for a place, and how often to try."""
+class RetryPolicy:
+    """Time-out and retries of connections to a location."""
 
     timeout: float = 30.0
     """Seconds without a byte after which a connection counts as broken."""
     retries: int = 4
-    """Tries after the first one."""
+    """Attempts after the first one."""
     wait: float = 0.5
-    """Seconds before the second try; doubles with each, up to `LONGEST_WAIT`."""
+    """Seconds before the second attempt; doubles with each, up to `LONGEST_WAIT`."""
 
 
-def persist(action: Callable[[], T], patience: Patience, progress: Progress, what: str) -> T:
-    """What `action` returns, tried again while it raises `BrokenError`.
+def retry(action: Callable[[], T], policy: RetryPolicy, progress: Progress, what: str) -> T:
+    """Call `action`, again while it raises `TransientError`, and return its result.
 
     Args:
-        action: must be able to begin anew, or to go on where it was.
-        patience: how often, and how long to wait between.
-        progress: told of each new try.
-        what: for `progress`, e.g. "send model.tflite".
+        action: can be called again after a failure.
+        policy: number of attempts and the waits between them.
+        progress: receives a line for each retry.
+        what: name of the action for `progress`, e.g. "send model.tflite".
 
     Raises:
-        BrokenError: of the last try, with the number of tries.
+        TransientError: of the last attempt, with the number of attempts.
     """
-    for left in reversed(range(patience.retries + 1)):
+    for left in reversed(range(policy.retries + 1)):
         try:
             return action()
-        except BrokenError as exc:
+        except TransientError as exc:
             if not left:
-                tries = patience.retries + 1
-                told = f"{exc.what} ({tries} tries)" if tries > 1 else exc.what
-                raise BrokenError(told, where=exc.where, hint=exc.hint) from exc
-            wait = min(LONGEST_WAIT, patience.wait * 2 ** (patience.retries - left))
+                attempts = f" ({policy.retries + 1} tries)" if policy.retries else ""
+                raise TransientError(exc.what + attempts, where=exc.where, hint=exc.hint) from exc
+            wait = min(LONGEST_WAIT, policy.wait * 2 ** (policy.retries - left))
             wait = max(wait, min(LONGEST_ASKED, exc.after))
             progress(f"{what}: {exc.what}; again in {wait:g} s")
             time.sleep(wait)
-    raise AssertionError("unreachable: the last try returns or raises")
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def mebibytes(size: int) -> str:
@@ -94,10 +94,10 @@ def mebibytes(size: int) -> str:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file of a bundle that is sent.
+    """Open a file of a bundle for sending.
 
     Raises:
-        BundleError: it was there when its digest was checked, and cannot be read now.
+        BundleError: it cannot be read any more.
     """
     try:
         return path.open("rb")
@@ -107,30 +107,30 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_pieces(source: BinaryIO) -> Iterator[bytes]:
-    """What is left in a stream, in pieces of `CHUNK` bytes."""
+    """The rest of a stream, in pieces of `CHUNK` bytes."""
     while piece := source.read(CHUNK):
         yield piece
 
 
-def receive(
+def download(
     file: BundleFile,
-    source: Callable[[int], AbstractContextManager[Body]],
+    source: Callable[[int], AbstractContextManager[ByteStream]],
     folder: Path,
-    patience: Patience,
+    policy: RetryPolicy,
     progress: Progress,
 ) -> Path:
-    """Get a file into ``folder/<sha256>``, going on with what an earlier try left there.
+    """Download a file to ``folder/<sha256>``; a partial file of an earlier attempt is continued.
 
     Args:
-        file: its digest and size; the name is for messages.
-        source: gives the bytes from a position on; asked again after each `BrokenError`.
-        folder: where finished and unfinished files are kept; nobody else writes there meanwhile.
-        patience: how often, and how long to wait between.
-        progress: told what passes.
+        file: digest and size; the name is for messages.
+        source: opens the file at a position; called again after each `TransientError`.
+        folder: of finished and partial files; no other process may write there.
+        policy: number of attempts and the waits between them.
+        progress: receives what is transferred.
 
     Raises:
-        PublishError: the bytes have another digest or size; they are not kept.
-        BrokenError: no try succeeded; what has come is kept as ``<sha256>.partial``.
+        PublishError: the file has another digest or size; it is deleted.
+        TransientError: all attempts failed; the received bytes are kept in ``<sha256>.partial``.
         StorageError: the disk is full or refuses the write.
     """
     done, partial = folder / file.sha256, folder / (file.sha256 + PARTIAL)
@@ -143,46 +143,46 @@ def receive(
             done.unlink()
     what = f"{file.name} ({mebibytes(file.size)})"
     progress(what)
-    persist(lambda: _append(file, source, partial, progress), patience, progress, file.name)
+    retry(lambda: _append(file, source, partial, progress), policy, progress, file.name)
     with storage_errors(folder):
         partial.replace(done)
     return done
 
 
 def _append(
-    file: BundleFile, source: Callable[[int], AbstractContextManager[Body]], partial: Path, progress: Progress
+    file: BundleFile, source: Callable[[int], AbstractContextManager[ByteStream]], partial: Path, progress: Progress
 ) -> None:
-    """Complete `partial` and check it whole; one that an earlier try left and that turns out wrong begins anew once."""
+    """Complete `partial` and check its digest; a continued file with a wrong digest is downloaded once more."""
     with storage_errors(partial):
         if partial.is_symlink() or (partial.exists() and partial.stat().st_size > file.size):
             partial.unlink()
         partial.touch()
     begun = partial.stat().st_size
-    with source(begun) if begun < file.size else nullcontext(Body(begun, iter(()))) as body:
+    with source(begun) if begun < file.size else nullcontext(ByteStream(begun, iter(()))) as body:
         start = body.start
         if start not in {0, begun}:
-            raise PublishError(f"the bytes from {start} on came, not from {begun}", where=file.name)
+            raise PublishError(f"the source returned the bytes from {start} on, not from {begun}", where=file.name)
         size, digest = _write_body(file, body, partial, progress)
-        mend = body.mend
+        hint = body.hint
     if size < file.size:
-        raise BrokenError(f"the connection ended after {size} of {file.size} bytes", where=file.name)
+        raise TransientError(f"the connection ended after {size} of {file.size} bytes", where=file.name)
     if size == file.size and digest == file.sha256:
         return
     with storage_errors(partial):
         partial.unlink()
-    if start:  # what was kept may be the wrong part
+    if start:  # the partial file may be wrong
         _append(file, source, partial, progress)
         return
-    came = f"its digest is sha256:{digest}, not sha256:{file.sha256}" if size == file.size else "it is longer"
-    raise PublishError(f"what came is not what the index says: {came}", where=file.name, hint=mend)
+    why = f"its digest is sha256:{digest}, not sha256:{file.sha256}" if size == file.size else "it is longer"
+    raise PublishError(f"the file does not match the index: {why}", where=file.name, hint=hint)
 
 
-def _write_body(file: BundleFile, body: Body, partial: Path, progress: Progress) -> tuple[int, str]:
-    """Append a body to the first ``body.start`` bytes of `partial`; size and digest of the whole.
+def _write_body(file: BundleFile, body: ByteStream, partial: Path, progress: Progress) -> tuple[int, str]:
+    """Append a stream to the first ``body.start`` bytes of `partial`; returns size and digest of the whole.
 
-    Ends early when more comes than the file's size. Only what concerns the disk is told as a StorageError.
+    Stops early when the stream is longer than the file. Only errors of the disk are StorageErrors.
     """
-    told = time.monotonic()
+    reported = time.monotonic()
     with storage_errors(partial), partial.open("r+b") as stream:
         stream.truncate(body.start)
         digest = hashlib.sha256()
@@ -197,8 +197,8 @@ def _write_body(file: BundleFile, body: Body, partial: Path, progress: Progress)
             digest.update(piece)
             with storage_errors(partial):
                 write_all(stream, piece)
-            if time.monotonic() - told >= REPORT_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - reported >= REPORT_EVERY:
+                reported = time.monotonic()
                 progress(f"{file.name}: {mebibytes(size)} of {mebibytes(file.size)}")
         with storage_errors(partial):
             os.fsync(stream.fileno())
@@ -206,18 +206,23 @@ def _write_body(file: BundleFile, body: Body, partial: Path, progress: Progress)
 
 
 def write_all(stream: RawIOBase, piece: bytes) -> None:
-    """Write a whole piece to an unbuffered file: one write may take only a part, as before a full disk or a limit."""
+    """Write all of `piece` to an unbuffered file, whose writes may be partial, e.g. before a disk is full."""
     rest = memoryview(piece)
     while rest:
         rest = rest[stream.write(rest) or 0 :]
 
 
 def copy_checked(pieces: Iterable[bytes], file: BundleFile, destination: Path) -> None:
-    """Write `pieces` as a new file, flushed to disk; its mode is for `edgec.bundle.write.settle`.
+    """Write a new file and flush it to disk; `edgec.bundle.write.settle` sets its mode.
+
+    Args:
+        pieces: the content.
+        file: its digest, and its name for messages.
+        destination: must not exist.
 
     Raises:
-        BundleError: they have another digest than `file`; nothing is left.
-        OSError: the write is refused; nothing is left.
+        BundleError: the content has another digest; the file is removed.
+        OSError: the write failed; the file is removed.
     """
     digest = hashlib.sha256()
     try:
@@ -234,8 +239,8 @@ def copy_checked(pieces: Iterable[bytes], file: BundleFile, destination: Path) -
         raise
 
 
-def holds(bundle: Path, files: tuple[BundleFile, ...]) -> bool:
-    """Whether a folder is a bundle of exactly these files, by their digests, and its programs can be run."""
+def matches_files(bundle: Path, files: tuple[BundleFile, ...]) -> bool:
+    """Whether a folder is a bundle of exactly these files, by digest, and its programs are executable."""
     try:
         if bundle.is_symlink() or not bundle.is_dir() or bundle_files(bundle) != files:
             return False

@@ -1,4 +1,4 @@
-"""What a place says of a bundle is not trusted: what could leave the bundle's folder or not be stored is refused."""
+"""Checks of a location's description of a bundle, which is not trusted, before anything is written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
 from edgec.errors import PublishError
-from edgec.publish.store import Offer
+from edgec.publish.store import RemoteBundle
 from edgec.target.spec import check_name
 
 MAX_FILES = 10_000
@@ -27,51 +27,62 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def check_target(name: str, where: str, hint: str) -> None:
-    """Refuse a name that cannot be a target's, before it is told, matched, or made part of a path.
+    """Refuse an invalid target name, before it is printed, matched, or made part of a path.
+
+    Args:
+        name: of a target.
+        where: location, for the message.
+        hint: what the user can do.
 
     Raises:
-        PublishError: names it; control characters are escaped.
+        PublishError: the name is invalid; its control characters are escaped in the message.
     """
     try:
         check_name(name)
     except ValueError as exc:
-        what = f"what the place has is refused: {name!a} cannot be the name of a target"
+        what = f"the content of the location is refused: {name!a} is not a valid target name"
         raise PublishError(what, where=where, hint=hint) from exc
 
 
-def check_offer(offer: Offer, where: str) -> None:
-    """Refuse an offer that is no bundle, or whose files would not stay below one folder on any file system.
+def check_remote_bundle(bundle: RemoteBundle, where: str) -> None:
+    """Refuse a description that is not a bundle, or with files that do not stay in one folder on every file system.
+
+    Args:
+        bundle: as the location describes it.
+        where: location, for the message.
 
     Raises:
-        PublishError: names what is wrong; control characters in it are escaped.
+        PublishError: the description is invalid; control characters are escaped in the message.
     """
-    problem = _problem(offer)
+    problem = _problem(bundle)
     if problem:
-        hint = "it was not published by edgec, or was tampered with: do not use it"
-        raise PublishError(f"what the place says of {offer.target!a} is refused: {problem}", where=where, hint=hint)
+        hint = "edgec did not publish it, or it was tampered with: do not use it"
+        raise PublishError(
+            f"the content of the location is refused: {bundle.target!a}: {problem}", where=where, hint=hint
+        )
 
 
-def _problem(offer: Offer) -> str:
+def _problem(bundle: RemoteBundle) -> str:
     try:
-        check_name(offer.target)
+        check_name(bundle.target)
     except ValueError as exc:
         return ascii(str(exc))
-    if len(offer.files) > MAX_FILES:
-        return f"{len(offer.files)} files; a bundle has {MAX_FILES} at most"
-    for file in offer.files:
+    if len(bundle.files) > MAX_FILES:
+        return f"{len(bundle.files)} files; a bundle has {MAX_FILES} at most"
+    for file in bundle.files:
         if problem := name_problem(file.name):
             return f"{file.name!a}: {problem}"
         if not _SHA256.match(file.sha256):
             return f"{file.name!a}: {file.sha256!a} is not a SHA-256"
         if not 0 <= file.size <= (MAX_READ_WHOLE if file.name in _READ_WHOLE else MAX_SIZE):
-            return f"{file.name!a}: {file.size} bytes cannot be"
-    if MANIFEST not in {file.name for file in offer.files}:
+            return f"{file.name!a}: {file.size} bytes is not a valid size"
+    if MANIFEST not in {file.name for file in bundle.files}:
         return f"it has no {MANIFEST}"
-    return _collision(offer)
+    return _collision(bundle)
 
 
 def name_problem(name: str) -> str:
-    """Why a path may not be that of a file in a bundle; empty when it may."""
+    """Why a path is not valid for a file of a bundle; empty when it is."""
     if name.startswith("/"):
         return "an absolute path"
     if "\\" in name or ":" in name:
@@ -80,7 +91,7 @@ def name_problem(name: str) -> str:
         return "a control character in a name"
     parts = name.split("/")
     if ".." in parts:
-        return "leads out of the bundle"
+        return "a path that leaves the bundle"
     if "" in parts or "." in parts:
         return "an empty part in a path"
     if len(name.encode()) > MAX_NAME or any(len(part.encode()) > MAX_PART for part in parts):
@@ -88,11 +99,11 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def _collision(offer: Offer) -> str:
-    """Two names that are one on a file system without case or Unicode forms, or a name of both a file and a folder."""
+def _collision(bundle: RemoteBundle) -> str:
+    """Two names that are equal where case or Unicode forms are ignored, or a name of both a file and a folder."""
     files: dict[str, str] = {}
     folders: dict[str, str] = {}
-    for file in offer.files:
+    for file in bundle.files:
         if _folded(file.name) in files:
             return f"{file.name!a} and {files[_folded(file.name)]!a} are one file on some file systems"
         files[_folded(file.name)] = file.name

@@ -1,4 +1,4 @@
-"""From a sweep's JSON to docs/fashion-mnist.md and .svg: this example beside the published table of edge_opt.
+"""From a sweep's JSON to docs/fashion-mnist.md and .svg: this example compared with the published table of edge_opt.
 
 python table.py dist/table/sweep.json ../../docs
 """
@@ -23,24 +23,25 @@ PARAMETERS = 207_018
 """Of the example's SmallCNN."""
 TEXT = """# Fashion-MNIST: pruning and precision, measured
 
-`make -C examples/fashion_mnist table` trains the example's SmallCNN, makes {count} artifacts of it (pruned by 0, 0.3,
-0.5 and 0.7 with fine-tuning on the training set; float32, float16 and int8; four backends), runs each on all {samples}
-test images, times it on one core in turns with the unpruned float32 artifact of its format, and writes this page.
-Times are of {cpu} ({arch}), not of a board.
+`make -C examples/fashion_mnist table` trains the example's SmallCNN and builds {count} artifacts of it: pruned by
+0, 0.3, 0.5 and 0.7 with fine-tuning on the training set, in float32, float16 and int8, with four backends. It runs
+each on all {samples} test images, times it on one core in turns with the unpruned float32 artifact of its format,
+and writes this page. Times are of {cpu} ({arch}), not of a board.
 
 ![accuracy over latency](fashion-mnist.svg)
 
-## Beside the published table
+## Comparison with the published table
 
-edge_opt's table is of a SmallCNN of the same shape on a Raspberry Pi 4. Another machine and another training make
-absolute values hard to compare; drops and ratios to one's own float32 model are comparable.
+The table of edge_opt is of a SmallCNN of the same shape on a Raspberry Pi 4. Machine and training differ, so absolute
+values are hard to compare. Drops and ratios to the float32 model of the same table can be compared.
 
 {beside}
 
-Each cell is *drop* in points of top-1 against the unpruned float32 model · *size* · *latency*, both as shares of its.
-Below 0 it is better than that model. The model was trained for 20 epochs, pruned ones for 8 more.
+Each entry is *drop* in points of top-1 against the unpruned float32 model · *size* · *latency*; size and latency are
+shares of that model's. A drop below 0 is an improvement. The model was trained for 20 epochs, pruned models for 8
+more.
 
-## What does not hold
+## Claims that were not confirmed
 
 {claims}
 
@@ -81,21 +82,21 @@ def paces(points: tuple[Point, ...], precision: str) -> Iterator[str]:
 
 
 def claims(points: tuple[Point, ...]) -> Iterator[str]:
-    """What the published table says, held against what was measured."""
+    """Claims of the published table, compared with the measurements."""
     ratios = {name: PUBLISHED[0.0, name][2] / PUBLISHED[0.0, "fp32"][2] for name in ("fp16", "int8")}
     yield (
-        f"- *fp16 takes {ratios['fp16']:.2f} of float32's time.* A Cortex-A72 has no fp16 arithmetic, nor do these "
-        "runtimes use any on this CPU: they widen fp16 weights and compute in float32. Measured here: "
+        f"- *fp16 takes {ratios['fp16']:.2f} of float32's time.* A Cortex-A72 has no fp16 arithmetic, and these "
+        "runtimes use none on this CPU: they convert fp16 weights to float32 and compute in float32. Measured here: "
         f"{'; '.join(paces(points, 'fp16'))}."
     )
     yield (
-        f"- *int8 takes {ratios['int8']:.2f} of float32's time.* Not in every runtime for a net this small, of which a "
-        f"run takes some 0.03 ms on this CPU: {'; '.join(paces(points, 'int8'))}. "
-        "[Performance](performance.md) has a larger net."
+        f"- *int8 takes {ratios['int8']:.2f} of float32's time.* Not in every runtime for a net this small, "
+        f"whose run takes about 0.03 ms on this CPU: {'; '.join(paces(points, 'int8'))}. "
+        "[Performance](performance.md) measures a larger net."
     )
     yield (
         f"- *float32 takes 2.85 MB.* That would be {2.85e6 / 4:,.0f} parameters; a SmallCNN 16/32 with a hidden layer "
-        f"of 128 has {PARAMETERS:,}, which are {4 * PARAMETERS / 1e6:.2f} MB. Sizes here are those of whole files."
+        f"of 128 has {PARAMETERS:,}, which are {4 * PARAMETERS / 1e6:.2f} MB. Sizes here are those of complete files."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from edgec.passes.weight_simulation import simulated_weight
 from edgec.project.spec import DataSpec, InputSpec, ModelSpec, Preprocess, TrainSpec
 from edgec.quant.recipe import WeightGrid
 from edgec.target.load import load_target
+from edgec.train.requests import TrainAnswer, TrainRequest
 from edgec.workers.worker import call
 
 pytestmark = pytest.mark.data
@@ -74,22 +75,22 @@ def kws(data_folder: Path, tmp_path: Path) -> KeywordSpotting:
 
 
 @pytest.mark.parametrize("activations", ["float", "int8"])
-def test_four_bit_weights_keep_the_accuracy(kws: KeywordSpotting, activations: str) -> None:
+def test_four_bit_weights_keep_the_accuracy(kws: KeywordSpotting, activations: Literal["float", "int8"]) -> None:
     assert kws.top1(kws.graph) == FLOAT
-    payload = {
-        "model": str(kws.folder / "model"),
-        "grid": FOUR_BITS.model_dump_json(),
-        "activations": activations,
-        "spec": TrainSpec(data="kws_calibration_200.npz").model_dump_json(),
-        "training": str(kws.training.folder),
-        "calibration": str(kws.training.folder),
-        "out": str(kws.folder / "out"),
-        "checkpoints": str(kws.folder / "checkpoints"),
-        "root": str(kws.folder),
-        "seed": 0,
-        "threads": 1,
-    }
-    call("edgec.train.task:train_quantized", payload, log=kws.folder / "log", what="train")
+    request = TrainRequest(
+        model=kws.folder / "model",
+        grid=FOUR_BITS,
+        activations=activations,
+        spec=TrainSpec(data="kws_calibration_200.npz"),
+        training=kws.training.folder,
+        calibration=kws.training.folder,
+        out=kws.folder / "out",
+        checkpoints=kws.folder / "checkpoints",
+        root=kws.folder,
+        seed=0,
+        threads=1,
+    )
+    call("edgec.train.task:train_quantized", request, TrainAnswer, log=kws.folder / "log", what="train")
     trained = store.load(kws.folder / "out").graph
     assert trained is not None
     on_grid, nearest = own_graph(store.load(kws.folder / "out")), own_graph(store.load(kws.folder / "model"))

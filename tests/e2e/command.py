@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
 EDGEC = Path(sys.executable).with_name("edgec")
 
 
@@ -25,10 +26,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
+def command() -> list[str]:
+    """The command without arguments; where pytest measures coverage, its main process is measured too."""
+    coverage = sys.modules.get("coverage")
+    if coverage is None or coverage.Coverage.current() is None:
+        return [str(EDGEC)]
+    settings = [f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / 'build' / 'coverage' / 'data'}"]
+    return [sys.executable, "-P", "-m", "coverage", "run", "--parallel-mode", *settings, str(EDGEC)]
+
+
 def edgec(*arguments: str, cwd: Path, timeout: float = 300) -> Run:
     """Run `edgec` to its end."""
     done = subprocess.run(
-        [str(EDGEC), *arguments],
+        [*command(), *arguments],
         cwd=cwd,
         env=environment(),
         capture_output=True,
@@ -42,7 +52,7 @@ def edgec(*arguments: str, cwd: Path, timeout: float = 300) -> Run:
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     """Start `edgec` in a process group of its own."""
     return subprocess.Popen(
-        [str(EDGEC), *arguments], cwd=cwd, env=environment(), text=True, start_new_session=True,
+        [*command(), *arguments], cwd=cwd, env=environment(), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

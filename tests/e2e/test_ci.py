@@ -108,7 +108,7 @@ def github(repository: Path, tmp_path: Path, registry: DebianRegistry, monkeypat
     job = second.jobs["build (small-int8)"]
     assert job.result == "success", job.log
     assert "nothing worse than allowed (accuracy 0.5, size 5%, latency 1000%)" in job.summary
-    assert "small-int8: in place, signed with key" in job.log  # edgec.pub is in the repository
+    assert "small-int8: pulled, signed with key" in job.log  # edgec.pub is in the repository
 
     (repository / "edgec.lock").unlink()
     spoil(repository)
@@ -205,7 +205,7 @@ def test_make(repository: Path, tmp_path: Path) -> None:
 
     unsigned = make("publish")
     assert unsigned.returncode == 2
-    assert "no key to sign with is given" in unsigned.stderr
+    assert "no signing key is given" in unsigned.stderr
     assert not (tmp_path / "published" / "index.json").exists()
     done = make("publish", f"KEY={tmp_path / 'edgec.key'}", "-j2")
     assert done.returncode == 0, done.stdout + done.stderr

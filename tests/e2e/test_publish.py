@@ -57,60 +57,64 @@ def expect(run: Run, code: int, *words: str) -> None:
 
 
 def test_there_and_back(dist: Path, tmp_path: Path) -> None:
-    run = edgec("publish", "dist", "place", cwd=tmp_path)
+    run = edgec("publish", "dist", "location", cwd=tmp_path)
     expect(run, 0, f"{TARGET}: copy model.tflite", "files sent")
-    assert run.output == f"{tmp_path / 'place'}\n"
-    run = edgec("pull", f"file://{tmp_path}/place", "--out", "out", cwd=tmp_path)
-    expect(run, 0, f"{TARGET}: in place")
+    assert run.output == f"{tmp_path / 'location'}\n"
+    run = edgec("pull", f"file://{tmp_path}/location", "--out", "out", cwd=tmp_path)
+    expect(run, 0, f"{TARGET}: pulled")
     assert run.output == f"out/{TARGET}\n"
     assert bundle_files(tmp_path / "out" / TARGET) == bundle_files(dist / TARGET)
     expect(edgec("verify", f"out/{TARGET}", cwd=tmp_path), 0)
-    expect(edgec("verify", f"place/{TARGET}", cwd=tmp_path), 0)
-    expect(edgec("publish", f"dist/{TARGET}", "place", cwd=tmp_path), 0, "nothing sent")
-    expect(edgec("pull", "place", "--out", "out", "--target", "rpi4-*", cwd=tmp_path), 0, "unchanged, nothing fetched")
-    run = edgec("pull", "place", "--out", "out", "-t", "rpi4-int9", cwd=tmp_path)
+    expect(edgec("verify", f"location/{TARGET}", cwd=tmp_path), 0)
+    expect(edgec("publish", f"dist/{TARGET}", "location", cwd=tmp_path), 0, "nothing sent")
+    expect(
+        edgec("pull", "location", "--out", "out", "--target", "rpi4-*", cwd=tmp_path),
+        0,
+        "unchanged, nothing downloaded",
+    )
+    run = edgec("pull", "location", "--out", "out", "-t", "rpi4-int9", cwd=tmp_path)
     expect(run, TargetError.exit_code, f'did you mean "{TARGET}"?')
 
 
 def test_keys(dist: Path, tmp_path: Path) -> None:
     for name in ("mine", "theirs"):
         expect(edgec("keygen", "--out", name, cwd=tmp_path), 0)
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
-    run = edgec("pull", "place", "--out", "out", "--key", "mine.pub", cwd=tmp_path)
-    expect(run, SignatureError.exit_code, f"{tmp_path}/place: {TARGET}", "not signed")
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), 0)
+    run = edgec("pull", "location", "--out", "out", "--key", "mine.pub", cwd=tmp_path)
+    expect(run, SignatureError.exit_code, f"{tmp_path}/location: {TARGET}", "not signed")
     expect(edgec("sign", f"dist/{TARGET}", "--key", "mine.key", cwd=tmp_path), 0)
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
-    run = edgec("pull", "place", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), 0)
+    run = edgec("pull", "location", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
     expect(run, SignatureError.exit_code)
     assert not (tmp_path / "out" / TARGET).exists()
-    run = edgec("pull", "place", "--out", "out", "--key", "theirs.pub", "--key", "mine.pub", cwd=tmp_path)
-    expect(run, 0, "model.tflite: here already", "in place, signed with key")
-    run = edgec("pull", "place", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
+    run = edgec("pull", "location", "--out", "out", "--key", "theirs.pub", "--key", "mine.pub", cwd=tmp_path)
+    expect(run, 0, "model.tflite: here already", "pulled, signed with key")
+    run = edgec("pull", "location", "--out", "out", "--key", "theirs.pub", cwd=tmp_path)
     expect(run, SignatureError.exit_code)
 
 
 def test_wrong_input(dist: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    expect(edgec("publish", "empty", "place", cwd=tmp_path), BundleError.exit_code, "no bundle in this folder")
+    expect(edgec("publish", "empty", "location", cwd=tmp_path), BundleError.exit_code, "no bundle in this folder")
     expect(edgec("publish", "dist", "oic://host/x", cwd=tmp_path), UsageError.exit_code, 'did you mean "oci"?')
     run = edgec("publish", "dist", "oci://robot:geheim@host/x", cwd=tmp_path)
     expect(run, UsageError.exit_code, "docker login")
     assert "geheim" not in run.errors
     expect(edgec("publish", "dist", cwd=tmp_path), UsageError.exit_code, "Missing argument")
-    expect(edgec("pull", "nowhere", cwd=tmp_path), PublishError.exit_code, "no such folder")
+    expect(edgec("pull", "nowhere", cwd=tmp_path), PublishError.exit_code, "this folder does not exist")
     model = dist / TARGET / "model.tflite"
     model.write_bytes(model.read_bytes() + b"!")
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), BundleError.exit_code, "model.tflite: changed")
-    assert not (tmp_path / "place").exists()
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), BundleError.exit_code, "model.tflite: changed")
+    assert not (tmp_path / "location").exists()
     manifest = json.loads((dist / TARGET / "manifest.json").read_text())
     (dist / TARGET / "manifest.json").write_text(json.dumps({**manifest, "complete": False}))
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), IncompleteError.exit_code, "--allow-incomplete")
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), IncompleteError.exit_code, "--allow-incomplete")
 
 
 def test_a_bundle_stays_one(dist: Path, tmp_path: Path) -> None:
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), 0)
     other = retarget(dist / TARGET, "rpi5-int8")
-    for verb in (["publish", "dist", str(other)], ["pull", "place", "--out", str(other)]):
+    for verb in (["publish", "dist", str(other)], ["pull", "location", "--out", str(other)]):
         expect(
             edgec(*verb, cwd=tmp_path),
             UsageError.exit_code,
@@ -121,15 +125,15 @@ def test_a_bundle_stays_one(dist: Path, tmp_path: Path) -> None:
 
 
 def test_odd_input_is_told(dist: Path, tmp_path: Path) -> None:
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), 0)
     for value in ("nan", "inf", "1e300"):
-        expect(edgec("pull", "place", "--timeout", value, cwd=tmp_path), UsageError.exit_code, "--timeout")
-    index = json.loads((tmp_path / "place" / "index.json").read_text())
+        expect(edgec("pull", "location", "--timeout", value, cwd=tmp_path), UsageError.exit_code, "--timeout")
+    index = json.loads((tmp_path / "location" / "index.json").read_text())
     index["bundles"]["\x1b]0;pwned\x07"] = index["bundles"][TARGET]
-    (tmp_path / "place" / "index.json").write_text(json.dumps(index))
-    for verb in (["pull", "place", "--target", "nope"], ["publish", "dist", "place", "--add"]):
+    (tmp_path / "location" / "index.json").write_text(json.dumps(index))
+    for verb in (["pull", "location", "--target", "nope"], ["publish", "dist", "location", "--add"]):
         run = edgec(*verb, cwd=tmp_path)
-        expect(run, PublishError.exit_code, r"'\x1b]0;pwned\x07' cannot be the name of a target")
+        expect(run, PublishError.exit_code, r"'\x1b]0;pwned\x07' is not a valid target name")
         assert "\x1b" not in run.errors + run.output
     (dist / TARGET / "manifest.json").write_text("[" * 200_000)
     for verb in (["verify", f"dist/{TARGET}"], ["publish", "dist", "new"], ["inspect", f"dist/{TARGET}"]):
@@ -157,20 +161,20 @@ def remount(disk: Path, option: str) -> None:
 
 
 def test_disk_full(dist: Path, tmp_path: Path, small_disk: Path) -> None:
-    expect(edgec("publish", "dist", "place", cwd=tmp_path), 0)
-    run = edgec("publish", "dist", "disk/place", cwd=tmp_path)
-    expect(run, StorageError.exit_code, "no space left", "publish to another place")
-    assert sorted(path.name for path in (small_disk / "place").iterdir()) == [".work"]
-    assert not list((small_disk / "place" / ".work").glob("stage-*"))
-    run = edgec("pull", "place", "--out", "disk/out", cwd=tmp_path)
+    expect(edgec("publish", "dist", "location", cwd=tmp_path), 0)
+    run = edgec("publish", "dist", "disk/location", cwd=tmp_path)
+    expect(run, StorageError.exit_code, "no space left", "publish to another location")
+    assert sorted(path.name for path in (small_disk / "location").iterdir()) == [".work"]
+    assert not list((small_disk / "location" / ".work").glob("stage-*"))
+    run = edgec("pull", "location", "--out", "disk/out", cwd=tmp_path)
     expect(run, StorageError.exit_code, "no space left", "--out")
     assert sorted(path.name for path in (small_disk / "out").iterdir()) == [".work"]
     remount(small_disk, f"size={blocks(dist / TARGET) * 16 // 10}")
-    expect(edgec("pull", "place", "--out", "disk/out", cwd=tmp_path), 0, "here already")
+    expect(edgec("pull", "location", "--out", "disk/out", cwd=tmp_path), 0, "here already")
     check_digests(small_disk / "out" / TARGET)
     shutil.rmtree(small_disk / "out")
-    expect(edgec("publish", "dist", "disk/place", cwd=tmp_path), 0)
-    before = bundle_files(small_disk / "place" / TARGET)
+    expect(edgec("publish", "dist", "disk/location", cwd=tmp_path), 0)
+    before = bundle_files(small_disk / "location" / TARGET)
     model = dist / TARGET / "model.onnx"  # the new version of a published bundle does not fit beside the old one
     model.write_bytes(model.read_bytes() + b"!")
     manifest = read_bundle(dist / TARGET)
@@ -180,28 +184,28 @@ def test_disk_full(dist: Path, tmp_path: Path, small_disk: Path) -> None:
         for item in manifest.artifacts
     )
     write_manifest(dist / TARGET, manifest.model_copy(update={"artifacts": artifacts}))
-    run = edgec("publish", "dist", "disk/place", cwd=tmp_path)
+    run = edgec("publish", "dist", "disk/location", cwd=tmp_path)
     expect(run, StorageError.exit_code, "no space left")
-    assert bundle_files(small_disk / "place" / TARGET) == before
+    assert bundle_files(small_disk / "location" / TARGET) == before
     remount(small_disk, "ro")
-    expect(edgec("pull", "disk/place", "--out", "from-read-only", cwd=tmp_path), 0)
+    expect(edgec("pull", "disk/location", "--out", "from-read-only", cwd=tmp_path), 0)
     assert bundle_files(tmp_path / "from-read-only" / TARGET) == before
-    run = edgec("publish", "dist", "disk/place", cwd=tmp_path)
+    run = edgec("publish", "dist", "disk/location", cwd=tmp_path)
     expect(run, StorageError.exit_code, "read-only")
-    run = edgec("pull", "place", "--out", "disk/out", cwd=tmp_path)
+    run = edgec("pull", "location", "--out", "disk/out", cwd=tmp_path)
     expect(run, StorageError.exit_code, "read-only", "--out")
 
 
 def test_publishers_at_once(dist: Path, tmp_path: Path) -> None:
     names = ("rpi5-int8", "rpi3-armv7-int8", "android-arm64-int8")
     bundles = [dist / TARGET, *(retarget(dist / TARGET, name) for name in names)]
-    running = [start("publish", "--add", str(bundle), "place", cwd=tmp_path) for bundle in bundles]
+    running = [start("publish", "--add", str(bundle), "location", cwd=tmp_path) for bundle in bundles]
     for process in running:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-    index = json.loads((tmp_path / "place" / "index.json").read_text())
+    index = json.loads((tmp_path / "location" / "index.json").read_text())
     assert sorted(index["bundles"]) == sorted([TARGET, *names])
-    running = [start("pull", "place", "--out", "out", cwd=tmp_path) for _ in range(2)]
+    running = [start("pull", "location", "--out", "out", cwd=tmp_path) for _ in range(2)]
     for process in running:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors

@@ -20,7 +20,7 @@ def test_wheel(tmp_path: Path) -> None:
     source = tmp_path / "source"  # setuptools leaves a folder "build" where it works, which later wheels would include
     for name in ("edgec", "backends", "targets"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
@@ -42,4 +42,5 @@ def test_wheel(tmp_path: Path) -> None:
         "edgec/bundle/bench/harness/run.sh",
     }
     assert data <= names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not {name for name in names if name.startswith(("tests/", "backends/", "targets/"))}

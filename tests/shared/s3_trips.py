@@ -1,26 +1,26 @@
-"""Bundles to an S3 place and back, as the tests of S3 send them."""
+"""Bundles to an S3 location and back, as the tests of S3 send them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.publish.outgoing import outgoing
-from edgec.publish.place import S3Place
-from edgec.publish.pull import Pulled, pull
+from edgec.publish.collect import collect_bundles
+from edgec.publish.location import S3Location
+from edgec.publish.pull import PulledBundle, pull
 from edgec.publish.s3 import S3Store
-from edgec.publish.store import Published
-from edgec.publish.transfer import Patience
+from edgec.publish.store import PublishResult
+from edgec.publish.transfer import RetryPolicy
 
-QUICK = Patience(timeout=5, retries=2, wait=0.01)
-
-
-def publish(bundle: Path, place: S3Place, *, add: bool = False, patience: Patience = QUICK) -> Published:
-    found = outgoing([bundle], lambda step: None)
-    return S3Store(place, patience).publish(found, add=add, progress=lambda step: None)
+QUICK = RetryPolicy(timeout=5, retries=2, wait=0.01)
 
 
-def get(place: S3Place, out: Path, *patterns: str, patience: Patience = QUICK) -> list[Pulled]:
-    return list(pull(place, patterns or ("*",), out, patience=patience))
+def publish(bundle: Path, location: S3Location, *, add: bool = False, policy: RetryPolicy = QUICK) -> PublishResult:
+    found = collect_bundles([bundle], lambda step: None)
+    return S3Store(location, policy).publish(found, add=add, progress=lambda step: None)
+
+
+def get(location: S3Location, out: Path, *patterns: str, policy: RetryPolicy = QUICK) -> list[PulledBundle]:
+    return list(pull(location, patterns or ("*",), out, policy=policy))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""How good a bundle's artifacts are, as a claim to sign: an in-toto predicate of edgec's own (docs/signing.md)."""
+"""The accuracy of a bundle's artifacts as an in-toto predicate that edgec defines (docs/signing.md)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ACCURACY = "urn:edgec:accuracy:v1"
 
 
 def accuracy_claim(manifest: Manifest) -> dict[str, Any]:
-    """The predicate of a bundle: one result for each artifact in each runtime that it was judged in.
+    """The accuracy predicate of a bundle: one result for each artifact in each runtime that it was evaluated in.
 
-    Numbers are those of the manifest; infinite ones are text there, and here.
+    Numbers are those of the manifest; infinite numbers are strings, as there.
     """
     evaluation = manifest.evaluation
     return {

@@ -1,7 +1,7 @@
 """The bill of materials of a bundle: a CycloneDX 1.6 ML-BOM (cyclonedx.org/docs/1.6/json).
 
-Written as JSON, since cyclonedx-python-lib 11.12 has no class for model cards; its strict validator judges the whole.
-There is no time in it, and its serial number follows from the manifest's digest.
+Written as JSON, since cyclonedx-python-lib 11.12 has no class for model cards; its strict validator checks the result.
+It has no time, and its serial number depends on the manifest's digest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BUNDLE = "bundle"
 
 
 def bill_of_materials(manifest: Manifest, manifest_sha256: str) -> str:
-    """The BOM's text: the same manifest gives the same.
+    """The text of the BOM; it depends on the manifest alone.
 
     Args:
         manifest: of the bundle.
@@ -69,7 +69,7 @@ def _validate(text: str) -> None:
     from cyclonedx.validation.json import JsonStrictValidator
 
     if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
-        raise InternalError(f"the bill of materials is not as CycloneDX 1.6 has it: {error}")
+        raise InternalError(f"the bill of materials is not valid CycloneDX 1.6: {error}")
 
 
 def _model(item: ArtifactRecord, manifest: Manifest, data: tuple[DataSet, ...]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _tensor(binding: TensorBinding) -> str:
 
 
 def _metrics(item: Accuracy) -> Iterator[dict[str, Any]]:
-    """What was measured in one runtime, on the evaluation data."""
+    """The measurements in one runtime, on the evaluation data."""
     where = {"slice": f"evaluation data in {item.runtime} {item.runtime_version}"}
     if item.metric is not None:
         name, unit = item.metric.name, item.metric.unit
@@ -141,7 +141,7 @@ def _source(item: SourceFile) -> dict[str, Any]:
 
 
 def _data(item: DataSet) -> dict[str, Any]:
-    """A data set; the digest of its samples is no hash of a file, and so no ``hashes``."""
+    """A data set. The digest of its samples is not the hash of a file, so there are no ``hashes``."""
     return {
         "type": "data",
         "bom-ref": _data_ref(item),
@@ -156,7 +156,7 @@ def _data(item: DataSet) -> dict[str, Any]:
 
 
 def _software(item: Package, runtimes: set[str]) -> dict[str, Any]:
-    """A package: the device needs one of the runtimes, and none of the rest."""
+    """A package: the device needs one of the runtimes and none of the others."""
     return {
         "type": {"edgec": "application", "python": "platform"}.get(item.name, "library"),
         "bom-ref": item.purl,

@@ -1,4 +1,4 @@
-"""What a bundle was made from, as its manifest tells it: files, data and packages."""
+"""The inputs of a bundle as its manifest records them: files, data and packages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Package:
-    """Software that made or judged the bundle."""
+    """Software that built or evaluated the bundle."""
 
     name: str
     version: str
@@ -46,18 +46,18 @@ class Package:
 def source_files(manifest: Manifest) -> tuple[SourceFile, ...]:
     """Files of the model and the project, the model first."""
     source = manifest.source
-    found = [SourceFile("model", source.path, source.sha256)]
+    files = [SourceFile("model", source.path, source.sha256)]
     if source.weights is not None and source.weights_sha256 is not None:
-        found.append(SourceFile("weights", source.weights, source.weights_sha256))
-    found += [SourceFile("imported", name, digest) for name, digest in sorted(source.imported.items())]
+        files.append(SourceFile("weights", source.weights, source.weights_sha256))
+    files += [SourceFile("imported", name, digest) for name, digest in sorted(source.imported.items())]
     if manifest.project.sha256:
-        found.append(SourceFile("project", PROJECT_FILE, manifest.project.sha256))
-    found += [SourceFile("code", name, digest) for name, digest in sorted(manifest.project.code.items())]
-    return tuple(found)
+        files.append(SourceFile("project", PROJECT_FILE, manifest.project.sha256))
+    files += [SourceFile("code", name, digest) for name, digest in sorted(manifest.project.code.items())]
+    return tuple(files)
 
 
 def data_sets(manifest: Manifest) -> tuple[DataSet, ...]:
-    """Data that was calibrated with, judged on and trained with."""
+    """The data of calibration, evaluation and training."""
     sets = {"calibration": manifest.calibration, "evaluation": manifest.evaluation, "training": manifest.training}
     return tuple(DataSet(role, info) for role, info in sets.items() if info is not None)
 
@@ -66,12 +66,12 @@ def packages(manifest: Manifest) -> tuple[Package, ...]:
     """edgec, Python, and the distributions of the toolchain; needs the packages of the extra ``sign``."""
     from packageurl import PackageURL
 
-    generic = ("edgec", "python")  # edgec is on no index, and what is called so there would be another's
+    generic = ("edgec", "python")  # edgec is not on PyPI; a package of this name there would be another
     versions = {"edgec": manifest.edgec, **manifest.toolchain}
-    found = []
+    listed = []
     for name in (*generic, *sorted(set(versions) - set(generic))):
         if name in versions:
             kind = "generic" if name in generic else "pypi"
             purl = PackageURL(type=kind, name=name, version=versions[name]).to_string()
-            found.append(Package(name, versions[name], purl))
-    return tuple(found)
+            listed.append(Package(name, versions[name], purl))
+    return tuple(listed)

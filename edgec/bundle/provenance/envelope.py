@@ -1,7 +1,7 @@
 """Signed envelopes: DSSE v1 (github.com/secure-systems-lab/dsse, protocol.md and envelope.md) with Ed25519.
 
-What is signed is the pre-authentication encoding of the payload's type and bytes. Envelopes are read only in the
-one spelling that `seal` writes: whatever else could stand around the payload would not be signed.
+The signature covers the pre-authentication encoding of the payload's type and bytes. Only envelopes that are exactly as
+`seal` writes them are accepted, because the rest of an envelope is not signed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-"""Of statements, as in-toto's envelope layer (v1) has it."""
+"""Payload type of statements (in-toto's envelope layer, v1)."""
 
 
 def seal(payload: bytes, keys: Mapping[str, Ed25519PrivateKey]) -> str:
-    """An envelope as one line of JSON, with a signature by each key, in order of key id."""
+    """Sign a payload.
+
+    Args:
+        payload: a statement.
+        keys: by id.
+
+    Returns:
+        The envelope as one line of JSON, with a signature by each key, in order of key id.
+    """
     from securesystemslib.dsse import Envelope
     from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]  # has no __all__
 
@@ -32,10 +40,17 @@ def seal(payload: bytes, keys: Mapping[str, Ed25519PrivateKey]) -> str:
 
 
 def open_envelope(line: bytes, keys: Mapping[str, Ed25519PublicKey]) -> tuple[bytes, frozenset[str]]:
-    """The payload of an envelope, and the ids of those of `keys` that signed it.
+    """Verify an envelope.
+
+    Args:
+        line: as `seal` writes it.
+        keys: by id.
+
+    Returns:
+        The payload, and the ids of those of `keys` that signed it.
 
     Raises:
-        ValueError: this is no envelope as `seal` writes it, or none of the keys signed it.
+        ValueError: the envelope is malformed, a signature is wrong, or none of the keys signed it.
     """
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import UnverifiedSignatureError
@@ -45,23 +60,23 @@ def open_envelope(line: bytes, keys: Mapping[str, Ed25519PublicKey]) -> tuple[by
     if not signatures:
         raise ValueError("it has no signature")
     envelope = Envelope(payload, PAYLOAD_TYPE, {name: Signature(name, sig.hex()) for name, sig in signatures.items()})
-    found = set()
+    verified = set()
     for name in keys.keys() & signatures.keys():
         try:
             envelope.verify([SSlibKey.from_crypto(keys[name], keyid=name)], threshold=1)
         except UnverifiedSignatureError as exc:
-            raise ValueError(f"the signature of key {name} does not fit what it signs") from exc
-        found.add(name)
-    if not found:
+            raise ValueError(f"the signature of key {name} does not match the payload") from exc
+        verified.add(name)
+    if not verified:
         raise ValueError(f"it is signed by key {', '.join(signatures)}, not by {', '.join(keys)}")
-    return payload, frozenset(found)
+    return payload, frozenset(verified)
 
 
 def signers(line: bytes) -> tuple[str, ...]:
-    """Ids of the keys that an envelope says it is signed by; nothing is verified.
+    """Ids of the keys that an envelope claims signatures by; nothing is verified.
 
     Raises:
-        ValueError: this is no envelope as `seal` writes it.
+        ValueError: the envelope is malformed.
     """
     return tuple(_read(line)[1])
 
@@ -69,19 +84,19 @@ def signers(line: bytes) -> tuple[str, ...]:
 def _read(line: bytes) -> tuple[bytes, dict[str, bytes]]:
     content = parse_object(line)
     if set(content) != {"payload", "payloadType", "signatures"}:
-        raise ValueError("it is no DSSE envelope")
+        raise ValueError("it is not a DSSE envelope")
     if content["payloadType"] != PAYLOAD_TYPE:
         raise ValueError(f"its payload is not {PAYLOAD_TYPE}")
     listed = content["signatures"]
     if not isinstance(listed, list) or not all(
         isinstance(item, dict) and set(item) == {"keyid", "sig"} for item in listed
     ):
-        raise ValueError("its signatures are not as DSSE has them")
+        raise ValueError("its signatures are not in DSSE format")
     signatures = {_key_id(item["keyid"]): _base64(item["sig"]) for item in listed}
     if len(signatures) != len(listed):
         raise ValueError("a key signed it twice")
     if canonical_json(content).encode() != line:
-        raise ValueError("it is not spelt as edgec sign does")
+        raise ValueError("it is not formatted as edgec sign does")
     return _base64(content["payload"]), signatures
 
 
@@ -92,10 +107,10 @@ def _key_id(value: Any) -> str:
 
 
 def _base64(value: Any) -> bytes:
-    """Bytes of their one spelling in base64 (RFC 4648, section 4, with padding bits that are zero)."""
+    """Decode canonical base64 (RFC 4648, section 4; padding bits are zero)."""
     if not isinstance(value, str):
         raise ValueError("base64 text is expected")
     content = base64.b64decode(value.encode(), validate=True)
     if base64.b64encode(content).decode() != value:
-        raise ValueError("base64 text is not as it is written")
+        raise ValueError("base64 text is not in canonical form")
     return content

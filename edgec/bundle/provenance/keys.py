@@ -1,7 +1,7 @@
-"""Ed25519 keys: made, read from PEM files and the environment, and named by their id.
+"""Ed25519 keys: generated, or read from PEM files and the environment; identified by their id.
 
-Private keys are PKCS #8 (RFC 8410), public keys SubjectPublicKeyInfo, both as PEM: what ``openssl genpkey -algorithm
-ed25519`` writes. Nothing here prints or logs a private key.
+Private keys are PKCS #8 (RFC 8410), public keys SubjectPublicKeyInfo, both as PEM, like the files of ``openssl``.
+Private keys are never printed or logged.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PASSWORD = "EDGEC_KEY_PASSWORD"
 SIGNING_KEY = "EDGEC_SIGNING_KEY"
 """Environment variable that holds a private key itself, for CI."""
 _LARGEST = 1 << 16
-"""Bytes; a key has some hundred."""
+"""Bytes of a key file at most; a key has about a hundred."""
 _LONGEST_PASSWORD = 1023
-"""Bytes that OpenSSL takes."""
+"""Bytes that OpenSSL accepts."""
 
 
 def require_packages() -> None:
@@ -39,13 +39,13 @@ def require_packages() -> None:
 
 
 def generate(name: Path, environ: Mapping[str, str] = os.environ) -> str:
-    """Make a pair of keys, ``<name>.key`` and ``<name>.pub``, and return its id; files that are there stay.
+    """Make a pair of keys, ``<name>.key`` and ``<name>.pub``, and return its id. Existing files are not overwritten.
 
     The private key is for its owner only (mode 0600), and encrypted when `PASSWORD` is set.
 
     Raises:
-        UsageError: `name` is a folder's, as ``.`` is.
-        SignatureError: one of the files is there already, or the passphrase cannot be used.
+        UsageError: `name` is a folder, e.g. ``.``.
+        SignatureError: one of the files exists, or the passphrase is too long.
         StorageError: they cannot be written.
     """
     require_packages()
@@ -53,12 +53,12 @@ def generate(name: Path, environ: Mapping[str, str] = os.environ) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     if name.name in {"", ".."}:
-        raise UsageError(f'"{name}" is no name of a key', hint="--out fleet makes fleet.key and fleet.pub")
+        raise UsageError(f'"{name}" is not a name for a key', hint="--out fleet makes fleet.key and fleet.pub")
     private = Ed25519PrivateKey.generate()
     password = os.fsencode(environ.get(PASSWORD, ""))
     if len(password) > _LONGEST_PASSWORD:
         what = f"the passphrase in {PASSWORD} has {len(password)} bytes, more than {_LONGEST_PASSWORD}"
-        raise SignatureError(what, hint="take a shorter one")
+        raise SignatureError(what, hint="use a shorter one")
     encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     pem = serialization.Encoding.PEM
     secret = private.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption)
@@ -68,7 +68,7 @@ def generate(name: Path, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _write_new(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Write all of the files (content and mode) or none, and never over one that is there."""
+    """Write all of the files (content and mode) or none; existing files are not overwritten."""
     written: list[Path] = []
     try:
         for file, (content, mode) in files.items():
@@ -83,9 +83,9 @@ def _write_new(files: Mapping[Path, tuple[bytes, int]]) -> None:
             file.unlink(missing_ok=True)
         if isinstance(exc, FileExistsError):
             raise SignatureError(
-                "there is such a file already, and keys are not overwritten",
+                "the file exists already, and keys are not overwritten",
                 where=str(exc.filename),
-                hint="name another with --out",
+                hint="choose another name with --out",
             ) from exc
         if isinstance(exc, OSError):
             where = str(exc.filename or next(iter(files)))
@@ -94,7 +94,7 @@ def _write_new(files: Mapping[Path, tuple[bytes, int]]) -> None:
 
 
 def key_id(public: Ed25519PublicKey) -> str:
-    """The key's id, 64 hexadecimal digits: what ``openssl pkey -pubin -in NAME.pub -outform DER | sha256sum`` tells."""
+    """The key's id, 64 hexadecimal digits: ``openssl pkey -pubin -in NAME.pub -outform DER | sha256sum``."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
@@ -104,7 +104,7 @@ def private_keys(files: Sequence[Path], environ: Mapping[str, str] = os.environ)
     """Keys to sign with, by id: those of `files` or, when there are none, the one in `SIGNING_KEY`.
 
     Raises:
-        SignatureError: there is no key, or one is not an Ed25519 private key, or its passphrase is missing or wrong.
+        SignatureError: no key is given, one is not an Ed25519 private key, or its passphrase is missing or wrong.
     """
     require_packages()
     sources = {str(file): _read(file) for file in files}
@@ -112,8 +112,8 @@ def private_keys(files: Sequence[Path], environ: Mapping[str, str] = os.environ)
         sources[SIGNING_KEY] = os.fsencode(f"{text}\n")
     if not sources:
         raise SignatureError(
-            "no key to sign with is given",
-            hint=f"--key FILE, or the key itself in {SIGNING_KEY}; edgec keygen makes one",
+            "no signing key is given",
+            hint=f"give --key FILE, or set {SIGNING_KEY} to the key itself; edgec keygen makes one",
         )
     password = os.fsencode(environ.get(PASSWORD, "")) or None
     keys = [_private(content, where, password) for where, content in sources.items()]
@@ -131,7 +131,7 @@ def _private(content: bytes, where: str, password: bytes | None) -> Ed25519Priva
         key = load_pem_private_key(content, password if encrypted else None)
     except Exception as exc:  # cryptography documents ValueError, TypeError and UnsupportedAlgorithm; none is quoted
         if encrypted:
-            raise SignatureError(f"the passphrase in {PASSWORD} is not this key's", where=where) from exc
+            raise SignatureError(f"the passphrase in {PASSWORD} is wrong for this key", where=where) from exc
         raise SignatureError("this is not a private key in PEM format", where=where, hint=_HINT) from exc
     if not isinstance(key, Ed25519PrivateKey):
         raise SignatureError("this is not an Ed25519 key", where=where, hint=_HINT)
@@ -142,11 +142,11 @@ def public_keys(files: Sequence[Path]) -> dict[str, Ed25519PublicKey]:
     """Keys to verify with, by id.
 
     Raises:
-        SignatureError: a file is not an Ed25519 public key, or there is none at all.
+        SignatureError: a file is not an Ed25519 public key, or none is given.
     """
     require_packages()
     if not files:
-        raise SignatureError("no key to check signatures with is given", hint="--key NAME.pub")
+        raise SignatureError("no key to verify signatures with is given", hint="give --key NAME.pub")
     keys = [_public(_read(file), file) for file in files]
     return {key_id(key): key for key in keys}
 
@@ -156,7 +156,7 @@ def _public(content: bytes, file: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     if b"PRIVATE KEY" in content:
-        hint = "name the .pub file; a private key stays with whoever signs"
+        hint = "give the .pub file; the private key stays with the signer"
         raise SignatureError("this is a private key", where=str(file), hint=hint)
     try:
         key = load_pem_public_key(content)

@@ -1,4 +1,4 @@
-"""Signing a bundle: its bill of materials, and statements about all of its files under the signatures of keys."""
+"""Signing of a bundle: its bill of materials, and signed statements about all its files."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ def sign_bundle(
     *,
     allow_incomplete: bool = False,
 ) -> Signed:
-    """Sign the bundle in folder `path` with all of `keys`, in place of earlier signatures.
+    """Sign a bundle with all of `keys`; earlier signatures are replaced.
 
-    The same bundle, keys and builder give the same bytes. A bundle that is signed is not trusted while this runs:
-    the statements are the last file that is written.
+    The same bundle, keys and builder give the same bytes. The statements are the last file that is written, so that an
+    interrupted signing leaves no valid signature.
 
     Args:
-        path: the bundle; its digests are checked first.
+        path: folder of the bundle; its digests are checked first.
         keys: private keys by their id.
-        builder: URI of who built it, for the provenance.
-        allow_incomplete: sign it also when it lacks artifacts of its target, which its accuracy statement then says.
+        builder: URI of the builder, for the provenance.
+        allow_incomplete: sign it also when it lacks artifacts of its target; the accuracy statement records this.
 
     Raises:
-        BundleError: this is no bundle, or not as it was built.
+        BundleError: it is not a bundle, or was changed after it was built.
         IncompleteError: it lacks artifacts.
-        UsageError: `builder` is no URI.
+        UsageError: `builder` is not a URI.
         StorageError: it cannot be written.
     """
     if not urlsplit(builder).scheme:
-        hint = "an absolute one, e.g. https://ci.example.org/edgec"
-        raise UsageError(f'the builder is a URI, and "{builder}" is none', hint=hint)
+        hint = "give an absolute URI, e.g. https://ci.example.org/edgec"
+        raise UsageError(f'the builder "{builder}" is not a URI', hint=hint)
     manifest = read_bundle(path)
     if not allow_incomplete:
         refuse_incomplete(path, manifest, "it is not signed")
@@ -79,7 +79,7 @@ def sign_bundle(
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace a file; as all files of a bundle, it has the same mode whatever the umask."""
+    """Replace a file; its mode does not depend on the umask."""
     write_atomically(file, text)
     with storage_errors(file):
         file.chmod(0o644)

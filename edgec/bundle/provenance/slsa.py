@@ -1,7 +1,7 @@
 """How a bundle was built: SLSA provenance v1 (slsa.dev/spec/v1.0/provenance).
 
-Everything in it is from the manifest, so that it is the same whenever and wherever the bundle is signed; there is no
-time and no invocation.
+All content is from the manifest, so that it does not depend on when and where the bundle is signed; it has no time and
+no invocation.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from edgec.bundle.provenance.dependencies import SAMPLES_DIGEST, data_sets, pack
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = "urn:edgec:build:v1"
-"""What the parameters mean; docs/signing.md describes it."""
+"""The meaning of the parameters, described in docs/signing.md."""
 LOCAL_BUILDER = "urn:edgec:builder:local"
-"""Builder of a bundle whose signer did not name one: whoever holds the key."""
+"""Builder of a bundle whose signer did not name one: the holder of the key."""
 
 
 def provenance(manifest: Manifest, builder: str) -> dict[str, Any]:
-    """The predicate of a bundle.
+    """The provenance predicate of a bundle.
 
     Args:
         manifest: of the bundle.
-        builder: URI of who built it, and is trusted to say so.
+        builder: URI of the builder.
     """
     plain = manifest.plain()
     return {

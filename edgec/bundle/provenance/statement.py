@@ -1,4 +1,4 @@
-"""What is signed: in-toto statements (github.com/in-toto/attestation, spec/v1/statement.md, v1.1).
+"""The signed payloads: in-toto statements (github.com/in-toto/attestation, spec/v1/statement.md, v1.1).
 
 Subjects are all files of a bundle but the attestations themselves, by their path in it and their SHA-256.
 """
@@ -38,14 +38,14 @@ class Statement:
 
 
 def read_statement(payload: bytes) -> Statement:
-    """The statement that `payload` is; fields unknown here are left out, as in-toto's parsing rules want it.
+    """Parse a statement; unknown fields are ignored, as in-toto's parsing rules require.
 
     Raises:
-        ValueError: it is none.
+        ValueError: `payload` is not a complete statement.
     """
     content = parse_object(payload)
     if content.get("_type") != STATEMENT:
-        raise ValueError(f"it is no {STATEMENT}")
+        raise ValueError(f"it is not a {STATEMENT}")
     subject, kind, predicate = (content.get(key) for key in ("subject", "predicateType", "predicate"))
     if not isinstance(subject, list) or not isinstance(kind, str) or not isinstance(predicate, dict):
         raise ValueError("it is not a complete in-toto statement")

@@ -1,4 +1,4 @@
-"""JSON that can be read in one way only: a key stands once in an object, and numbers are finite."""
+"""A strict JSON parser: keys are unique in an object, and numbers are finite."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Any, NoReturn
 
 
 def parse_object(content: bytes) -> dict[str, Any]:
-    """The JSON object (RFC 8259) that `content` is, in UTF-8.
+    """Parse a JSON object (RFC 8259) in UTF-8.
 
     Raises:
-        ValueError: it is none, or readers may disagree on what it says.
+        ValueError: `content` is not one, or parsers may interpret it differently.
     """
     try:
         value = json.loads(content.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
     except RecursionError as exc:
         raise ValueError("it is nested too deeply") from exc
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return values
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

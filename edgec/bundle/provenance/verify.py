@@ -1,4 +1,4 @@
-"""Checking that a bundle is, file by file, what the holder of a key signed."""
+"""Verification that each file of a bundle is as the holder of a key signed it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from edgec.errors import SignatureError, printable
 from edgec.frozen import Frozen
 
 _LARGEST = 1 << 24
-"""Bytes of attestations that are read; a bundle's have some ten thousand."""
+"""Bytes of attestations at most; a bundle has about ten thousand."""
 _KINDS = (PROVENANCE, ACCURACY)
 """Predicate types of the statements, in their order."""
-_HINT = "do not use this bundle: get it again from whoever signed it"
+_HINT = "do not use this bundle: get it again from its signer"
 
 
 class Verified(Frozen):
-    """A bundle whose signatures and files were checked."""
+    """The result of a verification."""
 
     key: str
-    """Id of the key that signed it: SHA-256 of the public key, as `edgec keygen` tells it."""
+    """Id of the key that signed it: SHA-256 of the public key, as `edgec keygen` prints it."""
     target: str
     """Name of the target that the signed provenance states."""
     files: int
@@ -37,17 +37,17 @@ class Verified(Frozen):
 
 
 def verify_signature(path: Path, keys: Sequence[Path]) -> Verified:
-    """Check that every file of the bundle in folder `path` is as one of `keys` signed it, and that no other is there.
+    """Check that every file of a bundle is as one of `keys` signed it, and that there are no other files.
 
-    What the harness wrote on a device (``bench/result*.json``) may be there unsigned. Nothing inside a payload is
-    looked at before its signature holds.
+    Results that the harness wrote on a device (``bench/result*.json``) may be unsigned. A payload is parsed only after
+    its signature has been verified.
 
     Args:
-        path: the bundle.
+        path: folder of the bundle.
         keys: public keys (PEM files); one of them must have signed all statements of the bundle.
 
     Raises:
-        SignatureError: the bundle is not signed, not with one of these keys, or is not what was signed.
+        SignatureError: the bundle is not signed with one of these keys, or was changed.
         BackendUnavailableError: the packages of the extra ``sign`` are not installed.
     """
     known = public_keys(keys)
@@ -58,26 +58,26 @@ def verify_signature(path: Path, keys: Sequence[Path]) -> Verified:
         try:
             payload, by = open_envelope(line, known)
         except ValueError as exc:
-            raise SignatureError(f"this signature is refused: {exc}", where=where, hint=_HINT) from exc
+            raise SignatureError(f"the signature is invalid: {exc}", where=where, hint=_HINT) from exc
         try:
             statement = read_statement(payload)
         except ValueError as exc:
-            raise SignatureError(f"what was signed is no statement: {exc}", where=where, hint=_HINT) from exc
+            raise SignatureError(f"the signed payload is not a statement: {exc}", where=where, hint=_HINT) from exc
         if statement.predicate_type != kind:
-            what = f"what was signed is {statement.predicate_type}, where {kind} belongs"
+            what = f"the signed statement is {statement.predicate_type}, not {kind}"
             raise SignatureError(what, where=where, hint=_HINT)
         signed &= by
         statements.append(statement)
     first = statements[0]
     if not signed or any(statement.subjects != first.subjects for statement in statements):
-        what = "the statements do not belong together: they are about other files, or signed by other keys"
+        what = "the statements do not belong together: they name different files, or have different signers"
         raise SignatureError(what, where=str(path / ATTESTATIONS), hint=_HINT)
     _check_files(path, first.subjects)
     return Verified(key=min(signed), target=_target(path, first.predicate), files=len(first.subjects))
 
 
 def claimed_signers(path: Path) -> tuple[str, ...]:
-    """Ids of the keys that a bundle says it is signed by; none when it is not signed. Nothing is verified.
+    """Ids of the keys that a bundle claims signatures by; none when it is not signed. Nothing is verified.
 
     Raises:
         SignatureError: the attestations are damaged.
@@ -96,11 +96,11 @@ def _lines(path: Path) -> list[bytes]:
     """The envelopes of a bundle, one for each of `_KINDS`."""
     file = path / ATTESTATIONS
     if not path.is_dir():
-        what = "a bundle is a folder, this is a file" if path.exists() else "there is no such bundle"
+        what = "a bundle is a folder, this is a file" if path.exists() else "the bundle does not exist"
         raise SignatureError(what, where=str(path), hint="name a folder that edgec build wrote, e.g. dist/rpi4-int8")
     if not os.path.lexists(file):
-        hint = f"edgec sign {path} --key FILE, where the key is"
-        raise SignatureError(f"the bundle is not signed: it has no {ATTESTATIONS}", where=str(path), hint=hint)
+        hint = f"sign it with: edgec sign {path} --key FILE"
+        raise SignatureError(f"the bundle is not signed: {ATTESTATIONS} is missing", where=str(path), hint=hint)
     if not stat.S_ISREG(file.lstat().st_mode):
         raise SignatureError("this is not a regular file", where=str(file), hint=_HINT)
     try:
@@ -110,7 +110,7 @@ def _lines(path: Path) -> list[bytes]:
         raise SignatureError(f"the attestations cannot be read: {exc.strerror or exc}", where=str(file)) from exc
     lines = content.split(b"\n")
     if len(lines) != len(_KINDS) + 1 or lines[-1]:
-        what = f"the attestations are damaged: they are not {len(_KINDS)} whole lines"
+        what = f"the attestations are damaged: there are not {len(_KINDS)} complete lines"
         raise SignatureError(what, where=str(file), hint=_HINT)
     return lines[:-1]
 
@@ -129,7 +129,7 @@ def _check_files(path: Path, subjects: Mapping[str, str]) -> None:
         if name not in subjects and name != ATTESTATIONS and not (regular and is_result(name)):
             wrong.append(f"{name}: not signed")
     if wrong:
-        what = "the bundle is not what was signed: " + printable("; ".join(wrong))
+        what = "the bundle does not match its signature: " + printable("; ".join(wrong))
         raise SignatureError(what, where=str(path), hint=_HINT)
 
 
@@ -141,8 +141,8 @@ def _digest(file: Path) -> str:
 
 
 def _present(path: Path) -> dict[str, bool]:
-    """All that is below `path` but folders: its name -> whether it is a regular file."""
-    found: dict[str, bool] = {}
+    """Name of each file below `path` -> whether it is a regular file."""
+    present: dict[str, bool] = {}
 
     def refuse(exc: OSError) -> None:
         raise SignatureError(f"cannot be read: {exc.strerror or exc}", where=printable(str(exc.filename)))
@@ -152,8 +152,8 @@ def _present(path: Path) -> dict[str, bool]:
             item = Path(folder, name)
             mode = item.lstat().st_mode
             if not stat.S_ISDIR(mode):
-                found[item.relative_to(path).as_posix()] = stat.S_ISREG(mode)
-    return found
+                present[item.relative_to(path).as_posix()] = stat.S_ISREG(mode)
+    return present
 
 
 def _target(path: Path, predicate: Mapping[str, Any]) -> str:
@@ -162,5 +162,5 @@ def _target(path: Path, predicate: Mapping[str, Any]) -> str:
     for key in ("buildDefinition", "externalParameters", "target", "name"):
         value = value.get(key) if isinstance(value, dict) else None
     if not isinstance(value, str):
-        raise SignatureError("the signed provenance names no target", where=str(path / ATTESTATIONS), hint=_HINT)
+        raise SignatureError("the signed provenance has no target", where=str(path / ATTESTATIONS), hint=_HINT)
     return value

@@ -1,4 +1,4 @@
-"""Writing a CI job's file from its template, for one project."""
+"""The file of a CI job, written from a template for one project."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 TEMPLATES = Path(__file__).parent / "templates"
 
 _PLAIN = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]*\Z")
-"""Folders that are the same in a shell, in Make and between quotes in YAML."""
+"""Folders that need no quoting in a shell, in Make and between quotes in YAML."""
 _PATTERN = re.compile(r"[A-Za-z0-9._*?!\[\]-]+\Z")
-"""Names and globs of targets that are the same in a shell's quotes within YAML."""
+"""Names and globs of targets that need no escaping in a shell's quotes within YAML."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """What is written for one kind of CI."""
+    """The template for one kind of CI."""
 
     source: str
     """Name in `TEMPLATES`."""
     path: str
-    """Where it is written, from the root of the repository or, for Make, of the project."""
+    """Path of the written file, from the root of the repository or, for Make, of the project."""
     of_repository: bool
     todo: tuple[str, ...]
-    """What the user has to do for it to work."""
+    """The next steps of the user."""
 
 
 ENVIRONMENT = "edgec-publish"
-"""Of the publishing job; what only it may know is kept there."""
+"""Environment of the publishing job, which holds its secrets."""
 _KEY = "a key to sign with: edgec keygen"
 _COMMIT = "commit edgec.pub beside edgec.toml, and what is published must be signed with it to be compared with"
 
@@ -49,7 +49,7 @@ TABLE: dict[Kind, Template] = {
             f"{_KEY}; put the text of edgec.key into the secret EDGEC_SIGNING_KEY of an environment {ENVIRONMENT}, "
             "to which only tags v* may deploy",
             _COMMIT,
-            "published to oci://ghcr.io/OWNER/REPOSITORY/bundles; the variable EDGEC_PUBLISH names another place",
+            "published to oci://ghcr.io/OWNER/REPOSITORY/bundles; the variable EDGEC_PUBLISH names another location",
             "limits of the comparison: the variable EDGEC_FAIL_ON (accuracy=0.5,latency=10%,size=5%)",
             "publish with a tag: git tag v1.0 && git push origin v1.0",
         ),
@@ -62,7 +62,7 @@ TABLE: dict[Kind, Template] = {
             f"{_KEY}; put the text of edgec.key into EDGEC_SIGNING_KEY, a protected CI/CD variable of type File and "
             f"of the environment scope {ENVIRONMENT}: with another scope, jobs that run the project's code have it",
             _COMMIT,
-            "published to this project's container registry; the variable EDGEC_PUBLISH names another place",
+            "published to this project's container registry; the variable EDGEC_PUBLISH names another location",
             "limits of the comparison: the variable EDGEC_FAIL_ON (accuracy=0.5,latency=10%,size=5%)",
             "publish with a protected tag: git tag v1.0 && git push origin v1.0",
         ),
@@ -87,28 +87,28 @@ def write_ci(
     """Write the file of one kind of CI and return its path.
 
     Args:
-        kind: of CI.
+        kind: the kind of CI.
         root: folder of edgec.toml.
-        patterns: targets that are built, as the user names them; none: those of edgec.toml.
-        names: the targets that these are now, valid ones.
-        version: of edgec, which the job installs.
-        force: replace a file that is there.
+        patterns: targets to build, as the user names them; none: those of edgec.toml.
+        names: the targets that `patterns` match; valid names.
+        version: of edgec that the job installs.
+        force: replace an existing file.
 
     Raises:
-        UsageError: a file is there, or the project's folder or a pattern has a name that CI files cannot hold.
+        UsageError: the file exists, or the project's folder or a pattern has characters that CI files cannot have.
         StorageError: it cannot be written.
     """
     for pattern in patterns:
         if not _PATTERN.match(pattern):
             raise UsageError(
-                "CI files hold targets and globs of plain letters, digits and .-_*?![] only",
+                "targets in a CI file may have letters, digits and .-_*?![] only",
                 where=f"--target {pattern}",
             )
     template = TABLE[kind]
     repository = _repository(root) if template.of_repository else root
     path = repository / template.path
     if (path.exists() or path.is_symlink()) and not force:
-        raise UsageError("there is such a file already", where=str(path), hint="replace it with --force")
+        raise UsageError("the file exists already", where=str(path), hint="replace it with --force")
     text = render(kind, folder_in(repository, root), patterns=patterns, names=names, version=version)
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,13 @@ def write_ci(
 
 
 def render(kind: Kind, folder: str, *, patterns: Sequence[str], names: Sequence[str], version: str) -> str:
-    """The text of a file; `folder` is the project's in its repository, others as in `write_ci`."""
+    """The text of a file.
+
+    Args:
+        kind: the kind of CI.
+        folder: of the project, from the root of its repository.
+        patterns, names, version: as in `write_ci`.
+    """
     text = (TEMPLATES / TABLE[kind].source).read_text(encoding="utf-8")
     values = {
         "FOLDER": folder,
@@ -133,16 +139,20 @@ def render(kind: Kind, folder: str, *, patterns: Sequence[str], names: Sequence[
 
 
 def folder_in(repository: Path, root: Path) -> str:
-    """The project's folder as a path from the repository's root."""
+    """The project's folder as a path from the repository's root.
+
+    Raises:
+        UsageError: it has characters that CI files cannot have.
+    """
     folder = root.resolve().relative_to(repository.resolve()).as_posix()
     if not _PLAIN.match(folder):
         raise UsageError(
-            "CI files hold folders of plain letters, digits and ._- only", where=folder, hint="rename the folder"
+            "the folder in a CI file may have letters, digits and ._- only", where=folder, hint="rename the folder"
         )
     return folder
 
 
 def _repository(root: Path) -> Path:
-    """The nearest folder above that git knows; where there is none, the project's own."""
+    """The nearest folder above that is a git repository, else the project's folder."""
     resolved = root.resolve()
     return next((folder for folder in (resolved, *resolved.parents) if (folder / ".git").exists()), root)

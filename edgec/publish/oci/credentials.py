@@ -1,4 +1,4 @@
-"""Who edgec is to a registry: from the environment or docker's configuration; nothing here is ever printed."""
+"""Credentials for a registry, from the environment or docker's configuration; they are never printed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from edgec.errors import CredentialsError
 USER = "EDGEC_REGISTRY_USER"
 PASSWORD = "EDGEC_REGISTRY_PASSWORD"
 DOCKER_HUB = "docker.io"
-"""What people write for `DOCKER_HUB_API`, whose credentials docker keeps under `DOCKER_HUB_KEY`."""
+"""The usual name of `DOCKER_HUB_API`, whose credentials docker keeps under `DOCKER_HUB_KEY`."""
 DOCKER_HUB_API = "registry-1.docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 HELPER_SECONDS = 60.0
-"""How long a credential helper may take: some ask a key ring that has to be unlocked."""
+"""Time limit of a credential helper: some wait until the user unlocks a key ring."""
 
 _HELPER = re.compile(r"[A-Za-z0-9._-]+\Z")
 _IDENTITY_TOKEN_USER = "<token>"
-"""User name by which a credential helper says that its secret is an identity token."""
+"""User name with which a credential helper marks its secret as an identity token."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user's secret for one registry; neither ``repr`` nor ``str`` shows it."""
+    """A user's credentials for one registry; neither ``repr`` nor ``str`` shows them."""
 
     source: str
-    """Where it was found, for messages."""
+    """Where they are from, for messages."""
     user: str = field(repr=False, default="")
     password: str = field(repr=False, default="")
     identity_token: str = field(repr=False, default="")
-    """An OAuth2 refresh token, which some registries give at log-in instead of keeping the password."""
+    """An OAuth2 refresh token, which some registries return at log-in to be stored instead of the password."""
 
     def basic(self) -> str:
         """The value of an ``Authorization`` header (RFC 7617)."""
@@ -45,13 +45,16 @@ class Credentials:
 
 
 def credentials_for(host: str) -> Credentials | None:
-    """What the user gave for the registry at `host` (``name[:port]``), or None: then edgec is nobody in particular.
+    """The credentials for a registry; None: requests are anonymous.
 
-    The environment goes first; then docker's ``config.json``, as ``docker login`` writes it: ``credHelpers``, then
+    The environment comes first; then docker's ``config.json``, as ``docker login`` writes it: ``credHelpers``, then
     ``credsStore`` (docker-credential-helpers' protocol), then ``auths``.
 
+    Args:
+        host: ``name[:port]``.
+
     Raises:
-        CredentialsError: only half of them is there, or docker's configuration or helper is broken.
+        CredentialsError: only the user or only the password is set, or docker's configuration or helper is broken.
     """
     user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
     if user and password:
@@ -60,13 +63,13 @@ def credentials_for(host: str) -> Credentials | None:
         raise CredentialsError(
             f"{USER if user else PASSWORD} is set, {PASSWORD if user else USER} is not",
             where=host,
-            hint="set both, or neither to use docker's credentials or none",
+            hint="set both; or unset both to use docker's credentials",
         )
     return _from_docker(host)
 
 
 def docker_folder() -> Path:
-    """Where docker's command line keeps its configuration."""
+    """The folder of docker's configuration."""
     given = os.environ.get("DOCKER_CONFIG")
     return Path(given) if given else Path.home() / ".docker"
 
@@ -78,21 +81,21 @@ def _from_docker(host: str) -> Credentials | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as exc:
-        told = exc.strerror if isinstance(exc, OSError) else "it is not JSON"
+        why = exc.strerror if isinstance(exc, OSError) else "it is not JSON"
         raise CredentialsError(
-            f"docker's configuration cannot be read: {told}", where=str(file), hint="mend it with: docker login"
+            f"docker's configuration cannot be read: {why}", where=str(file), hint="correct it, or run: docker login"
         ) from None  # a decoder's error holds the text
     keys = [DOCKER_HUB_KEY, DOCKER_HUB] if host in {DOCKER_HUB, DOCKER_HUB_API} else [host]
     helpers, store = _table(config, "credHelpers"), config.get("credsStore") if isinstance(config, dict) else None
     for key in keys:
         helper = helpers.get(key) or store
-        if helper and (found := _from_helper(str(helper), key)):
-            return found
+        if helper and (credentials := _from_helper(str(helper), key)):
+            return credentials
     for name, entry in _table(config, "auths").items():
         if (name in keys or _host_of(name) in keys) and isinstance(entry, dict):
-            found = _from_entry(entry, f"{file}")
-            if found:
-                return found
+            credentials = _from_entry(entry, str(file))
+            if credentials:
+                return credentials
     return None
 
 
@@ -102,7 +105,7 @@ def _table(config: Any, key: str) -> dict[str, Any]:
 
 
 def _host_of(key: str) -> str:
-    """Docker's keys may be addresses: ``https://host/v1/`` means ``host``."""
+    """Docker's keys may be URLs: ``https://host/v1/`` is ``host``."""
     return key.removeprefix("https://").removeprefix("http://").split("/", 1)[0]
 
 
@@ -129,31 +132,31 @@ def _from_entry(entry: dict[str, Any], source: str) -> Credentials | None:
 
 def _from_helper(name: str, key: str) -> Credentials | None:
     program = f"docker-credential-{name}"
-    hint = f"try it: echo {key} | {program} get"
+    hint = f"check it with: echo {key} | {program} get"
     if not _HELPER.match(name):
-        raise CredentialsError("docker's configuration names a credential helper that cannot be one", where=name)
+        raise CredentialsError("docker's configuration has an invalid name of a credential helper", where=name)
     try:
         done = subprocess.run(
             [program, "get"], input=key, capture_output=True, text=True, timeout=HELPER_SECONDS, check=False
         )
     except FileNotFoundError:
         raise CredentialsError(
-            "docker's configuration names this credential helper, and it is not installed",
+            "the credential helper of docker's configuration is not installed",
             where=program,
             hint=f"install it, or set {USER} and {PASSWORD}",
         ) from None
     except (OSError, subprocess.TimeoutExpired) as exc:
-        told = "does not answer" if isinstance(exc, subprocess.TimeoutExpired) else "cannot be run"
-        raise CredentialsError(f"the credential helper {told}", where=program, hint=hint) from None
+        what = "timed out" if isinstance(exc, subprocess.TimeoutExpired) else "cannot be run"
+        raise CredentialsError(f"the credential helper {what}", where=program, hint=hint) from None
     if done.returncode:
         if "credentials not found" in (done.stdout + done.stderr).lower():
             return None
-        raise CredentialsError(f"the credential helper fails (exit {done.returncode})", where=program, hint=hint)
+        raise CredentialsError(f"the credential helper failed (exit {done.returncode})", where=program, hint=hint)
     try:
         answer = json.loads(done.stdout)
         user, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError):
-        raise CredentialsError("the credential helper's answer is no answer", where=program, hint=hint) from None
+        raise CredentialsError("the credential helper returned invalid output", where=program, hint=hint) from None
     if user == _IDENTITY_TOKEN_USER:
         return Credentials(source=program, identity_token=secret)
     return Credentials(source=program, user=user, password=secret)

@@ -1,115 +1,115 @@
-"""What went wrong between edgec and a registry, in our own words.
+"""Errors of connections and registries as edgec's errors.
 
-Libraries' messages are not repeated: they quote addresses whose queries may hold secrets.
+Messages of libraries are not repeated: they quote URLs whose queries may hold secrets.
 """
 
 from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Iterator
 
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    LocationValueError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-)
+from urllib3 import exceptions
 
 from edgec.errors import CredentialsError, PublishError
-from edgec.publish.transfer import BrokenError
+from edgec.publish.transfer import TransientError
 
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses after which another try may succeed (RFC 9110; 429: RFC 6585)."""
-LONGEST_TOLD = 200
-"""Characters of a registry's own words that are repeated."""
+"""Statuses after which another attempt may succeed (RFC 9110; 429: RFC 6585)."""
+MAX_MESSAGE = 200
+"""Characters of a registry's message that are repeated."""
+
+_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
+    (exceptions.LocationValueError, "the URL of the registry is invalid"),
+    (exceptions.ProxyError, "the connection through the proxy failed"),
+    (exceptions.NameResolutionError, "the host name cannot be resolved"),
+    (ConnectionRefusedError, "the connection was refused"),
+    (exceptions.NewConnectionError, "the host cannot be reached"),
+    (exceptions.TimeoutError, "the connection timed out"),
+    (TimeoutError, "the connection timed out"),
+    (ssl.SSLError, "the TLS handshake failed"),
+)
+"""Exceptions that are looked for in a chain of causes, in this order: NewConnectionError is also a TimeoutError."""
 
 
-def failure(exc: Exception, where: str) -> PublishError:
-    """What an exception of urllib3 or of a socket means: a `BrokenError`, unless trying again is of no use."""
-    chain = _chain(exc)
+def connection_error(exc: Exception, where: str) -> PublishError:
+    """The error for an exception of urllib3 or a socket: a `TransientError` unless another attempt cannot succeed.
+
+    Args:
+        exc: with its causes.
+        where: host and path, for messages.
+    """
+    causes = list(_causes(exc))
     host = where.partition("/")[0]
-    for link in chain:
-        if isinstance(link, PublishError):
-            return link
-        if isinstance(link, ssl.SSLCertVerificationError):
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return PublishError(
-                f"the registry's certificate is not to be trusted: {link.verify_message}",
+                f"the registry's certificate cannot be verified: {cause.verify_message}",
                 where=host,
-                hint=f"if its certificate authority is your own: put that into ~/.docker/certs.d/{host}/ca.crt, "
-                "or name its file in SSL_CERT_FILE",
+                hint=f"for a private certificate authority: copy its certificate to ~/.docker/certs.d/{host}/ca.crt, "
+                "or set SSL_CERT_FILE to its file",
             )
-        if isinstance(link, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(link):
+        if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
             return PublishError(
-                "no TLS is spoken there", where=host, hint=f"if plain http is meant: EDGEC_REGISTRY_INSECURE={host}"
+                "the registry does not use TLS", where=host, hint=f"to allow plain http: EDGEC_REGISTRY_INSECURE={host}"
             )
-    return BrokenError(_broken(chain), where=where)
+    for kind, what in _CAUSES:
+        if any(isinstance(cause, kind) for cause in causes):
+            return TransientError(what, where=where)
+    return TransientError("the connection broke", where=where)
 
 
-def _chain(exc: BaseException) -> list[BaseException]:
-    """An exception and everything it holds or came from."""
-    found: list[BaseException] = []
-    waiting: list[object] = [exc]
-    while waiting:
-        link = waiting.pop(0)
-        if isinstance(link, BaseException) and link not in found:
-            found.append(link)
-            waiting += [*link.args, getattr(link, "reason", None), link.__cause__, link.__context__]
-    return found
+def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
 
 
-def _broken(chain: list[BaseException]) -> str:
-    kinds: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-        (LocationValueError, "the address of the registry cannot be"),
-        (ProxyError, "the proxy does not connect us"),
-        (NameResolutionError, "the name of the host is not known"),
-        (ConnectionRefusedError, "nobody answers there: the connection is refused"),
-        ((ReadTimeoutError, ConnectTimeoutError, TimeoutError), "no answer in time"),
-        (NewConnectionError, "the host cannot be reached"),
-        (ssl.SSLError, "TLS fails"),
-    )
-    # NewConnectionError is a kind of ConnectTimeoutError: what it came from tells which
-    plain = [link for link in chain if not isinstance(link, NewConnectionError)] or chain
-    for links in (plain, chain):
-        for kind, told in kinds:
-            if any(isinstance(link, kind) for link in links):
-                return told
-    return "the connection broke"
+def busy_error(status: int, message: str, where: str, after: float) -> TransientError:
+    """The error for a server that is overloaded or has an internal error.
+
+    Args:
+        status: HTTP status.
+        message: of the registry; may be empty.
+        where: host and path.
+        after: seconds after which the server asks for another attempt; 0: it does not say.
+    """
+    return TransientError(f"the registry answers {status}{_quoted(message)}", where=where, after=after)
 
 
-def busy(status: int, told: str, where: str, after: float) -> BrokenError:
-    """A server that has a problem of its own, or too much to do."""
-    return BrokenError(f"the registry answers {status}{_quoted(told)}", where=where, after=after)
+def refusal(method: str, status: int, message: str, where: str) -> PublishError | CredentialsError:
+    """The error for a request that the registry refuses.
 
-
-def refused(method: str, status: int, told: str, where: str) -> PublishError | CredentialsError:
-    """A registry that will not do what it is asked."""
+    Args:
+        method: HTTP method.
+        status: HTTP status.
+        message: of the registry; may be empty.
+        where: host and path.
+    """
     if status in {401, 403}:
-        doing = "read" if method in {"GET", "HEAD"} else "write"
+        access = "read" if method in {"GET", "HEAD"} else "write"
         return CredentialsError(
-            f"you may not {doing} there: the registry answers {status}{_quoted(told)}",
+            f"no {access} permission: the registry answers {status}{_quoted(message)}",
             where=where,
-            hint="ask for the right, or log in as somebody who has it: docker login",
+            hint="ask for the permission, or log in as a user who has it: docker login",
         )
     if status == 413:
         return PublishError(
-            "the registry takes no file of this size", where=where, hint="ask who runs it to raise that"
+            "the file is larger than the registry allows", where=where, hint="raise the limit of the registry"
         )
     if status == 404:
-        return PublishError(f"the registry has no such thing{_quoted(told)}", where=where)
-    return PublishError(f"the registry answers {status} to {method}{_quoted(told)}", where=where)
+        return PublishError(f"not found in the registry{_quoted(message)}", where=where)
+    return PublishError(f"the registry answers {status} to {method}{_quoted(message)}", where=where)
 
 
-def registry_words(content: bytes) -> str:
-    """The message in an answer's body (distribution-spec 1.1, "Error Codes"), cut and on one line; may be empty."""
+def error_message(content: bytes) -> str:
+    """The message in the body of an error (distribution-spec 1.1, "Error Codes"): one line, cut; may be empty."""
     words = "; ".join(str(item.get("message") or item.get("code", "")) for item in _errors(content))
-    line = "".join(letter if letter.isprintable() else " " for letter in words)
-    return line[:LONGEST_TOLD]
+    return "".join(letter if letter.isprintable() else " " for letter in words)[:MAX_MESSAGE]
 
 
-def registry_codes(content: bytes) -> frozenset[str]:
-    """The error codes in an answer's body (distribution-spec 1.1, "Error Codes")."""
+def error_codes(content: bytes) -> frozenset[str]:
+    """The codes in the body of an error (distribution-spec 1.1, "Error Codes")."""
     return frozenset(str(item.get("code", "")) for item in _errors(content))
 
 
@@ -121,5 +121,5 @@ def _errors(content: bytes) -> list[dict[str, object]]:
         return []
 
 
-def _quoted(told: str) -> str:
-    return f' ("{told}")' if told else ""
+def _quoted(message: str) -> str:
+    return f' ("{message}")' if message else ""

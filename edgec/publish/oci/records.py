@@ -1,7 +1,7 @@
 """Documents of an OCI registry: descriptors, artifact manifests, indexes (OCI image-spec 1.1.1).
 
-Read leniently, as the specification asks (unknown keys are skipped), but never as something else than what they say
-they are; written as canonical JSON, so that the same content has the same digest.
+Unknown keys are ignored, as the specification requires; a document of another type than expected is refused. Documents
+are written as canonical JSON, so that the same content has the same digest.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ATTESTED = "application/vnd.in-toto.bundle"
 TARGET = "dev.edgec.target"
 TITLE = "org.opencontainers.image.title"
 LARGEST_BLOB = 1 << 40
-"""Bytes; more than any bundle has, and what arithmetic can be done with."""
+"""Bytes of a blob at most."""
 
 _MEDIA_TYPES = {
     MANIFEST: "application/vnd.edgec.bundle.manifest.v1+json",
@@ -60,13 +60,13 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=LARGEST_BLOB)]
 
 
-class Lenient(BaseModel):
-    """A document that others may have added keys to, which stay."""
+class OciRecord(BaseModel):
+    """A document; unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, populate_by_name=True)
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it; what is not there is left out."""
+        """The JSON object, without keys that are not set."""
         plain: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return plain
 
@@ -75,15 +75,15 @@ class Lenient(BaseModel):
         return canonical_json(self.document()).encode()
 
 
-class Platform(Lenient):
-    """What an entry of an index runs on."""
+class Platform(OciRecord):
+    """The platform of an entry of an index."""
 
     architecture: str
     os: str
     variant: str | None = None
 
 
-class Descriptor(Lenient):
+class Descriptor(OciRecord):
     """A reference to content by its digest."""
 
     media_type: str = Field(alias="mediaType")
@@ -94,12 +94,12 @@ class Descriptor(Lenient):
     annotations: dict[str, str] | None = None
     data: str | None = None
 
-    def note(self, key: str) -> str:
-        """An annotation, or nothing."""
+    def annotation(self, key: str) -> str:
+        """The value of an annotation; empty where it is not set."""
         return (self.annotations or {}).get(key, "")
 
 
-class ArtifactManifest(Lenient):
+class ArtifactManifest(OciRecord):
     """An image manifest that is an artifact: files as layers, and no configuration."""
 
     schema_version: Annotated[int, Field(ge=2, le=2)] = Field(default=2, alias="schemaVersion")
@@ -111,7 +111,7 @@ class ArtifactManifest(Lenient):
     annotations: dict[str, str] | None = None
 
 
-class ImageIndex(Lenient):
+class ImageIndex(OciRecord):
     """A list of manifests."""
 
     schema_version: Annotated[int, Field(ge=2, le=2)] = Field(default=2, alias="schemaVersion")
@@ -127,7 +127,7 @@ EMPTY = Descriptor(
     size=2,
     data="e30=",
 )
-"""``{}``: the configuration of what has none (image-spec 1.1, "Guidance for an Empty Descriptor")."""
+"""``{}``: the configuration of an artifact without one (image-spec 1.1, "Guidance for an Empty Descriptor")."""
 EMPTY_CONTENT = b"{}"
 
 Record = TypeVar("Record", ImageIndex, ArtifactManifest)
@@ -138,8 +138,8 @@ def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def describe(record: ImageIndex | ArtifactManifest) -> Descriptor:
-    """A reference to a document as `Lenient.to_bytes` writes it."""
+def descriptor_of(record: ImageIndex | ArtifactManifest) -> Descriptor:
+    """A reference to a document as `OciRecord.to_bytes` writes it."""
     content = record.to_bytes()
     return Descriptor(
         media_type=record.media_type,
@@ -150,7 +150,7 @@ def describe(record: ImageIndex | ArtifactManifest) -> Descriptor:
 
 
 def platform_of(device: Device) -> Platform:
-    """What docker and other OCI tools call a device's system."""
+    """The platform of a device, in the names of docker and other OCI tools."""
     system = "android" if "android" in device.triple else "linux"
     return Platform(os=system, **ARCHITECTURES[device.arch].oci)
 
@@ -167,12 +167,12 @@ def layer_of(file: BundleFile, media_type: str | None = None) -> Descriptor:
 
 
 def file_of(layer: Descriptor, where: str) -> BundleFile:
-    """A layer as a bundle's file; whether its name may be one is for others to say.
+    """A layer as a bundle's file. Its name is not checked here, see `edgec.publish.untrusted`.
 
     Raises:
         PublishError: it has no name.
     """
-    name = layer.note(TITLE)
+    name = layer.annotation(TITLE)
     if not name:
         raise PublishError(f"a layer has no name (annotation {TITLE})", where=where)
     return BundleFile(name=name, sha256=layer.digest.removeprefix("sha256:"), size=layer.size)
@@ -191,46 +191,46 @@ def artifact_of(target: str, files: tuple[BundleFile, ...], models: Mapping[str,
 
 
 def parse_document(kind: type[Record], content: bytes, media_type: str, where: str) -> Record:
-    """A document that is what it is said to be.
+    """Parse a document of the expected type.
 
     Args:
-        kind: what is expected.
-        content: as it came, its digest checked.
-        media_type: as its descriptor or the registry's answer says.
+        kind: the expected type.
+        content: of the document; its digest has been checked.
+        media_type: of its descriptor or of the registry's response.
         where: for messages.
 
     Raises:
-        PublishError: it is something else, says itself that it is, or is damaged.
+        PublishError: it has another type, by `media_type` or by its own statement, or is damaged.
     """
     expected = INDEX_TYPE if kind is ImageIndex else MANIFEST_TYPE
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
-        raise PublishError("what the registry gives is not JSON", where=where) from None
+        raise PublishError("the registry returned invalid JSON", where=where) from None
     if not isinstance(document, dict):
-        raise PublishError("what the registry gives is neither an OCI index nor a manifest", where=where)
+        raise PublishError("the registry returned neither an OCI index nor a manifest", where=where)
     foreign = {"config", "layers"} if kind is ImageIndex else {"manifests"}
     if {media_type, document.get("mediaType", expected)} != {expected} or not foreign.isdisjoint(document):
-        raise PublishError(f"this is {name_of(document, media_type)}", where=where, hint="name what edgec published")
+        raise PublishError(
+            f"this is {describe_document(document, media_type)}", where=where, hint="name what edgec published"
+        )
     try:
         return kind.model_validate_json(content)
     except ValidationError as exc:
         first = exc.errors(include_input=False)[0]
         key = printable(".".join(map(str, first["loc"])))
-        raise PublishError(f"the registry's document is damaged: {key}: {first['msg']}", where=where) from exc
+        raise PublishError(f"the document in the registry is damaged: {key}: {first['msg']}", where=where) from exc
 
 
-def name_of(document: dict[str, Any], media_type: str) -> str:
-    """What something in a registry is, for people."""
-    if media_type in DOCKER_TYPES:
-        return DOCKER_TYPES[media_type] + ", no bundle"
+def describe_document(document: dict[str, Any], media_type: str) -> str:
+    """The kind of a document that edgec did not write, for messages."""
     config = document.get("config")
     kind = document.get("artifactType") or (config.get("mediaType") if isinstance(config, dict) else None)
-    plain = "an OCI index" if media_type == INDEX_TYPE else "an OCI manifest"
+    if media_type in DOCKER_TYPES:
+        return f"{DOCKER_TYPES[media_type]}, not a bundle"
     if media_type not in {INDEX_TYPE, MANIFEST_TYPE}:
         return f"neither an OCI index nor a manifest ({media_type[:100]!r})"
     if kind == "application/vnd.oci.image.config.v1+json":
-        return "a container image, no bundle"
-    return (
-        f"{plain} of another kind ({str(kind)[:100]!r}), no bundle" if kind else f"{plain} that is no bundle of edgec"
-    )
+        return "a container image, not a bundle"
+    plain = "an OCI index" if media_type == INDEX_TYPE else "an OCI manifest"
+    return f"{plain} ({str(kind)[:100]!r}), not a bundle" if kind else f"{plain} that is not a bundle"

@@ -1,4 +1,4 @@
-"""Attestations where other tools look for them: manifests that refer to the artifact by ``subject``."""
+"""Attestations for other tools: manifests that refer to the bundle's manifest by ``subject``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from edgec.publish.oci.records import (
     ArtifactManifest,
     Descriptor,
     ImageIndex,
-    describe,
+    descriptor_of,
     layer_of,
     parse_document,
 )
 from edgec.publish.oci.registry import Repository
 from edgec.publish.oci.tags import Tag
-from edgec.publish.transfer import Patience, persist
+from edgec.publish.transfer import RetryPolicy, retry
 from edgec.workers.worker import Progress
 
 ROUNDS = 5
-"""How often the list of referrers is added to when others overwrite it."""
+"""Attempts to add to the list of referrers when other publishers overwrite it."""
 
 
 def referrers_tag(digest: str) -> str:
@@ -31,24 +31,32 @@ def referrers_tag(digest: str) -> str:
 
 
 def attach(
-    repository: Repository, artifact: Descriptor, file: BundleFile, target: str, patience: Patience, progress: Progress
+    repository: Repository, artifact: Descriptor, file: BundleFile, target: str, policy: RetryPolicy, progress: Progress
 ) -> None:
-    """Make an attestation, whose blob is there already, refer to an artifact.
+    """Publish a manifest that makes an attestation a referrer of an artifact.
 
-    A registry with the referrers API lists it by itself and says so; for others the list is the index under
+    A registry with the referrers API lists it by itself and states so; for others the list is the index under
     `referrers_tag`, which edgec adds to.
+
+    Args:
+        repository: has the artifact and the blob of the attestation.
+        artifact: the bundle's manifest.
+        file: the attestations.
+        target: of the bundle, for annotations and messages.
+        policy: of retries.
+        progress: receives each step.
     """
     subject = Descriptor(media_type=artifact.media_type, digest=artifact.digest, size=artifact.size)
     record = ArtifactManifest(
         artifact_type=ATTESTED, config=EMPTY, layers=(layer_of(file),), subject=subject, annotations={TARGET: target}
     )
-    own = describe(record).model_copy(update={"annotations": {TARGET: target}})
+    own = descriptor_of(record).model_copy(update={"annotations": {TARGET: target}})
     what = f"{target}: attach its attestations"
-    listed = persist(
-        lambda: repository.put_document(own.digest, record.to_bytes(), MANIFEST_TYPE), patience, progress, what
+    listed = retry(
+        lambda: repository.put_document(own.digest, record.to_bytes(), MANIFEST_TYPE), policy, progress, what
     )
     if not listed:
-        _list(Tag(repository, referrers_tag(artifact.digest), patience, progress), own)
+        _list(Tag(repository, referrers_tag(artifact.digest), policy, progress), own)
 
 
 def _list(tag: Tag, own: Descriptor) -> None:
@@ -60,4 +68,4 @@ def _list(tag: Tag, own: Descriptor) -> None:
         if own.digest in {entry.digest for entry in known}:
             return
         tag.write(ImageIndex(media_type=INDEX_TYPE, manifests=(*known, own)))
-    tag.progress(f"{tag}: others keep overwriting the list of attestations; the bundle has them all the same")
+    tag.progress(f"{tag}: other publishers keep overwriting the list of attestations; the bundle itself has them")

@@ -1,13 +1,13 @@
 """Bundles in an OCI registry: an artifact for each target, and one index over all targets of a build (see `Store`).
 
-An artifact is an image manifest without configuration whose layers are the bundle's files; `oci_records` has the
-details. A tag is resolved once; from the index on, everything is asked for by its digest.
+An artifact is an image manifest without configuration whose layers are the bundle's files; `edgec.publish.oci.records`
+has the details. A tag is resolved once; all requests after that are by digest.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from edgec.bundle.files import BundleFile
 from edgec.bundle.formats import media_types
 from edgec.bundle.manifest import ATTESTATIONS
 from edgec.errors import BackendUnavailableError, PublishError, UsageError
+from edgec.publish.location import MAX_TAG, OciLocation
 from edgec.publish.oci.records import (
     BUILD,
     BUNDLE,
@@ -26,28 +27,26 @@ from edgec.publish.oci.records import (
     TARGET,
     ArtifactManifest,
     Descriptor,
-    ImageIndex,
     artifact_of,
-    describe,
+    descriptor_of,
     file_of,
     layer_of,
     parse_document,
     platform_of,
 )
-from edgec.publish.place import OciPlace
-from edgec.publish.store import Body, NothingPublishedError, Offer, Outgoing, Published
-from edgec.publish.transfer import Patience, mebibytes, persist
+from edgec.publish.store import ByteStream, LocalBundle, NothingPublishedError, PublishResult, RemoteBundle
+from edgec.publish.transfer import RetryPolicy, mebibytes, retry
 from edgec.publish.untrusted import check_target
 from edgec.workers.worker import Progress
 
 try:
     from edgec.publish.oci.connection import Connection
     from edgec.publish.oci.referrers import attach
-    from edgec.publish.oci.registry import Repository
-    from edgec.publish.oci.tags import Tag, add_to_index, entries_of, refuse_foreign, replace_index
+    from edgec.publish.oci.registry import FileBody, Repository
+    from edgec.publish.oci.tags import Tag, entries_of, refuse_foreign, write_build
 except ModuleNotFoundError as exc:
     raise BackendUnavailableError(
-        f"a registry needs the package {exc.name}, which is not installed", hint="pip install 'edgec[oci]'"
+        f"publishing to a registry needs a package that is not installed: {exc.name}", hint="pip install 'edgec[oci]'"
     ) from exc
 
 T = TypeVar("T")
@@ -56,58 +55,71 @@ T = TypeVar("T")
 class OciStore:
     """A repository of a registry, and a tag or digest of it."""
 
-    def __init__(self, place: OciPlace, patience: Patience) -> None:
-        self._place = place
-        self._patience = patience
-        self._repository = Repository(Connection(place.registry, patience), place.repository)
+    def __init__(self, location: OciLocation, policy: RetryPolicy) -> None:
+        self._location = location
+        self._policy = policy
+        self._repository = Repository(Connection(location.registry, policy), location.repository)
 
-    def publish(self, bundles: Sequence[Outgoing], *, add: bool, progress: Progress) -> Published:
+    def publish(self, bundles: Sequence[LocalBundle], *, add: bool, progress: Progress) -> PublishResult:
         """See `edgec.publish.store.Store.publish`."""
-        if self._place.digest:
-            raise UsageError("a digest cannot be published to", where=str(self._place), hint="name a tag")
-        tag = Tag(self._repository, self._place.tag, self._patience, progress)
-        before = tag.read()
-        refuse_foreign(before, str(self._place))
-        sending = _Sending(self._repository, self._patience, progress)
-        own = {bundle.target: sending.bundle(bundle) for bundle in bundles}
-        written = add_to_index(tag, own) if add else replace_index(tag, own, before)
-        return Published(
-            reference=str(replace(self._place, digest=written.digest)),
-            targets=tuple(sorted(entries_of(written.index, str(self._place)))),
-            sent=len(sending.sent),
-            sent_bytes=sum(sending.sent.values()),
-            kept=len(sending.kept),
-            changed=written.changed or bool(sending.sent),
-            notes=written.notes,
+        if self._location.digest:
+            raise UsageError("a digest cannot be published to", where=str(self._location), hint="name a tag")
+        tag = Tag(self._repository, self._location.tag, self._policy, progress)
+        targets = [bundle.target for bundle in bundles]
+        builds = {tag.of_target(target): [target] for target in targets} if add else {tag: targets}
+        if long := [one.name for one in builds if len(one.name) > MAX_TAG]:
+            hint = f"a tag has {MAX_TAG} characters at most: choose a shorter one"
+            raise UsageError(f'--add: the tag "{long[0]}" is too long', where=str(self._location), hint=hint)
+        before = {one: one.read() for one in (tag, *builds)}
+        for one, document in before.items():
+            refuse_foreign(document, str(one))
+        if add and before[tag] is not None:
+            hint = "publish all bundles in one command, or add them under another tag"
+            raise PublishError(
+                "--add: this tag names a build that was published by one command", where=str(self._location), hint=hint
+            )
+        sender = _Sender(self._repository, self._policy, progress)
+        own = {bundle.target: sender.send(bundle) for bundle in bundles}
+        results = [write_build(one, {name: own[name] for name in names}, before[one]) for one, names in builds.items()]
+        exact = replace(self._location, digest=results[0].digest) if len(results) == 1 else self._location
+        return PublishResult(
+            reference=str(exact),
+            targets=tuple(sorted(tag.added() if add else own)),
+            sent=len(sender.sent),
+            sent_bytes=sum(sender.sent.values()),
+            kept=len(sender.kept),
+            changed=bool(sender.sent) or any(result.changed for result in results),
+            notes=tuple(note for result in results for note in result.notes),
         )
 
     def read(self, progress: Progress) -> OciSnapshot:
         """See `edgec.publish.store.Store.read`."""
-        where = str(self._place)
-        reference = self._place.digest or self._place.tag
-        document = persist(lambda: self._repository.document(reference), self._patience, progress, f"read {where}")
+        where = str(self._location)
+        tag = Tag(self._repository, self._location.digest or self._location.tag, self._policy, progress)
+        document = tag.read()
         if document is None:
-            hint = "publish there, or name a tag that edgec published: oci://HOST/REPOSITORY:TAG"
-            raise NothingPublishedError("nothing is published there", where=where, hint=hint)
-        if document.media_type == MANIFEST_TYPE:
+            entries = {} if self._location.digest else tag.added()
+            if not entries:
+                hint = "publish there, or name a tag that edgec published: oci://HOST/REPOSITORY:TAG"
+                raise NothingPublishedError("nothing is published there", where=where, hint=hint)
+        elif document.media_type == MANIFEST_TYPE:
             manifest = parse_document(ArtifactManifest, document.content, document.media_type, where)
-            target = _target_of(manifest, where)
             artifact = Descriptor(media_type=MANIFEST_TYPE, digest=document.digest, size=len(document.content))
-            entries = {target: artifact}
+            entries = {_target_of(manifest, where): artifact}
         else:
-            entries = entries_of(parse_document(ImageIndex, document.content, document.media_type, where), where)
-        return OciSnapshot(self._repository, entries, self._patience, progress)
+            entries = entries_of(document, where)
+        return OciSnapshot(self._repository, entries, self._policy, progress)
 
 
 class OciSnapshot:
-    """What an index names, by digest."""
+    """The bundles of a tag or digest as they were when it was read (see `Snapshot`)."""
 
     def __init__(
-        self, repository: Repository, entries: Mapping[str, Descriptor], patience: Patience, progress: Progress
+        self, repository: Repository, entries: Mapping[str, Descriptor], policy: RetryPolicy, progress: Progress
     ) -> None:
         self._repository = repository
         self._entries = dict(entries)
-        self._patience = patience
+        self._policy = policy
         self._progress = progress
 
     @property
@@ -115,82 +127,80 @@ class OciSnapshot:
         """See `edgec.publish.store.Snapshot.targets`."""
         return tuple(sorted(self._entries))
 
-    def offer(self, target: str) -> Offer:
-        """See `edgec.publish.store.Snapshot.offer`."""
+    def bundle(self, target: str) -> RemoteBundle:
+        """See `edgec.publish.store.Snapshot.bundle`."""
         entry = self._entries[target]
         where = f"{self._repository}@{entry.digest}"
-        document = persist(
-            lambda: self._repository.document(entry.digest), self._patience, self._progress, f"{target}: read its list"
+        document = retry(
+            lambda: self._repository.document(entry.digest),
+            self._policy,
+            self._progress,
+            f"{target}: read its manifest",
         )
+        hint = "publish again there"
         if document is None:
-            hint = "publish again there; somebody deleted it, or the registry lost it"
-            raise PublishError(f"the index names {target}, and the registry does not have it", where=where, hint=hint)
+            raise PublishError(f"the manifest of {target} is missing in the registry", where=where, hint=hint)
         if len(document.content) != entry.size or entry.media_type != MANIFEST_TYPE:
-            raise PublishError(f"what the index says of {target} is wrong", where=where, hint="publish again there")
+            raise PublishError(f"the index states a wrong size or type for {target}", where=where, hint=hint)
         manifest = parse_document(ArtifactManifest, document.content, document.media_type, where)
-        if (said := _target_of(manifest, where)) != target:
-            raise PublishError(f"the index says that this is {target!a}, it says {said!a}", where=where)
-        return Offer(target=target, files=tuple(file_of(layer, where) for layer in manifest.layers))
+        if (stated := _target_of(manifest, where)) != target:
+            raise PublishError(f"the index states the target {target!a}, the manifest {stated!a}", where=where)
+        return RemoteBundle(target=target, files=tuple(file_of(layer, where) for layer in manifest.layers))
 
-    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[Body]:
+    def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[ByteStream]:
         """See `edgec.publish.store.Snapshot.open`."""
         return self._repository.open_blob(layer_of(file), start)
 
 
-class _Sending:
-    """What is sent to a repository in one publish."""
+class _Sender:
+    """Sends bundles to a repository and counts what it sent."""
 
-    def __init__(self, repository: Repository, patience: Patience, progress: Progress) -> None:
+    def __init__(self, repository: Repository, policy: RetryPolicy, progress: Progress) -> None:
         self.sent: dict[str, int] = {}
         """Digest -> bytes."""
         self.kept: set[str] = set()
+        """Digests that the registry had."""
         self._repository = repository
-        self._patience = patience
+        self._policy = policy
         self._progress = progress
 
-    def bundle(self, bundle: Outgoing) -> Descriptor:
+    def send(self, bundle: LocalBundle) -> Descriptor:
         """Send a bundle's files, then its manifest and attestations; returns its entry of an index."""
         for file in bundle.files:
-            put = _putter(self._repository, bundle, file, self._progress)
-            self._blob(layer_of(file), put, f"{bundle.target}: {file.name} ({mebibytes(file.size)})")
-        self._blob(
-            EMPTY, lambda: self._repository.put_content(EMPTY.digest, EMPTY_CONTENT), f"{bundle.target}: configuration"
-        )
+            body = FileBody(bundle.path / file.name, file, self._progress)
+            self._blob(layer_of(file), body, f"{bundle.target}: {file.name} ({mebibytes(file.size)})")
+        self._blob(EMPTY, EMPTY_CONTENT, f"{bundle.target}: configuration")
         record = artifact_of(bundle.target, bundle.files, media_types(bundle.manifest))
-        artifact = describe(record)
-        self._insist(
-            f"{bundle.target}: list of files",
+        artifact = descriptor_of(record)
+        self._retry(
+            f"{bundle.target}: manifest",
             lambda: self._repository.put_document(artifact.digest, record.to_bytes(), MANIFEST_TYPE),
         )
         for file in bundle.files:
             if file.name == ATTESTATIONS:
-                attach(self._repository, artifact, file, bundle.target, self._patience, self._progress)
-        notes = {TARGET: bundle.target, **origin(os.environ)}
+                attach(self._repository, artifact, file, bundle.target, self._policy, self._progress)
+        annotations = {TARGET: bundle.target, **origin(os.environ)}
         return artifact.model_copy(
-            update={"platform": platform_of(bundle.manifest.target.device), "annotations": notes}
+            update={"platform": platform_of(bundle.manifest.target.device), "annotations": annotations}
         )
 
-    def _blob(self, blob: Descriptor, put: Callable[[], None], what: str) -> None:
+    def _blob(self, blob: Descriptor, body: bytes | Iterable[bytes], what: str) -> None:
         if blob.digest in self.kept or blob.digest in self.sent:
             return
 
-        def once() -> None:
+        def send_missing() -> None:
             if self._repository.has_blob(blob):
                 return
             self.sent[blob.digest] = blob.size
             self._progress(what)
-            put()
+            self._repository.put_blob(blob.digest, blob.size, body)
 
-        self._insist(what, once)
+        self._retry(what, send_missing)
         if blob.digest not in self.sent:
             self.kept.add(blob.digest)
 
-    def _insist(self, what: str, action: Callable[[], T]) -> T:
-        return persist(action, self._patience, self._progress, what)
-
-
-def _putter(repository: Repository, bundle: Outgoing, file: BundleFile, progress: Progress) -> Callable[[], None]:
-    return lambda: repository.put_file(bundle.path / file.name, file, progress)
+    def _retry(self, what: str, action: Callable[[], T]) -> T:
+        return retry(action, self._policy, self._progress, what)
 
 
 def _target_of(manifest: ArtifactManifest, where: str) -> str:
@@ -198,23 +208,26 @@ def _target_of(manifest: ArtifactManifest, where: str) -> str:
     if manifest.artifact_type != BUNDLE or not target:
         kind = manifest.artifact_type or manifest.config.media_type
         hint = f"name an index ({BUILD}) or an artifact ({BUNDLE}) that edgec published"
-        raise PublishError(f"this is no bundle of edgec's, but {kind!a}", where=where, hint=hint)
+        raise PublishError(f"this is not a bundle that edgec published: {kind!a}", where=where, hint=hint)
     check_target(target, where, "edgec did not publish this: do not use it")
     return target
 
 
 def origin(environment: Mapping[str, str]) -> dict[str, str]:
-    """Annotations on where a build is from, all of them the same for each build of one commit.
+    """Annotations that state the source of a build, the same for each build of one commit.
 
-    ``SOURCE_DATE_EPOCH`` (reproducible-builds.org), and what GitHub Actions and GitLab CI set in each job.
+    Args:
+        environment: ``SOURCE_DATE_EPOCH`` (reproducible-builds.org) and the variables of GitHub Actions and GitLab CI
+            are read.
     """
-    found: dict[str, str] = {}
+    annotations: dict[str, str] = {}
     epoch = environment.get("SOURCE_DATE_EPOCH", "")
     if epoch.isdecimal() and int(epoch) < 1 << 33:
-        found["org.opencontainers.image.created"] = f"{datetime.fromtimestamp(int(epoch), UTC):%Y-%m-%dT%H:%M:%SZ}"
+        created = datetime.fromtimestamp(int(epoch), UTC)
+        annotations["org.opencontainers.image.created"] = f"{created:%Y-%m-%dT%H:%M:%SZ}"
     if revision := environment.get("GITHUB_SHA") or environment.get("CI_COMMIT_SHA"):
-        found["org.opencontainers.image.revision"] = revision
+        annotations["org.opencontainers.image.revision"] = revision
     server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
     if source := f"{server}/{repository}" if server and repository else environment.get("CI_PROJECT_URL"):
-        found["org.opencontainers.image.source"] = source
-    return found
+        annotations["org.opencontainers.image.source"] = source
+    return annotations

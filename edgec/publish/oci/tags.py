@@ -1,14 +1,12 @@
-"""Making a tag of a registry name an index, also when others do so at the same time.
+"""Tags of a repository that name builds.
 
-Registries cannot compare and swap: who writes a tag overwrites what came since it was read. So whoever adds to an
-index looks again after a while, longer than another publisher takes from its reading to its writing, and adds once
-more when what it wrote is gone.
+``edgec publish`` writes one index of all its bundles under the tag itself. ``edgec publish --add`` writes an index of
+one bundle under a tag for each target, ``<tag>-<target>``: registries have no conditional writes, and publishers that
+share no tag cannot overwrite each other.
 """
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,81 +25,101 @@ from edgec.publish.oci.records import (
     parse_document,
 )
 from edgec.publish.oci.registry import Document, Repository
-from edgec.publish.transfer import Patience, persist
+from edgec.publish.transfer import RetryPolicy, retry
 from edgec.publish.untrusted import check_target
 from edgec.workers.worker import Progress
 
 T = TypeVar("T")
 
-SETTLE = 1.0
-"""Seconds between writing an index that was added to and looking whether it is still there."""
-ROUNDS = 12
-"""How often an index is added to anew."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a tag names now."""
-
-    digest: str
-    index: ImageIndex
-    changed: bool
-    notes: tuple[str, ...] = ()
-
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag of a repository, and how patiently it is read and written."""
+    """A tag of a repository, read and written with retries."""
 
     repository: Repository
     name: str
-    patience: Patience
+    policy: RetryPolicy
     progress: Progress
 
     def __str__(self) -> str:
         return f"{self.repository}:{self.name}"
 
+    def of_target(self, target: str) -> Tag:
+        """The tag that ``--add`` writes for one target."""
+        return Tag(self.repository, f"{self.name}-{target}", self.policy, self.progress)
+
     def read(self) -> Document | None:
-        """What it names; None: nothing."""
-        return self._insist(f"read {self}", lambda: self.repository.document(self.name))
+        """The document that the tag names; None where it does not exist."""
+        return self._retry(f"read {self}", lambda: self.repository.document(self.name))
 
     def write(self, index: ImageIndex) -> None:
-        """Make it name `index`."""
+        """Make the tag name `index`."""
         content = index.to_bytes()
-        self._insist(f"write {self}", lambda: self.repository.put_document(self.name, content, INDEX_TYPE))
+        self._retry(f"write {self}", lambda: self.repository.put_document(self.name, content, INDEX_TYPE))
 
-    def _insist(self, what: str, action: Callable[[], T]) -> T:
-        return persist(action, self.patience, self.progress, what)
+    def added(self) -> dict[str, Descriptor]:
+        """The bundles of the tags that ``--add`` wrote, by target; other tags with the same prefix are ignored.
+
+        Raises:
+            PublishError: such a tag names a damaged index.
+        """
+        prefix = f"{self.name}-"
+        bundles: dict[str, Descriptor] = {}
+        for name in self._retry(f"list the tags of {self.repository}", self.repository.tags):
+            if not name.startswith(prefix):
+                continue
+            tag = self.of_target(name.removeprefix(prefix))
+            document = tag.read()
+            if document is None or BUILD.encode() not in document.content:
+                continue
+            entries = entries_of(document, str(tag))
+            if [prefix + target for target in entries] == [name]:
+                bundles |= entries
+        return bundles
+
+    def _retry(self, what: str, action: Callable[[], T]) -> T:
+        return retry(action, self.policy, self.progress, what)
 
 
-def entries_of(index: ImageIndex, where: str) -> dict[str, Descriptor]:
-    """The artifacts of an index of edgec's by target.
+def entries_of(document: Document, where: str) -> dict[str, Descriptor]:
+    """The bundles of an index that edgec wrote.
+
+    Args:
+        document: of the registry.
+        where: the tag or digest, for messages.
+
+    Returns:
+        Target -> descriptor of the bundle's manifest.
 
     Raises:
-        PublishError: it is another's, or does not say of each what it is for.
+        PublishError: another tool wrote the document, or an entry has no valid target.
     """
+    index = parse_document(ImageIndex, document.content, document.media_type, where)
     if index.artifact_type != BUILD:
         kind = printable(str(index.artifact_type))
         raise PublishError(f"this is an OCI index that edgec did not write ({kind})", where=where)
-    found: dict[str, Descriptor] = {}
+    entries: dict[str, Descriptor] = {}
     for entry in index.manifests:
-        target = entry.note(TARGET)
+        target = entry.annotation(TARGET)
         if target:
-            check_target(target, where, "edgec did not write this index: do not use it, or publish without --add")
-        if not target or target in found:
+            check_target(target, where, "edgec did not write this index: do not use it")
+        if not target or target in entries:
             problem = f"it names {target!a} twice" if target else f"an entry has no target (annotation {TARGET})"
             raise PublishError(f"the index is damaged: {problem}", where=where, hint="publish again without --add")
-        found[target] = entry
-    return found
-
-
-def build_index(entries: Mapping[str, Descriptor]) -> ImageIndex:
-    """The index over artifacts, in order of target."""
-    return ImageIndex(artifact_type=BUILD, manifests=tuple(entries[target] for target in sorted(entries)))
+        entries[target] = entry
+    return entries
 
 
 def refuse_foreign(document: Document | None, where: str) -> None:
-    """Raise PublishError when a tag names what edgec did not publish."""
+    """Refuse a tag that names something that edgec did not publish.
+
+    Args:
+        document: that the tag names; None: the tag does not exist.
+        where: the tag, for messages.
+
+    Raises:
+        PublishError: the tag is in use.
+    """
     if document is None:
         return
     hint = "publish under another tag or repository"
@@ -111,69 +129,38 @@ def refuse_foreign(document: Document | None, where: str) -> None:
         else:
             kind = parse_document(ImageIndex, document.content, document.media_type, where).artifact_type
     except PublishError as exc:
-        raise PublishError(f"something else has this tag: {exc.what}", where=where, hint=hint) from exc
+        raise PublishError(f"this tag is in use: {exc.what}", where=where, hint=hint) from exc
     if kind not in {BUILD, BUNDLE}:
-        raise PublishError("something that edgec did not publish has this tag", where=where, hint=hint)
+        raise PublishError("this tag is in use by something that edgec did not publish", where=where, hint=hint)
 
 
-def replace_index(tag: Tag, own: Mapping[str, Descriptor], before: Document | None) -> Written:
-    """Make a tag name exactly `own`."""
-    index = build_index(own)
+@dataclass(frozen=True)
+class WriteResult:
+    """What `write_build` did."""
+
+    digest: str
+    """Of the index."""
+    changed: bool
+    """False when the tag named this index before."""
+    notes: tuple[str, ...] = ()
+    """What the user should know, one line each."""
+
+
+def write_build(tag: Tag, bundles: Mapping[str, Descriptor], before: Document | None) -> WriteResult:
+    """Make a tag name exactly these bundles.
+
+    Args:
+        tag: to write.
+        bundles: target -> descriptor of the bundle's manifest, which is in the registry.
+        before: what the tag named before.
+    """
+    index = ImageIndex(artifact_type=BUILD, manifests=tuple(bundles[target] for target in sorted(bundles)))
     digest = digest_of(index.to_bytes())
     if before is not None and before.digest == digest:
-        return Written(digest, index, changed=False)
+        return WriteResult(digest, changed=False)
     tag.write(index)
-    found = tag.read()
-    if found is not None and found.digest == digest:
-        return Written(digest, index, changed=True)
-    told = f"another publisher moved {tag} meanwhile: what was published now is at {tag.repository}@{digest}"
-    return Written(digest, index, changed=True, notes=(told,))
-
-
-def add_to_index(tag: Tag, own: Mapping[str, Descriptor]) -> Written:
-    """Make a tag name `own` and all else that it names, also what others add at the same time.
-
-    Raises:
-        PublishError: others keep overwriting it.
-    """
-    changed = False
-    for attempt in range(ROUNDS):
-        began = time.monotonic()
-        known, digest = _known(tag)
-        index = build_index({**known, **own})
-        if build_index(known) == index:
-            return Written(digest, index, changed)
-        tag.write(index)
-        changed = True
-        tag.progress(f"{tag}: see whether others add to it")
-        time.sleep(max(SETTLE, 4 * (time.monotonic() - began)))
-        now, digest = _known(tag)
-        lost = [target for target, entry in own.items() if _is_lost(entry, now.get(target), known.get(target))]
-        if not lost:
-            replaced = sorted(target for target, entry in own.items() if now[target] != entry)
-            notes = (f"another publisher replaced {', '.join(replaced)} meanwhile",) if replaced else ()
-            return Written(digest, build_index(now), changed, notes)
-        tag.progress(f"{tag}: another publisher overwrote {', '.join(lost)}; added again")
-        time.sleep(random.uniform(0, 0.1 * (attempt + 1)))
-    raise PublishError(
-        f"other publishers overwrote the index {ROUNDS} times",
-        where=str(tag),
-        hint="publish again when they are done, or publish all targets by one command",
-    )
-
-
-def _is_lost(own: Descriptor, now: Descriptor | None, before: Descriptor | None) -> bool:
-    """Whether somebody wrote an index made from what was there before; another entry is a publish after ours."""
-    return now is None or (now == before and now != own)
-
-
-def _known(tag: Tag) -> tuple[dict[str, Descriptor], str]:
-    """Entries and digest of the index that a tag names; nothing, where it names nothing."""
-    document = tag.read()
-    if document is None:
-        return {}, ""
-    refuse_foreign(document, str(tag))
-    if document.media_type == MANIFEST_TYPE:
-        raise PublishError("the tag names one bundle, no index", where=str(tag), hint="publish there without --add")
-    index = parse_document(ImageIndex, document.content, document.media_type, str(tag))
-    return entries_of(index, str(tag)), document.digest
+    after = tag.read()
+    if after is not None and after.digest == digest:
+        return WriteResult(digest, changed=True)
+    note = f"another publisher moved {tag} in the meantime: this build is at {tag.repository}@{digest}"
+    return WriteResult(digest, changed=True, notes=(note,))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edgec.publish.place import S3Place
+from edgec.publish.location import S3Location
 
 Client = Any
 _numbers = itertools.count()
@@ -37,28 +37,28 @@ def environment(host: str) -> dict[str, str]:
     }
 
 
-def new_bucket(client: Client) -> S3Place:
+def new_bucket(client: Client) -> S3Location:
     """A prefix of a bucket that was not there before."""
-    made = S3Place(f"models-{next(_numbers)}", "edge/digits")
+    made = S3Location(f"models-{next(_numbers)}", "edge/digits")
     client.create_bucket(Bucket=made.bucket)
     return made
 
 
-def keys(client: Client, place: S3Place) -> dict[str, Any]:
+def keys(client: Client, location: S3Location) -> dict[str, Any]:
     """Key -> when it was written."""
-    listed = client.list_objects_v2(Bucket=place.bucket).get("Contents", [])
+    listed = client.list_objects_v2(Bucket=location.bucket).get("Contents", [])
     return {item["Key"]: item["LastModified"] for item in listed}
 
 
-def read_index(client: Client, place: S3Place) -> dict[str, Any]:
+def read_index(client: Client, location: S3Location) -> dict[str, Any]:
     """What ``index.json`` says."""
-    body = client.get_object(Bucket=place.bucket, Key=f"{place.prefix}/index.json")["Body"]
+    body = client.get_object(Bucket=location.bucket, Key=f"{location.prefix}/index.json")["Body"]
     index: dict[str, Any] = json.loads(body.read())
     return index
 
 
-def blob(client: Client, place: S3Place, target: str, name: str) -> str:
+def blob(client: Client, location: S3Location, target: str, name: str) -> str:
     """Key of a file of a published bundle."""
-    files = read_index(client, place)["bundles"][target]["files"]
+    files = read_index(client, location)["bundles"][target]["files"]
     (digest,) = [file["sha256"] for file in files if file["name"] == name]
-    return f"{place.prefix}/blobs/sha256/{digest}"
+    return f"{location.prefix}/blobs/sha256/{digest}"

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from host_target import HOST
 from edgec.backends.interface import Artifact, OpRecord
 from edgec.backends.registry import get_backend
 from edgec.dataset.spool import write_index
+from edgec.ladder.requests import CompileAnswer, CompileRequest, CompilerOptions
 from edgec.model import store
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
@@ -123,25 +123,19 @@ def _check(
     """Compile, compare with float in every runtime, and give back what the last one executes."""
     target = load_target(f"{TARGETS[backend_name]}-{precision}", folder).target
     index = [emit.backend for emit in target.emit].index(backend_name)
-    setting: dict[str, Any] = {
-        "target": target.model_dump_json(),
-        "emit": index,
-        "calibration": str(made.spool) if precision == "int8" else None,
-        "work": str(folder / "work"),
-        "seed": 0,
-        "threads": 1,
-    }
-    asked = {
-        "model": str(made.model),
-        "recipe": Recipe().model_dump_json(),
-        "precision": precision,
-        "out": str(folder / "out"),
-    }
+    options = CompilerOptions(
+        target=target,
+        emit=index,
+        calibration=made.spool if precision == "int8" else None,
+        work=folder / "work",
+        seed=0,
+        threads=1,
+    )
+    request = CompileRequest(model=made.model, recipe=Recipe(), precision=target.precision, out=folder / "out")
     (folder / "work").mkdir()
     (folder / "out").mkdir()
-    compiler.create("edgec.ladder.compiler:ArtifactCompiler", setting)
-    answer = compiler.ask("compile", asked).value
-    artifact = Artifact.model_validate(answer["artifact"], strict=False)
+    compiler.create("edgec.ladder.compiler:ArtifactCompiler", options)
+    artifact = compiler.ask("compile", request, CompileAnswer).value.artifact
     backend = get_backend(backend_name)
     ops: tuple[OpRecord, ...] = ()
     for runtime in backend.runtimes(target, target.emit[index]):

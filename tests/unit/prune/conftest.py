@@ -19,6 +19,7 @@ from edgec.model.spec import FloatModel
 from edgec.model.trace import trace
 from edgec.passes.portable import before_pruning
 from edgec.project.spec import TrainSpec
+from edgec.prune.requests import PruneRequest
 from edgec.prune.task import prune_model
 from edgec.target.spec import PruneSpec
 
@@ -336,29 +337,28 @@ class PruneJob:
     told: list[str] = field(default_factory=list)
     """What the last run told of its progress."""
 
-    def payload(self, out: str, trained: bool, train: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    def request(self, out: str, trained: bool, train: Mapping[str, Any], spec: Mapping[str, Any]) -> PruneRequest:
         """What the task gets."""
-        return {
-            "model": str(self.folder / "model"),
-            "spec": PruneSpec(**spec).model_dump_json(),
-            "share": None,
-            "round_to": spec.get("round_to") or 4,
-            "train": TrainSpec(data="train.npz", **train).model_dump_json() if trained else None,
-            "training": str(self.training.folder) if trained else None,
-            "out": str(self.folder / out),
-            "checkpoints": str(self.folder / f"checkpoints-{out}"),
-            "root": str(self.folder),
-            "seed": 0,
-            "threads": 1,
-        }
+        return PruneRequest(
+            model=self.folder / "model",
+            spec=PruneSpec(**spec),
+            round_to=spec.get("round_to") or 4,
+            train=TrainSpec(data="train.npz", **train) if trained else None,
+            training=self.training.folder if trained else None,
+            out=self.folder / out,
+            checkpoints=self.folder / f"checkpoints-{out}",
+            root=self.folder,
+            seed=0,
+            threads=1,
+        )
 
     def prune(
         self, out: str = "out", *, trained: bool = True, train: Mapping[str, Any] | None = None, **spec: Any
     ) -> tuple[FloatModel, dict[str, Any]]:
         """The pruned model, and what the task returned."""
         self.told.clear()
-        answer = prune_model(self.payload(out, trained, train or {}, spec), self.told.append)
-        return store.load(self.folder / out), answer
+        answer = prune_model(self.request(out, trained, train or {}, spec), self.told.append)
+        return store.load(self.folder / out), answer.plain()
 
     def right(self, graph: Any) -> float:
         """Share of the evaluation samples that `graph` gets right, in percent."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -167,12 +166,12 @@ def test_the_same_bytes_twice_and_after_a_kill(make_job: MakeJob, digits_net: nn
     job = make_job(digits_net, samples=96)
     spec = {"amount": 0.5, "steps": 2, "epochs": 3}
     _, first = job.prune("one", **spec)
-    payload = job.payload("other", True, {}, spec)
-    killed = subprocess.run([sys.executable, "-c", KILLED, json.dumps(payload)], check=False)
+    request = job.request("other", True, {}, spec)
+    killed = subprocess.run([sys.executable, "-c", KILLED, request.model_dump_json()], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (job.folder / "other").exists()
     job.told.clear()
-    assert prune_model(payload, job.told.append) == first
+    assert prune_model(request, job.told.append).plain() == first
     assert not any(line.startswith("step 1 of 2: epoch 1") for line in job.told)
     assert any(line.startswith("step 2 of 2: epoch 2 of 3") for line in job.told)
     assert (job.folder / "one" / "graph.pt").read_bytes() == (job.folder / "other" / "graph.pt").read_bytes()
@@ -180,13 +179,14 @@ def test_the_same_bytes_twice_and_after_a_kill(make_job: MakeJob, digits_net: nn
 
 KILLED = """
 import json, os, signal, sys
+from edgec.prune.requests import PruneRequest
 from edgec.prune.task import prune_model
 
 def progress(step):
     if step.startswith("step 2 of 2: epoch 2"):
         os.kill(os.getpid(), signal.SIGKILL)
 
-prune_model(json.loads(sys.argv[1]), progress)
+prune_model(PruneRequest.model_validate_json(sys.argv[1]), progress)
 """
 
 

@@ -12,7 +12,7 @@ from servers.s3 import environment, new_bucket, s3_server
 from edgec.backends.interface import Artifact
 from edgec.bundle.manifest import REPORT, Manifest, Measurements
 from edgec.bundle.write import write_manifest, write_measurements
-from edgec.publish.place import S3Place
+from edgec.publish.location import S3Location
 
 MODEL = bytes(range(256)) * 16
 
@@ -55,6 +55,6 @@ def client(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def bucket(client: Any) -> S3Place:
+def bucket(client: Any) -> S3Location:
     """A prefix of a bucket of the test's own."""
     return new_bucket(client)

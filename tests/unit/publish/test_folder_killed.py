@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from edgec.publish.collect import collect_bundles
 from edgec.publish.folder import FolderStore
-from edgec.publish.outgoing import outgoing
-from edgec.publish.place import FolderPlace
-from edgec.publish.pull import Pulled, pull
-from edgec.publish.store import Published
-from edgec.publish.transfer import Patience
+from edgec.publish.location import FolderLocation
+from edgec.publish.pull import PulledBundle, pull
+from edgec.publish.store import PublishResult
+from edgec.publish.transfer import RetryPolicy
 
 MakeBundle = Callable[..., Path]
 
 
-def publish(bundle: Path, place: Path) -> Published:
-    found = outgoing([bundle], lambda step: None)
-    return FolderStore(FolderPlace(place), Patience()).publish(found, add=False, progress=lambda step: None)
+def publish(bundle: Path, location: Path) -> PublishResult:
+    found = collect_bundles([bundle], lambda step: None)
+    return FolderStore(FolderLocation(location), RetryPolicy()).publish(found, add=False, progress=lambda step: None)
 
 
-def get(place: Path, out: Path) -> list[Pulled]:
-    return list(pull(FolderPlace(place), ["*"], out))
+def get(location: Path, out: Path) -> list[PulledBundle]:
+    return list(pull(FolderLocation(location), ["*"], out))
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -74,16 +74,16 @@ def test_a_publish_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: P
     versions = [contents(old), contents(new)]
     found = set()
     for number in range(1, 10_000):
-        place, out = tmp_path / f"place-{number}", tmp_path / f"out-{number}"
-        shutil.copytree(tmp_path / "before", place)
-        died = crash_at(number, lambda place=place: publish(new, place))  # type: ignore[misc]
-        (pulled,) = get(place, out)
+        location, out = tmp_path / f"location-{number}", tmp_path / f"out-{number}"
+        shutil.copytree(tmp_path / "before", location)
+        died = crash_at(number, lambda location=location: publish(new, location))  # type: ignore[misc]
+        (pulled,) = get(location, out)
         found.add(versions.index(contents(pulled.path)))
-        publish(new, place)
-        get(place, out)
+        publish(new, location)
+        get(location, out)
         assert contents(pulled.path) == contents(new)
-        assert [path.name for path in (place / ".work").iterdir()] == ["publish.lock"]
-        shutil.rmtree(place)
+        assert [path.name for path in (location / ".work").iterdir()] == ["publish.lock"]
+        shutil.rmtree(location)
         if not died:
             break
     assert number > 40
@@ -92,18 +92,22 @@ def test_a_publish_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: P
 
 @pytest.mark.usefixtures("no_sync")
 def test_a_pull_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path, make_bundle: MakeBundle) -> None:
-    old, new, place = make_bundle(tmp_path / "old"), make_bundle(tmp_path / "new", model=b"new"), tmp_path / "place"
-    publish(old, place)
-    get(place, tmp_path / "before")
-    publish(new, place)
+    old, new, location = (
+        make_bundle(tmp_path / "old"),
+        make_bundle(tmp_path / "new", model=b"new"),
+        tmp_path / "location",
+    )
+    publish(old, location)
+    get(location, tmp_path / "before")
+    publish(new, location)
     versions = [contents(old), contents(new)]
     found = set()
     for number in range(1, 10_000):
         out = tmp_path / f"out-{number}"
         shutil.copytree(tmp_path / "before", out)
-        died = crash_at(number, lambda out=out: get(place, out))  # type: ignore[misc]
+        died = crash_at(number, lambda out=out: get(location, out))  # type: ignore[misc]
         found.add(versions.index(contents(out / "x86-64-int8")))
-        get(place, out)
+        get(location, out)
         assert contents(out / "x86-64-int8") == contents(new)
         left = {path.name for path in (out / ".work").iterdir()}
         assert left == {"pull.lock", "x86-64-int8.lock"}, left

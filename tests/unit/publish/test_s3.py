@@ -17,15 +17,15 @@ from servers.s3 import blob, keys, read_index
 
 from edgec.errors import BackendUnavailableError, BundleError, CredentialsError, PublishError, TargetError
 from edgec.publish import s3
-from edgec.publish.outgoing import outgoing
-from edgec.publish.place import S3Place
+from edgec.publish.collect import collect_bundles
+from edgec.publish.location import S3Location
 from edgec.publish.s3 import S3Store
-from edgec.publish.transfer import BrokenError, Patience
+from edgec.publish.transfer import RetryPolicy, TransientError
 
 MakeBundle = Callable[..., Path]
 
 
-def test_there_and_back(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any) -> None:
+def test_there_and_back(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, client: Any) -> None:
     bundle = make_bundle(tmp_path)
     done = publish(bundle, bucket)
     assert (done.reference, done.targets, done.changed) == (str(bucket), ("x86-64-int8",), True)
@@ -43,7 +43,7 @@ def test_there_and_back(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place
 
 
 def test_nothing_is_sent_or_fetched_twice(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, client: Any
 ) -> None:
     bundle = make_bundle(tmp_path)
     publish(bundle, bucket)
@@ -57,7 +57,7 @@ def test_nothing_is_sent_or_fetched_twice(
 
 
 def test_add_keeps_what_is_there_and_the_default_does_not(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location
 ) -> None:
     one, two = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b", "rpi4-int8")
     assert publish(one, bucket, add=True).targets == ("x86-64-int8",)
@@ -68,7 +68,7 @@ def test_add_keeps_what_is_there_and_the_default_does_not(
 
 
 def test_damage_is_refused_and_mended_by_publishing_again(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, client: Any
 ) -> None:
     bundle = make_bundle(tmp_path)
     publish(bundle, bucket)
@@ -83,23 +83,23 @@ def test_damage_is_refused_and_mended_by_publishing_again(
         damage()
         out = tmp_path / f"out-{number}"
         with pytest.raises(PublishError):
-            get(bucket, out, patience=Patience(timeout=5, retries=0))
+            get(bucket, out, policy=RetryPolicy(timeout=5, retries=0))
         assert not (out / "x86-64-int8").exists()
         assert publish(bundle, bucket).sent == 1
         get(bucket, out)
         assert contents(out / "x86-64-int8") == contents(bundle)
 
 
-def test_places_that_are_not_there(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place) -> None:
-    with pytest.raises(PublishError, match="no such bucket"):
-        publish(make_bundle(tmp_path), S3Place("no-such-bucket", "x"))
-    with pytest.raises(PublishError, match="no such bucket"):
-        get(S3Place("no-such-bucket", "x"), tmp_path / "out")
+def test_places_that_are_not_there(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location) -> None:
+    with pytest.raises(PublishError, match="the bucket does not exist"):
+        publish(make_bundle(tmp_path), S3Location("no-such-bucket", "x"))
+    with pytest.raises(PublishError, match="the bucket does not exist"):
+        get(S3Location("no-such-bucket", "x"), tmp_path / "out")
     with pytest.raises(PublishError, match="nothing is published there"):
         get(bucket, tmp_path / "out")
 
 
-def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, bucket: S3Place) -> None:
+def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, bucket: S3Location) -> None:
     monkeypatch.setitem(sys.modules, "boto3.session", None)
     with pytest.raises(BackendUnavailableError) as caught:
         S3Store(bucket, QUICK)
@@ -107,7 +107,7 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, bucket: S3Place) ->
 
 
 def test_credentials(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, monkeypatch: pytest.MonkeyPatch, client: Any
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, monkeypatch: pytest.MonkeyPatch, client: Any
 ) -> None:
     bundle = make_bundle(tmp_path)
     monkeypatch.setenv("AWS_PROFILE", "unknown")
@@ -121,11 +121,11 @@ def test_credentials(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     for action in (functools.partial(publish, bundle), functools.partial(get, out=tmp_path / "out")):
         with pytest.raises(CredentialsError, match=r"(?i)unable to locate credentials"):
-            action(place=bucket)
+            action(location=bucket)
     assert keys(client, bucket) == {}
 
 
-def test_publishers_who_meet_lose_nothing(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place) -> None:
+def test_publishers_who_meet_lose_nothing(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location) -> None:
     """Each changes the index between the other's reading and writing of it."""
     targets = ["rpi4-int8", "rpi4-fp16", "rpi5-int8", "x86-64-int8"]
     bundles = [make_bundle(tmp_path / target, target) for target in targets]
@@ -153,7 +153,9 @@ def test_publishers_who_meet_lose_nothing(tmp_path: Path, make_bundle: MakeBundl
 
     def one(bundle: Path) -> None:
         try:
-            Meeting(bucket, QUICK).publish(outgoing([bundle], lambda step: None), add=True, progress=lambda step: None)
+            Meeting(bucket, QUICK).publish(
+                collect_bundles([bundle], lambda step: None), add=True, progress=lambda step: None
+            )
         except BaseException as exc:
             failed.append(exc)
 
@@ -168,7 +170,7 @@ def test_publishers_who_meet_lose_nothing(tmp_path: Path, make_bundle: MakeBundl
 
 
 def test_a_lost_answer_to_the_index_is_no_loss(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = S3Store._put_index
     answers = iter([False])
@@ -176,7 +178,7 @@ def test_a_lost_answer_to_the_index_is_no_loss(
     def lose_answer(store: S3Store, *arguments: Any) -> bool:
         put(store, *arguments)
         if not next(answers, True):
-            raise BrokenError("the connection broke")
+            raise TransientError("the connection broke")
         return put(store, *arguments)
 
     monkeypatch.setattr(S3Store, "_put_index", lose_answer)
@@ -186,7 +188,7 @@ def test_a_lost_answer_to_the_index_is_no_loss(
 
 
 def test_a_server_without_conditional_writes_is_told_of(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that ignores the headers: boto3 drops them here before it signs the request."""
     connect = s3.connect
@@ -212,10 +214,10 @@ def test_a_server_without_conditional_writes_is_told_of(
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"!" * path.stat().st_size)])
 def test_a_file_that_changes_while_it_is_sent(
-    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any, change: Callable[[Path], object]
+    tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, client: Any, change: Callable[[Path], object]
 ) -> None:
     bundle = make_bundle(tmp_path)
-    found = outgoing([bundle], lambda step: None)
+    found = collect_bundles([bundle], lambda step: None)
 
     def progress(step: str) -> None:
         if "send model.onnx" in step:
@@ -229,12 +231,12 @@ def test_a_file_that_changes_while_it_is_sent(
     assert not [key for key in keys(client, bucket) if digest in key]
 
 
-def test_an_index_that_escapes(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Place, client: Any) -> None:
+def test_an_index_that_escapes(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location, client: Any) -> None:
     publish(make_bundle(tmp_path), bucket)
     index = read_index(client, bucket)
     index["bundles"]["x86-64-int8"]["files"][0]["name"] = "../../escaped"
     client.put_object(Bucket=bucket.bucket, Key=f"{bucket.prefix}/index.json", Body=json.dumps(index))
-    with pytest.raises(PublishError, match="leads out of the bundle"):
+    with pytest.raises(PublishError, match="a path that leaves the bundle"):
         get(bucket, tmp_path / "out")
     assert not list(tmp_path.rglob("escaped"))
     shutil.rmtree(tmp_path / "out")

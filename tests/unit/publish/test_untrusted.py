@@ -4,27 +4,27 @@ import pytest
 
 from edgec.bundle.files import BundleFile
 from edgec.errors import PublishError
-from edgec.publish.store import Offer
-from edgec.publish.untrusted import MAX_FILES, check_offer
+from edgec.publish.store import RemoteBundle
+from edgec.publish.untrusted import MAX_FILES, check_remote_bundle
 
 SHA = "0" * 64
 
 
-def offer(*names: str, target: str = "rpi4-int8", sha256: str = SHA, size: int = 1) -> Offer:
+def bundle(*names: str, target: str = "rpi4-int8", sha256: str = SHA, size: int = 1) -> RemoteBundle:
     files = tuple(BundleFile(name=name, sha256=sha256, size=size) for name in names)
-    return Offer(target=target, files=(BundleFile(name="manifest.json", sha256=SHA, size=1), *files))
+    return RemoteBundle(target=target, files=(BundleFile(name="manifest.json", sha256=SHA, size=1), *files))
 
 
 def test_what_bundles_have_is_taken() -> None:
-    check_offer(offer("model.onnx", "bench/bench.py", "bench/deep er/ä.npz", "..hidden"), "here")
+    check_remote_bundle(bundle("model.onnx", "bench/bench.py", "bench/deep er/ä.npz", "..hidden"), "here")
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
         (("/etc/passwd",), "absolute"),
-        (("../x",), "leads out"),
-        (("a/../../x",), "leads out"),
+        (("../x",), "leaves the bundle"),
+        (("a/../../x",), "leaves the bundle"),
         (("a\\..\\x",), "backslash"),
         (("C:x",), "colon"),
         (("a\0b",), "control character"),
@@ -47,7 +47,7 @@ def test_what_bundles_have_is_taken() -> None:
 )
 def test_names(names: tuple[str, ...], words: str) -> None:
     with pytest.raises(PublishError) as caught:
-        check_offer(offer(*names), "here")
+        check_remote_bundle(bundle(*names), "here")
     assert words in str(caught.value)
     assert str(caught.value).isprintable() or "\n" in str(caught.value)
     assert not {"\0", "\x1b", "\u202e"} & set(str(caught.value))
@@ -56,17 +56,17 @@ def test_names(names: tuple[str, ...], words: str) -> None:
 @pytest.mark.parametrize("target", ["../x", "", "a/b", "A", ".work", "x\0"])
 def test_targets(target: str) -> None:
     with pytest.raises(PublishError, match="refused"):
-        check_offer(offer(target=target), "here")
+        check_remote_bundle(bundle(target=target), "here")
 
 
 def test_digests_sizes_and_numbers() -> None:
-    for wrong in (offer("x", sha256="0" * 63 + "G"), offer("x", sha256="A" * 64), offer("x", size=-1)):
+    for wrong in (bundle("x", sha256="0" * 63 + "G"), bundle("x", sha256="A" * 64), bundle("x", size=-1)):
         with pytest.raises(PublishError, match="refused"):
-            check_offer(wrong, "here")
+            check_remote_bundle(wrong, "here")
     with pytest.raises(PublishError, match="files; a bundle has"):
-        check_offer(offer(*map(str, range(MAX_FILES))), "here")
+        check_remote_bundle(bundle(*map(str, range(MAX_FILES))), "here")
     large = BundleFile(name="manifest.json", sha256=SHA, size=1 << 30)
-    with pytest.raises(PublishError, match="bytes cannot be"):
-        check_offer(Offer(target="x", files=(large,)), "here")
+    with pytest.raises(PublishError, match="is not a valid size"):
+        check_remote_bundle(RemoteBundle(target="x", files=(large,)), "here")
     with pytest.raises(PublishError, match="it has no manifest"):
-        check_offer(Offer(target="x", files=()), "here")
+        check_remote_bundle(RemoteBundle(target="x", files=()), "here")

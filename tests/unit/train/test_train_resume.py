@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -17,14 +16,15 @@ from edgec.quant.recipe import WeightGrid
 from edgec.train.task import loss_sources, train_quantized
 
 KILLED_AT_THE_THIRD = """
-import json, os, signal, sys
+import os, signal, sys
+from edgec.train.requests import TrainRequest
 from edgec.train.task import train_quantized
 
 def progress(step):
     if step.startswith("epoch 3"):
         os.kill(os.getpid(), signal.SIGKILL)
 
-train_quantized(json.loads(sys.argv[1]), progress)
+train_quantized(TrainRequest.model_validate_json(sys.argv[1]), progress)
 """
 
 
@@ -32,13 +32,13 @@ def test_killed_and_resumed_gives_the_same_bytes(make_job: Callable[..., Any], d
     job = make_job(digits_net, samples=96)
     grid = WeightGrid(limit=7)
     _, whole = job.train("whole", grid, epochs=4)
-    payload = job.payload("resumed", grid, "int8", {"epochs": 4})
-    killed = subprocess.run([sys.executable, "-c", KILLED_AT_THE_THIRD, json.dumps(payload)], check=False)
+    request = job.request("resumed", grid, "int8", {"epochs": 4})
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_THE_THIRD, request.model_dump_json()], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (job.folder / "resumed").exists()
     assert len(list((job.folder / "checkpoints-resumed").glob("*.pt"))) == 1
     job.told.clear()
-    assert train_quantized(payload, job.told.append) == whole
+    assert train_quantized(request, job.told.append).plain() == whole
     begun = [line.partition(":")[0] for line in job.told if line.startswith("epoch")]
     assert begun == ["epoch 3 of 4", "epoch 4 of 4", "epoch 4 of 4"]
     files = [(job.folder / out / "graph.pt").read_bytes() for out in ("whole", "resumed")]

@@ -18,6 +18,7 @@ from edgec.dataset.spool import Spool
 from edgec.dataset.write import write_spool
 from edgec.errors import EdgecError, UnsupportedError
 from edgec.ladder.compiler import ArtifactCompiler
+from edgec.ladder.requests import CompileAnswer, CompileRequest, CompilerOptions
 from edgec.model import store
 from edgec.model.load import load_model
 from edgec.model.spec import Array
@@ -124,27 +125,16 @@ def build(
     target = target_of(precision)
     target = target.model_copy(update={"quantize": target.quantize.model_copy(update={"weights": weights})})
     (folder / "work").mkdir()
-    asked = {
-        "model": str(folder / "model"),
-        "recipe": Recipe(calibration=method).model_dump_json(),
-        "precision": precision,
-        "out": str(folder / "out"),
-    }
-    setting = {
-        "target": target.model_dump_json(),
-        "emit": 0,
-        "calibration": str(spool.folder),
-        "work": str(folder / "work"),
-        "seed": 0,
-        "threads": 1,
-    }
+    request = CompileRequest(
+        model=folder / "model", recipe=Recipe(calibration=method), precision=precision, out=folder / "out"
+    )
+    options = CompilerOptions(target=target, emit=0, calibration=spool.folder, work=folder / "work", seed=0, threads=1)
     if worker:
         with Worker(log=folder / "log", what="example") as process:
-            process.create("edgec.ladder.compiler:ArtifactCompiler", setting)
-            value = process.ask("compile", asked).value
+            process.create("edgec.ladder.compiler:ArtifactCompiler", options)
+            artifact = process.ask("compile", request, CompileAnswer).value.artifact
     else:
-        value = ArtifactCompiler(setting, lambda step: None).compile(asked, lambda step: None)
-    artifact = Artifact.model_validate_json(json.dumps(value["artifact"]))
+        artifact = ArtifactCompiler(options, lambda step: None).compile(request, lambda step: None).artifact
     module = model.module
     assert isinstance(module, nn.Module)
     with torch.inference_mode():

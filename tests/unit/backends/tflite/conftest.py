@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,14 @@ from torch import nn
 
 from edgec.backends.interface import Artifact, Layer, LayerFidelity
 from edgec.dataset.spool import Spool, SpoolInfo
+from edgec.ladder.requests import (
+    CompileAnswer,
+    CompileRequest,
+    CompilerOptions,
+    FidelityAnswer,
+    LayersAnswer,
+    RecipeRequest,
+)
 from edgec.model import store
 from edgec.model.spec import Array, FloatModel, ModelSource, TensorSpec
 from edgec.passes.contract import PassRecord
@@ -319,24 +326,22 @@ class Toolchain:
         out = self._folder / f"out{self._artifacts}"
         out.mkdir()
         self._artifacts += 1
-        value = self._ask("compile", name, precision, recipe or Recipe(), fresh, {"out": str(out)})
-        artifact = Artifact.model_validate_json(json.dumps(value["artifact"]))
-        passes = tuple(PassRecord.model_validate_json(json.dumps(item)) for item in value["passes"])
-        return Compiled(artifact, out / artifact.file, passes)
+        common = self._common(name, precision, recipe or Recipe(), fresh)
+        answer = self._process.ask("compile", CompileRequest(**common, out=out), CompileAnswer).value
+        return Compiled(answer.artifact, out / answer.artifact.file, answer.passes)
 
     def layers(self, name: str, precision: Precision = "int8") -> tuple[Layer, ...]:
-        """What `Backend.layers` tells."""
-        found = self._ask("layers", name, precision, Recipe(), "", {})["layers"]
-        return tuple(Layer.model_validate_json(json.dumps(item)) for item in found)
+        """`Backend.layers`."""
+        request = RecipeRequest(**self._common(name, precision, Recipe(), ""))
+        return self._process.ask("layers", request, LayersAnswer).value.layers
 
     def compare_layers(self, name: str, precision: Precision, recipe: Recipe) -> tuple[LayerFidelity, ...]:
-        """What `Backend.compare_layers` tells."""
-        found = self._ask("compare_layers", name, precision, recipe, "", {})["layers"]
-        return tuple(LayerFidelity.model_validate_json(json.dumps(item)) for item in found)
+        """`Backend.compare_layers`."""
+        request = RecipeRequest(**self._common(name, precision, recipe, ""))
+        return self._process.ask("compare_layers", request, FidelityAnswer).value.layers
 
-    def _ask(
-        self, method: str, name: str, precision: Precision, recipe: Recipe, fresh: str, more: dict[str, str]
-    ) -> dict[str, Any]:
+    def _common(self, name: str, precision: Precision, recipe: Recipe, fresh: str) -> dict[str, Any]:
+        """Fields of all requests; the process has a compiler for them afterwards."""
         folder = self._folder / f"{name}-{precision}{fresh}"
         if not folder.exists():
             case = make_case(name)
@@ -347,19 +352,18 @@ class Toolchain:
             quantize = QuantSpec(block_size=16)
             self._process.create(
                 "edgec.ladder.compiler:ArtifactCompiler",
-                {
-                    "target": make_target(precision, runtimes=runtimes, quantize=quantize).model_dump_json(),
-                    "emit": 0,
-                    "calibration": str(folder / "spool"),
-                    "work": str(self._folder / f"work{self._compilers}"),
-                    "seed": 0,
-                    "threads": 1,
-                },
+                CompilerOptions(
+                    target=make_target(precision, runtimes=runtimes, quantize=quantize),
+                    emit=0,
+                    calibration=folder / "spool",
+                    work=self._folder / f"work{self._compilers}",
+                    seed=0,
+                    threads=1,
+                ),
             )
             self._current = (name, precision, fresh)
             self._compilers += 1
-        request = {"model": str(folder / "model"), "recipe": recipe.model_dump_json(), "precision": precision}
-        return self._process.ask(method, request | more).value
+        return {"model": folder / "model", "recipe": recipe, "precision": precision}
 
 
 @pytest.fixture(scope="session")

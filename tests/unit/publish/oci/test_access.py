@@ -1,4 +1,4 @@
-"""Registries that want to know who we are, and whose certificates nobody but us believes: docker-registry does both."""
+"""Authentication and certificates, with docker-registry."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from servers.tokens import REFRESH, TokenServer
 
 from edgec.bundle.files import bundle_files
 from edgec.errors import CredentialsError, EdgecError, PublishError
-from edgec.publish import credentials
+from edgec.publish.collect import collect_bundles
+from edgec.publish.location import OciLocation
+from edgec.publish.oci import credentials
 from edgec.publish.oci.store import OciStore
-from edgec.publish.outgoing import outgoing
-from edgec.publish.place import OciPlace
 from edgec.publish.pull import pull
-from edgec.publish.transfer import Patience
+from edgec.publish.transfer import RetryPolicy
 
-HASTY = Patience(timeout=5.0, retries=2, wait=0.01)
+HASTY = RetryPolicy(timeout=5.0, retries=2, wait=0.01)
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of docker's configuration with nothing in it; nobody's credentials or certificates are set."""
+    """A folder of docker's configuration with nothing in it; no credentials or certificates are set."""
     for name in (credentials.USER, credentials.PASSWORD, "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "docker"
@@ -47,7 +47,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DebianRegistry]
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority of one's own."""
+    """A private certificate authority."""
     return trustme.CA()
 
 
@@ -61,7 +61,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
-    """A token service that lets nobody push."""
+    """A token service that gives anonymous clients no push permission."""
     with TokenServer(tmp_path_factory.mktemp("tokens")) as server:
         yield server
 
@@ -81,10 +81,10 @@ def bundle(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFa
 
 
 def there_and_back(registry: DebianRegistry, bundle: Path, out: Path) -> None:
-    place = OciPlace(registry.host, "models/digits")
+    location = OciLocation(registry.host, "models/digits")
     said: list[str] = []
-    OciStore(place, HASTY).publish(outgoing([bundle], said.append), add=False, progress=said.append)
-    (one,) = pull(place, ["*"], out, patience=HASTY, progress=said.append)
+    OciStore(location, HASTY).publish(collect_bundles([bundle], said.append), add=False, progress=said.append)
+    (one,) = pull(location, ["*"], out, policy=HASTY, progress=said.append)
     assert bundle_files(one.path) == bundle_files(bundle)
     assert PASSWORD not in " ".join(said)
 
@@ -95,13 +95,15 @@ def login(home: Path, host: str, user: str = USER, password: str = PASSWORD) -> 
 
 
 def refusal(registry: DebianRegistry, bundle: Path, out: Path) -> EdgecError:
-    """How publishing and pulling are refused: alike, and at once."""
+    """The error of publishing and of pulling: the same, and without a retry."""
     began = time.monotonic()
-    place = OciPlace(registry.host, "models/digits")
+    location = OciLocation(registry.host, "models/digits")
     with pytest.raises(EdgecError) as pushed:
-        OciStore(place, HASTY).publish(outgoing([bundle], lambda step: None), add=False, progress=lambda step: None)
+        OciStore(location, HASTY).publish(
+            collect_bundles([bundle], lambda step: None), add=False, progress=lambda step: None
+        )
     with pytest.raises(EdgecError) as pulled:
-        list(pull(place, ["*"], out, patience=HASTY))
+        list(pull(location, ["*"], out, policy=HASTY))
     assert type(pushed.value) is type(pulled.value)
     assert time.monotonic() - began < 5
     assert not [path for path in out.glob("*") if path.name != ".work"]
@@ -136,10 +138,10 @@ def test_basic_with_a_wrong_password(closed: DebianRegistry, bundle: Path, tmp_p
     assert "wrong-and-secret" not in str(error)
 
 
-def test_tls_with_an_authority_that_nobody_knows(encrypted: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
+def test_tls_with_an_unknown_authority(encrypted: DebianRegistry, bundle: Path, tmp_path: Path) -> None:
     error = refusal(encrypted, bundle, tmp_path / "out")
     assert isinstance(error, PublishError)
-    assert "certificate is not to be trusted" in str(error)
+    assert "certificate cannot be verified" in str(error)
     assert f"certs.d/{encrypted.host}/ca.crt" in str(error)
     assert "SSL_CERT_FILE" in str(error)
 
@@ -171,59 +173,61 @@ def test_tls_for_another_name(authority: trustme.CA, tmp_path: Path, monkeypatch
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     server = DebianRegistry(tmp_path / "registry", authority=authority, names=("other.test",))
-    with pytest.raises(PublishError, match=r"certificate is not to be trusted: .*not valid for 'localhost'"):
-        list(pull(OciPlace(server.host, "x"), ["*"], tmp_path / "out", patience=HASTY))
+    with pytest.raises(PublishError, match=r"certificate cannot be verified: .*not valid for 'localhost'"):
+        list(pull(OciLocation(server.host, "x"), ["*"], tmp_path / "out", policy=HASTY))
     server.stop()
 
 
-@pytest.mark.parametrize(("content", "told"), [(None, "cannot be read"), ("no certificate", "without certificates")])
-def test_tls_with_a_file_that_is_none(
+@pytest.mark.parametrize(("content", "problem"), [(None, "cannot be read"), ("no certificate", "without certificates")])
+def test_tls_with_an_invalid_file(
     encrypted: DebianRegistry,
     bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     content: str | None,
-    told: str,
+    problem: str,
 ) -> None:
     file = tmp_path / "ca.pem"
     if content:
         file.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     error = refusal(encrypted, bundle, tmp_path / "out")
-    assert f"SSL_CERT_FILE names a file {told}" in str(error).replace("that ", "")
+    assert f"SSL_CERT_FILE names a file {problem}" in str(error).replace("that ", "")
     assert str(file) in str(error)
 
 
 def test_http_is_for_this_machine_and_hosts_that_are_named(
     closed: DebianRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that is no loopback name is spoken to in TLS, and docker-registry does not speak it."""
+    """A host that is not this machine needs TLS, which this docker-registry does not serve."""
     found = socket.getaddrinfo
 
     def resolve(host: str, *rest: object, **more: object) -> object:
         return found("127.0.0.1" if host == "registry.test" else host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    place = OciPlace(f"registry.test:{closed.port}", "models/digits")
-    with pytest.raises(PublishError, match="no TLS is spoken there") as error:
-        list(pull(place, ["*"], tmp_path / "out", patience=HASTY))
-    assert f"EDGEC_REGISTRY_INSECURE={place.registry}" in str(error.value)
-    monkeypatch.setenv("EDGEC_REGISTRY_INSECURE", f"other.test,{place.registry}")
+    location = OciLocation(f"registry.test:{closed.port}", "models/digits")
+    with pytest.raises(PublishError, match="does not use TLS") as error:
+        list(pull(location, ["*"], tmp_path / "out", policy=HASTY))
+    assert f"EDGEC_REGISTRY_INSECURE={location.registry}" in str(error.value)
+    monkeypatch.setenv("EDGEC_REGISTRY_INSECURE", f"other.test,{location.registry}")
     with pytest.raises(CredentialsError):
-        list(pull(place, ["*"], tmp_path / "out", patience=HASTY))
+        list(pull(location, ["*"], tmp_path / "out", policy=HASTY))
 
 
-def test_token_for_nobody_reads_and_does_not_write(
+def test_anonymous_token_reads_and_does_not_write(
     tokened: DebianRegistry, service: TokenServer, bundle: Path, tmp_path: Path, home: Path
 ) -> None:
-    place = OciPlace(tokened.host, "models/digits")
+    location = OciLocation(tokened.host, "models/digits")
     with pytest.raises(CredentialsError, match="docker login"):
-        OciStore(place, HASTY).publish(outgoing([bundle], lambda step: None), add=False, progress=lambda step: None)
+        OciStore(location, HASTY).publish(
+            collect_bundles([bundle], lambda step: None), add=False, progress=lambda step: None
+        )
     login(home, tokened.host)
     there_and_back(tokened, bundle, tmp_path / "first")
     (home / "config.json").unlink()
     service.asked.clear()
-    (one,) = pull(place, ["*"], tmp_path / "second", patience=HASTY)
+    (one,) = pull(location, ["*"], tmp_path / "second", policy=HASTY)
     assert bundle_files(one.path) == bundle_files(bundle)
     assert service.asked == [""]  # one token for the whole pull
 

@@ -1,4 +1,4 @@
-"""Where bundles are published, as a user writes it: a folder, an OCI registry or an S3 bucket."""
+"""Locations of published bundles: a folder, an OCI registry or an S3 bucket, parsed from what the user writes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from edgec.toml_source import suggest
 SCHEMES = ("file", "oci", "s3")
 FORMS = "DIR, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG], s3://BUCKET/PREFIX"
 DEFAULT_TAG = "latest"
+MAX_TAG = 128
+"""Characters of a tag."""
+MAX_PORT = 65535
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?\Z")
@@ -29,7 +32,7 @@ _AWS_CONFIG = "credentials come from the environment or ~/.aws, see docs/publish
 
 
 @dataclass(frozen=True)
-class FolderPlace:
+class FolderLocation:
     """A folder of this machine."""
 
     path: Path
@@ -40,23 +43,23 @@ class FolderPlace:
 
 
 @dataclass(frozen=True)
-class OciPlace:
-    """A repository of an OCI registry, and what of it is meant."""
+class OciLocation:
+    """A repository of an OCI registry, and a tag or digest in it."""
 
     registry: str
     """Host, or host:port."""
     repository: str
     tag: str = DEFAULT_TAG
     digest: str = ""
-    """``sha256:<hex>``: exactly this manifest or index, whatever the tag says; only to pull."""
+    """``sha256:<hex>``: this manifest or index, and the tag is ignored; for pulls only."""
 
     def __str__(self) -> str:
         return f"oci://{self.registry}/{self.repository}" + (f"@{self.digest}" if self.digest else f":{self.tag}")
 
 
 @dataclass(frozen=True)
-class S3Place:
-    """A bucket of an S3 service, and what stands before the keys of all its objects."""
+class S3Location:
+    """A bucket of an S3 service, and the prefix of the keys of all objects."""
 
     bucket: str
     prefix: str
@@ -66,48 +69,48 @@ class S3Place:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-Place = FolderPlace | OciPlace | S3Place
+Location = FolderLocation | OciLocation | S3Location
 
 
-def parse(text: str) -> Place:
-    """The place that `text` names.
+def parse_location(text: str) -> Location:
+    """Parse a location, in one of `FORMS`.
 
     Raises:
-        UsageError: an unknown scheme, a part that cannot be, or credentials, which are not repeated in the message.
+        UsageError: an unknown scheme, an invalid part, or credentials, which are not repeated in the message.
     """
-    found = _SCHEME.match(text)
-    if found is None:
+    match = _SCHEME.match(text)
+    if match is None:
         if not text or "\0" in text:
-            raise UsageError("a place needs a name", hint=f"places: {FORMS}")
-        return FolderPlace(path=Path(text).absolute())
-    scheme, rest = found[1], text[found.end() :]
+            raise UsageError("the location is empty", hint=f"locations: {FORMS}")
+        return FolderLocation(path=Path(text).absolute())
+    scheme, rest = match[1], text[match.end() :]
     if scheme not in SCHEMES:
-        hint = suggest(scheme.lower(), SCHEMES) or f"places: {FORMS}"
+        hint = suggest(scheme.lower(), SCHEMES) or f"locations: {FORMS}"
         if scheme in {"http", "https", "docker"}:
             hint = "a registry is named oci://HOST/REPOSITORY:TAG, an S3 bucket s3://BUCKET/PREFIX"
         if len(scheme) == 1:
-            hint = f"a folder whose name begins so is written ./{scheme}:/..."
+            hint = f"write a folder with such a name as ./{scheme}:/..."
         slashes = "//" if rest.startswith("/") else "/"
-        raise UsageError(f'no place begins with "{scheme}:{slashes}"', hint=hint)
+        raise UsageError(f'unknown kind of location "{scheme}:{slashes}"', hint=hint)
     if not rest.startswith("/"):
-        raise UsageError(f'write two slashes: "{scheme}://"', hint=f"places: {FORMS}")
-    parsers: dict[str, Callable[[str], Place]] = {"file": _folder, "oci": _oci, "s3": _s3}
+        raise UsageError(f'write two slashes: "{scheme}://"', hint=f"locations: {FORMS}")
+    parsers: dict[str, Callable[[str], Location]] = {"file": _folder, "oci": _oci, "s3": _s3}
     return parsers[scheme](rest[1:])
 
 
-def _folder(rest: str) -> FolderPlace:
+def _folder(rest: str) -> FolderLocation:
     host, slash, path = rest.partition("/")
     if host not in {"", "localhost"} or not slash:
         raise UsageError(
-            "a file URL has no host and an absolute path", where=f"file://{rest}", hint="file:///DIR, or just DIR"
+            "a file URL needs an absolute path and no host", where=f"file://{rest}", hint="file:///DIR, or just DIR"
         )
     plain = unquote(path)
     if "\0" in plain:
-        raise UsageError("a folder's name has no zero byte", where=f"file://{rest}")
-    return FolderPlace(path=Path("/" + plain))
+        raise UsageError("a folder's name must not have a zero byte", where=f"file://{rest}")
+    return FolderLocation(path=Path("/" + plain))
 
 
-def _oci(rest: str) -> OciPlace:
+def _oci(rest: str) -> OciLocation:
     name, at, digest = rest.rpartition("@")
     if not at:
         name, digest = rest, ""
@@ -115,13 +118,16 @@ def _oci(rest: str) -> OciPlace:
         raise _credentials("oci", _DOCKER_CONFIG)
     if "?" in name or "#" in name:
         raise UsageError(
-            "a registry's place has no query", where="oci://" + re.split("[?#]", name)[0], hint=f"places: {FORMS}"
+            "the location of a registry has no query",
+            where="oci://" + re.split("[?#]", name)[0],
+            hint=f"locations: {FORMS}",
         )
     registry, _, path = name.partition("/")
     repository, colon, tag = path.partition(":")
     where = f"oci://{rest}"
-    if not _HOST.match(registry):
-        raise UsageError(f'"{registry}" is not a host or host:port', where=where, hint=f"places: {FORMS}")
+    host, _, port = registry.rpartition(":")
+    if not _HOST.match(registry) or (host and port.isdigit() and int(port) > MAX_PORT):
+        raise UsageError(f'"{registry}" is not a host or host:port', where=where, hint=f"locations: {FORMS}")
     if not _REPOSITORY.match(repository):
         hint = (
             "lower-case letters and digits, separated by single . _ / or by -, e.g. oci://registry.local/models/digits"
@@ -131,15 +137,15 @@ def _oci(rest: str) -> OciPlace:
         raise UsageError(f'"{tag}" is not a tag', where=where, hint="up to 128 of letters, digits, _ . -")
     if digest and not _DIGEST.match(digest):
         raise UsageError(f'"{digest}" is not a digest', where=where, hint="sha256: and 64 lower-case hex digits")
-    return OciPlace(registry=registry, repository=repository, tag=tag or DEFAULT_TAG, digest=digest)
+    return OciLocation(registry=registry, repository=repository, tag=tag or DEFAULT_TAG, digest=digest)
 
 
-def _s3(rest: str) -> S3Place:
+def _s3(rest: str) -> S3Location:
     if "@" in rest.partition("/")[0]:
         raise _credentials("s3", _AWS_CONFIG)
     if "?" in rest or "#" in rest:
-        place = "s3://" + re.split("[?#]", rest)[0]
-        raise UsageError("a bucket's place has no query", where=place, hint=_AWS_CONFIG)
+        location = "s3://" + re.split("[?#]", rest)[0]
+        raise UsageError("the location of a bucket has no query", where=location, hint=_AWS_CONFIG)
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.strip("/")
     where = f"s3://{rest}"
@@ -147,8 +153,8 @@ def _s3(rest: str) -> S3Place:
         raise UsageError(f'"{bucket}" is not the name of a bucket', where=where, hint="s3://BUCKET/PREFIX")
     if prefix and not {"", ".", ".."}.isdisjoint(prefix.split("/")):
         raise UsageError(f'"{prefix}" has an empty part, "." or ".."', where=where, hint="s3://BUCKET/PREFIX")
-    return S3Place(bucket=bucket, prefix=prefix)
+    return S3Location(bucket=bucket, prefix=prefix)
 
 
 def _credentials(scheme: str, hint: str) -> UsageError:
-    return UsageError(f'credentials do not belong on the command line: write {scheme}:// without "...@"', hint=hint)
+    return UsageError(f'the location has credentials: write {scheme}:// without "...@"', hint=hint)

@@ -8,14 +8,14 @@ import pytest
 
 from edgec.errors import BundleError, IncompleteError, PublishError
 from edgec.passes.coverage import Coverage
-from edgec.publish.outgoing import outgoing
-from edgec.publish.store import Outgoing
+from edgec.publish.collect import collect_bundles
+from edgec.publish.store import LocalBundle
 
 MakeBundle = Callable[..., Path]
 
 
-def find(*folders: Path) -> tuple[Outgoing, ...]:
-    return outgoing(folders, lambda step: None)
+def find(*folders: Path) -> tuple[LocalBundle, ...]:
+    return collect_bundles(folders, lambda step: None)
 
 
 def test_bundles_and_folders_of_bundles(tmp_path: Path, make_bundle: MakeBundle) -> None:
@@ -36,11 +36,15 @@ def test_bundles_and_folders_of_bundles(tmp_path: Path, make_bundle: MakeBundle)
 def test_what_is_no_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for name, words in [("empty", "no bundle in this folder"), ("file", "this is a file"), ("none", "no such folder")]:
+    for name, words in [
+        ("empty", "no bundle in this folder"),
+        ("file", "this is a file"),
+        ("none", "there is no such folder"),
+    ]:
         with pytest.raises(BundleError, match=words):
             find(tmp_path / name)
     one, other = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b")
-    with pytest.raises(BundleError, match="two bundles are for x86-64-int8"):
+    with pytest.raises(BundleError, match="two bundles have the target x86-64-int8"):
         find(one, other)
 
 
@@ -50,7 +54,7 @@ def test_incomplete_and_changed_bundles(tmp_path: Path, make_bundle: MakeBundle)
     with pytest.raises(IncompleteError, match=r"model\.tflite \(not built: op Frobnicate is unknown\)") as caught:
         find(incomplete)
     assert "--allow-incomplete" in caught.value.hint
-    (allowed,) = outgoing([incomplete], lambda step: None, allow_incomplete=True)
+    (allowed,) = collect_bundles([incomplete], lambda step: None, allow_incomplete=True)
     assert allowed.path == incomplete
     changed = make_bundle(tmp_path / "b")
     (changed / "model.onnx").write_bytes(b"!")

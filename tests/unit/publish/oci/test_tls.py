@@ -1,4 +1,4 @@
-"""What a registry that is spoken to in TLS may send us to."""
+"""Redirects and token services of a registry with TLS."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import trustme
 from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import PublishError
-from edgec.publish import credentials
+from edgec.publish.oci import credentials
 from edgec.publish.oci.connection import Connection
-from edgec.publish.transfer import Patience
+from edgec.publish.transfer import RetryPolicy
 
 FINE = frozenset({200})
 
@@ -33,7 +33,7 @@ def believed(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def ask(host: str, path: str) -> bytes:
-    with Connection(host, Patience(timeout=2.0)).ask("GET", path, expect=FINE) as answer:
+    with Connection(host, RetryPolicy(timeout=2.0)).request("GET", path, expect=FINE) as answer:
         return answer.body()
 
 
@@ -60,13 +60,13 @@ def test_token_service_without_tls_gets_no_password(authority: trustme.CA) -> No
         challenge = {"WWW-Authenticate": f'Bearer realm="http://{plain.host}/token"'}
         with (
             Scripted(lambda asked: Reply(401, challenge), authority) as registry,
-            pytest.raises(PublishError, match="in plain http"),
+            pytest.raises(PublishError, match="sent without TLS"),
         ):
             ask(registry.host, "/v2/x")
     assert plain.asked == []
 
 
-def test_own_address_is_asked_in_tls_whatever_the_registry_writes(authority: trustme.CA) -> None:
+def test_own_urls_use_tls_whatever_the_registry_writes(authority: trustme.CA) -> None:
     """A registry behind a proxy that ends TLS takes itself for one of http."""
 
     def script(asked: Asked) -> Reply:

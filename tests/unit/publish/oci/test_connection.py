@@ -9,14 +9,14 @@ import pytest
 from servers.scripted import Asked, Reply, Scripted
 
 from edgec.errors import CredentialsError, PublishError
-from edgec.publish import credentials
-from edgec.publish.oci.connection import LARGEST_DOCUMENT, Connection
-from edgec.publish.oci.failures import registry_words
-from edgec.publish.oci.identity import parse_challenges
-from edgec.publish.oci.trust import is_loopback, split_host
-from edgec.publish.transfer import BrokenError, Patience, persist
+from edgec.publish.oci import credentials
+from edgec.publish.oci.authentication import parse_challenges
+from edgec.publish.oci.connection import MAX_DOCUMENT, Connection
+from edgec.publish.oci.failures import error_message
+from edgec.publish.oci.tls import is_loopback, split_host
+from edgec.publish.transfer import RetryPolicy, TransientError, retry
 
-HASTY = Patience(timeout=2.0, retries=2, wait=0.01)
+HASTY = RetryPolicy(timeout=2.0, retries=2, wait=0.01)
 FINE = frozenset({200})
 SECRET = "swordfish"
 
@@ -30,7 +30,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(host: str, path: str = "/v2/x/blobs/y", method: str = "GET") -> bytes:
-    with Connection(host, HASTY).ask(method, path, expect=FINE) as answer:
+    with Connection(host, HASTY).request(method, path, expect=FINE) as answer:
         return answer.body()
 
 
@@ -41,7 +41,7 @@ def basic(asked: Asked) -> Reply | None:
     return Reply(401, {"WWW-Authenticate": 'Basic realm="test"'})
 
 
-def test_redirect_to_another_host_is_followed_as_nobody() -> None:
+def test_redirect_to_another_host_is_followed_without_credentials() -> None:
     with (
         Scripted(lambda asked: Reply(content=b"from the other")) as other,
         Scripted(lambda asked: basic(asked) or Reply(307, {"Location": f"http://{other.host}/data?sig=1"})) as registry,
@@ -53,7 +53,7 @@ def test_redirect_to_another_host_is_followed_as_nobody() -> None:
     assert "Authorization" not in there.headers
 
 
-def test_redirect_within_the_registry_stays_who_we_are() -> None:
+def test_redirect_within_the_registry_keeps_credentials() -> None:
     def script(asked: Asked) -> Reply:
         if asked.path == "/elsewhere":
             return basic(asked) or Reply(content=b"here")
@@ -85,19 +85,19 @@ ADDRESSES = ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://[::1", "http://h
 
 
 @pytest.mark.parametrize("location", ADDRESSES)
-def test_redirect_out_of_the_web_is_refused(location: str) -> None:
+def test_redirect_to_an_invalid_url_is_refused(location: str) -> None:
     with (
         Scripted(lambda asked: Reply(302, {"Location": location})) as registry,
-        pytest.raises(PublishError, match="no address of the web"),
+        pytest.raises(PublishError, match="redirects to an invalid URL"),
     ):
         ask(registry.host)
 
 
 @pytest.mark.parametrize("realm", [*ADDRESSES, "http:///x", "/x", "x"])
-def test_token_service_out_of_the_web_is_refused(realm: str) -> None:
+def test_token_service_with_an_invalid_url_is_refused(realm: str) -> None:
     with (
         Scripted(lambda asked: Reply(401, {"WWW-Authenticate": f'Bearer realm="{realm}"'})) as registry,
-        pytest.raises(PublishError, match="where its tokens are from"),
+        pytest.raises(PublishError, match="invalid URL as its token service"),
     ):
         ask(registry.host)
 
@@ -115,42 +115,40 @@ def test_passwords_in_a_redirect_are_not_used() -> None:
 def test_busy_server_is_asked_again(status: int) -> None:
     replies = [Reply(status), Reply(status), Reply(content=b"at last")]
     with Scripted(lambda asked: replies.pop(0)) as registry:
-        assert persist(lambda: ask(registry.host), HASTY, lambda step: None, "get") == b"at last"
+        assert retry(lambda: ask(registry.host), HASTY, lambda step: None, "get") == b"at last"
 
 
-def test_busy_server_says_how_long_to_wait() -> None:
+def test_busy_server_sets_the_wait() -> None:
     replies = [Reply(429, {"Retry-After": "1"}), Reply()]
     with Scripted(lambda asked: replies.pop(0)) as registry:
         began = time.monotonic()
-        persist(lambda: ask(registry.host), HASTY, lambda step: None, "get")
+        retry(lambda: ask(registry.host), HASTY, lambda step: None, "get")
         assert time.monotonic() - began >= 1
 
 
 @pytest.mark.parametrize("when", ["\u00b2", "-5", "soon", "Thu, 99 Foo 2026", "Thu, 01 Jan 1970 00:00:00 GMT", ""])
-def test_busy_server_says_nonsense(when: str) -> None:
+def test_invalid_retry_after_is_ignored(when: str) -> None:
     replies = [Reply(503, {"Retry-After": when}), Reply()]
     with Scripted(lambda asked: replies.pop(0)) as registry:
         began = time.monotonic()
-        persist(lambda: ask(registry.host), HASTY, lambda step: None, "get")
+        retry(lambda: ask(registry.host), HASTY, lambda step: None, "get")
         assert time.monotonic() - began < 1
 
 
-def test_busy_server_is_not_asked_for_ever() -> None:
+def test_busy_server_is_asked_a_limited_number_of_times() -> None:
     with (
         Scripted(lambda asked: Reply(503, content=b'{"errors":[{"code":"X","message":"no \\n room"}]}')) as registry,
-        pytest.raises(BrokenError, match=r'answers 503 \("no   room"\) \(3 tries\)'),
+        pytest.raises(TransientError, match=r'answers 503 \("no   room"\) \(3 tries\)'),
     ):
-        persist(lambda: ask(registry.host), HASTY, lambda step: None, "get")
+        retry(lambda: ask(registry.host), HASTY, lambda step: None, "get")
     assert len(registry.asked) == 3
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 409, 413, 501])
-def test_refusal_is_final_and_tells_no_secret(status: int) -> None:
+def test_refusal_is_final_and_its_message_has_no_secret(status: int) -> None:
     with Scripted(lambda asked: basic(asked) or Reply(status)) as registry:
         with pytest.raises((PublishError, CredentialsError)) as error:
-            persist(
-                lambda: ask(registry.host, "/v2/x/uploads/1?_state=hidden", "PUT"), HASTY, lambda step: None, "send"
-            )
+            retry(lambda: ask(registry.host, "/v2/x/uploads/1?_state=hidden", "PUT"), HASTY, lambda step: None, "send")
         assert len(registry.asked) == 2
     assert isinstance(error.value, CredentialsError) == (status == 403)
     for secret in ("hidden", SECRET, "c3dvcmRmaXNo"):
@@ -158,12 +156,12 @@ def test_refusal_is_final_and_tells_no_secret(status: int) -> None:
     assert "/v2/x/uploads/1" in str(error.value)
 
 
-def test_broken_connection_tells_no_secret() -> None:
+def test_message_of_a_broken_connection_has_no_secret() -> None:
     with Scripted(lambda asked: Reply(headers={"Content-Length": "100"}, content=b"short")) as registry:
-        connection = Connection(registry.host, Patience(timeout=0.3))
+        connection = Connection(registry.host, RetryPolicy(timeout=0.3))
         with (
-            pytest.raises(BrokenError) as error,
-            connection.ask("GET", "/v2/x/uploads/1?_state=hidden", expect=FINE) as answer,
+            pytest.raises(TransientError) as error,
+            connection.request("GET", "/v2/x/uploads/1?_state=hidden", expect=FINE) as answer,
         ):
             answer.body()
     assert "hidden" not in str(error.value)
@@ -171,7 +169,7 @@ def test_broken_connection_tells_no_secret() -> None:
 
 def test_document_without_end_is_not_read() -> None:
     with (
-        Scripted(lambda asked: Reply(content=bytes(LARGEST_DOCUMENT + 1))) as registry,
+        Scripted(lambda asked: Reply(content=bytes(MAX_DOCUMENT + 1))) as registry,
         pytest.raises(PublishError, match="longer than 4 MiB"),
     ):
         ask(registry.host)
@@ -201,21 +199,21 @@ def test_token_that_is_too_old_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"token":7}', b'{"token":"a\\nb"}', b"{" * 9999])
-def test_token_service_that_gives_none(content: bytes) -> None:
+def test_token_service_that_returns_no_token(content: bytes) -> None:
     def script(asked: Asked) -> Reply:
         if asked.path.startswith("/token"):
             return Reply(content=content)
         return Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{asked.headers["Host"]}/token"'})
 
-    with Scripted(script) as registry, pytest.raises(PublishError, match="gives no token"):
+    with Scripted(script) as registry, pytest.raises(PublishError, match="returned no valid token"):
         ask(registry.host)
 
 
 @pytest.mark.parametrize("header", ["", "Negotiate", "Digest realm=x", "Bearer", 'Bearer realm="/token"'])
-def test_log_in_of_another_kind(header: str) -> None:
+def test_unsupported_authentication_scheme(header: str) -> None:
     with (
         Scripted(lambda asked: Reply(401, {"WWW-Authenticate": header})) as registry,
-        pytest.raises(PublishError, match=r"kind of log-in|where its tokens are from"),
+        pytest.raises(PublishError, match=r"authentication scheme|invalid URL as its token service"),
     ):
         ask(registry.host)
 
@@ -234,7 +232,7 @@ def test_proxy_of_the_environment_is_asked_for_others(monkeypatch: pytest.Monkey
         assert ask("registry.invalid", "/v2/") == b"http://registry.invalid/v2/"
     assert proxy.asked[0].headers["Proxy-Authorization"].startswith("Basic ")
     monkeypatch.setenv("http_proxy", f"http://user:{SECRET}@127.0.0.1:9")
-    with pytest.raises(BrokenError, match="proxy does not connect") as error:
+    with pytest.raises(TransientError, match="connection through the proxy failed") as error:
         ask("registry.invalid", "/v2/")
     assert SECRET not in str(error.value)
 
@@ -249,8 +247,8 @@ def test_challenges() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"errors":1}', b'{"errors":[1]}', b"[" * 9999, b"\xff"])
-def test_words_that_are_none(content: bytes) -> None:
-    assert registry_words(content) == ""
+def test_invalid_error_body(content: bytes) -> None:
+    assert error_message(content) == ""
 
 
 HERE = ("localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "a.localhost:1")
@@ -258,7 +256,7 @@ ELSEWHERE = ("localhost.example.com", "10.0.0.1:5000", "127.0.0.1.nip.io", "regi
 
 
 @pytest.mark.parametrize(("host", "here"), [(host, host in HERE) for host in (*HERE, *ELSEWHERE)])
-def test_what_is_this_machine(host: str, here: bool) -> None:
+def test_is_loopback(host: str, here: bool) -> None:
     assert is_loopback(host) == here
 
 

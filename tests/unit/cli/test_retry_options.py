@@ -8,11 +8,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from edgec.cli.options import patience_options
+from edgec.cli.options import retry_options
 
 
 @click.command()
-@patience_options
+@retry_options
 def verb(**given: Any) -> None:
     click.echo(f"{given['timeout']} {given['retries']}")
 

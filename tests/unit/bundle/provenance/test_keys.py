@@ -57,7 +57,7 @@ def test_a_passphrase_is_needed_and_checked(tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="has a passphrase") as caught:
         private_keys(files, {})
     assert PASSWORD in caught.value.hint
-    with pytest.raises(SignatureError, match="not this key's") as caught:
+    with pytest.raises(SignatureError, match="wrong for this key") as caught:
         private_keys(files, {PASSWORD: "open"})
     assert "open" not in caught.value.what.replace("openssl", "")
 
@@ -65,7 +65,7 @@ def test_a_passphrase_is_needed_and_checked(tmp_path: Path) -> None:
 def test_a_passphrase_may_be_any_bytes_but_not_longer_than_openssl_takes(tmp_path: Path) -> None:
     key = generate(tmp_path / "odd", {PASSWORD: os.fsdecode(b"\xff")})
     assert list(private_keys([tmp_path / "odd.key"], {PASSWORD: os.fsdecode(b"\xff")})) == [key]
-    with pytest.raises(SignatureError, match="not this key's"):
+    with pytest.raises(SignatureError, match="wrong for this key"):
         private_keys([tmp_path / "odd.key"], {PASSWORD: "\u00e4" * 600})
     key = generate(tmp_path / "long", {PASSWORD: "x" * 1023})
     assert list(private_keys([tmp_path / "long.key"], {PASSWORD: "x" * 1023})) == [key]
@@ -78,7 +78,7 @@ def test_a_passphrase_may_be_any_bytes_but_not_longer_than_openssl_takes(tmp_pat
 def test_a_key_has_a_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="no name of a key"):
+    with pytest.raises(UsageError, match="not a name for a key"):
         generate(Path(name), {})
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
@@ -93,7 +93,7 @@ def test_the_environment_may_hold_the_key(keys: Path) -> None:
     both = private_keys([keys / "two.key"], {SIGNING_KEY: text})
     assert both.keys() == public_keys([keys / "two.pub"]).keys()
     for nothing in ({}, {SIGNING_KEY: "  \n"}):
-        with pytest.raises(SignatureError, match="no key to sign with") as caught:
+        with pytest.raises(SignatureError, match="no signing key is given") as caught:
             private_keys([], nothing)
         assert SIGNING_KEY in caught.value.hint
     with pytest.raises(SignatureError, match="not a private key"):
@@ -131,7 +131,7 @@ def test_files_that_are_no_keys(tmp_path: Path, keys: Path) -> None:
         with pytest.raises(SignatureError, match=told) as caught:
             public_keys([file])
         assert caught.value.where == str(file)
-    with pytest.raises(SignatureError, match="no key to check"):
+    with pytest.raises(SignatureError, match="no key to verify"):
         public_keys([])
 
 

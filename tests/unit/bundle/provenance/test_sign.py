@@ -177,7 +177,7 @@ def test_modes_do_not_depend_on_the_umask(unsigned: Path, keys: Path) -> None:
 
 def test_only_a_bundle_as_it_was_built_is_signed(unsigned: Path, keys: Path) -> None:
     held = private_keys([keys / "one.key"], {})
-    with pytest.raises(UsageError, match='"me" is none'):
+    with pytest.raises(UsageError, match='builder "me" is not a URI'):
         sign_bundle(unsigned, held, "me")
     (unsigned / "model.onnx").write_bytes(b"")
     with pytest.raises(BundleError, match=r"model\.onnx: changed"):

@@ -13,18 +13,21 @@ from typing import Any
 
 import pytest
 from servers.registry import DebianRegistry
+from servers.scripted import Asked, Reply, Scripted
 
 from edgec.bundle.files import bundle_files
 from edgec.bundle.manifest import ATTESTATIONS
 from edgec.errors import PublishError, TargetError, UsageError
+from edgec.publish.collect import collect_bundles
+from edgec.publish.location import OciLocation, parse_location
+from edgec.publish.oci.connection import Connection
+from edgec.publish.oci.registry import Repository
 from edgec.publish.oci.store import OciStore
-from edgec.publish.outgoing import outgoing
-from edgec.publish.place import OciPlace, parse
-from edgec.publish.pull import Pulled, pull
-from edgec.publish.store import Published
-from edgec.publish.transfer import Patience
+from edgec.publish.pull import PulledBundle, pull
+from edgec.publish.store import PublishResult
+from edgec.publish.transfer import RetryPolicy
 
-HASTY = Patience(timeout=5.0, retries=2, wait=0.01)
+HASTY = RetryPolicy(timeout=5.0, retries=2, wait=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -41,36 +44,38 @@ def repository(registry: DebianRegistry, request: pytest.FixtureRequest) -> str:
     return f"oci://{registry.host}/" + re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
 
 
-def oci(text: str) -> OciPlace:
-    place = parse(text)
-    assert isinstance(place, OciPlace)
-    return place
+def oci(text: str) -> OciLocation:
+    location = parse_location(text)
+    assert isinstance(location, OciLocation)
+    return location
 
 
-def send(place: str, *folders: Path, add: bool = False, said: list[str] | None = None) -> Published:
+def send(location: str, *folders: Path, add: bool = False, said: list[str] | None = None) -> PublishResult:
     steps = said if said is not None else []
-    return OciStore(oci(place), HASTY).publish(outgoing(folders, steps.append), add=add, progress=steps.append)
+    return OciStore(oci(location), HASTY).publish(
+        collect_bundles(folders, steps.append), add=add, progress=steps.append
+    )
 
 
-def fetch(place: str, out: Path, *patterns: str) -> list[Pulled]:
-    return list(pull(parse(place), patterns or ("*",), out, patience=HASTY))
+def fetch(location: str, out: Path, *patterns: str) -> list[PulledBundle]:
+    return list(pull(parse_location(location), patterns or ("*",), out, policy=HASTY))
 
 
-def get(place: str, path: str, accept: str = "*/*") -> tuple[int, dict[str, str], bytes]:
+def get(location: str, path: str, accept: str = "*/*") -> tuple[int, dict[str, str], bytes]:
     """What the registry itself answers, without edgec."""
-    where = oci(place)
+    where = oci(location)
     connection = http.client.HTTPConnection(where.registry)
     connection.request("GET", f"/v2/{where.repository}/{path}", headers={"Accept": accept})
     answer = connection.getresponse()
     return answer.status, dict(answer.headers), answer.read()
 
 
-def index_of(place: str) -> Any:
-    return json.loads(get(place, f"manifests/{oci(place).tag}", "application/vnd.oci.image.index.v1+json")[2])
+def index_of(location: str) -> Any:
+    return json.loads(get(location, f"manifests/{oci(location).tag}", "application/vnd.oci.image.index.v1+json")[2])
 
 
-def manifest_of(place: str, digest: str) -> Any:
-    return json.loads(get(place, f"manifests/{digest}", "application/vnd.oci.image.manifest.v1+json")[2])
+def manifest_of(location: str, digest: str) -> Any:
+    return json.loads(get(location, f"manifests/{digest}", "application/vnd.oci.image.manifest.v1+json")[2])
 
 
 def test_bundles_come_back_as_they_were(make_bundle: Callable[..., Path], repository: str, tmp_path: Path) -> None:
@@ -191,29 +196,78 @@ def test_only_what_changed_is_sent(make_bundle: Callable[..., Path], repository:
     )
 
 
-def test_publishing_replaces_and_adding_keeps(
-    make_bundle: Callable[..., Path], repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edgec.publish.oci.tags.SETTLE", 0.01)
+def test_publishing_replaces_the_build(make_bundle: Callable[..., Path], repository: str, tmp_path: Path) -> None:
     one, other = make_bundle(tmp_path, "rpi4-int8"), make_bundle(tmp_path, "x86-64-int8")
     first = send(repository, one)
-    assert send(repository, other, add=True).targets == ("rpi4-int8", "x86-64-int8")
-    newer = make_bundle(tmp_path / "newer", "rpi4-int8", model=b"newer")
-    assert send(repository, newer, add=True).targets == ("rpi4-int8", "x86-64-int8")
-    fetch(repository, tmp_path / "out")
-    assert (tmp_path / "out" / "rpi4-int8" / "model.onnx").read_bytes() == b"newer"
-    unchanged = send(repository, newer, add=True)
-    assert (unchanged.changed, unchanged.sent) == (False, 0)
     assert send(repository, other).targets == ("x86-64-int8",)
+    assert [pulled.target for pulled in fetch(repository, tmp_path / "out")] == ["x86-64-int8"]
     fetch(first.reference, tmp_path / "old")  # what a digest names stays
     assert (tmp_path / "old" / "rpi4-int8" / "model.onnx").read_bytes() == (one / "model.onnx").read_bytes()
 
 
-def test_adding_to_a_tag_that_is_not_there(
-    make_bundle: Callable[..., Path], repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_adding_keeps_other_targets(make_bundle: Callable[..., Path], repository: str, tmp_path: Path) -> None:
+    one, other = make_bundle(tmp_path, "rpi4-int8"), make_bundle(tmp_path, "x86-64-int8")
+    tag = f"{repository}:1.4"
+    first = send(tag, one, add=True)
+    assert first.targets == ("rpi4-int8",)
+    assert send(tag, other, add=True).targets == ("rpi4-int8", "x86-64-int8")
+    newer = make_bundle(tmp_path / "newer", "rpi4-int8", model=b"newer")
+    assert send(tag, newer, add=True).targets == ("rpi4-int8", "x86-64-int8")
+    fetch(tag, tmp_path / "out")
+    assert (tmp_path / "out" / "rpi4-int8" / "model.onnx").read_bytes() == b"newer"
+    assert (tmp_path / "out" / "x86-64-int8" / "model.onnx").is_file()
+    unchanged = send(tag, newer, other, add=True)
+    assert (unchanged.changed, unchanged.sent, unchanged.reference) == (False, 0, tag)
+    fetch(first.reference, tmp_path / "old")
+    assert (tmp_path / "old" / "rpi4-int8" / "model.onnx").read_bytes() == (one / "model.onnx").read_bytes()
+    (alone,) = fetch(f"{tag}-rpi4-int8", tmp_path / "alone")
+    assert alone.target == "rpi4-int8"
+
+
+def test_a_build_of_one_command_replaces_added_targets_and_is_not_added_to(
+    make_bundle: Callable[..., Path], repository: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("edgec.publish.oci.tags.SETTLE", 0.01)
-    assert send(repository, make_bundle(tmp_path, "rpi4-int8"), add=True).targets == ("rpi4-int8",)
+    one, other = make_bundle(tmp_path, "rpi4-int8"), make_bundle(tmp_path, "x86-64-int8")
+    send(repository, one, add=True)
+    send(repository, other)
+    assert [pulled.target for pulled in fetch(repository, tmp_path / "out")] == ["x86-64-int8"]
+    with pytest.raises(PublishError, match="names a build that was published by one command"):
+        send(repository, one, add=True)
+
+
+def test_tags_of_other_builds_are_not_added_targets(
+    make_bundle: Callable[..., Path], repository: str, tmp_path: Path
+) -> None:
+    one, other = make_bundle(tmp_path, "rpi4-int8"), make_bundle(tmp_path, "x86-64-int8")
+    send(f"{repository}:1.4-rc1", one, other)
+    send(f"{repository}:1.4-rc2", other, add=True)
+    with pytest.raises(PublishError, match="nothing is published there"):
+        fetch(f"{repository}:1.4", tmp_path / "out")
+    assert send(f"{repository}:1.4", one, add=True).targets == ("rpi4-int8",)
+
+
+def test_tag_of_a_target_that_is_too_long(make_bundle: Callable[..., Path], repository: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is too long"):
+        send(f"{repository}:{'x' * 128}", make_bundle(tmp_path), add=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"tags":"x"}', b'{"tags":[1]}'])
+def test_invalid_list_of_tags(content: bytes) -> None:
+    with Scripted(lambda asked: Reply(content=content)) as server:
+        repository = Repository(Connection(server.host, HASTY), "x")
+        with pytest.raises(PublishError, match="invalid list of tags"):
+            repository.tags()
+
+
+def test_list_of_tags_in_pages() -> None:
+    def script(asked: Asked) -> Reply:
+        if "last=b" in asked.path:
+            return Reply(content=b'{"name":"x","tags":["c"]}')
+        link = '</v2/x/tags/list?last=b&n=2>; rel="next"'
+        return Reply(headers={"Link": link}, content=b'{"name":"x","tags":["a","b"]}')
+
+    with Scripted(script) as server:
+        assert Repository(Connection(server.host, HASTY), "x").tags() == ("a", "b", "c")
 
 
 def test_pull_by_digest_of_index_and_of_artifact(
@@ -223,8 +277,8 @@ def test_pull_by_digest_of_index_and_of_artifact(
     reference = send(repository, bundle).reference
     send(repository, make_bundle(tmp_path, "x86-64-int8"))
     artifact = manifest = manifest_digest(reference)
-    for place in (reference, f"{repository}@{artifact}"):
-        (one,) = fetch(place, tmp_path / manifest[7:15])
+    for location in (reference, f"{repository}@{artifact}"):
+        (one,) = fetch(location, tmp_path / manifest[7:15])
         assert one.target == "rpi4-int8"
         assert bundle_files(one.path) == bundle_files(bundle)
 
@@ -290,9 +344,9 @@ def test_without_urllib3_the_extra_is_named(tmp_path: Path) -> None:
 
     script = (
         "import sys; sys.modules['urllib3'] = None\n"
-        "from edgec.publish.place import parse\nfrom edgec.publish.store import open_store\n"
-        "from edgec.publish.transfer import Patience\nfrom edgec.errors import BackendUnavailableError\n"
-        "try:\n    open_store(parse('oci://localhost/x'), Patience())\n"
+        "from edgec.publish.location import parse_location\nfrom edgec.publish.stores import open_store\n"
+        "from edgec.publish.transfer import RetryPolicy\nfrom edgec.errors import BackendUnavailableError\n"
+        "try:\n    open_store(parse_location('oci://localhost/x'), RetryPolicy())\n"
         "except BackendUnavailableError as exc:\n    print(exc)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

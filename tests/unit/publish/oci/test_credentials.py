@@ -42,7 +42,7 @@ def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
-def test_without_configuration_edgec_is_nobody() -> None:
+def test_without_configuration_requests_are_anonymous() -> None:
     assert credentials_for(HOST) is None
 
 
@@ -131,21 +131,21 @@ def test_helper_without_credentials_leaves_what_docker_has(docker: Path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
-        (f"echo {SECRET}; echo {SECRET} >&2; exit 3", "fails (exit 3)"),
-        (f"echo {SECRET}", "no answer"),
-        (f"echo '[\"{SECRET}\"]'", "no answer"),
+        (f"echo {SECRET}; echo {SECRET} >&2; exit 3", "failed (exit 3)"),
+        (f"echo {SECRET}", "returned invalid output"),
+        (f"echo '[\"{SECRET}\"]'", "returned invalid output"),
     ],
 )
-def test_broken_helper_is_told_without_its_words(
-    docker: Path, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+def test_output_of_a_broken_helper_is_not_shown(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     helper(docker, monkeypatch, script)
     write(docker, credsStore="test")
     with pytest.raises(CredentialsError) as error:
         credentials_for(HOST)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert SECRET not in str(error.value)
 
 
@@ -155,9 +155,9 @@ def test_helper_that_is_not_installed(docker: Path) -> None:
         credentials_for(HOST)
 
 
-def test_helper_name_is_no_path(docker: Path) -> None:
+def test_helper_name_must_not_be_a_path(docker: Path) -> None:
     write(docker, credsStore="../../bin/sh")
-    with pytest.raises(CredentialsError, match="cannot be one"):
+    with pytest.raises(CredentialsError, match="invalid name of a credential helper"):
         credentials_for(HOST)
 
 
@@ -169,7 +169,7 @@ def test_helper_name_is_no_path(docker: Path) -> None:
         json.dumps({"auths": {HOST: {"auth": base64.b64encode(SECRET.encode()).decode()}}}),
     ],
 )
-def test_broken_configuration_is_told_without_its_content(docker: Path, text: str) -> None:
+def test_content_of_a_broken_configuration_is_not_shown(docker: Path, text: str) -> None:
     (docker / "config.json").write_text(text)
     with pytest.raises(CredentialsError) as error:
         credentials_for(HOST)

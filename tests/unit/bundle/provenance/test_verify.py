@@ -1,4 +1,4 @@
-"""Every way in which a bundle is not what was signed, made by really tampering with it."""
+"""Every way in which a bundle is does not match its signature, made by really tampering with it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_wrong_keys_and_unsigned_bundles(signed: Path, unsigned: Path, keys: Pat
     assert "is not signed" in told
     assert "edgec sign" in told
     assert claimed_signers(signed) == ()
-    assert "no such bundle" in refused(signed / "none", keys / "one.pub")
+    assert "the bundle does not exist" in refused(signed / "none", keys / "one.pub")
     assert "a bundle is a folder, this is a file" in refused(signed / MANIFEST, keys / "one.pub")
 
 
@@ -156,23 +156,23 @@ TAMPERINGS: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda b: ((b / ATTESTATIONS).unlink(), (b / ATTESTATIONS).mkdir()),
         "not a regular file",
     ),
-    "empty attestations": (lambda b: (b / ATTESTATIONS).write_bytes(b""), "not 2 whole lines"),
+    "empty attestations": (lambda b: (b / ATTESTATIONS).write_bytes(b""), "not 2 complete lines"),
     "attestations without end": (
         lambda b: (b / ATTESTATIONS).write_bytes((b / ATTESTATIONS).read_bytes()[:-1]),
-        "not 2 whole lines",
+        "not 2 complete lines",
     ),
-    "one attestation alone": (lambda b: write_lines(b, lines(b)[0]), "not 2 whole lines"),
-    "one more attestation": (lambda b: write_lines(b, *lines(b), lines(b)[0]), "not 2 whole lines"),
+    "one attestation alone": (lambda b: write_lines(b, lines(b)[0]), "not 2 complete lines"),
+    "one more attestation": (lambda b: write_lines(b, *lines(b), lines(b)[0]), "not 2 complete lines"),
     "the same attestation twice": (
         lambda b: write_lines(b, lines(b)[0], lines(b)[0]),
-        f"{PROVENANCE}, where {ACCURACY} belongs",
+        f"{PROVENANCE}, not {ACCURACY}",
     ),
     "attestations the other way round": (
         lambda b: write_lines(b, *reversed(lines(b))),
-        f"{ACCURACY}, where {PROVENANCE} belongs",
+        f"{ACCURACY}, not {PROVENANCE}",
     ),
-    "a truncated envelope": (lambda b: write_lines(b, lines(b)[0][:-30], lines(b)[1]), "signature is refused"),
-    "huge attestations": (lambda b: os.truncate(b / ATTESTATIONS, 1 << 30), "not 2 whole lines"),
+    "a truncated envelope": (lambda b: write_lines(b, lines(b)[0][:-30], lines(b)[1]), "signature is invalid"),
+    "huge attestations": (lambda b: os.truncate(b / ATTESTATIONS, 1 << 30), "not 2 complete lines"),
 }
 
 
@@ -207,11 +207,11 @@ def respelt(line: bytes) -> bytes:
 
 
 ENVELOPES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "another statement under the signature": (other_payload, "does not fit what it signs"),
+    "another statement under the signature": (other_payload, "does not match the payload"),
     "no signature": (lambda x: envelope_with(x, signatures=[]), "has no signature"),
     "a signature without key id": (
         lambda x: envelope_with(x, signatures=[{"sig": first_signature(x)["sig"]}]),
-        "not as DSSE has them",
+        "not in DSSE format",
     ),
     "another key's id": (
         lambda x: envelope_with(x, signatures=[{**first_signature(x), "keyid": "0" * 64}]),
@@ -225,33 +225,33 @@ ENVELOPES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda x: envelope_with(x, signatures=[first_signature(x), first_signature(x)]),
         "signed it twice",
     ),
-    "signatures that are no list": (lambda x: envelope_with(x, signatures={}), "not as DSSE has them"),
+    "signatures that are no list": (lambda x: envelope_with(x, signatures={}), "not in DSSE format"),
     "an empty signature": (
         lambda x: envelope_with(x, signatures=[{**first_signature(x), "sig": ""}]),
-        "does not fit what it signs",
+        "does not match the payload",
     ),
     "another payload type": (lambda x: envelope_with(x, payloadType="text/plain"), "payload is not application"),
     "another case of the payload type": (
         lambda x: envelope_with(x, payloadType="application/vnd.in-toto+JSON"),
         "payload is not application",
     ),
-    "one more field": (lambda x: envelope_with(x, more=1), "no DSSE envelope"),
+    "one more field": (lambda x: envelope_with(x, more=1), "not a DSSE envelope"),
     "a key that stands twice": (
         lambda x: x.replace(b'{"payload":', b'{"payload":"e30=","payload":', 1),
-        "a key stands twice",
+        "an object has a key twice",
     ),
-    "white space": (lambda x: x.replace(b'","', b'", "', 1), "not spelt as edgec sign does"),
-    "an escaped letter": (lambda x: x.replace(b'"payloadType"', b'"payload\\u0054ype"', 1), "not spelt"),
-    "the same signature in other base64": (respelt, "not as it is written"),
+    "white space": (lambda x: x.replace(b'","', b'", "', 1), "not formatted as edgec sign does"),
+    "an escaped letter": (lambda x: x.replace(b'"payloadType"', b'"payload\\u0054ype"', 1), "not formatted"),
+    "the same signature in other base64": (respelt, "not in canonical form"),
     "base64 of another alphabet": (
         lambda x: envelope_with(x, signatures=[{**first_signature(x), "sig": "-_" * 43 + "=="}]),
-        "refused",
+        "invalid",
     ),
-    "an infinite number": (lambda x: x.replace(b"{", b'{"a":Infinity,', 1), "is no JSON"),
+    "an infinite number": (lambda x: x.replace(b"{", b'{"a":Infinity,', 1), "is not JSON"),
     "deep nesting": (lambda x: b"[" * 200_000, "nested too deeply"),
-    "no object": (lambda x: b"[]", "no JSON object"),
-    "bytes that are no text": (lambda x: b"\xff" + x, "refused"),
-    "half a surrogate": (lambda x: envelope_with(x, payload="\ud800"), "refused"),
+    "no object": (lambda x: b"[]", "not a JSON object"),
+    "bytes that are no text": (lambda x: b"\xff" + x, "invalid"),
+    "half a surrogate": (lambda x: envelope_with(x, payload="\ud800"), "invalid"),
 }
 
 
@@ -271,7 +271,7 @@ def test_a_signature_is_checked_before_anything_inside(signed: Path, keys: Path)
     for payload in (b"[" * 100_000, b"\xff", b"{}"):
         line = envelope_with(lines(signed)[0], payload=base64.b64encode(payload).decode())
         write_lines(signed, line, lines(signed)[1])
-        assert "does not fit what it signs" in refused(signed, keys / "one.pub")
+        assert "does not match the payload" in refused(signed, keys / "one.pub")
 
 
 def test_attestations_of_another_bundle_are_refused(
@@ -316,23 +316,23 @@ def test_signed_statements_that_say_too_little_are_refused(signed: Path, keys: P
     resign(signed, keys, without(provenance, **outside), without(accuracy, **outside))
     assert "../outside: missing" in refused(signed, keys / "one.pub")
     resign(signed, keys, Statement("https://slsa.dev/provenance/v0.2", provenance.subjects, {}), accuracy)
-    assert f"v0.2, where {PROVENANCE} belongs" in refused(signed, keys / "one.pub")
+    assert f"v0.2, not {PROVENANCE}" in refused(signed, keys / "one.pub")
     resign(signed, keys, Statement(PROVENANCE, provenance.subjects, {}), accuracy)
-    assert "names no target" in refused(signed, keys / "one.pub")
+    assert "has no target" in refused(signed, keys / "one.pub")
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda x: x.replace(b"Statement/v1", b"Statement/v0.1"), "it is no https://in-toto.io/Statement/v1"),
+        (lambda x: x.replace(b"Statement/v1", b"Statement/v0.1"), "it is not a https://in-toto.io/Statement/v1"),
         (lambda x: x.replace(b'"subject":[', b'"subjects":['), "not a complete"),
         (lambda x: x.replace(b'"subject":[', b'"subject":[{"name":"x"},'), "no SHA-256"),
         (lambda x: x.replace(b'"sha256"', b'"sha1"'), "no SHA-256"),
         (lambda x: x.replace(b'"subject":[', b'"subject":[1,'), "no SHA-256"),
-        (lambda x: x.replace(b'"subject":[', b'"subject":[],"subject":['), "a key stands twice"),
+        (lambda x: x.replace(b'"subject":[', b'"subject":[],"subject":['), "an object has a key twice"),
         (lambda x: x.replace(b'"name":"report.html"', b'"name":"model.onnx"'), "names a file twice"),
-        (lambda x: x[:-1], "no statement"),
-        (lambda x: b"[]", "no JSON object"),
+        (lambda x: x[:-1], "not a statement"),
+        (lambda x: b"[]", "not a JSON object"),
     ],
 )
 def test_signed_payloads_that_are_no_statements(

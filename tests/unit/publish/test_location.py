@@ -5,45 +5,47 @@ from pathlib import Path
 import pytest
 
 from edgec.errors import UsageError
-from edgec.publish.place import FolderPlace, OciPlace, Place, S3Place, parse
+from edgec.publish.location import FolderLocation, Location, OciLocation, S3Location, parse_location
 
 DIGEST = "sha256:" + "a1" * 32
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "location"),
     [
-        ("/srv/models", FolderPlace(Path("/srv/models"))),
-        ("models", FolderPlace(Path.cwd() / "models")),
-        ("C:models", FolderPlace(Path.cwd() / "C:models")),
-        ("file:///srv/a%20b", FolderPlace(Path("/srv/a b"))),
-        ("file://localhost/srv", FolderPlace(Path("/srv"))),
-        ("oci://registry.local/models/digits", OciPlace("registry.local", "models/digits")),
-        ("oci://127.0.0.1:5000/digits:1.4", OciPlace("127.0.0.1:5000", "digits", "1.4")),
-        ("oci://[::1]:5000/digits:1.4", OciPlace("[::1]:5000", "digits", "1.4")),
-        (f"oci://host/digits@{DIGEST}", OciPlace("host", "digits", "latest", DIGEST)),
-        (f"oci://host/digits:1@{DIGEST}", OciPlace("host", "digits", "1", DIGEST)),
-        ("s3://models", S3Place("models", "")),
-        ("s3://models/edge/digits/", S3Place("models", "edge/digits")),
+        ("/srv/models", FolderLocation(Path("/srv/models"))),
+        ("models", FolderLocation(Path.cwd() / "models")),
+        ("C:models", FolderLocation(Path.cwd() / "C:models")),
+        ("file:///srv/a%20b", FolderLocation(Path("/srv/a b"))),
+        ("file://localhost/srv", FolderLocation(Path("/srv"))),
+        ("oci://registry.local/models/digits", OciLocation("registry.local", "models/digits")),
+        ("oci://127.0.0.1:5000/digits:1.4", OciLocation("127.0.0.1:5000", "digits", "1.4")),
+        ("oci://[::1]:5000/digits:1.4", OciLocation("[::1]:5000", "digits", "1.4")),
+        (f"oci://host/digits@{DIGEST}", OciLocation("host", "digits", "latest", DIGEST)),
+        (f"oci://host/digits:1@{DIGEST}", OciLocation("host", "digits", "1", DIGEST)),
+        ("s3://models", S3Location("models", "")),
+        ("s3://models/edge/digits/", S3Location("models", "edge/digits")),
     ],
 )
-def test_places(text: str, place: Place) -> None:
-    assert parse(text) == place
-    assert parse(str(place)) == (place if not getattr(place, "digest", "") else parse(str(place)))
+def test_places(text: str, location: Location) -> None:
+    assert parse_location(text) == location
+    assert parse_location(str(location)) == (
+        location if not getattr(location, "digest", "") else parse_location(str(location))
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "needs a name"),
+        ("", "the location is empty"),
         ("oic://host/x", 'did you mean "oci"?'),
         ("S3://bucket/x", 'did you mean "s3"?'),
         ("https://host/x", "oci://HOST"),
-        ("gopher://host/x", 'no place begins with "gopher://"'),
-        ("gopher://host/x", "places: DIR"),
-        ("C:/foo", 'no place begins with "C:/"\n  a folder whose name begins so is written ./C:/'),
+        ("gopher://host/x", 'unknown kind of location "gopher://"'),
+        ("gopher://host/x", "locations: DIR"),
+        ("C:/foo", 'unknown kind of location "C:/"\n  write a folder with such a name as ./C:/'),
         ("oci:/host/x", "two slashes"),
-        ("file://srv/models", "no host"),
+        ("file://srv/models", "absolute path and no host"),
         ("file:///a%00b", "zero byte"),
         ("oci://host", "not the name of a repository"),
         ("oci://host/Models", "lower-case"),
@@ -60,7 +62,7 @@ def test_places(text: str, place: Place) -> None:
 )
 def test_no_places(text: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(text)
+        parse_location(text)
     assert words in str(caught.value)
 
 
@@ -79,6 +81,6 @@ def test_no_places(text: str, words: str) -> None:
 )
 def test_credentials_are_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse(text)
+        parse_location(text)
     assert "heim" not in str(caught.value)
     assert "AKIA" not in str(caught.value)
