@@ -26,7 +26,7 @@ _STAGE = "stage-"
 
 @contextmanager
 def private_folder(base: Path, prefix: str = "") -> Iterator[Path]:
-    """A folder of this process in `base`; it is removed at the end, also when a signal interrupts its creation or removal.
+    """A folder of this process in `base`; removed at the end, also when a signal interrupts that or its creation.
 
     Folders that killed processes left with the same prefix are removed first.
 
