@@ -170,7 +170,7 @@ class GateError(EdgecError):
 
 
 class BundleError(EdgecError):
-    """A folder is no bundle, or a file of a bundle is missing or does not match its digest."""
+    """A folder is not a bundle, or a file of a bundle is missing or does not match its digest."""
 
     exit_code = 31
 
@@ -226,13 +226,13 @@ def storage_failure(exc: BaseException) -> StorageError | None:
         if isinstance(link, StorageError):
             return link
         number = link.errno if isinstance(link, OSError) else None
-        told = next(
+        reason = next(
             (os.strerror(code) for code in _DISK_ERRORS if code == number or os.strerror(code) in str(link)), ""
         )
-        if told:
+        if reason:
             place = link.filename if isinstance(link, OSError) else None
             hint = "free some space, or build elsewhere with --out"
-            return StorageError(f"cannot write: {told.lower()}", where=str(place or ""), hint=hint)
+            return StorageError(f"cannot write: {reason.lower()}", where=str(place or ""), hint=hint)
         link = link.__cause__ or link.__context__
     return None
 

@@ -1,7 +1,7 @@
 """TOML files as typed records, with errors that name file, line and key.
 
 `tomllib` gives values without positions, so a small scanner indexes where each key stands; pydantic's
-errors are then told in the user's terms: *unknown key* (with a suggestion), *wrong type*, *bad value*.
+errors are then reported in the user's terms: *unknown key* (with a suggestion), *wrong type*, *bad value*.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def read_toml(path: Path, error: type[EdgecError]) -> TomlSource:
 
 
 def read_toml_text(path: Path, error: type[EdgecError]) -> str:
-    """The text of a file; raise `error` when it cannot be read or is no UTF-8."""
+    """The text of a file; raise `error` when it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -138,10 +138,10 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 def validate(record: type[T], source: TomlSource, values: Mapping[str, Any], error: type[EdgecError]) -> T:
     """`values` (out of `source`) as a `record`; every problem of the file in one `error`."""
-    found, problems = validated(record, source, values)
-    if found is None:
+    valid, problems = validated(record, source, values)
+    if valid is None:
         raise error("\n".join(map(str, problems))) from None
-    return found
+    return valid
 
 
 def validated(
@@ -199,6 +199,6 @@ def _record_in(annotation: Any) -> type[BaseModel] | None:
         return annotation
     if typing.get_origin(annotation) in (tuple, list, dict, types.UnionType, typing.Union, typing.Annotated):
         for argument in typing.get_args(annotation):
-            if found := _record_in(argument):
-                return found
+            if inner := _record_in(argument):
+                return inner
     return None

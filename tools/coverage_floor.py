@@ -18,7 +18,7 @@ FLOOR = 85.0
 
 
 def percent(files: Sequence[dict[str, Any]], done: str, of: str) -> float:
-    """Share of `done` in `of`, two counts of coverage.py, over several files; 0 without files."""
+    """Share of `done` in `of`, two counts of coverage.py, over several files; 0 for a package that never ran."""
     total = sum(file["summary"][of] for file in files)
     return 100 * sum(file["summary"][done] for file in files) / total if total else 0.0
 

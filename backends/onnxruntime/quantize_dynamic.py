@@ -99,7 +99,7 @@ class QuantizeDynamic(Pass[OnnxModel]):
 
 def _why_float(node: onnx.NodeProto) -> str:
     kind = node.op_type
-    return DYNAMIC_REASONS.get(kind) or FLOAT_REASONS.get(kind) or "its weights are no constants that the kernel takes"
+    return DYNAMIC_REASONS.get(kind) or FLOAT_REASONS.get(kind) or "its weights are not constants that the kernel takes"
 
 
 def _dynamic_count(proto: onnx.ModelProto) -> int:

@@ -230,10 +230,10 @@ def to_flatbuffer(saved_model: Path) -> bytes:
     try:
         return bytes(converter.convert())
     except Exception as exc:
-        raise UnsupportedError(f"TensorFlow Lite cannot express this model: {_told(exc)}", where="tflite") from exc
+        raise UnsupportedError(f"TensorFlow Lite cannot express this model: {_message(exc)}", where="tflite") from exc
 
 
-def _told(exc: Exception) -> str:
+def _message(exc: Exception) -> str:
     """The converter's reason in one line: the ops it names, else the first line that states an error."""
     text = str(exc)
     if ops := sorted(

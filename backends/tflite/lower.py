@@ -139,7 +139,7 @@ def _first_right(task: _Task, folder: Path) -> LiteModel:
                     refused = exc.node
                     break  # another layout has the same ops
                 continue
-            return replace(model, lowering=_told(way, failures))
+            return replace(model, lowering=_coverage(way, failures))
     raise UnsupportedError("; ".join(dict.fromkeys(failures)), where="tflite", hint=HINT)
 
 
@@ -155,7 +155,7 @@ def _hopeless(file: Path, node: str, folder: Path) -> str:
     return ""
 
 
-def _told(way: Way, failures: Sequence[str]) -> tuple[Coverage, ...]:
+def _coverage(way: Way, failures: Sequence[str]) -> tuple[Coverage, ...]:
     if way is WAYS[0]:
         return ()
     return (

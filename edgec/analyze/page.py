@@ -23,11 +23,11 @@ def render_analysis(analysis: Analysis) -> str:
         sensitivity={item.artifact: _plot(item) for item in analysis.artifacts},
         fidelity={item.artifact: plot_fidelity(item.fidelity) for item in analysis.artifacts},
         words=words,
-        told=told_metric,
+        metric=metric_text,
     )
 
 
-def told_metric(metric: MetricResult | None, *, of_float: bool = False) -> str:
+def metric_text(metric: MetricResult | None, *, of_float: bool = False) -> str:
     """The metric of a cell, or of the float model, for people: ``96.50 %``."""
     if metric is None:
         return NOT_MEASURED

@@ -19,7 +19,7 @@ class RecipeScore(Frozen):
     metric: MetricResult | None
     """None when the metric is ``sqnr``, and when there is no such artifact."""
     agreement: float | None
-    """Share of samples whose arg-max is the float model's; None when outputs are no class scores."""
+    """Share of samples whose arg-max is the float model's; None when outputs are not class scores."""
     failure: str = ""
     """Why there is no such artifact."""
 

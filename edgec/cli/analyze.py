@@ -51,7 +51,7 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
     names = targets_of(project, root)
     for name in names:
         static_int8_target(name, root)  # a wrong one should be known before the first is analyzed
-    found: list[Analyzed] = []
+    analyzed: list[Analyzed] = []
     with terminal() as stream:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         for name in names:
@@ -66,7 +66,7 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
                 one = analyze_target(
                     name, project, root, samples=samples, threads=threads, jobs=jobs, progress=progress
                 )
-            found.append(one)
+            analyzed.append(one)
             if not as_json:
                 _show(one, console)
             console.print(
@@ -76,8 +76,8 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
             if not as_json:
                 click.echo(one.html)
     if as_json:
-        click.echo(json.dumps({one.analysis.target: one.analysis.plain() for one in found}, indent=1))
-    failures: list[EdgecError] = [error for one in found for error in one.failures]
+        click.echo(json.dumps({one.analysis.target: one.analysis.plain() for one in analyzed}, indent=1))
+    failures: list[EdgecError] = [error for one in analyzed for error in one.failures]
     for other in failures[1:]:
         report_error(other)
     if failures:

@@ -24,17 +24,19 @@ def command(ctx: click.Context, /, root: Path, threads: int, as_json: bool, **gi
     """
     from edgec.check.run import check
 
-    found = check(root, flag_values(given), threads=threads)
+    report = check(root, flag_values(given), threads=threads)
     if as_json:
-        severities = [item.severity for item in found.findings]
+        severities = [item.severity for item in report.findings]
         counts = {"errors": severities.count("error"), "warnings": severities.count("warning")}
-        click.echo(json.dumps({**found.plain(), **counts, "exit_code": found.exit_code}, indent=1, ensure_ascii=False))
+        click.echo(
+            json.dumps({**report.plain(), **counts, "exit_code": report.exit_code}, indent=1, ensure_ascii=False)
+        )
     else:
-        _show(found)
-    ctx.exit(found.exit_code)
+        _show(report)
+    ctx.exit(report.exit_code)
 
 
-def _show(found: Any) -> None:
+def _show(report: Any) -> None:
     import sys
 
     from rich.console import Console
@@ -42,10 +44,10 @@ def _show(found: Any) -> None:
     from edgec.cli.findings import counted, show_by_kind
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
-    show_by_kind(found.findings, console)
-    if found.looked_at:
-        console.print(found.looked_at, highlight=False, markup=False, soft_wrap=True)
-    line = f"{', '.join(found.targets) or 'no target'}: {counted(found.findings)}, in {found.seconds:.1f} s"
-    if found.samples_run:
-        line += f"; the float model was run on {found.samples_run} samples"
+    show_by_kind(report.findings, console)
+    if report.looked_at:
+        console.print(report.looked_at, highlight=False, markup=False, soft_wrap=True)
+    line = f"{', '.join(report.targets) or 'no target'}: {counted(report.findings)}, in {report.seconds:.1f} s"
+    if report.samples_run:
+        line += f"; the float model was run on {report.samples_run} samples"
     console.print(line, highlight=False, markup=False, soft_wrap=True)

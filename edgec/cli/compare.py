@@ -57,8 +57,8 @@ def command(
     regressions = judge(comparison, parsed, allowed)
     markdown = to_markdown(comparison, parsed, regressions)
     if as_json:
-        found = [item.plain() for item in regressions]
-        click.echo(json.dumps({**comparison.plain(), "regressions": found}, indent=1, sort_keys=True))
+        records = [item.plain() for item in regressions]
+        click.echo(json.dumps({**comparison.plain(), "regressions": records}, indent=1, sort_keys=True))
     else:
         click.echo(markdown, nl=False)
     if summary is not None:

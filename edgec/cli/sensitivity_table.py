@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
-from edgec.analyze.page import told_metric
+from edgec.analyze.page import metric_text
 from edgec.analyze.records import ArtifactAnalysis, RecipeScore
 from edgec.quant.words import words
 from edgec.report.numbers import NOT_MEASURED, number
@@ -25,7 +25,7 @@ def sensitivity_table(item: ArtifactAnalysis, metric: str) -> Table:
     for heading in ("only: SQNR dB", metric, "all but: SQNR dB", metric, "gain dB"):
         table.add_column(heading, justify="right", no_wrap=True)
     quantized = item.quantized
-    metric = told_metric(quantized.metric if quantized else None, of_float=True)
+    metric = metric_text(quantized.metric if quantized else None, of_float=True)
     table.add_row("float (all layers)", "", number(float("inf")), metric, *[NOT_MEASURED] * 3)
     if quantized is not None:
         table.add_row("int8 (all layers)", "", *_cells(quantized), *[NOT_MEASURED] * 3, end_section=True)
@@ -48,4 +48,4 @@ def reasons(item: ArtifactAnalysis) -> Sequence[str]:
 
 
 def _cells(score: RecipeScore) -> tuple[str, str]:
-    return (number(score.sqnr_db, 1), told_metric(score.metric))
+    return (number(score.sqnr_db, 1), metric_text(score.metric))

@@ -55,20 +55,20 @@ def list_command(root: Path, as_json: bool) -> None:
 
 
 def _list(root: Path, as_json: bool, names: tuple[str, ...] | None = None) -> None:
-    found = list_targets(root)
+    targets = list_targets(root)
     if names is not None:
-        by_name = {item.name: item for item in found}
-        found = tuple(by_name[name] for name in names)
+        by_name = {item.name: item for item in targets}
+        targets = tuple(by_name[name] for name in names)
     if as_json:
         rows = [
             {"name": item.name, "device": item.device, "precision": item.precision, "backends": list(item.backends),
              "description": item.description, "file": str(item.file)}
-            for item in found
+            for item in targets
         ]  # fmt: skip
         click.echo(json.dumps(rows, indent=2))
         return
-    width = max((len(item.name) for item in found), default=0)
-    for item in found:
+    width = max((len(item.name) for item in targets), default=0)
+    for item in targets:
         backends = ", ".join(item.backends)
         click.echo(f"{item.name:{width}}  {item.precision:12}  {backends:30}  {item.description}".rstrip())
 

@@ -87,7 +87,7 @@ def command(
     log = Path(name)
     try:
         with steps("validate") as progress:
-            found = validate(sides, spec, options, log, progress)
+            validation = validate(sides, spec, options, log, progress)
     except EdgecError as error:
         if not error.log:
             log.unlink()
@@ -96,25 +96,25 @@ def command(
     if html is not None:
         from edgec.validate.page import render_validation
 
-        _write(html, render_validation(found.validation, found.inputs))
-    _show(found.validation, as_json=as_json)
+        _write(html, render_validation(validation.validation, validation.inputs))
+    _show(validation.validation, as_json=as_json)
     if suggest is not None:
-        line = f"{found.suggested} samples that leave calibrated ranges, for [calibration] more: {suggest}"
+        line = f"{validation.suggested} samples that leave calibrated ranges, for [calibration] more: {suggest}"
         none = f"no sample leaves a calibrated range: {suggest} is not written"
-        click.echo(line if found.suggested else none, err=as_json)
-    _judge(found.validation, parsed)
+        click.echo(line if validation.suggested else none, err=as_json)
+    _judge(validation.validation, parsed)
 
 
 def _arrays(texts: tuple[str, ...]) -> dict[str, str]:
     from edgec.errors import UsageError
 
-    found = {}
+    validation = {}
     for text in texts:
         name, equals, array = text.partition("=")
         if not (name and equals and array):
             raise UsageError(f'"{text}" is not INPUT=ARRAY', where="--array")
-        found[name] = array
-    return found
+        validation[name] = array
+    return validation
 
 
 def _show(validation: Validation, *, as_json: bool) -> None:

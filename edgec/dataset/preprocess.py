@@ -62,14 +62,14 @@ def steps_to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, re
     if preprocess.divide is not None:
         steps.append(f"/ {preprocess.divide:g}")
     mean, std = preprocess.mean, preprocess.std
-    values = [f"{name} {_told(part)}" for name, part in (("mean", mean), ("std", std)) if part is not None]
+    values = [f"{name} {_text(part)}" for name, part in (("mean", mean), ("std", std)) if part is not None]
     if values:
         formula = "(x - mean) / std" if len(values) == 2 else "x - mean" if mean is not None else "x / std"
         steps.append(f"{formula} with {', '.join(values)}")
     return tuple(steps)
 
 
-def _told(values: tuple[float, ...]) -> str:
+def _text(values: tuple[float, ...]) -> str:
     return "[" + ", ".join(f"{value:g}" for value in values) + "]" if len(values) > 1 else f"{values[0]:g}"
 
 

@@ -34,7 +34,7 @@ class WeightLayer:
 
 
 Seen = Callable[["fx.Node", Any, Any], None]
-"""Told each node that is run, with its (first) input and its result."""
+"""Called with each node that is run, with its (first) input and its result."""
 
 
 def weight_layers(

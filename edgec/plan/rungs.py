@@ -73,7 +73,7 @@ def first_recipe(target: Target) -> Recipe:
 
 
 def reason_against(recipe: Recipe, precision: Precision, target: Target, ladder: Sequence[Rung]) -> str:
-    """Why no climb of `ladder` comes to this; empty when one may.
+    """Why no climb of `ladder` results in this; empty when one may.
 
     Args:
         recipe: what an artifact was said to be made with.

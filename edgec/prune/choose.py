@@ -35,12 +35,12 @@ class Scored:
 
     def cuts(self, round_to: int) -> list[int]:
         """How many units of `order` may go: those numbers that leave a multiple of `round_to` channels, and some."""
-        left, found = self.channels, []
+        left, chosen = self.channels, []
         for count, place in enumerate(self.order, start=1):
             left -= len(self.units[place])
             if left > 0 and left % round_to == 0:
-                found.append(count)
-        return found
+                chosen.append(count)
+        return chosen
 
     def first(self, count: int) -> tuple[int, ...]:
         """The channels of the `count` least important units."""

@@ -60,7 +60,7 @@ class Dependencies:
             value.requires_grad_(value.is_floating_point())
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._found = torch_pruning.DependencyGraph().build_dependency(
+            self._graph = torch_pruning.DependencyGraph().build_dependency(
                 graph, [item.clone() for item in example], output_transform=tensors_of, verbose=False
             )
 
@@ -73,9 +73,9 @@ class Dependencies:
         """
         seen: set[nn.Module] = set()
         for name, layer in self.layers.items():
-            if layer in seen or layer not in self._found.module2node:
+            if layer in seen or layer not in self._graph.module2node:
                 continue
-            count = self._found.get_out_channels(layer)
+            count = self._graph.get_out_channels(layer)
             group = self._all_of(layer, range(count))
             made = [dep.layer for dep, _ in group if self._is_output(dep)]
             seen.update(item for item in made if isinstance(item, nn.Module))
@@ -103,7 +103,7 @@ class Dependencies:
             Whether just these went; if not, nothing was done: others would have to go too.
         """
         group = self._all_of(self.layers[root], channels)
-        if sorted(group[0].idxs) != sorted(channels) or not self._found.check_pruning_group(group):
+        if sorted(group[0].idxs) != sorted(channels) or not self._graph.check_pruning_group(group):
             return False
         for dep, places in group:
             if isinstance(dep.layer, nn.Module) and dep.layer in self._names:
@@ -113,17 +113,17 @@ class Dependencies:
 
     def _note(self, dep: Any, gone: set[int], kept: dict[nn.Module, Kept]) -> None:
         if dep.layer not in kept:
-            sizes = [self._found.get_in_channels(dep.layer), self._found.get_out_channels(dep.layer)]
+            sizes = [self._graph.get_in_channels(dep.layer), self._graph.get_out_channels(dep.layer)]
             kept[dep.layer] = Kept(*(list(range(size or 0)) for size in sizes))
         left = kept[dep.layer]
-        if self._found.is_in_channel_pruning_fn(dep.handler):
+        if self._graph.is_in_channel_pruning_fn(dep.handler):
             left.inputs = [item for place, item in enumerate(left.inputs) if place not in gone]
         if self._is_output(dep):
             left.outputs = [item for place, item in enumerate(left.outputs) if place not in gone]
 
     def _all_of(self, layer: nn.Module, channels: Sequence[int]) -> Group:
-        prune: Callable[..., Any] = self._found.get_pruner_of_module(layer).prune_out_channels
-        group = self._found.get_pruning_group(layer, prune, list(channels))
+        prune: Callable[..., Any] = self._graph.get_pruner_of_module(layer).prune_out_channels
+        group = self._graph.get_pruning_group(layer, prune, list(channels))
         for item in group.items:
             # importances sort the indices without those they belong to
             pairs = sorted(zip(item.idxs, item.root_idxs, strict=True))
@@ -132,16 +132,16 @@ class Dependencies:
         return group
 
     def _is_output(self, dep: Any) -> bool:
-        return bool(self._found.is_out_channel_pruning_fn(dep.handler))
+        return bool(self._graph.is_out_channel_pruning_fn(dep.handler))
 
     def _tie(self, dep: Any, alone: Reasons) -> str:
         """Why what a dependency ends at cannot shrink."""
         target = dep.target
-        if target.type == self._found.ops.OPTYPE.OUTPUT:
+        if target.type == self._graph.ops.OPTYPE.OUTPUT:
             return "an output of the model is made of them"
-        if target.type == self._found.ops.OPTYPE.PARAMETER:
+        if target.type == self._graph.ops.OPTYPE.PARAMETER:
             read = {str(node.target) for node in self.graph.graph.nodes if node.op == "get_attr"}
-            name = self._found._param_to_name[target.module]
+            name = self._graph._param_to_name[target.module]
             return "" if name in read else f"{name} needs them"
         return alone.get(dep.layer, "")
 

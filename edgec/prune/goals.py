@@ -66,9 +66,9 @@ def search_share(cost: Callable[[float], float], wanted: float, tolerance: float
         if best[0] <= tolerance:
             break
         share = (low + high) / 2
-        found = cost(share)
-        best = min(best, (abs(found - wanted), share))
-        if found > wanted:
+        reached = cost(share)
+        best = min(best, (abs(reached - wanted), share))
+        if reached > wanted:
             low = share
         else:
             high = share

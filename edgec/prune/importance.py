@@ -50,8 +50,8 @@ def scorer(importance: str) -> Callable[[Any], torch.Tensor | None]:
     def mean(items: list[Any], count: int) -> torch.Tensor | None:
         # torch-pruning adds the layers up as they are, and takes the first one's size for the root's
         estimate._reduce = partial(_mean_over_layers, count=count, relative=importance not in NEEDS_LOSS)
-        found: torch.Tensor | None = estimate(items)
-        return None if found is None else found.detach()
+        gradients: torch.Tensor | None = estimate(items)
+        return None if gradients is None else gradients.detach()
 
     def score(group: Any) -> torch.Tensor | None:
         count = len(group[0].idxs)
@@ -110,9 +110,9 @@ def accumulate_gradients(graph: nn.Module, importance: str, losses: Losses | Non
     with torch.enable_grad():
         for loss in losses(graph):
             for one in loss.reshape(-1) if importance == "hessian" else [loss.mean()]:
-                found = torch.autograd.grad(one, values, retain_graph=importance == "hessian", allow_unused=True)
+                gradients = torch.autograd.grad(one, values, retain_graph=importance == "hessian", allow_unused=True)
                 count += 1
-                for total, gradient in zip(sums, found, strict=True):
+                for total, gradient in zip(sums, gradients, strict=True):
                     if gradient is not None:
                         total += gradient.square() if importance == "hessian" else gradient
     if not count:

@@ -1,4 +1,4 @@
-"""The share of channels that makes an artifact as fast as asked for: found by timing, once, and then kept."""
+"""The share of channels that makes an artifact as fast as asked for: kept by timing, once, and then kept."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def find_share(
         context: of the build.
         spec: what to remove, `PruneSpec.round_to` stated.
         model: of plain modules, with BatchNorm.
-        identity: everything else that a pruned model follows from; the share found is kept by it.
+        identity: everything else that a pruned model follows from; the share kept is kept by it.
         calibration: samples for static int8.
         samples: the first of these is run.
 
@@ -76,17 +76,17 @@ def find_share(
             "machine": host_machine().plain(),
         }
     )
-    found = context.cache.get(key)
-    if found is None:
+    kept = context.cache.get(key)
+    if kept is None:
         with _Probes(context, spec, model, calibration, samples) as probes:
             share = search_share(probes.cost, 1 - spec.amount)
-            found = {"share": share, "cost": probes.costs.get(share, 1.0)}
-        context.cache.put(key, found)
-    return LatencyShare(found["share"], _coverage(context, spec, found["cost"]))
+            kept = {"share": share, "cost": probes.costs.get(share, 1.0)}
+        context.cache.put(key, kept)
+    return LatencyShare(kept["share"], _coverage(context, spec, kept["cost"]))
 
 
 def what_is_timed(target: Target) -> dict[str, Any]:
-    """What of a target its probes follow from, besides `Target.prune`; targets that share it share what was found."""
+    """What of a target its probes follow from, besides `Target.prune`; targets that share it share what was kept."""
     return {
         "device": target.device.model_dump(mode="json", exclude={"description", "sources"}),
         "precision": target.precision,

@@ -110,7 +110,7 @@ def remove_channels(
         channels,
         (count_macs(graph, example), count_macs(after, example)),
         (count_parameters(graph), count_parameters(after)),
-        _told(study, spoiled, channels, share, round_to, whole or {}),
+        _coverage(study, spoiled, channels, share, round_to, whole or {}),
         _stuck(study, spoiled),
     )
 
@@ -136,7 +136,7 @@ class _Study:
         self._whole, self._example = graph, example
         copied = copy.deepcopy(graph).eval()
         outputs, alone = keep_outputs(copied, ignore), leave_alone(copied)
-        self._found = self._dependencies(copied)
+        self._dependencies_of_copy = self._dependencies(copied)
         accumulate_gradients(copied, importance, backward)
         score = scorer(importance)
         self.groups: list[ChannelGroup] = []
@@ -144,8 +144,8 @@ class _Study:
         self.reasons = {name: alone[layer] for name, layer in prunable_layers(copied).items() if layer in alone}
         """Why a layer keeps its channels."""
         self._scores: dict[str, list[float]] = {}
-        for found, group, reason in self._found.groups(outputs, alone):
-            scores = None if reason else score(found)
+        for members, group, reason in self._dependencies_of_copy.groups(outputs, alone):
+            scores = None if reason else score(members)
             if scores is None:
                 none = "the importance of its channels is not known"
                 reason = reason or ("no BatchNorm scales its channels" if importance == "bn-scale" else none)
@@ -157,7 +157,7 @@ class _Study:
     def couple(self, root: str) -> bool:
         """Take note of the channels of a group that go in pairs or more; whether that is any news."""
         old = next(group for group in self.groups if group.root == root)
-        new = self._found.coupled(old)
+        new = self._dependencies_of_copy.coupled(old)
         self.groups.remove(old)
         self._add(new)
         return new.units != old.units
@@ -174,8 +174,8 @@ class _Study:
         coupled: set[str] = set()
         kept: dict[nn.Module, Kept] = {}
         if choice:
-            found = self._dependencies(copied)
-            coupled = {root for root, channels in choice.items() if not found.remove(root, channels, kept)}
+            dependencies = self._dependencies(copied)
+            coupled = {root for root, channels in choice.items() if not dependencies.remove(root, channels, kept)}
         names = {module: name for name, module in copied.named_modules()}
         return coupled or _Trial(choice, copied, {names[module]: left for module, left in kept.items()})
 
@@ -188,14 +188,14 @@ class _Study:
         roots = list(choice)
         if len(roots) == 1:
             return {roots[0]: wrong}
-        found: dict[str, str] = {}
+        wrong_roots: dict[str, str] = {}
         for half in (roots[: len(roots) // 2], roots[len(roots) // 2 :]):
             part = {root: choice[root] for root in half}
             trial = self.apply(part)
             problem = self.compare(trial) if isinstance(trial, _Trial) else wrong
             if problem is not None:
-                found |= self.spoilers(part, problem)
-        return found or dict.fromkeys(roots, wrong)  # only together are they wrong
+                wrong_roots |= self.spoilers(part, problem)
+        return wrong_roots or dict.fromkeys(roots, wrong)  # only together are they wrong
 
     def _dependencies(self, graph: fx.GraphModule) -> Dependencies:
         try:
@@ -218,7 +218,7 @@ def _stuck(study: _Study, spoiled: dict[str, str]) -> str:
     return "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3]) or "it has none that could"
 
 
-def _told(
+def _coverage(
     study: _Study,
     spoiled: dict[str, str],
     channels: dict[str, tuple[int, int]],

@@ -88,7 +88,7 @@ def _inside(name: str, pattern: str) -> bool:
 
 def _last_layers(graph: fx.GraphModule) -> list[nn.Module]:
     """The layers nearest to each output: nothing between them and it has weights of its own."""
-    found: list[nn.Module] = []
+    layers: list[nn.Module] = []
     seen: set[fx.Node] = set()
     queue: list[Any] = list(next(node for node in graph.graph.nodes if node.op == "output").all_input_nodes)
     while queue:
@@ -98,7 +98,7 @@ def _last_layers(graph: fx.GraphModule) -> list[nn.Module]:
         seen.add(node)
         module = module_of(node, graph)
         if isinstance(module, WEIGHTED):
-            found.append(module)
+            layers.append(module)
         else:
             queue += node.all_input_nodes
-    return found
+    return layers

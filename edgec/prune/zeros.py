@@ -43,14 +43,14 @@ def choose_masks(graph: fx.GraphModule, sparsity: float, pattern: str) -> Masks:
 def left_dense(graph: fx.GraphModule, pattern: str) -> tuple[Coverage, ...]:
     """Layers that `choose_masks` has no mask for, and why."""
     layers, others = weight_layers(graph)
-    found = [
+    coverage = [
         Coverage(subject=item.subject, state="dense", reason=item.reason.replace("corrections do", "pruning does"))
         for item in others
     ]
     if pattern == "2:4":
         reasons = {layer.name: _misfit(layer) for layer in layers}
-        found += [Coverage(subject=name, state="dense", reason=reason) for name, reason in reasons.items() if reason]
-    return tuple(found)
+        coverage += [Coverage(subject=name, state="dense", reason=reason) for name, reason in reasons.items() if reason]
+    return tuple(coverage)
 
 
 def apply_masks(graph: fx.GraphModule, masks: Mapping[str, torch.Tensor]) -> None:

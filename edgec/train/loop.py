@@ -181,7 +181,7 @@ class Loop:
             optimizer.load_state_dict(state["optimizer"])
             records = state["records"]
         for epoch in range(len(records), self._schedule.epochs):
-            progress(f"epoch {epoch + 1} of {self._schedule.epochs}{_told(records, self.metric_name)}")
+            progress(f"epoch {epoch + 1} of {self._schedule.epochs}{_line(records, self.metric_name)}")
             score = self._epoch(epoch, loss, optimizer)
             if not math.isfinite(score.loss) or not all(bool(item.isfinite().all()) for item in parameters):
                 return records, f"the loss is not finite in epoch {epoch + 1}; a smaller learning_rate may help"
@@ -189,7 +189,7 @@ class Loop:
             checkpoint.save(
                 {"model": self._model.state_dict(), "optimizer": optimizer.state_dict(), "records": records}
             )
-        progress(f"epoch {self._schedule.epochs} of {self._schedule.epochs}{_told(records, self.metric_name)}")
+        progress(f"epoch {self._schedule.epochs} of {self._schedule.epochs}{_line(records, self.metric_name)}")
         return records, ""
 
     def _epoch(self, epoch: int, loss: Loss, optimizer: torch.optim.Optimizer) -> Score:
@@ -231,7 +231,7 @@ class Loop:
         return math.inf if first == 0 else 10 * math.log10(max(second, 1e-300) / first)
 
 
-def _told(records: Sequence[dict[str, Any]], metric: str) -> str:
+def _line(records: Sequence[dict[str, Any]], metric: str) -> str:
     if not records:
         return ""
     return f": loss {records[-1]['loss']:.4g}, {metric} {records[-1]['metric']:.2f}"

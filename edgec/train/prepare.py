@@ -165,7 +165,7 @@ class TrainableModel(nn.Module):
 
 
 def _float_nodes(graph: fx.GraphModule, sample: Inputs) -> set[fx.Node]:
-    """Nodes whose result is one tensor of float32, and that are no constants."""
+    """Nodes whose result is one tensor of float32, and that are not constants."""
     nodes: set[fx.Node] = set()
 
     class Recorder(fx.Interpreter):

@@ -69,7 +69,7 @@ unexpected() {
     done
 }
 
-# Tells what is wrong and returns 2; with --digests, files that do not belong to the bundle are wrong too.
+# Prints what is wrong and returns 2; with --digests, files that do not belong to the bundle are wrong too.
 check() (
     cd "$here/.." || exit 2
     list=$(listed 2>/dev/null) || list=
