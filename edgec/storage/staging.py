@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,22 +24,34 @@ _UNAVAILABLE = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 _STAGE = "stage-"
 
 
-def private_folder(base: Path, prefix: str = "") -> Path:
-    """Create a folder of this process in `base`, and remove those that processes with this prefix left when killed.
+@contextmanager
+def private_folder(base: Path, prefix: str = "") -> Iterator[Path]:
+    """A folder of this process in `base`; removed at the end, also when a signal interrupts that or its creation.
+
+    Folders that killed processes left with the same prefix are removed first.
 
     Args:
-        base: folder to create it in; created when missing.
-        prefix: of its name; the process id follows.
+        base: created when missing.
+        prefix: of the name; the process id follows.
 
     Raises:
         OSError: the folder cannot be created.
     """
     base.mkdir(parents=True, exist_ok=True)
-    for folder in base.glob(f"{prefix}*"):
-        owner = folder.name.removeprefix(prefix).partition("-")[0]
-        if folder.is_dir() and owner.isdigit() and not Path("/proc", owner).exists():
+    for left in base.glob(f"{prefix}*"):
+        owner = left.name.removeprefix(prefix).partition("-")[0]
+        if left.is_dir() and owner.isdigit() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = base / f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        try:
             shutil.rmtree(folder, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=base))
+        except KeyboardInterrupt:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 @contextmanager
@@ -67,12 +79,10 @@ def stage(parent: Path) -> Iterator[Path]:
     Raises:
         StorageError: it cannot be created.
     """
-    with storage_errors(parent):
-        folder = private_folder(parent / ".work", _STAGE)
-    try:
+    with contextlib.ExitStack() as stack:
+        with storage_errors(parent):
+            folder = stack.enter_context(private_folder(parent / ".work", _STAGE))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def replace_folder(staged: Path, destination: Path) -> None:
@@ -90,10 +100,9 @@ def replace_folder(staged: Path, destination: Path) -> None:
         if not destination.exists():
             staged.rename(destination)
         elif not _exchange(staged, destination):
-            aside = private_folder(destination.parent / ".work", _STAGE)
-            destination.rename(aside / "old")
-            staged.rename(destination)
-            shutil.rmtree(aside, ignore_errors=True)
+            with private_folder(destination.parent / ".work", _STAGE) as aside:
+                destination.rename(aside / "old")
+                staged.rename(destination)
         _sync_folder(destination.parent)
     shutil.rmtree(staged, ignore_errors=True)  # after an exchange, the old folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,13 +22,10 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
     killed build left behind is never read again, and is removed by the next build that sees its owner gone.
     """
     base = (out / ".work" / target).absolute()
-    folder = private_folder(base)
-    log = base / "build.log"
-    log.write_text("")
-    try:
+    with private_folder(base) as folder:
+        log = base / "build.log"
+        log.write_text("")
         yield folder, log
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

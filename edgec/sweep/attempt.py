@@ -7,6 +7,7 @@ from collections.abc import Callable
 from edgec.errors import EdgecError
 from edgec.sweep.cell import TASK
 from edgec.sweep.requests import CellRequest
+from edgec.workers.records import Done
 from edgec.workers.worker import WITH_TORCH, Progress, Worker
 
 
@@ -29,7 +30,7 @@ def attempt(request: CellRequest, began: Callable[[Worker], None], on_progress: 
     ) as worker:
         began(worker)
         try:
-            worker.call(TASK, {"request": request.model_dump_json()})
+            worker.call(TASK, request, Done)
         except EdgecError as error:
             if worker.ended:
                 raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,36 +22,32 @@ from edgec.plan.plan import make_plan
 from edgec.storage.cache import Cache
 from edgec.storage.files import write_atomically
 from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
-from edgec.sweep.requests import CellAnswer, CellRequest
+from edgec.sweep.requests import CellRequest
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart, digest_sample
 from edgec.target.load import ResolvedTarget
+from edgec.workers.records import Done
 from edgec.workers.worker import Progress
 
 TASK = "edgec.sweep.cell:run_cell"
 
 
-def run_cell(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def run_cell(request: CellRequest, progress: Progress) -> Done:
     """Make a cell and keep it (a task of `edgec.workers.worker`).
 
     Args:
-        payload: ``request``: a `CellRequest` as JSON.
+        request: the cell.
         progress: called with each step.
-
-    Returns:
-        A `CellAnswer`.
 
     Raises:
         EdgecError: any error of a build; an error of a single artifact only when all fail, or when the cause may lie
             outside the model.
         ProjectError: a file that is part of the key has changed.
     """
-    request = CellRequest.model_validate_json(payload["request"])
     store = CellStore(request.out, request.root)
     with contextlib.chdir(request.working_folder), store.lock(request.key):
-        missing = store.get(request.key) is None
-        if missing:
+        if store.get(request.key) is None:
             _make(request, store, progress)
-    return CellAnswer(made=missing).model_dump()
+    return Done()
 
 
 def _make(request: CellRequest, store: CellStore, progress: Progress) -> None:

@@ -40,13 +40,6 @@ class CellRequest(Frozen):
         return self.out / ".work" / self.scratch / "build.log"
 
 
-class CellAnswer(Frozen):
-    """The answer to a `CellRequest`."""
-
-    made: bool
-    """Whether the cell was made now; False: it existed."""
-
-
 class WorkerRequirements(Frozen):
     """What a worker of a cluster must have in common with the process that requests cells."""
 

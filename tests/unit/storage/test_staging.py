@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,28 @@ def test_removing(tmp_path: Path) -> None:
     replace(destination, "old")
     remove_folder(destination)
     assert not destination.exists()
+    assert left_over(tmp_path) == []
+
+
+def test_a_signal_at_any_moment_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_mkdir, real_rmtree = Path.mkdir, shutil.rmtree
+
+    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+        real_mkdir(path, *args, **options)
+        if path.name.startswith("stage-"):
+            raise KeyboardInterrupt
+
+    def rmtree(path: Path, *, ignore_errors: bool) -> None:
+        monkeypatch.setattr(shutil, "rmtree", real_rmtree)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", mkdir)
+        with pytest.raises(KeyboardInterrupt), stage(tmp_path):
+            pytest.fail("there is no such stage")
+    assert left_over(tmp_path) == []
+    with pytest.raises(KeyboardInterrupt), stage(tmp_path):
+        monkeypatch.setattr(shutil, "rmtree", rmtree)
     assert left_over(tmp_path) == []
 
 
