@@ -68,7 +68,9 @@ def test_there_and_back(dist: Path, tmp_path: Path) -> None:
     expect(edgec("verify", f"location/{TARGET}", cwd=tmp_path), 0)
     expect(edgec("publish", f"dist/{TARGET}", "location", cwd=tmp_path), 0, "nothing sent")
     expect(
-        edgec("pull", "location", "--out", "out", "--target", "rpi4-*", cwd=tmp_path), 0, "unchanged, nothing downloaded"
+        edgec("pull", "location", "--out", "out", "--target", "rpi4-*", cwd=tmp_path),
+        0,
+        "unchanged, nothing downloaded",
     )
     run = edgec("pull", "location", "--out", "out", "-t", "rpi4-int9", cwd=tmp_path)
     expect(run, TargetError.exit_code, f'did you mean "{TARGET}"?')

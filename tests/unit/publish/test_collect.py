@@ -36,7 +36,11 @@ def test_bundles_and_folders_of_bundles(tmp_path: Path, make_bundle: MakeBundle)
 def test_what_is_no_bundle(tmp_path: Path, make_bundle: MakeBundle) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    for name, words in [("empty", "no bundle in this folder"), ("file", "this is a file"), ("none", "there is no such folder")]:
+    for name, words in [
+        ("empty", "no bundle in this folder"),
+        ("file", "this is a file"),
+        ("none", "there is no such folder"),
+    ]:
         with pytest.raises(BundleError, match=words):
             find(tmp_path / name)
     one, other = make_bundle(tmp_path / "a"), make_bundle(tmp_path / "b")
