@@ -59,7 +59,7 @@ def test_a_bundle_is_signed_verified_and_replayed(work: Path, monkeypatch: pytes
     assert "for rpi4-int8" in run.output
     assert "model.tflite in ai-edge-litert: outputs as recorded" in run.output
     quick = edgec("verify", "rpi4-int8", "--digests", cwd=work)
-    assert (quick.code, "not checked: give --key" in quick.output, "outputs" in quick.output) == (0, True, False)
+    assert (quick.code, "not verified: give --key" in quick.output, "outputs" in quick.output) == (0, True, False)
     monkeypatch.setenv("EDGEC_SIGNING_KEY", (work / "fleet.key").read_text())
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     sign(work, "--builder", "urn:edgec:builder:local")
