@@ -164,7 +164,7 @@ def test_what_a_build_job_uploads_cannot_be_written_outside_dist(tmp_path: Path)
     )  # fmt: skip
     assert done.returncode != 0
     assert "edgec: error: " in done.stderr
-    assert "is no regular file" in done.stderr or "this is not a bundle" in done.stderr
+    assert "is not a regular file" in done.stderr or "this is not a bundle" in done.stderr
     assert list((tmp_path / "outside").iterdir()) == []
     assert [path.name for path in (tmp_path / "work" / "dist").iterdir()] == [".work"]
 

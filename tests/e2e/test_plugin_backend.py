@@ -115,6 +115,6 @@ def test_a_backend_of_another_package_builds_benches_and_publishes(project: Path
     assert check_digests(project / "pulled" / "acme") == manifest
 
     layers = artifact_of("acme", bundle_files(bundle), media_types(manifest)).layers
-    assert {item.note("org.opencontainers.image.title"): item.media_type for item in layers}["model.acme"] == (
+    assert {item.annotation("org.opencontainers.image.title"): item.media_type for item in layers}["model.acme"] == (
         "application/vnd.acme.model"
     )

@@ -126,7 +126,7 @@ def test_a_cell_that_fails_is_reported_and_the_others_are_made(swept_project: Pa
         (("--target", "on"), TargetError, 'no target is called "on"'),
         (("--target", "one", "--precision", "int9"), UsageError, '"int9"'),
         (("--target", "one", "--method", "minmx"), UsageError, 'did you mean "minmax"'),
-        (("--target", "one", "--prune", "0,1.5"), UsageError, '"1.5" is no share'),
+        (("--target", "one", "--prune", "0,1.5"), UsageError, '"1.5" is not a share'),
         (("--target", "one", "--prune", "0,,1"), UsageError, "empty value"),
         (("--target", "one", "--pick", "accuracy>0.9"), UsageError, "no aim"),
         (("--target", "one", "--save", "x"), UsageError, "--save without --pick"),
