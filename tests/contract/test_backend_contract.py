@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -98,7 +99,7 @@ def test_passes_and_runtimes_of_each_possible_target(name: str, targets: tuple[T
         assert passes == backend.passes(target, emit, Recipe()), "passes are values"
         assert all(isinstance(step, Pass) for step in passes)
         assert len(set(passes)) == len({step.name for step in passes}) == len(passes)
-        assert all(set(options_of(step)) == set(step.__dataclass_fields__) for step in passes)
+        assert all(set(options_of(step)) == {field.name for field in fields(step)} for step in passes)
         runtimes = backend.runtimes(target, emit)
         assert all(isinstance(runtime, RuntimeSpec) for runtime in runtimes)
         assert any(runtime.judged for runtime in runtimes), "nothing would be verified"
