@@ -25,14 +25,13 @@ from edgec.errors import EdgecError, ProjectError, TargetError
 from edgec.events import subscriber_of
 from edgec.ladder.maker import ArtifactMaker
 from edgec.model.python_entry import imports_from
-from edgec.plan.context import BuildContext
+from edgec.plan.context import BuildContext, build_context
 from edgec.plan.plan import PlannedEmit, make_plan, require_any_toolchain
 from edgec.plan.rungs import first_recipe
 from edgec.project.load import split_entry
 from edgec.project.spec import Project
-from edgec.storage.cache import Cache
 from edgec.storage.files import write_atomically
-from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
+from edgec.storage.workspace import explained
 from edgec.target.load import ResolvedTarget, load_target
 from edgec.verify.metrics import Metric
 from edgec.verify.outputs import Outputs
@@ -86,11 +85,11 @@ def analyze_target(
     plan = make_plan(resolved, _with_samples(project, samples))
     require_any_toolchain(plan)
     out = (root / project.build.out).absolute()
-    cache = Cache(cache_folder(out))
-    with workspace(out, f"{name}.analysis") as (scratch, log), explained(log):
-        context = BuildContext(
-            plan, root, scratch, log, cache, checkpoint_folder(out), threads, jobs, subscriber_of(progress)
-        )
+    workplace, subscriber = f"{name}.analysis", subscriber_of(progress)
+    with (
+        build_context(plan, root, workplace, threads=threads, jobs=jobs, subscriber=subscriber) as context,
+        explained(context.log),
+    ):
         prepared = _prepared(context)
         analyses = _artifacts(context, prepared)
         failures = tuple(error for _, error in analyses if error is not None)
@@ -110,7 +109,7 @@ def analyze_target(
         table, page = out / f"{name}.analysis.json", out / f"{name}.analysis.html"
         write_atomically(table, json.dumps(analysis.plain(), indent=1, ensure_ascii=False) + "\n")
         write_atomically(page, render_analysis(analysis))
-    return Analyzed(analysis, table, page, computed=cache.stored, cached=cache.hits, failures=failures)
+    return Analyzed(analysis, table, page, computed=context.cache.stored, cached=context.cache.hits, failures=failures)
 
 
 def static_int8_target(name: str, root: Path) -> ResolvedTarget:

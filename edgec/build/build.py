@@ -25,11 +25,10 @@ from edgec.errors import ReproducibilityError
 from edgec.events import Subscriber, ignore
 from edgec.lock.file import LockedArtifact
 from edgec.lock.follow import TargetLock
-from edgec.plan.context import BuildContext
+from edgec.plan.context import BuildContext, build_context
 from edgec.plan.plan import Plan, require_any_toolchain, require_toolchain, without_toolchain
-from edgec.storage.cache import Cache
 from edgec.storage.staging import destination_lock, stage
-from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
+from edgec.storage.workspace import explained
 from edgec.train.training_data import used_training_samples
 from edgec.verify.gates import judge
 from edgec.workers.group import WorkerGroup
@@ -66,12 +65,12 @@ def build_target(
     lock.check_plan()
     refuse_foreign(destination)
     refuse_within(out)
-    with destination_lock(destination), workspace(out, name) as (scratch, log), explained(log):
-        jobs = options.jobs or room_for(options.threads)
-        context = BuildContext(
-            plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), options.threads, jobs,
-            subscriber,
-        )  # fmt: skip
+    threads, jobs = options.threads, options.jobs or room_for(options.threads)
+    with (
+        destination_lock(destination),
+        build_context(plan, root, name, threads=threads, jobs=jobs, subscriber=subscriber) as context,
+        explained(context.log),
+    ):
         result = compile_target(context, lock, inputs, all_or_nothing=options.all_or_nothing)
         subscriber(ArtifactsMeasured(plan, result, options.all_or_nothing))
         if error := ending(result, plan, all_or_nothing=options.all_or_nothing):

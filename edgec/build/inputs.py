@@ -16,11 +16,10 @@ from edgec.errors import WeakFloatError
 from edgec.events import Subscriber
 from edgec.model.load import load_model
 from edgec.model.spec import Array, FloatModel
-from edgec.plan.context import BuildContext
+from edgec.plan.context import BuildContext, build_context
 from edgec.plan.plan import Plan
 from edgec.project.spec import CalibrationSpec, DataSpec
-from edgec.storage.cache import Cache
-from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, model_step, workspace
+from edgec.storage.workspace import explained, model_step
 from edgec.train.training_data import TrainingSamples
 from edgec.verify.metrics import Metric, choose_metric
 from edgec.verify.outputs import Outputs
@@ -52,7 +51,7 @@ class Inputs:
 
 @contextmanager
 def shared_inputs(
-    plans: Sequence[Plan], root: Path, out: Path, *, threads: int, subscriber: Subscriber
+    plans: Sequence[Plan], root: Path, *, threads: int, subscriber: Subscriber
 ) -> Iterator[Mapping[str, Inputs]]:
     """Read and judge what several targets are built from, before the first artifact of the first one.
 
@@ -63,7 +62,6 @@ def shared_inputs(
     Args:
         plans: of targets of one project; at least one.
         root: the project's folder.
-        out: the folder of bundles.
         threads: CPU threads of each toolchain process.
         subscriber: receives the events.
 
@@ -73,17 +71,16 @@ def shared_inputs(
     Raises:
         EdgecError: any error of model, data, labels or metric; WeakFloatError as of `check_float`.
     """
+    out = (root / plans[0].project.build.out).absolute()
     refuse_within(out)
     for plan in plans:
         refuse_foreign(out / plan.target.name)
-    with workspace(out, SHARED) as (scratch, log):
-        with explained(log):
-            import_ahead(log, threads)
+    with build_context(plans[0], root, SHARED, threads=threads, jobs=1, subscriber=subscriber) as context:
+        with explained(context.log):
+            import_ahead(context.log, threads)
             known: dict[int | None, Inputs] = {}
             for plan in plans:
-                context = BuildContext(
-                    plan, root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), threads, 1, subscriber
-                )
+                context = replace(context, plan=plan)
                 inputs = known[plan.calibration_samples] = read_inputs(context, known)
                 if plan.prune is not None and inputs.training is not None:
                     inputs.training.read()  # it will be needed, and may be wrong

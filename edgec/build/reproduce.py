@@ -13,12 +13,29 @@ from edgec.bundle.check import read_bundle
 from edgec.bundle.differences import FileDifference, compare_bundles
 from edgec.bundle.manifest import MANIFEST
 from edgec.errors import EdgecError, ReproducibilityError, StorageError, WorkerError
+from edgec.frozen import Frozen
 from edgec.lock.file import LOCK
 from edgec.plan.context import BuildContext
+from edgec.project.spec import Project
+from edgec.workers.records import Done
 from edgec.workers.worker import WITH_TORCH, call
 
 _ZONES = ("EDGEC-13:30", "EDGEC+11")
 """Time zones in POSIX's form (TZ of IEEE Std 1003.1), which need no database."""
+
+
+class SecondBuildRequest(Frozen):
+    """A second build: of `edgec.build.second_build.build_again`."""
+
+    target: str
+    project: Project
+    root: Path
+    lock: Path
+    """Read instead of the project's."""
+    locked: bool
+    threads: int
+    all_or_nothing: bool
+    umask: int
 
 
 @dataclass(frozen=True)
@@ -69,16 +86,16 @@ def _build_again(folder: Path, context: BuildContext, options: BuildOptions) -> 
     temporary = folder / "tmp"
     temporary.mkdir()
     project = project.model_copy(update={"build": project.build.model_copy(update={"out": str(folder)})})
-    payload = {
-        "name": context.plan.target.name,
-        "project": project.model_dump_json(),
-        "root": str(root),
-        "lock": str(lock),
-        "locked": options.lock.locked,
-        "threads": context.threads,
-        "all_or_nothing": options.all_or_nothing,
-        "umask": 0o077 if _umask() != 0o077 else 0o022,
-    }
+    request = SecondBuildRequest(
+        target=context.plan.target.name,
+        project=project,
+        root=root,
+        lock=lock,
+        locked=options.lock.locked,
+        threads=context.threads,
+        all_or_nothing=options.all_or_nothing,
+        umask=0o077 if _umask() != 0o077 else 0o022,
+    )
     environment = os.environ | {
         "TMPDIR": str(temporary),
         "TZ": next(zone for zone in _ZONES if zone != os.environ.get("TZ")),
@@ -87,7 +104,7 @@ def _build_again(folder: Path, context: BuildContext, options: BuildOptions) -> 
     context.progress("build it again, to compare")
     try:
         call(
-            "edgec.build.second_build:build_again", payload, log=context.log, what="second build",
+            "edgec.build.second_build:build_again", request, Done, log=context.log, what="second build",
             environment=environment, imports=WITH_TORCH,
             on_progress=lambda step: context.progress(f"second build: {step}"),
         )  # fmt: skip

@@ -122,11 +122,8 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         inputs: Mapping[str, Inputs] = {}
         if len(plans) > 1:
-            name, out = f"{len(plans)} targets", (root / plans[0].project.build.out).absolute()
-            with BuildDisplay(name, console) as display:
-                inputs = stack.enter_context(
-                    shared_inputs(plans, root, out, threads=options.threads, subscriber=display)
-                )
+            with BuildDisplay(f"{len(plans)} targets", console) as display:
+                inputs = stack.enter_context(shared_inputs(plans, root, threads=options.threads, subscriber=display))
         for plan in plans:
             try:
                 yield _build(plan, root, options, console, inputs.get(plan.target.name))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgec.errors import EdgecError, LockError, StorageError, UnsupportedError, outside_the_model
+from edgec.ladder.choose import nearest, worth_keeping
 from edgec.ladder.float_layers import Ranking, most_trials, rank_layers
 from edgec.ladder.steps import Steps
 from edgec.ladder.trial import Attempt, Trial
@@ -16,16 +17,6 @@ from edgec.plan.rungs import FALLBACK, LOCKED, Rung, candidates
 from edgec.quant.recipe import Recipe
 from edgec.verify.gates import gate_line
 from edgec.verify.records import CandidateScore, RungRecord
-
-TIE_DB = 0.2
-"""Candidates within this of the best SQNR are equally near to the float model, as far as so few samples can show.
-
-Of these the first, which is the cheapest, is taken. Agreement does not decide: of 64 samples it has an error of some
-points, and calibration samples may be none that the model is sure of.
-"""
-
-WORTH_DB = 1.0
-"""What a dearer attempt must be nearer to be kept, where neither meets its goal."""
 
 DOUBTFUL_DB = 10.0
 """Below this SQNR an attempt is so far off that float32 may be wrong as well, which no recipe mends."""
@@ -110,8 +101,7 @@ class Climb:
         return None
 
     def _climb(self, ladder: Sequence[Rung], first: Recipe) -> Climbed:
-        best = first
-        stopped, hopeless = "", False
+        best, stopped, hopeless = first, "", False
         for rung in ladder:
             if self._attempts and self._late():
                 stopped, self._hurried = stopped or _TIME_UP, True
@@ -150,7 +140,7 @@ class Climb:
         """The attempt that is kept though it misses gates; else the nearest, which is refused."""
         kept = [item for item in self._attempts if not item.refused]
         while kept:
-            attempt = _worth_keeping(kept)
+            attempt = worth_keeping(kept)
             if not (whole := self._trial.complete(attempt)).refused:
                 return whole
             kept.remove(attempt)
@@ -182,7 +172,7 @@ class Climb:
             usable = [item for item in scores if item.sqnr_db is not None]
             if not usable:
                 break  # what keeps all of them from being made is in what they share: the attempt reports it
-            best = _nearest(usable).recipe
+            best = nearest(usable).recipe
         records = tuple(item.model_copy(update={"chosen": item.recipe == best}) for item in scored.values())
         if any(item.recipe == best for item in self._attempts):
             self._skip(rung.name, "none of its recipes is nearer to the float model on calibration samples", records)
@@ -284,9 +274,8 @@ class Climb:
     def _record(
         self, rung: str, attempt: Attempt, candidates: tuple[CandidateScore, ...] = (), reason: str = ""
     ) -> None:
-        lines = [reason] if reason else []
-        lines += [f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed]
-        lines += [f"{item.subject}: {item.state}" for item in attempt.left_out]
+        missed = (f"{gate.runtime}: {gate_line(gate)}" for gate in attempt.missed)
+        lines = (reason, *missed, *(f"{item.subject}: {item.state}" for item in attempt.left_out))
         self._records.append(
             RungRecord(
                 artifact=attempt.artifact.file,
@@ -294,7 +283,7 @@ class Climb:
                 state="failed" if attempt.refused else "short" if attempt.missed else "met",
                 recipe=attempt.recipe,
                 sqnr_db=attempt.worst_sqnr,
-                reason="; ".join(lines),
+                reason="; ".join(filter(None, lines)),
                 candidates=candidates,
             )
         )
@@ -309,15 +298,3 @@ class Climb:
 
     def _climbed(self, attempt: Attempt) -> Climbed:
         return Climbed(attempt, tuple(self._records), self._hurried)
-
-
-def _worth_keeping(attempts: Sequence[Attempt]) -> Attempt:
-    """The one with fewest layers in float, and of these the first, of those about as good as the nearest."""
-    least = max(item.worst_sqnr for item in attempts) - WORTH_DB
-    return min((item for item in attempts if item.worst_sqnr >= least), key=lambda item: len(item.recipe.float_layers))
-
-
-def _nearest(scores: Sequence[CandidateScore]) -> CandidateScore:
-    """The first of the candidates that are equally near."""
-    most = max(item.sqnr_db for item in scores if item.sqnr_db is not None)
-    return next(item for item in scores if item.sqnr_db is not None and item.sqnr_db >= most - TIE_DB)

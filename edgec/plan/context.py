@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgec.events import Step, Subscriber, ignore
 from edgec.plan.plan import Plan
 from edgec.storage.cache import Cache
+from edgec.storage.workspace import cache_folder, checkpoint_folder, workspace
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,21 @@ class BuildContext:
     def progress(self, step: str) -> None:
         """Report that a step begins."""
         self.subscriber(Step(step))
+
+
+@contextmanager
+def build_context(
+    plan: Plan, root: Path, workplace: str, *, threads: int, jobs: int, subscriber: Subscriber
+) -> Iterator[BuildContext]:
+    """The context of a build with a private folder, which goes at the end; its log stays.
+
+    Args:
+        plan: what is built.
+        root: the project's folder.
+        workplace: name of the folder under ``<out>/.work``: the target's, where nothing else is needed.
+        threads, jobs, subscriber: as of `BuildContext`.
+    """
+    out = (root / plan.project.build.out).absolute()
+    with workspace(out, workplace) as (scratch, log):
+        cache, checkpoints = Cache(cache_folder(out)), checkpoint_folder(out)
+        yield BuildContext(plan, root, scratch, log, cache, checkpoints, threads, jobs, subscriber)

@@ -17,11 +17,10 @@ from edgec.dataset.file_accesses import digest_names, record_file_accesses
 from edgec.dataset.spool import Spool, write_index
 from edgec.errors import ProjectError, outside_the_model
 from edgec.events import subscriber_of
-from edgec.plan.context import BuildContext
+from edgec.plan.context import build_context
 from edgec.plan.plan import make_plan
-from edgec.storage.cache import Cache
 from edgec.storage.files import write_atomically
-from edgec.storage.workspace import cache_folder, checkpoint_folder, explained, workspace
+from edgec.storage.workspace import explained
 from edgec.sweep.requests import CellRequest
 from edgec.sweep.store import RECORD, SAMPLE, CellArtifact, CellRecord, CellStore, FailedPart, digest_sample
 from edgec.target.load import ResolvedTarget
@@ -54,16 +53,18 @@ def _make(request: CellRequest, store: CellStore, progress: Progress) -> None:
     out, project = request.out, request.project
     project = project.model_copy(update={"build": project.build.model_copy(update={"out": str(out)})})
     plan = make_plan(ResolvedTarget(request.target, {}, ()), project)
-    with workspace(out, request.scratch) as (scratch, log), explained(log):
-        context = BuildContext(
-            plan, request.root, scratch, log, Cache(cache_folder(out)), checkpoint_folder(out), request.threads, 1,
-            subscriber_of(progress),
-        )  # fmt: skip
+    subscriber = subscriber_of(progress)
+    with (
+        build_context(
+            plan, request.root, request.scratch, threads=request.threads, jobs=1, subscriber=subscriber
+        ) as context,
+        explained(context.log),
+    ):
         _check_unchanged(request.inputs, store)
         with record_file_accesses(request.root, out, *request.inputs) as reads:
             result = compile_target(context, None, None, in_full=False)
         _check_unchanged(request.inputs, store)
-        made = scratch / "cell"
+        made = context.scratch / "cell"
         record = _keep(request.key, result, made)
         files = {store.relative(path): digest_file(path).sha256 for path in reads.files}
         listed = {store.relative(path): digest_names(path, out) for path in reads.folders}

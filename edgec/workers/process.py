@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 from edgec.errors import EdgecError, StorageError, storage_failure
 from edgec.workers.failures import NO_ANSWER
+from edgec.workers.records import Done
 from edgec.workers.worker import ANSWERED
 
 _PR_SET_PDEATHSIG = 1
@@ -41,11 +42,11 @@ def serve(folder: Path, orders: TextIO, report: TextIO) -> None:
     for number in map(str.strip, orders):
         request = json.loads((folder / f"request-{number}.json").read_text())
         try:
-            value = _resolve(request, objects)(_read(request), progress)
+            record = _named(request["record"]).model_validate_json(request["payload"])
+            value = _resolve(request, objects)(record, progress)
             if "create" in request:
-                objects[:], value = [value], {}
-            content = value if isinstance(value, dict) else value.model_dump_json()
-            answer: dict[str, Any] = {"value": content, "peak_rss_mb": _peak_rss_mb()}
+                objects[:], value = [value], Done()
+            answer: dict[str, Any] = {"value": value.model_dump_json(), "peak_rss_mb": _peak_rss_mb()}
         except BaseException as exc:  # also SystemExit: toolchains call sys.exit
             with contextlib.suppress(OSError):  # the disk may be full, which is then reported
                 traceback.print_exc()
@@ -68,12 +69,6 @@ def _resolve(request: dict[str, Any], objects: list[Any]) -> Callable[..., Any]:
         return bound
     function: Callable[..., Any] = _named(request.get("task", request.get("create", "")))
     return function
-
-
-def _read(request: dict[str, Any]) -> Any:
-    """The payload of a request: a record of the class that it names, or JSON values."""
-    payload = request["payload"]
-    return _named(request["record"]).model_validate_json(payload) if "record" in request else payload
 
 
 def _named(place: str) -> Any:

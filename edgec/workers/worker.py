@@ -21,23 +21,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NotRequired, TypedDict, Unpack, overload
-
-from typing_extensions import TypeVar
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
 from edgec.errors import WorkerError
+from edgec.frozen import Frozen
 from edgec.workers.failures import crash_error, received_error
 from edgec.workers.forked import fork, prepare
-
-if TYPE_CHECKING:
-    from edgec.frozen import Frozen
+from edgec.workers.records import Done
 
 Progress = Callable[[str], None]
 """Called with the name of the step that begins."""
 Task = Callable[[Any, Progress], Any]
-"""A function that workers run: it takes a record and returns another, or dictionaries of JSON values instead."""
-Answer = TypeVar("Answer", bound="Frozen")
-Value = TypeVar("Value", default=dict[str, Any])
+"""A function that workers run: it takes a record and returns another."""
+Answer = TypeVar("Answer", bound=Frozen)
 
 ANSWERED = "\x06"
 """What the child writes instead of a step when an answer is complete."""
@@ -48,10 +44,10 @@ WITH_TORCH = ("torch", "edgec.ladder.compiler")
 
 
 @dataclass(frozen=True)
-class WorkerResult(Generic[Value]):
+class WorkerResult(Generic[Answer]):
     """What the function returned, and what the process cost."""
 
-    value: Value
+    value: Answer
     seconds: float
     peak_rss_mb: float
     """Of the process until then."""
@@ -74,24 +70,13 @@ class WorkerOptions(TypedDict):
     """Modules that are imported before the process begins; `LIGHT` by default."""
 
 
-@overload
-def call(
-    task: str, request: Frozen, answer: type[Answer], **options: Unpack[WorkerOptions]
-) -> WorkerResult[Answer]: ...
-@overload
-def call(task: str, request: dict[str, Any], **options: Unpack[WorkerOptions]) -> WorkerResult: ...
-def call(
-    task: str,
-    request: Frozen | dict[str, Any],
-    answer: type[Answer] | None = None,
-    **options: Unpack[WorkerOptions],
-) -> WorkerResult[Any]:
+def call(task: str, request: Frozen, answer: type[Answer], **options: Unpack[WorkerOptions]) -> WorkerResult[Answer]:
     """Run `task` in its own process and wait for it.
 
     Args:
         task: ``package.module:function`` of type `Task`.
         request: passed to the function.
-        answer: class of the record that the function returns; None: it returns a dictionary of JSON values.
+        answer: class of the record that the function returns.
         options: of the process.
 
     Raises:
@@ -101,7 +86,7 @@ def call(
     """
     began = time.perf_counter()
     with Worker(**options) as worker:
-        result = worker.request({"task": task}, request, answer)
+        result = worker.call(task, request, answer)
     return replace(result, seconds=time.perf_counter() - began)
 
 
@@ -196,43 +181,20 @@ class Worker:
         """Whether the process is gone, so that another one may do better."""
         return self._ended is not None
 
-    @overload
-    def call(self, task: str, request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]: ...
-    @overload
-    def call(self, task: str, request: dict[str, Any]) -> WorkerResult: ...
-    def call(
-        self, task: str, request: Frozen | dict[str, Any], answer: type[Answer] | None = None
-    ) -> WorkerResult[Any]:
+    def call(self, task: str, request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]:
         """Run a function of type `Task`; arguments and errors as of `edgec.workers.worker.call`."""
-        return self.request({"task": task}, request, answer)
+        return self._request({"task": task}, request, answer)
 
-    def create(self, factory: str, request: Frozen | dict[str, Any]) -> WorkerResult:
+    def create(self, factory: str, request: Frozen) -> None:
         """Make the object whose methods `ask` calls: ``package.module:Class``, called as a `Task` is."""
-        return self.request({"create": factory}, request, None)
+        self._request({"create": factory}, request, Done)
 
-    @overload
-    def ask(self, method: str, request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]: ...
-    @overload
-    def ask(self, method: str, request: dict[str, Any]) -> WorkerResult: ...
-    def ask(
-        self, method: str, request: Frozen | dict[str, Any], answer: type[Answer] | None = None
-    ) -> WorkerResult[Any]:
+    def ask(self, method: str, request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]:
         """Call a method of the object as a `Task`."""
-        return self.request({"method": method}, request, answer)
+        return self._request({"method": method}, request, answer)
 
-    def request(
-        self, function: dict[str, str], request: Frozen | dict[str, Any], answer: type[Answer] | None
-    ) -> WorkerResult[Any]:
-        """Call a function and wait for its answer.
-
-        Args:
-            function: ``task``, ``create`` or ``method``, with its name.
-            request: passed to it.
-            answer: as of `edgec.workers.worker.call`.
-
-        Raises:
-            EdgecError: as of `edgec.workers.worker.call`.
-        """
+    def _request(self, function: dict[str, str], request: Frozen, answer: type[Answer]) -> WorkerResult[Answer]:
+        """Call a function and wait for its answer: ``task``, ``create`` or ``method``, with its name."""
         self._requests += 1
         self._step = ""
         began = time.perf_counter()
@@ -252,8 +214,9 @@ class Worker:
             raise crash_error(self._ended or 0, place, self._log) from None
         if "error" in content:
             raise received_error(content["error"], place, self._log)
-        value = content["value"] if answer is None else answer.model_validate_json(content["value"])
-        return WorkerResult(value, time.perf_counter() - began, content["peak_rss_mb"])
+        return WorkerResult(
+            answer.model_validate_json(content["value"]), time.perf_counter() - began, content["peak_rss_mb"]
+        )
 
     def kill(self) -> None:
         """End the process now, from whichever thread; a request that waits for it fails with WorkerError."""
@@ -272,10 +235,8 @@ class Worker:
         self._private.cleanup()
 
 
-def _written(request: Frozen | dict[str, Any]) -> dict[str, Any]:
-    """A request as the child reads it: a record with the name of its class."""
-    if isinstance(request, dict):
-        return {"payload": request}
+def _written(request: Frozen) -> dict[str, str]:
+    """A request as the child reads it, with the name of its class."""
     kind = type(request)
     return {"record": f"{kind.__module__}:{kind.__qualname__}", "payload": request.model_dump_json()}
 

@@ -107,7 +107,7 @@ def test_missed_gates_leave_no_bundle_of_an_earlier_build(root: Path) -> None:
 
 def test_inputs_that_targets_share_are_read_once(root: Path) -> None:
     plan, events = plan_of(root), list[Event]()
-    with shared_inputs([plan, plan], root, root / "dist", threads=1, subscriber=events.append) as inputs:
+    with shared_inputs([plan, plan], root, threads=1, subscriber=events.append) as inputs:
         build_target(plan, root, BuildOptions(jobs=1), events.append, inputs["small"])
     steps = [event.text for event in events if isinstance(event, Step)]
     assert steps.count("load net.py:net") == 1

@@ -21,63 +21,69 @@ from edgec.workers.worker import Progress, Worker, WorkerResult, call
 HERE = os.pathsep.join((str(Path(__file__).parent), str(Path(edgec.__file__).parents[1])))
 
 
-def echo(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+class Values(Frozen):
+    """JSON values, as a request and as an answer."""
+
+    of: dict[str, Any] = Field(default_factory=dict)
+
+
+def echo(request: Values, progress: Progress) -> Values:
     progress("speak")
     print("noise on stdout")
     os.write(2, b"noise of native code\n")
-    return {"got": payload, "threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
+    return Values(of={"got": request.of, "threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()})
 
 
-def fail(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def fail(request: Values, progress: Progress) -> Values:
     progress("read")
     raise DatasetError("no samples", where="x.npz", hint="add some")
 
 
-def defect(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def defect(request: Values, progress: Progress) -> Values:
     progress("divide")
-    return {"x": 1 // 0}
+    return Values(of={"x": 1 // 0})
 
 
-def numpy_file(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def numpy_file(request: Values, progress: Progress) -> Values:
     import numpy
 
-    return {"file": numpy.__file__}
+    return Values(of={"file": numpy.__file__})
 
 
-def leave(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def leave(request: Values, progress: Progress) -> Values:
     progress("convert")
     sys.exit(3)
 
 
-def crash(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def crash(request: Values, progress: Progress) -> Values:
     progress("quantize")
-    os.kill(os.getpid(), payload["signal"])
+    os.kill(os.getpid(), request.of["signal"])
     time.sleep(30)
-    return {}
+    return Values()
 
 
-def sleep(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    Path(payload["pid_file"]).write_text(str(os.getpid()))
+def sleep(request: Values, progress: Progress) -> Values:
+    Path(request.of["pid_file"]).write_text(str(os.getpid()))
     time.sleep(60)
-    return {}
+    return Values()
 
 
 class Counter:
     """An object that lives in a worker."""
 
-    def __init__(self, payload: dict[str, Any], progress: Progress) -> None:
-        self.value = payload["start"]
+    def __init__(self, request: Values, progress: Progress) -> None:
+        self.value = request.of["start"]
 
-    def add(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        progress(f"add {payload['number']}")
-        self.value += payload["number"]
-        return {"value": self.value, "pid": os.getpid()}
+    def add(self, request: Values, progress: Progress) -> Values:
+        progress(f"add {request.of['number']}")
+        self.value += request.of["number"]
+        return Values(of={"value": self.value, "pid": os.getpid()})
 
-    def fail(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    def fail(self, request: Values, progress: Progress) -> Values:
         raise DatasetError("no samples")
 
-    def crash(self, payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        return crash(payload, progress)
+    def crash(self, request: Values, progress: Progress) -> Values:
+        return crash(request, progress)
 
 
 class Division(Frozen):
@@ -104,16 +110,16 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", HERE)
 
 
-def run(function: str, log: Path, payload: dict[str, Any] | None = None, **options: Any) -> WorkerResult:
-    return call(f"test_worker:{function}", payload or {}, log=log, what="unit test", **options)
+def run(function: str, log: Path, values: dict[str, Any] | None = None, **options: Any) -> WorkerResult[Values]:
+    return call(f"test_worker:{function}", Values(of=values or {}), Values, log=log, what="unit test", **options)
 
 
 def test_result_progress_noise_and_cost(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     steps: list[str] = []
     result = run("echo", tmp_path / "log", {"a": [1, "ü"]}, threads=2, on_progress=steps.append)
-    assert result.value["got"] == {"a": [1, "ü"]}
-    assert result.value["threads"] == "2"
-    assert result.value["pid"] != os.getpid()
+    assert result.value.of["got"] == {"a": [1, "ü"]}
+    assert result.value.of["threads"] == "2"
+    assert result.value.of["pid"] != os.getpid()
     assert steps == ["speak"]
     assert result.peak_rss_mb > 1
     assert "noise on stdout" in (tmp_path / "log").read_text()
@@ -161,15 +167,16 @@ def test_a_file_of_the_current_folder_does_not_stand_for_a_package(
 ) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit('the file of the folder was imported')\n")
     monkeypatch.chdir(tmp_path)
-    assert run("numpy_file", tmp_path / "log").value["file"] != str(tmp_path / "numpy.py")
+    assert run("numpy_file", tmp_path / "log").value.of["file"] != str(tmp_path / "numpy.py")
 
 
 def test_the_process_dies_with_its_parent(tmp_path: Path) -> None:
-    payload = {"pid_file": str(tmp_path / "pid")}
+    values = {"pid_file": str(tmp_path / "pid")}
     code = f"""
 from pathlib import Path
 from edgec.workers.worker import call
-call("test_worker:sleep", {payload!r}, log=Path({str(tmp_path / "log")!r}), what="orphan")
+from test_worker import Values
+call("test_worker:sleep", Values(of={values!r}), Values, log=Path({str(tmp_path / "log")!r}), what="orphan")
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
     deadline = time.monotonic() + 30
@@ -187,15 +194,15 @@ call("test_worker:sleep", {payload!r}, log=Path({str(tmp_path / "log")!r}), what
 def test_an_object_lives_from_call_to_call_and_outlives_errors(tmp_path: Path) -> None:
     steps: list[str] = []
     with Worker(log=tmp_path / "log", what="unit test", on_progress=steps.append) as worker:
-        worker.create("test_worker:Counter", {"start": 40})
-        first = worker.ask("add", {"number": 1}).value
+        worker.create("test_worker:Counter", Values(of={"start": 40}))
+        first = worker.ask("add", Values(of={"number": 1}), Values).value.of
         with pytest.raises(DatasetError, match="no samples"):
-            worker.ask("fail", {})
-        assert worker.ask("add", {"number": 1}).value == {"value": 42, "pid": first["pid"]}
+            worker.ask("fail", Values(), Values)
+        assert worker.ask("add", Values(of={"number": 1}), Values).value.of == {"value": 42, "pid": first["pid"]}
         with pytest.raises(WorkerError, match=r"step quantize: .*SIGSEGV"):
-            worker.ask("crash", {"signal": int(signal.SIGSEGV)})
+            worker.ask("crash", Values(of={"signal": int(signal.SIGSEGV)}), Values)
         with pytest.raises(WorkerError, match="SIGSEGV"):
-            worker.ask("add", {"number": 1})
+            worker.ask("add", Values(of={"number": 1}), Values)
     assert steps == ["add 1", "add 1", "quantize"]
     assert [item.name for item in tmp_path.iterdir()] == ["log"]
 
@@ -206,27 +213,28 @@ def test_memory_is_the_workers_own(tmp_path: Path) -> None:
     assert len(ballast) == 300 << 20
 
 
-def surroundings(payload: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    return {
+def surroundings(request: Values, progress: Progress) -> Values:
+    values = {
         "folder": os.getcwd(),
         "environment": dict(os.environ),
         "imported": [name for name in ("json", "wave") if name in sys.modules],
         "server": os.getppid(),
     }
+    return Values(of=values)
 
 
 def test_a_worker_has_the_folder_environment_and_modules_that_it_was_started_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run("surroundings", tmp_path / "log", imports=("wave",)).value
+    first = run("surroundings", tmp_path / "log", imports=("wave",)).value.of
     monkeypatch.chdir(tmp_path)
-    second = run("surroundings", tmp_path / "log", imports=("wave",)).value
+    second = run("surroundings", tmp_path / "log", imports=("wave",)).value.of
     assert second["server"] == first["server"], "what is the same is imported once"
     assert (first["folder"] != second["folder"], second["folder"]) == (True, str(tmp_path))
     assert first["imported"] == ["json", "wave"]
     assert first["environment"]["TMPDIR"] != second["environment"]["TMPDIR"]
     environment = {"PYTHONPATH": HERE, "PATH": os.environ["PATH"]}
-    bare = run("surroundings", tmp_path / "log", environment=environment).value
+    bare = run("surroundings", tmp_path / "log", environment=environment).value.of
     assert environment.items() <= bare["environment"].items()
     assert "PYTHONHASHSEED" not in bare["environment"]
     assert bare["server"] != first["server"]
@@ -235,20 +243,20 @@ def test_a_worker_has_the_folder_environment_and_modules_that_it_was_started_wit
 
 def test_a_server_that_is_killed_is_started_again(tmp_path: Path) -> None:
     with Worker(log=tmp_path / "log", what="unit test") as worker:
-        server = worker.call("test_worker:surroundings", {}).value["server"]
+        server = worker.call("test_worker:surroundings", Values(), Values).value.of["server"]
         os.kill(server, signal.SIGKILL)
         with pytest.raises(WorkerError, match="SIGKILL"):
-            worker.call("test_worker:sleep", {"pid_file": str(tmp_path / "pid")})
-    assert run("surroundings", tmp_path / "log").value["server"] != server
+            worker.call("test_worker:sleep", Values(of={"pid_file": str(tmp_path / "pid")}), Values)
+    assert run("surroundings", tmp_path / "log").value.of["server"] != server
 
 
 def test_a_server_that_is_left_over_ends_after_its_last_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Worker(log=tmp_path / "log", what="unit test") as worker:
-        server = worker.call("test_worker:surroundings", {}).value["server"]
+        server = worker.call("test_worker:surroundings", Values(), Values).value.of["server"]
         for number in range(SERVERS):
             monkeypatch.setenv("EDGEC_UNIT_TEST", str(number))
             run("surroundings", tmp_path / "log")
-        assert worker.call("test_worker:surroundings", {}).value["server"] == server
+        assert worker.call("test_worker:surroundings", Values(), Values).value.of["server"] == server
     deadline = time.monotonic() + 30
     while Path("/proc", str(server)).exists():
         assert time.monotonic() < deadline

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgec.backends.interface import Artifact
-from edgec.ladder.climb import TIE_DB, WORTH_DB, _nearest, _worth_keeping
+from edgec.ladder.choose import TIE_DB, WORTH_DB, nearest, worth_keeping
 from edgec.ladder.maker import CompiledArtifact
 from edgec.ladder.trial import Attempt
 from edgec.quant.recipe import RANGE_METHODS, Recipe
@@ -37,7 +37,7 @@ def scores(*values: float | None) -> list[CandidateScore]:
     ],
 )
 def test_the_first_of_equally_near_ones(values: tuple[float | None, ...], chosen: int) -> None:
-    found = _nearest([item for item in scores(*values) if item.sqnr_db is not None])
+    found = nearest([item for item in scores(*values) if item.sqnr_db is not None])
     assert found.recipe.calibration == RANGE_METHODS[chosen]
 
 
@@ -67,4 +67,4 @@ def test_float_layers_are_kept_where_they_are_worth_it(
         )
         for value, count in attempts
     ]
-    assert _worth_keeping(made) is made[chosen]
+    assert worth_keeping(made) is made[chosen]
