@@ -124,13 +124,13 @@ def _reason(op: str, dtype: str, inputs: Sequence[Operand], precision: Precision
 
 
 def coverage_of(records: Iterable[OpRecord]) -> tuple[Coverage, ...]:
-    """The ops with a reason, as coverage; equal ones once with their number; without layers kept in float."""
-    counts = Counter((item.op, item.dtype, item.reason) for item in records if item.reason and item.reason != CHOSEN)
+    """The ops with a reason, all of which compute in float32; equal ones once with their number.
+
+    Args:
+        records: of the ops; layers that a recipe keeps in float are recorded elsewhere.
+    """
+    counts = Counter((item.op, item.reason) for item in records if item.reason and item.reason != CHOSEN)
     return tuple(
-        Coverage(
-            subject=f"{op} ({count} ops)" if count > 1 else op,
-            state="float16" if dtype == "float16" else "float32",
-            reason=reason,
-        )
-        for (op, dtype, reason), count in sorted(counts.items())
+        Coverage(subject=f"{op} ({count} ops)" if count > 1 else op, state="float32", reason=reason)
+        for (op, reason), count in sorted(counts.items())
     )

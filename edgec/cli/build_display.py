@@ -33,7 +33,7 @@ class BuildDisplay:
 
     def __call__(self, event: Event) -> None:
         """Show one event (`edgec.events.Subscriber`)."""
-        from edgec.build.events import ArtifactsMeasured, ArtifactUnavailable, ProblemFound
+        from edgec.build.events import ArtifactsMeasured, ArtifactUnavailable, InputsRead, ProblemFound
         from edgec.cli.findings import show_findings
         from edgec.cli.show_result import show_result
 
@@ -42,10 +42,11 @@ class BuildDisplay:
                 self._show_step(text)
             case ArtifactUnavailable(file, error):
                 self._line(f"{self._name}: {file} WILL BE MISSING: {error}", style="bold red")
+            case InputsRead(inputs):
+                self._show_first_samples(inputs)
             case ProblemFound(finding):
                 show_findings([finding], self._console, self._name)
             case ArtifactsMeasured(plan, result, all_or_nothing):
-                self._show_first_samples(result.prepared.inputs)
                 show_result(plan, result, self._console, all_or_nothing=all_or_nothing)
 
     def _show_step(self, text: str) -> None:
@@ -56,7 +57,7 @@ class BuildDisplay:
             self._line(f"{self._name}: {text}")
 
     def _show_first_samples(self, inputs: Inputs) -> None:
-        """What was done to the first samples: no figure shows a wrong colour order or scale so early."""
+        """What was done to the first samples: a wrong colour order or scale is seen before the work."""
         for spool in filter(None, (inputs.calibration, inputs.evaluation)):
             for line in spool.info.first_sample:
                 self._line(f"  first sample of {spool.info.origin}: {line}")
