@@ -13,6 +13,7 @@ from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.finish import audit
 from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
 from edgec.backends.tflite.functions_read import functions_read
+from edgec.backends.tflite.hidden_joins import hide_joins, restore_joins
 from edgec.backends.tflite.kept_float import Ranges, coverage_of_kept, kept_float, tensors_between
 from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
@@ -100,12 +101,15 @@ def quantize(
     kept = kept_float(model, ranges)
     places = {place for layer in chosen for place in layer.places} | set(kept)
     set_ranges(model, {**ranges, **dict.fromkeys(tensors_between(model, places))})
+    coverage = coverage_of_kept(model, kept)
+    hidden = hide_joins(model, places)
     marked = pack(model)
     denied = [names[place] for place in sorted(places) if place in names]
     candidates = [Candidate(name, _signature(model, place)) for place, name in names.items() if place not in places]
 
     def attempt(refused: Sequence[str]) -> bytes:
         content = _by_tensorflow(marked, [*denied, *refused], per_channel=per_channel)
+        content = restore_joins(content, hidden)
         check_kernels(content, runtimes)
         return content
 
@@ -116,7 +120,7 @@ def quantize(
         raise UnsupportedError(f"TensorFlow's quantizer fails: {message}", where="tflite") from exc
     place_of = {name: place for place, name in names.items()}
     refused = {place_of[item.candidate.name]: f"left in float: {_first_line(item.reason)}" for item in left}
-    return Quantized(content, (*coverage_of_kept(model, kept), *coverage_of_kept(model, refused)))
+    return Quantized(content, (*coverage, *coverage_of_kept(model, refused)))
 
 
 def _by_tensorflow(content: bytes, denied: Sequence[str], *, per_channel: bool) -> bytes:

@@ -184,6 +184,23 @@ class Detector(nn.Module):
         return torch.cat([100 * self.boxes(features), scores], 1).flatten(2)
 
 
+class JoinedHeads(nn.Module):
+    """Boxes of 0 to 12 and logits of -24 to 0, joined as they leave their layers: no scale suits both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.boxes, self.scores = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 3, 1)
+        nn.init.constant_(self.boxes.bias, 6.0)
+        nn.init.constant_(self.scores.bias, -9.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        joined = torch.cat([3 * self.boxes(x), 4 * self.scores(x)], 1).flatten(2)
+        boxes, scores = joined.split([4, 3], 1)
+        return torch.cat([boxes * 8, torch.sigmoid(scores / 4)], 1)
+
+
 class Determinant(nn.Module):
     """An op that ONNX has and TFLite has not."""
 
@@ -196,6 +213,7 @@ MODULES = {
     "chain": Chain,
     "corners": Corners,
     "detector": Detector,
+    "joined heads": JoinedHeads,
     "determinant": Determinant,
     "masked": Masked,
     "mildly masked": lambda: Masked(-1e4),
@@ -236,6 +254,7 @@ def make_case(name: str) -> Case:
             "gain": np.asarray(random.uniform(0.5, 2), np.float32),
         },
         "detector": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
+        "joined heads": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
         "mish": lambda: {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32)},
         "sequence": lambda: {"x": random.standard_normal((1, 5, 6)).astype(np.float32)},
         "corners": lambda: {"ids": random.integers(0, 20, (1, 6))},

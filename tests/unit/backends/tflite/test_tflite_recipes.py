@@ -188,6 +188,20 @@ def test_boxes_and_probabilities_that_are_an_output_stay_float(toolchain: Toolch
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_each_head_keeps_its_own_scale_where_they_are_joined_in_float(toolchain: Toolchain, runtime: str) -> None:
+    made = toolchain.compile("joined heads", "int8")
+    case = make_case("joined heads")
+    run = BACKEND.runner(made.artifact, made.file, runtime, 1)
+    outputs = [run(sample)["out"] for sample in case.samples]
+    for channels in (slice(0, 4), slice(4, 7)):
+        expected = [item["out"][:, channels] for item in case.expected]
+        assert sqnr_db(expected, [item[:, channels] for item in outputs]) > 25
+    ops = [item.op for item in run.ops()]
+    assert ops.count("CONCATENATION") == 2
+    assert "CUSTOM" not in ops
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_8_bit_weights_with_float_arithmetic(toolchain: Toolchain, runtime: str) -> None:
     made = toolchain.compile("chain", "int8-weight-only")
     ops = BACKEND.runner(made.artifact, made.file, runtime, 1).ops()
