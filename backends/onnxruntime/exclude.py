@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgec.backends.float_regions import Op, Role, float_regions, role_of
 from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, VALUE_PRESERVING
 from edgec.backends.onnxruntime.dynamic_linear import dynamic_layers
 from edgec.backends.onnxruntime.graph import constants, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, channel_axis, find_layers
 from edgec.backends.onnxruntime.observe import excludes_zero
-from edgec.backends.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +28,9 @@ _ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
     ("move", VALUE_PRESERVING),
     ("join", frozenset({"Concat"})),
     ("sampling", frozenset({"AveragePool", "MaxPool", "Resize", "Upsample"})),
+    ("arithmetic", frozenset({"Add", "Div", "Max", "Mean", "Min", "Mul", "Neg", "ReduceSum", "Slice", "Sub", "Sum"})),
+    ("power", frozenset({"Abs", "DFT", "Pow", "ReduceL2", "ReduceSumSquare", "STFT", "Sqrt"})),
+    ("logarithm", frozenset({"Log"})),
 )
 FOLLOWS_REASON = "computed in float, like the layers beside it that the recipe keeps so"
 BESIDE_DYNAMIC = "computed in float: the linear layers beside it take float inputs, and quantize them as the model runs"
@@ -65,17 +68,17 @@ def nodes_to_exclude(
     for name in _softmax_arguments(proto):
         excluded.setdefault(name, SOFTMAX_REASON)
     quantizable = {node.name for node in proto.graph.node if node.op_type in STATIC_OPS}
-    for name in _post_processing(proto):
+    for name, reason in _float_regions(proto).items():
         if name in quantizable:
-            excluded.setdefault(name, POST_PROCESSING)
+            excluded.setdefault(name, reason)
     if kept:
         for name in _followers(proto, layers, kept):
             excluded.setdefault(name, FOLLOWS_REASON)
     return excluded
 
 
-def _post_processing(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Nodes after the last layers with weights."""
+def _float_regions(proto: onnx.ModelProto) -> dict[str, str]:
+    """Nodes of the front end and of the post-processing, with the reason."""
     known = constants(proto)
 
     def op(node: onnx.NodeProto) -> Op:
@@ -84,12 +87,14 @@ def _post_processing(proto: onnx.ModelProto) -> tuple[str, ...]:
         if node.op_type == "Gather" and node.input[0] in known and known[node.input[0]].ndim >= 2:
             role = "product"  # an embedding
         elif node.op_type == "Add" and len(read) == 1:
-            role = "activation"  # a bias
+            role = "bias"
+        elif node.op_type == "Mul" and len(node.input) > 1 and node.input[0] == node.input[1]:
+            role = "power"
         elif role == "product" and len(node.input) > 1 and node.input[1] in known:
             role = "mean" if known[node.input[1]].shape[_channels(node)] == 1 else "product"
         return Op(node.name, role, read, tuple(filter(None, node.output)))
 
-    return post_processing([op(node) for node in proto.graph.node], {item.name for item in proto.graph.output})
+    return float_regions([op(node) for node in proto.graph.node], {item.name for item in proto.graph.output})
 
 
 def _channels(node: onnx.NodeProto) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from edgec.backends.post_processing import POST_PROCESSING, Op, Role, post_processing, role_of
+from edgec.backends.float_regions import Op, Role, float_regions, role_of
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, text
@@ -23,6 +23,12 @@ _ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
     ("move", _MOVES),
     ("join", frozenset({"CONCATENATION"})),
     ("sampling", frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"})),
+    (
+        "arithmetic",
+        frozenset({"ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "NEG", "STRIDED_SLICE", "SLICE", "SUB", "SUM"}),
+    ),
+    ("power", frozenset({"ABS", "POW", "RFFT2D", "SQRT", "SQUARE", "SQUARED_DIFFERENCE"})),
+    ("logarithm", frozenset({"LOG"})),
 )
 _BETWEEN = frozenset({"ADD", "DIV", "MUL", "RESHAPE", "SELECT", "SELECT_V2", "SUB", "TRANSPOSE"})
 _MASKING = frozenset({"ADD", "SELECT", "SELECT_V2", "SUB"})
@@ -41,8 +47,8 @@ def kept_float(model: Any, ranges: Ranges) -> dict[int, str]:
     operators = model.subgraphs[0].operators or ()
     unusable = {index for index, value_range in ranges.items() if value_range is None}
     reasons = {
-        **dict.fromkeys(_post_processing(model), POST_PROCESSING),
         **dict.fromkeys(_log_arguments(model), _ARGUMENT),
+        **_float_regions(model),
         **dict.fromkeys(_masked_softmaxes(model, ranges), _MASKED),
     }
     for place, item in enumerate(operators):
@@ -97,8 +103,8 @@ def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:
     return movers
 
 
-def _post_processing(model: Any) -> list[int]:
-    """Places of the ops after the last layers with weights."""
+def _float_regions(model: Any) -> dict[int, str]:
+    """Places of the ops of the front end and of the post-processing, with the reason."""
     graph = model.subgraphs[0]
 
     def op(place: int, operator: Any) -> Op:
@@ -110,10 +116,13 @@ def _post_processing(model: Any) -> list[int]:
         if kind_of(model, operator) in ("CONV_2D", "FULLY_CONNECTED"):
             weights = graph.tensors[indices(operator.inputs)[1]]
             role = "mean" if indices(weights.shape)[0] == 1 else "product"
+        elif kind_of(model, operator) == "MUL" and len(read) == 2 and read[0] == read[1]:
+            role = "power"
         return Op(str(place), role, tuple(map(str, read)), tuple(map(str, made)))
 
     ops = [op(place, operator) for place, operator in enumerate(graph.operators or ())]
-    return [int(name) for name in post_processing(ops, {str(index) for index in indices(graph.outputs)})]
+    regions = float_regions(ops, {str(index) for index in indices(graph.outputs)})
+    return {int(name): reason for name, reason in regions.items()}
 
 
 def _log_arguments(model: Any) -> set[int]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from edgec.backends.post_processing import POST_PROCESSING
 from edgec.backends.torch_quant.audit import FLOAT
-from edgec.backends.torch_quant.post_processing import post_processing_nodes
+from edgec.backends.torch_quant.float_regions import float_nodes
 from edgec.passes.graph_edit import constant, module_of
 from edgec.passes.node_values import Value, values_of
 from edgec.passes.replace_in_place import written
@@ -72,7 +71,7 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
     """Nodes of a float graph that must stay out of the quantizer's sight; name of the node -> reason."""
     values = values_of(model.graph, model.example)
     in_place = written(model.graph)
-    last = dict.fromkeys(post_processing_nodes(model.graph, values), POST_PROCESSING)
+    regions = float_nodes(model.graph, values)
     unsupported = {}
     for node in quantizable_nodes(model.graph):
         if values[node].kind == "plain":
@@ -82,7 +81,7 @@ def unsupported_nodes(model: TorchModel) -> dict[str, str]:
         rule: Rule = _rules().get(kind, _no_reason)
         if node in in_place:
             unsupported[node.name] = IN_PLACE
-        elif reason := _by_dtype(call) or _fixed_output(call) or rule(call) or last.get(node.name, ""):
+        elif reason := _by_dtype(call) or _fixed_output(call) or rule(call) or regions.get(node.name, ""):
             unsupported[node.name] = reason
     return unsupported
 

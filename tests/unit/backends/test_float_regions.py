@@ -1,14 +1,14 @@
-"""Which ops come after the last products, on graphs written down as words."""
+"""Which ops stay in float in every backend, on graphs written down as words."""
 
 from __future__ import annotations
 
 import pytest
 
-from edgec.backends.post_processing import Op, Role, post_processing
+from edgec.backends.float_regions import Op, Role, front_end, post_processing
 
 ROLES: dict[str, Role] = {
     "conv": "product", "mean": "mean", "relu": "activation", "softmax": "softmax", "reshape": "move", "cat": "join",
-    "resize": "sampling",
+    "resize": "sampling", "bias": "bias", "add": "arithmetic", "square": "power", "log": "logarithm",
 }  # fmt: skip
 
 
@@ -50,3 +50,21 @@ def graph(text: str) -> list[Op]:
 )
 def test_ops_after_the_last_products(text: str, outputs: str, expected: str) -> None:
     assert post_processing(graph(text), outputs.split()) == tuple(expected.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("conv1 x; square conv1; log square; conv2 log", "conv1 square log"),
+        ("conv1 x; conv2 x; square1 conv1; square2 conv2; add1 square1 square2; mean1 add1; relu1 mean1; log1 relu1",
+         "conv1 conv2 square1 square2 add1 mean1 relu1 log1"),
+        ("conv1 x; bias1 conv1; square1 bias1; conv2 square1; log1 conv2", "conv1 bias1 square1 conv2 log1"),
+        ("conv1 x; relu1 conv1; conv2 relu1; square1 conv2; log1 square1", ""),  # of learned features
+        ("conv1 x; softmax1 conv1; square1 softmax1; log1 square1", ""),
+        ("conv1 x; log1 conv1", ""),
+        ("conv1 x; exp conv1; square1 exp; log1 square1", ""),
+        ("square1 x; conv1 x; log1 square1; add1 log1 conv1", "square1 log1"),
+    ],
+)  # fmt: skip
+def test_the_logarithm_of_a_spectrum_and_what_makes_it(text: str, expected: str) -> None:
+    assert front_end(graph(text)) == tuple(expected.split())

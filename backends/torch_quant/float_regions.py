@@ -1,11 +1,11 @@
-"""The calls of a float graph that come after its last layers with weights."""
+"""The calls of a graph that stay in float: its front end, and what comes after its last layers with weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from edgec.backends.post_processing import Op, Role, post_processing, role_of
+from edgec.backends.float_regions import Op, Role, float_regions, role_of
 from edgec.passes.graph_edit import module_of
 from edgec.passes.node_values import Value
 
@@ -26,6 +26,11 @@ _SAMPLING = (
     *("avgpool1d", "avgpool2d", "avgpool3d", "maxpool1d", "maxpool2d", "maxpool3d"),
     *("upsamplingbilinear2d", "upsamplingnearest2d"),
 )
+_ARITHMETIC = (
+    *("add", "add_", "div", "div_", "truediv", "maximum", "minimum", "mul", "mul_", "neg", "sub", "sub_", "sum"),
+    *("max", "min", "amax", "amin"),
+)
+_POWERS = ("abs", "pow", "square", "sqrt", "rfft", "fft", "stft", "norm", "view_as_real")
 _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
     ("product", _PRODUCTS),
     ("activation", ("clamp", "hardtanh", "relu", "relu6", "relu_")),
@@ -33,11 +38,14 @@ _ROLES: tuple[tuple[Role, tuple[str, ...]], ...] = (
     ("move", _MOVES),
     ("join", ("cat", "concat", "concatenate")),
     ("sampling", _SAMPLING),
+    ("arithmetic", _ARITHMETIC),
+    ("power", _POWERS),
+    ("logarithm", ("log", "log10", "log1p", "log2")),
 )
 
 
-def post_processing_nodes(graph: fx.GraphModule, values: Mapping[fx.Node, Value]) -> tuple[str, ...]:
-    """Names of the calls after the last products.
+def float_nodes(graph: fx.GraphModule, values: Mapping[fx.Node, Value]) -> dict[str, str]:
+    """Names of the calls of the front end and of the post-processing, with the reason.
 
     Args:
         graph: a float graph.
@@ -58,14 +66,15 @@ def post_processing_nodes(graph: fx.GraphModule, values: Mapping[fx.Node, Value]
         )
         for node in calls
     ]
-    return post_processing(ops, {item.name for end in ends for item in end.all_input_nodes})
+    return float_regions(ops, {item.name for end in ends for item in end.all_input_nodes})
 
 
 def _role(node: fx.Node, graph: fx.GraphModule) -> Role:
     module = module_of(node, graph)
     if module is None:
         name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
-        return role_of(name, _ROLES)
+        squared = name == "mul" and len(node.args) == 2 and node.args[0] is node.args[1]
+        return "power" if squared else role_of(name, _ROLES)
     weights = [item for item in module.parameters() if item.dim() > 1]
     if weights:
         return "mean" if all(item.shape[0] == 1 for item in weights) else "product"
