@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any
 
 from edgec.analyze.records import ArtifactAnalysis, LayerSensitivity, RecipeScore, gain, most_sensitive_first
 from edgec.backends.interface import Layer, LayerFidelity
 from edgec.backends.registry import require_packages
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, ProjectError, StorageError, TargetError, UnsupportedError, WorkerError
+from edgec.frozen import Frozen
 from edgec.ladder.maker import ArtifactMaker, ScoringSamples
 from edgec.ladder.pinned_layers import with_pinned_layers
 from edgec.ladder.steps import Steps
@@ -35,6 +34,13 @@ class Evaluation:
     """Of what `metric` computes."""
     lock: RLock
     """Held while the user's metric runs, which is not for several threads."""
+
+
+class _Fidelity(Frozen):
+    """How near each layer is to the float model's, or why that is not known."""
+
+    layers: tuple[LayerFidelity, ...] = ()
+    failure: str = ""
 
 
 class LayerAnalyzer:
@@ -109,16 +115,16 @@ class LayerAnalyzer:
     def _score(self, recipe: Recipe) -> RecipeScore:
         spool = self._evaluation.samples
         try:
-            value = self._maker.results.get(
+            return self._maker.results.get(
                 "analysis",
                 recipe,
-                lambda: self._measured(recipe).model_dump(mode="json"),
+                RecipeScore,
+                lambda: self._measured(recipe),
                 samples=(spool.info.content_digest, range(len(spool))),
                 metric=self._evaluation.metric_digest,
             )
         except WorkerError as error:  # not kept: it may come out otherwise next time
             return _no_artifact(error.what)
-        return RecipeScore.model_validate_json(json.dumps(value))
 
     def _measured(self, recipe: Recipe) -> RecipeScore:
         if reasons := self._maker.reasons_against(recipe):
@@ -141,21 +147,20 @@ class LayerAnalyzer:
         )
 
     def _fidelity(self, recipe: Recipe) -> tuple[tuple[LayerFidelity, ...], str]:
-        def compute() -> dict[str, Any]:
+        def compute() -> _Fidelity:
             self._progress("compare layers")
             try:
-                layers = self._maker.compare_layers(recipe)
+                return _Fidelity(layers=self._maker.compare_layers(recipe))
             except (WorkerError, StorageError):
                 raise
             except EdgecError as error:
-                return {"layers": [], "failure": error.what}
-            return {"layers": [item.model_dump(mode="json") for item in layers], "failure": ""}
+                return _Fidelity(failure=error.what)
 
         try:
-            value = self._maker.results.get("fidelity", recipe, compute)
+            value = self._maker.results.get("fidelity", recipe, _Fidelity, compute)
         except WorkerError as error:
             return (), error.what
-        return tuple(LayerFidelity.model_validate_json(json.dumps(item)) for item in value["layers"]), value["failure"]
+        return value.layers, value.failure
 
 
 def _no_artifact(why: str) -> RecipeScore:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from edgec.build.artifact import FailedArtifact
     from edgec.build.reproduce import Reproduced
     from edgec.bundle.manifest import Manifest
-    from edgec.verify.records import Measurement
+    from edgec.verify.records import GateResult, Measurement
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,15 @@ class Bundle:
     path: Path
     manifest: Manifest
     measurements: tuple[Measurement, ...]
+    gates: tuple[GateResult, ...]
     failures: tuple[FailedArtifact, ...] = ()
     """Artifacts of the target that it is made without."""
     dependencies: tuple[Path, ...] = ()
     """Every file that it was made from: model, data, target, edgec.toml."""
     reproduced: Reproduced | None = None
     """What a second build has confirmed, where that was asked for."""
+    unchanged: bool = False
+    """Whether it was there already, and nothing that it was made from has changed."""
 
 
 def build(
@@ -41,6 +44,7 @@ def build(
     jobs: int | None = None,
     all_or_nothing: bool = False,
     locked: bool = False,
+    retime: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Bundle:
     """Build one target; the Python form of ``edgec build``.
@@ -56,6 +60,7 @@ def build(
         jobs: artifacts that are made at once; None: as many as the machine has room for (`edgec.build.room`).
         all_or_nothing: write no bundle when an artifact cannot be made or misses a gate.
         locked: fail when anything differs from edgec.lock.
+        retime: take all times anew, also those of artifacts that have not changed.
         progress: receives each step.
 
     Returns:
@@ -93,7 +98,9 @@ def build(
     root = Path(project)
     loaded = load_project(root, values)
     plan = make_plan(load_target(select_one(target, root), root), loaded)
-    options = BuildOptions(threads=threads, jobs=jobs, all_or_nothing=all_or_nothing, lock=LockUse(locked))
+    options = BuildOptions(
+        threads=threads, jobs=jobs, all_or_nothing=all_or_nothing, lock=LockUse(locked), retime=retime
+    )
 
     bundle = build_target(plan, root, options, subscriber_of(progress))
     if bundle.failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from edgec.build.reproduce import check_reproducible
 from edgec.build.result import BuildResult, ending, without_missed
 from edgec.build.room import room_for
 from edgec.build.timing import timed
+from edgec.build.unchanged import remember, unchanged
 from edgec.build.write import write_bundle
 from edgec.bundle.write import discard, publish_folder, refuse_foreign, refuse_within, source_date_epoch
 from edgec.errors import ReproducibilityError
@@ -59,6 +61,9 @@ def build_target(
             or the build is not reproducible.
     """
     source_date_epoch()  # raises now rather than after all the work
+    if there := unchanged(plan, root, options):
+        return there
+    began = time.time()
     name, out = plan.target.name, (root / plan.project.build.out).absolute()
     destination = out / name
     lock = TargetLock(plan, root, options.lock, options.threads)
@@ -68,7 +73,9 @@ def build_target(
     threads, jobs = options.threads, options.jobs or room_for(options.threads)
     with (
         destination_lock(destination),
-        build_context(plan, root, name, threads=threads, jobs=jobs, subscriber=subscriber) as context,
+        build_context(
+            plan, root, name, threads=threads, jobs=jobs, subscriber=subscriber, retime=options.retime
+        ) as context,
         explained(context.log),
     ):
         result = compile_target(context, lock, inputs, all_or_nothing=options.all_or_nothing)
@@ -89,8 +96,10 @@ def build_target(
             publish_folder(folder, destination)
         source, training = kept.prepared.inputs.model.source, kept.prepared.inputs.training
         lock.renew(_locked(kept), source, used_training_samples(plan, training, kept.rungs))
+        if manifest.complete:
+            remember(plan, root, options, began, source.imported, kept.prepared.read)
     needed = dependencies_of(plan, root, source.imported)
-    return Bundle(destination, manifest, kept.measurements, kept.failures, needed, reproduced)
+    return Bundle(destination, manifest, kept.measurements, kept.gates, kept.failures, needed, reproduced)
 
 
 def compile_target(
@@ -133,7 +142,7 @@ def compile_target(
     passes, notes = transform(context, inputs)
     prepared = Prepared(
         inputs, reference, settled.metric, passes, (*notes, *settled.notes, *weak), findings,
-        {**settled.code, **settled.reads},
+        {**settled.code, **settled.reads}, tuple(settled.reads),
     )  # fmt: skip
     locked = lock.entries() if lock is not None else {}
     bound = lock is not None and lock.is_binding

@@ -14,15 +14,18 @@ from edgec.dataset.spool import Spool
 from edgec.dataset.write import Purpose, write_spool
 from edgec.errors import WeakFloatError
 from edgec.events import Subscriber
+from edgec.frozen import Frozen
+from edgec.model import store
 from edgec.model.load import load_model
 from edgec.model.spec import Array, FloatModel
 from edgec.plan.context import BuildContext, build_context
+from edgec.plan.identity import environment
 from edgec.plan.plan import Plan
 from edgec.project.spec import CalibrationSpec, DataSpec
 from edgec.storage.workspace import explained, model_step
 from edgec.train.training_data import TrainingSamples
 from edgec.verify.metrics import Metric, choose_metric
-from edgec.verify.outputs import Outputs
+from edgec.verify.outputs import Outputs, open_outputs
 from edgec.verify.reference import float_outputs, with_right_graph
 from edgec.verify.weak_float import CAUSES, refuse_inaccurate, weakness
 from edgec.workers.log import captured
@@ -118,9 +121,53 @@ def run_float(context: BuildContext, inputs: Inputs) -> Outputs:
     """
     if inputs.reference is not None:
         return inputs.reference
-    context.progress(f"run the float model on {len(inputs.evaluation)} samples")
-    with captured(context.log), model_step("run", str(context.plan.project.model.path)):
-        return float_outputs(inputs.model, inputs.evaluation, context.scratch / "float", context.threads)
+    indices = range(len(inputs.evaluation))
+    return kept_float_outputs(context, inputs.model, inputs.evaluation, indices, context.scratch / "float")
+
+
+class _FloatOutputs(Frozen):
+    """Outputs of the float model, as they are kept."""
+
+    names: tuple[str, ...]
+    """Of the outputs; the k-th one is in ``<k>.npy``."""
+
+
+def kept_float_outputs(
+    context: BuildContext, model: FloatModel, spool: Spool, indices: Sequence[int], out: Path
+) -> Outputs:
+    """The float model's outputs on samples of a spool, computed unless an earlier build has.
+
+    Args:
+        context: of the build.
+        model: the float model.
+        spool: holds the samples.
+        indices: of the samples.
+        out: folder for the outputs; made anew.
+
+    Raises:
+        EdgecError: as of `edgec.verify.reference.float_outputs`.
+    """
+
+    def run() -> _FloatOutputs:
+        context.progress(f"run the float model on {len(indices)} samples")
+        samples = [spool[index] for index in indices] if len(indices) < len(spool) else spool
+        with captured(context.log), model_step("run", str(context.plan.project.model.path)):
+            return _FloatOutputs(names=tuple(float_outputs(model, samples, out, context.threads)))
+
+    names = context.steps.step(
+        "float outputs",
+        {
+            "model": store.fingerprint(model),
+            "samples": spool.info.content_digest,
+            "indices": list(indices),
+            "threads": context.threads,
+            "environment": environment().plain(),
+        },
+        _FloatOutputs,
+        run,
+        out,
+    ).names
+    return open_outputs({name: str(out / f"{k}.npy") for k, name in enumerate(names)})
 
 
 def check_float(context: BuildContext, inputs: Inputs, reference: Outputs) -> tuple[str, ...]:
@@ -144,9 +191,7 @@ def check_float(context: BuildContext, inputs: Inputs, reference: Outputs) -> tu
         if spool is None or spool.labels is None:
             return None
         count, group = min(len(spool), COMPARED_SAMPLES), spool.info.group
-        samples = [spool[index] for index in range(count)]
-        with captured(context.log), model_step("run", str(project.model.path)):
-            outputs = float_outputs(inputs.model, samples, context.scratch / "float-calibration", context.threads)
+        outputs = kept_float_outputs(context, inputs.model, spool, range(count), context.scratch / "float-calibration")
         return outputs, spool.labels[: count * group], group
 
     with captured(context.log):

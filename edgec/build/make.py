@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from edgec.backends.interface import LayerFidelity
 from edgec.build.artifact import BuiltArtifact, FailedArtifact, below_goal
+from edgec.build.inputs import kept_float_outputs
 from edgec.build.prepare import Prepared
 from edgec.errors import CONCERNS_ALL, EdgecError
 from edgec.ladder.climb import Climb, Climbed
@@ -21,11 +22,8 @@ from edgec.passes.coverage import Coverage, CoverageState
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, require_toolchain
 from edgec.plan.rungs import first_recipe, linear_first
-from edgec.storage.workspace import model_step
 from edgec.train.grid_models import GridModels
-from edgec.verify.reference import float_outputs
 from edgec.workers.group import WorkerGroup
-from edgec.workers.log import captured
 
 SCORED_SAMPLES = 64
 """Calibration samples that candidates of a rung are compared on."""
@@ -97,9 +95,7 @@ def _scoring_samples(context: BuildContext, prepared: Prepared) -> ScoringSample
     count = len(calibration)
     limit = min(count, SCORED_SAMPLES)
     indices = [index * count // limit for index in range(limit)]
-    samples = [calibration[index] for index in indices]
-    with captured(context.log), model_step("run", str(context.plan.project.model.path)):
-        outputs = float_outputs(model, samples, context.scratch / "scored", context.threads)
+    outputs = kept_float_outputs(context, model, calibration, indices, context.scratch / "scored")
     return ScoringSamples(calibration, indices, outputs)
 
 

@@ -18,5 +18,7 @@ class BuildOptions:
     all_or_nothing: bool = False
     """Write no bundle when an artifact cannot be made or misses a gate."""
     lock: LockUse = UNLOCKED
+    retime: bool = False
+    """Take all times anew, also those that an earlier build has taken of the same artifacts on this machine."""
     check_reproducible: bool = False
     """Build a second time, and write no bundle unless both are byte for byte the same."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from edgec.build.inputs import Inputs
 from edgec.check.build import findings_of
 from edgec.check.records import Finding
+from edgec.frozen import Frozen
 from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.runner import run_passes
 from edgec.plan.context import BuildContext
+from edgec.plan.identity import environment
 from edgec.prune.run import prune
 from edgec.storage.workspace import model_step
 from edgec.verify.metrics import Metric
@@ -36,6 +38,15 @@ class Prepared:
     """What is doubtful about the inputs."""
     code: Mapping[str, str] | None = None
     """SHA-256 (hex) of the code of metric, loss and training function, and of all that the metric reads."""
+    read: tuple[str, ...] = ()
+    """Files that the metric reads."""
+
+
+class _Transformed(Frozen):
+    """What portable passes have done, as it is kept beside the stored model."""
+
+    passes: tuple[PassRecord, ...]
+    notes: tuple[str, ...]
 
 
 def find_problems(context: BuildContext, inputs: Inputs) -> tuple[Finding, ...]:
@@ -57,6 +68,32 @@ def transform(context: BuildContext, inputs: Inputs) -> tuple[tuple[PassRecord, 
     Raises:
         EdgecError: as passes raise.
     """
+    if context.plan.prune is not None:  # which has a cache of its own
+        return _transform(context, inputs)
+
+    def transformed() -> _Transformed:
+        passes, notes = _transform(context, inputs)
+        return _Transformed(passes=passes, notes=notes)
+
+    spool, steps = inputs.calibration, (*context.plan.before_pruning, *context.plan.after_pruning)
+    done = context.steps.step(
+        "portable passes",
+        {
+            "model": store.fingerprint(inputs.model),
+            "passes": [repr(step) for step in steps],
+            "calibration": spool.info.content_digest if spool else None,
+            "seed": context.plan.project.build.seed,
+            "threads": context.threads,
+            "environment": environment().plain(),
+        },
+        _Transformed,
+        transformed,
+        context.model,
+    )
+    return done.passes, done.notes
+
+
+def _transform(context: BuildContext, inputs: Inputs) -> tuple[tuple[PassRecord, ...], tuple[str, ...]]:
     plan, path = context.plan, str(context.plan.project.model.path)
     pass_context = PassContext(
         plan.target, context.scratch, inputs.calibration, plan.project.build.seed, context.threads

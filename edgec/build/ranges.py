@@ -9,6 +9,7 @@ import numpy as np
 from edgec.build.artifact import BuiltArtifact
 from edgec.build.inputs import Inputs
 from edgec.errors import CONCERNS_ALL, EdgecError
+from edgec.ladder.verifier import run_inputs
 from edgec.model.spec import Array
 from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
@@ -47,24 +48,30 @@ def _observed(built: BuiltArtifact, context: BuildContext, inputs: Inputs, worke
     runtimes = built.working_runtimes
     if reason := why_not(artifact) or ("" if runtimes else "no runtime runs it"):
         return _of_inputs(inputs, reason)
-    indices, out = observed_indices(evaluation), built.attempt.folder / "ranges.npy"
-    watched = workers.call(
-        "edgec.verify.ranges:observe_ranges",
-        RangesRequest(
-            artifact=artifact,
-            file=built.file,
-            runtime=runtimes[0],
-            spool=evaluation.folder,
-            indices=tuple(indices),
+    indices, folder = observed_indices(evaluation), built.attempt.folder / "ranges"
+    out = folder / "ranges.npy"
+
+    def observe() -> RangesAnswer:
+        return workers.call(
+            "edgec.verify.ranges:observe_ranges",
+            RangesRequest(
+                artifact=artifact,
+                file=built.file,
+                runtime=runtimes[0],
+                spool=evaluation.folder,
+                indices=tuple(indices),
+                threads=context.threads,
+                out=out,
+            ),
+            RangesAnswer,
+            what=f"{artifact.file} in {runtimes[0]}",
             threads=context.threads,
-            out=out,
-        ),
-        RangesAnswer,
-        what=f"{artifact.file} in {runtimes[0]}",
-        threads=context.threads,
-        imports=imports_of(artifact),
-        on_progress=lambda step: context.progress(f"{artifact.file}: {step}"),
-    ).value.ranges
+            imports=imports_of(artifact),
+            on_progress=lambda step: context.progress(f"{artifact.file}: {step}"),
+        ).value
+
+    depends = run_inputs(artifact, built.file, runtimes[0], evaluation, context.threads)
+    watched = context.steps.step("ranges", {**depends, "indices": list(indices)}, RangesAnswer, observe, folder).ranges
     unwatched = unwatched_inputs(input_ranges(inputs.calibration or evaluation), watched)
     uses: Array = np.concatenate([np.load(out), input_uses(unwatched, evaluation, indices)], axis=1)
     return range_record((*watched, *unwatched), uses, runtime=runtimes[0])

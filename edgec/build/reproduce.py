@@ -17,6 +17,7 @@ from edgec.frozen import Frozen
 from edgec.lock.file import LOCK
 from edgec.plan.context import BuildContext
 from edgec.project.spec import Project
+from edgec.storage.cache import CACHE_VARIABLE
 from edgec.workers.records import Done
 from edgec.workers.worker import WITH_TORCH, call
 
@@ -98,6 +99,7 @@ def _build_again(folder: Path, context: BuildContext, options: BuildOptions) -> 
     )
     environment = os.environ | {
         "TMPDIR": str(temporary),
+        CACHE_VARIABLE: str(folder / "cache"),
         "TZ": next(zone for zone in _ZONES if zone != os.environ.get("TZ")),
         "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2",
     }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from edgec.build.artifact import BuiltArtifact
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError
+from edgec.ladder.verifier import run_inputs
 from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.verify.records import Measurement
@@ -37,20 +38,29 @@ def _timed(
 ) -> Measurement:
     bench = context.plan.target.bench
     pair = [built.attempt.made, *([built.twin] if built.twin else [])]
-    result = workers.call(
-        "edgec.verify.speed:time_artifacts",
-        TimingRequest(
-            artifacts=tuple(ArtifactFile(artifact=one.artifact, file=one.file) for one in pair),
-            runtime=measured.runtime,
-            spool=evaluation.folder,
+
+    def time() -> TimingAnswer:
+        return workers.call(
+            "edgec.verify.speed:time_artifacts",
+            TimingRequest(
+                artifacts=tuple(ArtifactFile(artifact=one.artifact, file=one.file) for one in pair),
+                runtime=measured.runtime,
+                spool=evaluation.folder,
+                threads=bench.threads,
+                warmup=bench.warmup,
+                runs=bench.runs,
+            ),
+            TimingAnswer,
+            what=f"{built.artifact.file} in {measured.runtime}",
             threads=bench.threads,
-            warmup=bench.warmup,
-            runs=bench.runs,
-        ),
-        TimingAnswer,
-        what=f"{built.artifact.file} in {measured.runtime}",
-        threads=bench.threads,
-        imports=imports_of(built.artifact),
-        on_progress=lambda step: context.progress(f"{built.artifact.file}: {step}"),
-    ).value
+            imports=imports_of(built.artifact),
+            on_progress=lambda step: context.progress(f"{built.artifact.file}: {step}"),
+        ).value
+
+    inputs = {
+        "artifacts": [run_inputs(one.artifact, one.file, measured.runtime, evaluation, bench.threads) for one in pair],
+        "bench": bench.plain(),
+        "machine": measured.machine.plain(),
+    }
+    result = time() if context.retime else context.steps.step("times", inputs, TimingAnswer, time)
     return measured.model_copy(update={"latency": result.latency, "speed": result.speed})

@@ -40,6 +40,7 @@ LOG_WIDTH = 160
     "--jobs", "-j", type=click.IntRange(1), help="Artifacts to make at once (default: what CPUs and memory allow)."
 )
 @click.option("--locked", is_flag=True, help="Fail when anything differs from edgec.lock, which is then not written.")
+@click.option("--retime", is_flag=True, help="Take all times anew, also those of artifacts that have not changed.")
 @click.option(
     "--check-reproducible",
     is_flag=True,
@@ -53,6 +54,7 @@ def command(
     threads: int,
     jobs: int | None,
     locked: bool,
+    retime: bool,
     check_reproducible: bool,
     depfile: Path | None,
     **given: Any,
@@ -73,7 +75,7 @@ def command(
 
     if all_or_nothing and keep_going:
         raise UsageError("--all-or-nothing and --keep-going exclude each other", hint="leave one of them out")
-    options = BuildOptions(threads, jobs, all_or_nothing, LockUse(locked), check_reproducible)
+    options = BuildOptions(threads, jobs, all_or_nothing, LockUse(locked), retime, check_reproducible)
     errors: list[EdgecError] = []
     plans: list[Plan] = []
     try:
@@ -115,15 +117,17 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
     from rich.console import Console
 
     from edgec.build.inputs import shared_inputs
+    from edgec.build.unchanged import unchanged
     from edgec.errors import EdgecError
     from edgec.workers.log import terminal
 
     with terminal() as stream, contextlib.ExitStack() as stack:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         inputs: Mapping[str, Inputs] = {}
-        if len(plans) > 1:
-            with BuildDisplay(f"{len(plans)} targets", console) as display:
-                inputs = stack.enter_context(shared_inputs(plans, root, threads=options.threads, subscriber=display))
+        pending = [plan for plan in plans if unchanged(plan, root, options) is None]
+        if len(pending) > 1:
+            with BuildDisplay(f"{len(pending)} targets", console) as display:
+                inputs = stack.enter_context(shared_inputs(pending, root, threads=options.threads, subscriber=display))
         for plan in plans:
             try:
                 yield _build(plan, root, options, console, inputs.get(plan.target.name))
@@ -136,15 +140,20 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
 def _build(plan: Plan, root: Path, options: BuildOptions, console: Console, inputs: Inputs | None) -> Bundle:
     from edgec.build.build import build_target
     from edgec.cli.show_bundle import show_bundle
+    from edgec.cli.show_result import show_unchanged
 
     began, name = time.monotonic(), plan.target.name
     with BuildDisplay(name, console) as display:
         bundle = build_target(plan, root, options, display, inputs)
+    if bundle.unchanged:
+        show_unchanged(bundle, console)
     show_bundle(bundle, console)
     if same := bundle.reproduced:
         line = f"{name}: reproducible: {same.files} files are byte for byte the same in a second build"
         console.print(f"{line}, manifest {same.manifest}", highlight=False, markup=False, soft_wrap=True)
     done = f"{name}: done in {time.monotonic() - began:.0f} s"
+    if bundle.unchanged:
+        done = f"{name}: up to date: nothing that it is made from has changed"
     if bundle.failures:
         console.print(f"{done}, INCOMPLETE bundle:", style="bold red", highlight=False)
     else:

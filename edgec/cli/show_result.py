@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
+from edgec.build.api import Bundle
 from edgec.build.artifact import FailedArtifact
 from edgec.build.result import BuildResult, ending, without_missed
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.errors import GateError
+from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan
+from edgec.verify.records import GateResult, Measurement, RungRecord
 
 
 def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_nothing: bool) -> None:
@@ -20,36 +25,60 @@ def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_not
         console: where to; what fails is red there, if it is a terminal.
         all_or_nothing: whether one missed gate ends the build.
     """
+    coverage = [gap for one in result.built for gap in one.coverage]
+    _show(coverage, result.measurements, result.gates, result.rungs, plan.target.precision, console)
+    for failed in _unreported(plan, result, all_or_nothing=all_or_nothing):
+        _loud(str(failed), console)
 
-    def plain(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def loud(line: str) -> None:
-        console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
+def show_unchanged(bundle: Bundle, console: Console) -> None:
+    """Print what was measured of a bundle when it was built."""
+    manifest = bundle.manifest
+    rungs = [rung for one in manifest.artifacts for rung in one.rungs]
+    _show(manifest.coverage, bundle.measurements, bundle.gates, rungs, manifest.target.precision, console)
+    if times := sorted({item.latency.taken for item in bundle.measurements if item.latency and item.latency.taken}):
+        _plain(f"times were taken at {times[0]} UTC; --retime takes them anew", console)
 
-    measurements, rungs, ranges = result.measurements, result.rungs, plan.target.precision == "int8"
-    for gap in (gap for one in result.built for gap in one.coverage if gap.loud):
-        loud(f"{gap.subject} {gap.state.upper()}: {gap.reason}")
+
+def _show(
+    coverage: Sequence[Coverage],
+    measurements: Sequence[Measurement],
+    gates: Sequence[GateResult],
+    rungs: Sequence[RungRecord],
+    precision: str,
+    console: Console,
+) -> None:
+    ranges = precision == "int8"
+    for gap in coverage:
+        if gap.loud:
+            _loud(f"{gap.subject} {gap.state.upper()}: {gap.reason}", console)
     if measurements:
-        console.print(measurement_table(measurements, result.gates, plan.target.precision, console.width))
-    if any(gate.state == "failed" for gate in result.gates):
-        console.print(gate_table(result.gates))
-    if any(gate.state in ("failed", "short") for gate in result.gates):
+        console.print(measurement_table(measurements, gates, precision, console.width))
+    if any(gate.state == "failed" for gate in gates):
+        console.print(gate_table(gates))
+    if any(gate.state in ("failed", "short") for gate in gates):
         console.print(rung_table(rungs, ranges=ranges))
     for line in recipe_lines(rungs) if ranges else ():
-        plain(f"  {line}")
+        _plain(f"  {line}", console)
     for slower, blamed in slower_lines(measurements):
-        loud(slower)
+        _loud(slower, console)
         for line in blamed:
-            plain(f"  {line}")
+            _plain(f"  {line}", console)
     for item in measurements:
         if item.failure:
-            plain(f"{item.artifact} in {item.runtime}: {item.failure}")
-    for gate in result.gates:
+            _plain(f"{item.artifact} in {item.runtime}: {item.failure}", console)
+    for gate in gates:
         if gate.state == "not measured":
-            plain(f"{gate.artifact} in {gate.runtime}: {gate.gate} {gate.limit:g}: not measured: {gate.reason}")
-    for failed in _unreported(plan, result, all_or_nothing=all_or_nothing):
-        loud(str(failed))
+            reason = f"{gate.gate} {gate.limit:g}: not measured: {gate.reason}"
+            _plain(f"{gate.artifact} in {gate.runtime}: {reason}", console)
+
+
+def _plain(line: str, console: Console) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _loud(line: str, console: Console) -> None:
+    console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _unreported(plan: Plan, result: BuildResult, *, all_or_nothing: bool) -> tuple[FailedArtifact, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from edgec.backends.interface import Artifact, Layer, LayerFidelity
 from edgec.dataset.spool import Spool
@@ -95,7 +94,9 @@ class ArtifactMaker:
     ) -> None:
         self.item = item
         self.target = context.plan.target
-        self.results = RecipeResults(context.cache, identify(context, item, portable, calibration))
+        identity = identify(context, item, portable, calibration)
+        self.results = RecipeResults(context.cache, identity)
+        self._steps = RecipeResults(context.steps, identity)
         self.scratch = context.scratch / f"emit-{item.index}"
         self.progress = progress
         self._context, self._calibration, self._training = context, calibration, training
@@ -144,10 +145,11 @@ class ArtifactMaker:
         Raises:
             EdgecError: it cannot be made.
         """
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        request = CompileRequest(**self._common(recipe, precision), out=folder)
-        answer = self._ask("compile", request, CompileAnswer)
+
+        def ask() -> CompileAnswer:
+            return self._ask("compile", CompileRequest(**self._common(recipe, precision), out=folder), CompileAnswer)
+
+        answer = self._steps.get("compile", recipe, CompileAnswer, ask, out=folder, precision=precision)
         return CompiledArtifact(answer.artifact, folder, answer.passes)
 
     def float_twin(self) -> CompiledArtifact:
@@ -157,12 +159,16 @@ class ArtifactMaker:
     def layers(self, recipe: Recipe) -> tuple[Layer, ...]:
         """The layers that `recipe` could leave in float."""
         request = RecipeRequest(**self._common(recipe))
-        kept = self.results.get("layers", recipe, lambda: self._ask("layers", request, LayersAnswer).plain())
-        return LayersAnswer.model_validate_json(json.dumps(kept)).layers
+        return self.results.get(
+            "layers", recipe, LayersAnswer, lambda: self._ask("layers", request, LayersAnswer)
+        ).layers
 
     def compare_layers(self, recipe: Recipe) -> tuple[LayerFidelity, ...]:
         """SQNR of each layer's output against the float model's."""
-        return self._ask("compare_layers", RecipeRequest(**self._common(recipe)), FidelityAnswer).layers
+        request = RecipeRequest(**self._common(recipe))
+        return self._steps.get(
+            "compare layers", recipe, FidelityAnswer, lambda: self._ask("compare_layers", request, FidelityAnswer)
+        ).layers
 
     def score(self, recipe: Recipe, samples: ScoringSamples, runtime: str) -> CandidateScore:
         """How near the artifact of `recipe` is to the float model.
@@ -176,14 +182,13 @@ class ArtifactMaker:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure="; ".join(reasons))
         key = (samples.spool.info.content_digest, samples.indices)
 
-        def compute() -> dict[str, Any]:
-            return self._score(recipe, samples, runtime).model_dump(mode="json")
+        def compute() -> CandidateScore:
+            return self._score(recipe, samples, runtime)
 
         try:
-            value = self.results.get("score", recipe, compute, samples=key, runtime=runtime)
+            return self.results.get("score", recipe, CandidateScore, compute, samples=key, runtime=runtime)
         except WorkerError as error:
             return CandidateScore(recipe=recipe, sqnr_db=None, agreement=None, failure=error.what)
-        return CandidateScore.model_validate_json(json.dumps(value))
 
     def _score(self, recipe: Recipe, samples: ScoringSamples, runtime: str) -> CandidateScore:
         outputs, failure = self.run(recipe, samples, runtime)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgec.dataset.spool import Spool
@@ -13,12 +15,12 @@ from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment
 from edgec.plan.plan import PlannedEmit
 from edgec.quant.recipe import Recipe
-from edgec.storage.cache import Cache
+from edgec.storage.cache import Answer, Cache
 
 
 @dataclass(frozen=True)
 class RecipeResults:
-    """Cached results of one artifact.
+    """Kept results of one artifact.
 
     Args:
         cache: where they are kept.
@@ -32,36 +34,36 @@ class RecipeResults:
         self,
         what: str,
         recipe: Recipe,
-        compute: Callable[[], Any],
+        kind: type[Answer],
+        compute: Callable[[], Answer],
         *,
+        out: Path | None = None,
         samples: tuple[str, Sequence[int]] | None = None,
         **more: Any,
-    ) -> Any:
-        """The JSON value that `compute` returns, or returned in an earlier build.
+    ) -> Answer:
+        """What `compute` returns, or returned in an earlier build.
 
         Args:
             what: kind of result.
             recipe: what it is the result of. Results of trained models are not kept: training is not part of the key.
+            kind: class of the result.
             compute: makes it; its errors are not kept.
+            out: folder that `compute` writes to; made anew.
             samples: content digest of a spool, and the indices of the samples that were run.
             more: whatever else the result depends on.
         """
         if recipe.train:
+            if out is not None:
+                shutil.rmtree(out, ignore_errors=True)
+                out.mkdir(parents=True)
             return compute()
-        key = digest_json(
-            {
-                "what": what,
-                "identity": self.identity,
-                "recipe": recipe.model_dump(mode="json"),
-                "samples": [samples[0], list(samples[1])] if samples else None,
-                **more,
-            }
-        )
-        value = self.cache.get(key)
-        if value is None:
-            value = compute()
-            self.cache.put(key, value)
-        return value
+        inputs = {
+            "identity": self.identity,
+            "recipe": recipe.model_dump(mode="json"),
+            "samples": [samples[0], list(samples[1])] if samples else None,
+            **more,
+        }
+        return self.cache.step(what, inputs, kind, compute, out)
 
 
 def identify(

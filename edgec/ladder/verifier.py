@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from edgec.backends.interface import OpDifference, RuntimeSpec
+from edgec.backends.interface import Artifact, OpDifference, RuntimeSpec
+from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, UnsupportedError, WorkerError
+from edgec.frozen import Frozen
 from edgec.ladder.maker import CompiledArtifact
 from edgec.machine import host_machine
 from edgec.plan.context import BuildContext
+from edgec.plan.identity import environment
+from edgec.storage.files import sha256_of
 from edgec.verify.gates import judge
 from edgec.verify.measure import measure
 from edgec.verify.metrics import Metric
@@ -21,6 +26,14 @@ from edgec.verify.requests import ArtifactFile, DifferenceAnswer, DifferenceRequ
 from edgec.verify.run import imports_of
 from edgec.workers.group import WorkerGroup
 from edgec.workers.worker import Answer, WorkerResult
+
+
+class _Ran(Frozen):
+    """A run of an artifact, as it is kept: its outputs are names in the folder."""
+
+    answer: RunAnswer
+    seconds: float
+    peak_rss_mb: float
 
 
 class Verifier:
@@ -58,15 +71,26 @@ class Verifier:
             )  # fmt: skip
 
     def _run(self, made: CompiledArtifact, runtime: RuntimeSpec) -> WorkerResult[RunAnswer]:
+        threads, folder = self._context.plan.target.bench.threads, outputs_folder(made.folder, runtime.name)
         request = RunRequest(
             artifact=made.artifact,
             file=made.file,
             runtime=runtime.name,
             spool=self._evaluation.folder,
-            out=outputs_folder(made.folder, runtime.name),
-            threads=self._context.plan.target.bench.threads,
+            out=folder,
+            threads=threads,
         )
-        return self._call("edgec.verify.run:run_artifact", request, RunAnswer, runtime.name)
+
+        def run() -> _Ran:
+            result = self._call("edgec.verify.run:run_artifact", request, RunAnswer, runtime.name)
+            names = {output: Path(file).name for output, file in result.value.outputs.items()}
+            answer = result.value.model_copy(update={"outputs": names})
+            return _Ran(answer=answer, seconds=result.seconds, peak_rss_mb=result.peak_rss_mb)
+
+        inputs = run_inputs(made.artifact, made.file, runtime.name, self._evaluation, threads)
+        ran = self._context.steps.step("run", inputs, _Ran, run, folder, keep=lambda one: not one.answer.failure)
+        files = {output: str(folder / name) for output, name in ran.answer.outputs.items()}
+        return WorkerResult(ran.answer.model_copy(update={"outputs": files}), ran.seconds, ran.peak_rss_mb)
 
     def first_difference(self, made: CompiledArtifact, right: str, wrong: str) -> OpDifference | None:
         """The op at which two runtimes of an artifact begin to differ; None when that is not known.
@@ -106,6 +130,26 @@ class Verifier:
             imports=imports_of(request.artifact),
             on_progress=lambda step: self._context.progress(f"{file}: {step}"),
         )
+
+
+def run_inputs(artifact: Artifact, file: Path, runtime: str, samples: Spool, threads: int) -> dict[str, Any]:
+    """Everything that a run of an artifact depends on, as `edgec.storage.cache.Cache.step` takes it.
+
+    Args:
+        artifact: what is run.
+        file: its file.
+        runtime: name of where it is run.
+        samples: what it is run on.
+        threads: of the runtime.
+    """
+    return {
+        "artifact": artifact.plain(),
+        "file": sha256_of(file),
+        "runtime": runtime,
+        "samples": samples.info.content_digest,
+        "threads": threads,
+        "environment": environment([get_backend(artifact.backend)]).plain(),
+    }
 
 
 def outputs_folder(folder: Path, runtime: str) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edgec.events import Step, Subscriber, ignore
 from edgec.plan.plan import Plan
-from edgec.storage.cache import Cache
-from edgec.storage.workspace import cache_folder, checkpoint_folder, workspace
+from edgec.storage.cache import Cache, cache_limit, user_cache
+from edgec.storage.workspace import checkpoint_folder, workspace
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class BuildContext:
     log: Path
     """Receives everything that toolchains print."""
     cache: Cache
-    """Results of earlier builds."""
+    """Small results of earlier builds: what recipes score, what layers are sensitive."""
+    steps: Cache
+    """Steps of earlier builds, with their files."""
     checkpoints: Path
     """Folder of training checkpoints, kept between builds."""
     threads: int
@@ -33,6 +35,8 @@ class BuildContext:
     jobs: int
     """Artifacts that are made at the same time. Times are always taken one after the other."""
     subscriber: Subscriber = ignore
+    retime: bool = False
+    """Whether times are taken anew that an earlier build has taken."""
 
     @property
     def model(self) -> Path:
@@ -46,7 +50,7 @@ class BuildContext:
 
 @contextmanager
 def build_context(
-    plan: Plan, root: Path, workplace: str, *, threads: int, jobs: int, subscriber: Subscriber
+    plan: Plan, root: Path, workplace: str, *, threads: int, jobs: int, subscriber: Subscriber, retime: bool = False
 ) -> Iterator[BuildContext]:
     """The context of a build with a private folder, which goes at the end; its log stays.
 
@@ -54,9 +58,17 @@ def build_context(
         plan: what is built.
         root: the project's folder.
         workplace: name of the folder under ``<out>/.work``: the target's, where nothing else is needed.
-        threads, jobs, subscriber: as of `BuildContext`.
+        threads, jobs, subscriber, retime: as of `BuildContext`.
     """
     out = (root / plan.project.build.out).absolute()
     with workspace(out, workplace) as (scratch, log):
-        cache, checkpoints = Cache(cache_folder(out)), checkpoint_folder(out)
-        yield BuildContext(plan, root, scratch, log, cache, checkpoints, threads, jobs, subscriber)
+        context = BuildContext(
+            plan, root, scratch, log, user_cache(), user_cache(), checkpoint_folder(out), threads, jobs, subscriber,
+            retime,
+        )  # fmt: skip
+        limit = cache_limit()
+        yield context
+        if problem := context.steps.problem:
+            context.progress(f"results are not kept for later builds: {problem}")
+        if context.steps.stored:
+            context.steps.trim(limit)

@@ -1,24 +1,48 @@
-"""Results on disk by the digest of all their inputs: a killed run continues from them.
+"""Results on disk by the digest of all their inputs, for all projects of a user: nothing is computed twice.
 
-An entry is one small JSON file, written whole under a private name and renamed, so that processes may share a folder
-without locks. It carries a digest of its content: a damaged entry counts as absent and is written again. Entries
-never go stale, since everything that could change a result is part of its key (`edgec.ladder.results`); the folder may
-be removed at any time.
+An entry is a small JSON file and, where the result has files, a folder beside it. Both are written whole under a
+private name and renamed, the JSON file last, so that processes may share a folder without locks. It carries digests of
+all content: a damaged entry counts as absent and is written again. Entries never go stale, since everything that could
+change a result is part of its key (`edgec.plan.identity`); the folder may be removed at any time. What was used least
+recently goes first when it grows too large.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
 import os
+import shutil
 import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from edgec.frozen import canonical_json, digest_json
-from edgec.storage.files import storage_errors, write_atomically
+from edgec.errors import ProjectError, StorageError
+from edgec.frozen import Frozen, canonical_json, digest_json
+from edgec.storage.files import sha256_of, storage_errors, write_atomically
+from edgec.storage.staging import private_folder
+
+Answer = TypeVar("Answer", bound=Frozen)
+CACHE_VARIABLE, LIMIT_VARIABLE = "EDGEC_CACHE", "EDGEC_CACHE_GB"
+DEFAULT_LIMIT_GB = 10.0
+_FILES = ".files"
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One result on disk."""
+
+    what: str
+    """Kind of result."""
+    bytes: int
+    used: float
+    """When it was last written or read: seconds since 1970."""
+    file: Path
 
 
 class Cache:
@@ -29,41 +53,155 @@ class Cache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._lock = threading.Lock()
         self.hits = 0
         """Entries that `get` has returned."""
         self.stored = 0
         """Entries that `put` has written."""
+        self.problem = ""
+        """Why `step` could not keep a result; empty: all were kept."""
 
-    def get(self, key: str) -> Any:
-        """The JSON value under `key` (hex digits), or None."""
+    def get(self, key: str, out: Path | None = None) -> Any:
+        """The JSON value under `key` (hex digits), or None.
+
+        Args:
+            key: of the entry.
+            out: folder to copy the entry's files to; what it holds of them afterwards counts only with a value.
+        """
+        file = self._file(key)
         try:
-            entry = json.loads(self._file(key).read_bytes())
-            value = entry["value"]
-            if entry["key"] != key or entry["sha256"] != digest_json(value):
+            entry = json.loads(file.read_bytes())
+            value, files = entry["value"], entry["files"]
+            if entry["key"] != key or entry["sha256"] != digest_json([value, files]):
                 return None
-        except (OSError, ValueError, KeyError, TypeError):
+            if out is not None and not _copied(file.with_suffix(_FILES), files, out):
+                return None
+            os.utime(file)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         with self._lock:
             self.hits += 1
         return value
 
-    def put(self, key: str, value: Any) -> None:
+    def put(self, key: str, value: Any, files: Path | None = None, what: str = "result") -> None:
         """Keep a JSON value, not None, under `key`; the last of several writers wins.
+
+        Args:
+            key: of the entry.
+            value: to keep.
+            files: folder whose content is kept with it.
+            what: kind of result.
 
         Raises:
             StorageError: the disk is full or read-only.
         """
-        with storage_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        entry = {"key": key, "sha256": digest_json(value), "value": value}
-        write_atomically(self._file(key), canonical_json(entry))
+        entry = self._file(key)
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            digests = {} if files is None else self._put_files(entry.with_suffix(_FILES), files)
+        content = {"key": key, "sha256": digest_json([value, digests]), "what": what, "value": value, "files": digests}
+        write_atomically(entry, canonical_json(content))
         with self._lock:
             self.stored += 1
 
+    def _put_files(self, folder: Path, files: Path) -> dict[str, str]:
+        """Copy the content of `files` to `folder`; returns path in it -> SHA-256 (hex)."""
+        with private_folder(self.folder, "new-") as staged:
+            shutil.copytree(files, staged / "new")
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(staged / "old")
+            with contextlib.suppress(FileExistsError, OSError):  # where another process was faster, its files serve
+                (staged / "new").rename(folder)
+        return {path.relative_to(files).as_posix(): sha256_of(path) for path in files.rglob("*") if path.is_file()}
+
+    def step(
+        self,
+        what: str,
+        inputs: Mapping[str, Any],
+        kind: type[Answer],
+        make: Callable[[], Answer],
+        out: Path | None = None,
+        keep: Callable[[Answer], bool] = lambda answer: True,
+    ) -> Answer:
+        """What `make` returns, or returned when a build had the same inputs; its errors are not kept.
+
+        Args:
+            what: kind of result.
+            inputs: everything that it depends on, as JSON values.
+            kind: class of the result.
+            make: makes it.
+            out: folder that `make` writes files to; made anew. None: it writes none.
+            keep: whether to keep a result.
+        """
+        key = digest_json({"what": what, **inputs})
+        value = self.get(key, out)
+        if value is not None:
+            return kind.model_validate_json(json.dumps(value))
+        if out is not None:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir(parents=True)
+        answer = make()
+        if not keep(answer):
+            return answer
+        try:
+            self.put(key, answer.plain(), out, what)
+        except StorageError as error:  # what is not kept is computed again
+            self.problem = str(error)
+        return answer
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """All entries, in no order; those that vanish meanwhile are left out."""
+        for file in self.folder.glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                what, stat = str(json.loads(file.read_bytes())["what"]), file.stat()
+                beside = [item.stat().st_size for item in file.with_suffix(_FILES).rglob("*") if item.is_file()]
+                yield CacheEntry(what, stat.st_size + sum(beside), stat.st_mtime, file)
+
+    def trim(self, limit: float) -> None:
+        """Remove what was used least recently until the rest has at most `limit` bytes; 0 removes everything."""
+        size = 0
+        for entry in sorted(self.entries(), key=lambda item: -item.used):
+            size += entry.bytes
+            if size > limit:
+                entry.file.unlink(missing_ok=True)
+                shutil.rmtree(entry.file.with_suffix(_FILES), ignore_errors=True)
+
     def _file(self, key: str) -> Path:
-        return self._folder / f"{key}.json"
+        return self.folder / f"{key}.json"
+
+
+def _copied(folder: Path, files: Mapping[str, str], out: Path) -> bool:
+    """Copy files to `out`; whether all have their digests."""
+    for name, digest in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, out / name)
+        if sha256_of(out / name) != digest:
+            return False
+    return True
+
+
+def user_cache() -> Cache:
+    """The cache of this user: ``$EDGEC_CACHE``, else ``edgec`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    folder = os.environ.get(CACHE_VARIABLE)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Cache(Path(folder) if folder else Path(base, "edgec"))
+
+
+def cache_limit() -> float:
+    """Bytes that the user's cache may take: ``$EDGEC_CACHE_GB`` times 1e9, 10e9 by default.
+
+    Raises:
+        ProjectError: the variable is not a number of gigabytes.
+    """
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        limit = float(text) if text else DEFAULT_LIMIT_GB
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise ProjectError(f'"{text}" is not a number of gigabytes', where=f"${LIMIT_VARIABLE}", hint="such as 10")
+    return limit * 1e9
 
 
 @cache

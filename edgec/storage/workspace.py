@@ -75,8 +75,3 @@ def checkpoint_folder(out: Path) -> Path:
 def pruned_folder(out: Path) -> Path:
     """Folder of pruned models, kept between builds."""
     return out.absolute() / ".work" / "pruned"
-
-
-def cache_folder(out: Path) -> Path:
-    """Folder of the `Cache`, kept between runs."""
-    return out.absolute() / ".work" / "cache"

@@ -13,9 +13,8 @@ from edgec.errors import EdgecError, GateError, TargetError, UsageError
 from edgec.machine import host_machine
 from edgec.plan.plan import require_toolchain
 from edgec.project.spec import Project
-from edgec.storage.cache import Cache
+from edgec.storage.cache import user_cache
 from edgec.storage.files import storage_errors, write_atomically
-from edgec.storage.workspace import cache_folder
 from edgec.sweep.keys import Keys
 from edgec.sweep.making import Executor, MadeCells, Options, choose_executor, make_cells
 from edgec.sweep.page import render_sweep
@@ -190,7 +189,7 @@ def _points(
         for backend, one in placed[cell.key].items()
     ]
     log = out / ".work" / "sweep" / "hosts" / socket.gethostname() / "timing" / "build.log"
-    timer = Timer(Cache(cache_folder(out)), log)
+    timer = Timer(user_cache(), log)
     count = 0
 
     def time(one: Made) -> Timed:

@@ -72,6 +72,8 @@ class Latency(Frozen):
     p90_ms: float
     runs: int
     threads: int
+    taken: str = ""
+    """When, in UTC: ``2026-11-30 09:41``. Times of an artifact that has not changed are kept."""
 
 
 class SlowOp(Frozen):

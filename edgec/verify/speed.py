@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,13 @@ def time_artifacts(request: TimingRequest, progress: Progress) -> TimingAnswer:
     sample = Spool(request.spool)[0]
     times = in_turns(runners, sample, warmup=request.warmup, runs=request.runs)
     p50, p90 = np.percentile(times[0], (50, 90))
-    latency = Latency(p50_ms=float(p50), p90_ms=float(p90), runs=times[0].size, threads=request.threads)
+    latency = Latency(
+        p50_ms=float(p50),
+        p90_ms=float(p90),
+        runs=times[0].size,
+        threads=request.threads,
+        taken=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+    )
     if len(times) == 1:
         return TimingAnswer(latency=latency)
     speed = compare_turns(times[0], times[1])
