@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from edgec.storage.cache import CACHE_VARIABLE
 
 TESTS = Path(__file__).parent
 MEASURED = {TESTS / "e2e", *(TESTS / "unit" / package for package in ("build", "ladder", "lock", "cli"))}
@@ -16,3 +20,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if MEASURED.isdisjoint(item.path.parents):
                 item.add_marker("no_cover")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of results that all tests share, instead of the user's: what one has built is not built again."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, for a test of what is kept or of work that has to be done."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "own-cache"))
+    return tmp_path / "own-cache"

@@ -149,7 +149,7 @@ def kept_float_outputs(
     """
 
     def run() -> _FloatOutputs:
-        context.progress(f"run the float model on {len(indices)} samples")
+        context.progress(f"run the float model on {len(indices)} samples of {spool.info.origin}")
         samples = [spool[index] for index in indices] if len(indices) < len(spool) else spool
         with captured(context.log), model_step("run", str(context.plan.project.model.path)):
             return _FloatOutputs(names=tuple(float_outputs(model, samples, out, context.threads)))

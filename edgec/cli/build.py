@@ -116,7 +116,6 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
     """
     from rich.console import Console
 
-    from edgec.build.inputs import shared_inputs
     from edgec.build.unchanged import unchanged
     from edgec.errors import EdgecError
     from edgec.workers.log import terminal
@@ -124,13 +123,19 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
     with terminal() as stream, contextlib.ExitStack() as stack:
         console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
         inputs: Mapping[str, Inputs] = {}
-        pending = [plan for plan in plans if unchanged(plan, root, options) is None]
+        there = {plan.target.name: unchanged(plan, root, options) for plan in plans}
+        pending = [plan for plan in plans if there[plan.target.name] is None]
         if len(pending) > 1:
+            from edgec.build.inputs import shared_inputs
+
             with BuildDisplay(f"{len(pending)} targets", console) as display:
                 inputs = stack.enter_context(shared_inputs(pending, root, threads=options.threads, subscriber=display))
         for plan in plans:
             try:
-                yield _build(plan, root, options, console, inputs.get(plan.target.name))
+                if bundle := there[plan.target.name]:
+                    yield _show_unchanged(bundle, console)
+                else:
+                    yield _build(plan, root, options, console, inputs.get(plan.target.name))
             except EdgecError as error:
                 errors.append(error)
                 if options.all_or_nothing:
@@ -140,23 +145,30 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
 def _build(plan: Plan, root: Path, options: BuildOptions, console: Console, inputs: Inputs | None) -> Bundle:
     from edgec.build.build import build_target
     from edgec.cli.show_bundle import show_bundle
-    from edgec.cli.show_result import show_unchanged
 
     began, name = time.monotonic(), plan.target.name
     with BuildDisplay(name, console) as display:
         bundle = build_target(plan, root, options, display, inputs)
-    if bundle.unchanged:
-        show_unchanged(bundle, console)
     show_bundle(bundle, console)
     if same := bundle.reproduced:
         line = f"{name}: reproducible: {same.files} files are byte for byte the same in a second build"
         console.print(f"{line}, manifest {same.manifest}", highlight=False, markup=False, soft_wrap=True)
     done = f"{name}: done in {time.monotonic() - began:.0f} s"
-    if bundle.unchanged:
-        done = f"{name}: up to date: nothing that it is made from has changed"
     if bundle.failures:
         console.print(f"{done}, INCOMPLETE bundle:", style="bold red", highlight=False)
     else:
         console.print(f"{done}, bundle:", highlight=False)
+    click.echo(bundle.path)
+    return bundle
+
+
+def _show_unchanged(bundle: Bundle, console: Console) -> Bundle:
+    from edgec.cli.show_bundle import show_bundle
+    from edgec.cli.show_result import show_unchanged
+
+    show_unchanged(bundle, console)
+    show_bundle(bundle, console)
+    name = bundle.manifest.target.name
+    console.print(f"{name}: up to date, nothing that it is made from has changed; bundle:", highlight=False)
     click.echo(bundle.path)
     return bundle

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from edgec.build.api import Bundle
-from edgec.build.artifact import FailedArtifact
-from edgec.build.result import BuildResult, ending, without_missed
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.errors import GateError
 from edgec.passes.coverage import Coverage
 from edgec.plan.plan import Plan
 from edgec.verify.records import GateResult, Measurement, RungRecord
+
+if TYPE_CHECKING:  # an unchanged bundle is shown without what builds one
+    from edgec.build.api import Bundle
+    from edgec.build.artifact import FailedArtifact
+    from edgec.build.result import BuildResult
 
 
 def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_nothing: bool) -> None:
@@ -83,6 +86,8 @@ def _loud(line: str, console: Console) -> None:
 
 def _unreported(plan: Plan, result: BuildResult, *, all_or_nothing: bool) -> tuple[FailedArtifact, ...]:
     """Failures that are not part of the error which ends the build."""
+    from edgec.build.result import ending, without_missed
+
     end, failures = ending(result, plan, all_or_nothing=all_or_nothing), without_missed(result, plan).failures
     if isinstance(end, GateError):
         return ()

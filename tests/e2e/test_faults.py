@@ -17,6 +17,8 @@ from edgec.errors import StoppedError, StorageError, WorkerError
 
 from .command import EDGEC, edgec, environment, workers
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TARGET = "x86-64-vnni-int8"
 BUILD = ("build", "--target", TARGET)
 

@@ -23,6 +23,8 @@ from edgec.verify.records import RungRecord
 from .command import edgec as command
 from .command import start, workers
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 TARGETS = {
     "host": f'extends = "{HOST}-int8"\n[[emit]]\nbackend = "onnxruntime"\n',
     "falls-back": 'extends = "host"\n[quantize]\nfallback = "fp16"\n',
@@ -121,13 +123,14 @@ def test_hard_cases_are_rescued(make: Make, net: str, gate: float, rungs: list[s
         assert not [op.op for op in measured.ops if op.dtype == "float32" and op.op in ("Conv", "Gemm", "MatMul")]
 
 
-def test_the_lock_is_followed_until_its_inputs_change(make: Make) -> None:
+def test_the_lock_is_followed_until_its_inputs_change(make: Make, own_cache: Path) -> None:
     project = make("outlier", 35.0)
     first, steps = build(project)
     assert tried_out(steps)
     manifest = (first.path / "manifest.json").read_bytes()
     lock = (project / "edgec.lock").read_bytes()
     shutil.rmtree(project / "dist")
+    shutil.rmtree(own_cache)
     again, steps = build(project)
     assert not tried_out(steps)
     assert (again.path / "manifest.json").read_bytes() == manifest

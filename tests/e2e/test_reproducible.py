@@ -19,9 +19,12 @@ import pytest
 import edgec
 from edgec.bundle.check import check_digests
 from edgec.errors import LockError, ProjectError, RegressionError, ReproducibilityError
+from edgec.storage.cache import CACHE_VARIABLE
 
 from .command import EDGEC, Run, environment, start
 from .command import edgec as edgec_command
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 TARGET = 'extends = "x86-64-{precision}"\n[[emit]]\nbackend = "onnxruntime"\n'
 FEW = ("--evaluate-samples", "60")
@@ -75,6 +78,7 @@ def test_another_folder_user_and_time_zone_give_the_same_bytes(
         folder.mkdir()
     variables = {
         "HOME": str(home), "TMPDIR": str(temporary), "TZ": "EDGEC-13:30", "PYTHONHASHSEED": "4711", "LANG": "C",
+        CACHE_VARIABLE: str(tmp_path / "elsewhere-cache"),
     }  # fmt: skip
     flags = ("--project", str(other), "--out", str(tmp_path / "out"), "--jobs", "1")
     done = subprocess.run(

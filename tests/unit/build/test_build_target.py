@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from edgec.lock.follow import LockUse
 from edgec.plan.plan import Plan, make_plan
 from edgec.project.load import load_project
 from edgec.target.load import load_target
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 NET = """
 import torch
@@ -64,6 +67,7 @@ def plan_of(root: Path, **settings: Any) -> Plan:
 
 def build(root: Path, options: BuildOptions | None = None, **settings: Any) -> tuple[Bundle, list[Event]]:
     events: list[Event] = []
+    time.sleep(0.05)  # a file of the last moment may change during the build, as its time says
     return build_target(plan_of(root, **settings), root, options or BuildOptions(jobs=1), events.append), events
 
 
@@ -111,4 +115,83 @@ def test_inputs_that_targets_share_are_read_once(root: Path) -> None:
         build_target(plan, root, BuildOptions(jobs=1), events.append, inputs["small"])
     steps = [event.text for event in events if isinstance(event, Step)]
     assert steps.count("load net.py:net") == 1
-    assert sum(step.startswith("run the float model") for step in steps) == 1
+    assert steps.count("run the float model on 64 samples of evaluation.npz") == 1
+
+
+def test_a_bundle_of_unchanged_inputs_is_taken_as_it_is(root: Path) -> None:
+    first, _ = build(root)
+    again, events = build(root)
+    assert events == []
+    assert again.unchanged
+    assert (again.path, again.manifest, again.measurements) == (first.path, first.manifest, first.measurements)
+    assert (again.gates, again.dependencies) == (first.gates, first.dependencies)
+
+
+def _without_lock(root: Path) -> None:
+    (root / LOCK).unlink()
+
+
+def _other_weights(root: Path) -> None:
+    (root / "net.py").write_text(NET.replace("seed(0)", "seed(1)"))
+
+
+def _other_samples(root: Path) -> None:
+    np.savez(root / "evaluation.npz", x=np.ones((64, 1, 6), np.float32))
+
+
+def _other_target(root: Path) -> None:
+    (root / "targets" / "small.toml").write_text(TARGET + "[bench]\nruns = 7\n")
+
+
+def _damaged(root: Path) -> None:
+    file = next((root / "dist" / "small").glob("*.npz"))
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def _more(root: Path) -> None:
+    (root / "dist" / "small" / "foreign").write_text("")
+
+
+def test_whatever_changes_it_is_built_again(root: Path) -> None:
+    build(root)
+    for change in (_without_lock, _other_weights, _other_samples, _other_target, _damaged, _more):
+        change(root)
+        bundle, events = build(root)
+        assert not bundle.unchanged, change
+        assert any(isinstance(event, ArtifactsMeasured) for event in events)
+        check_digests(bundle.path)
+    assert build(root)[0].unchanged
+
+
+def test_other_options_build_it_again(root: Path) -> None:
+    build(root)
+    assert not build(root, BuildOptions(jobs=1, threads=2))[0].unchanged
+    assert not build(root, build__seed=3)[0].unchanged
+
+
+def test_a_file_that_changes_during_the_build_is_not_taken_for_what_was_built(root: Path) -> None:
+    def edit(event: Event) -> None:
+        if isinstance(event, Step) and event.text == "write the bundle":
+            (root / "net.py").write_text(NET.replace("seed(0)", "seed(1)"))
+
+    build_target(plan_of(root), root, BuildOptions(jobs=1), edit)
+    assert not build(root)[0].unchanged
+
+
+def test_only_what_depends_on_a_change_is_done_again(root: Path) -> None:
+    build(root)
+    _other_samples(root)
+    _, events = build(root)
+    steps = [event.text for event in events if isinstance(event, Step)]
+    assert any("run 64 samples" in step for step in steps)
+    assert not any("quantize" in step or step.endswith("emit") for step in steps)
+
+
+def test_times_are_kept_with_their_date_until_they_are_asked_for(root: Path) -> None:
+    first, _ = build(root)
+    (root / LOCK).unlink()
+    kept, _ = build(root)
+    taken, _ = build(root, BuildOptions(jobs=1, retime=True))
+    latencies = [[item.latency for item in bundle.measurements] for bundle in (first, kept, taken)]
+    assert latencies[0] == latencies[1] != latencies[2]
+    assert all(item and item.taken for item in latencies[0])

@@ -43,7 +43,8 @@ def test_a_second_build_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     scratch.mkdir()
     plan = make_plan(load_target("x86-64-fp32", tmp_path), project)
     context = BuildContext(
-        plan, tmp_path, scratch, tmp_path / "build.log", Cache(tmp_path / "cache"), tmp_path, 1, 1,
+        plan, tmp_path, scratch, tmp_path / "build.log", Cache(tmp_path / "cache"), Cache(tmp_path / "cache"), tmp_path,
+        1, 1,
         subscriber_of(steps.append),
     )  # fmt: skip
     with pytest.raises(

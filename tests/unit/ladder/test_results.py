@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgec.errors import WorkerError
+from edgec.frozen import Frozen
 from edgec.ladder.results import RecipeResults, identify
 from edgec.machine import Isa
 from edgec.passes.contract import PassRecord
@@ -21,22 +22,29 @@ from edgec.storage.cache import Cache, code_digest
 from edgec.target.load import load_target
 
 
+class Number(Frozen):
+    """A result."""
+
+    value: int
+
+
 class Counted:
     """Gives 1, 2, 3, ..."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self) -> int:
+    def __call__(self) -> Number:
         self.count += 1
-        return self.count
+        return Number(value=self.count)
 
 
 def test_equal_questions_are_answered_once(tmp_path: Path) -> None:
     compute = Counted()
     for _ in range(3):
         results = RecipeResults(Cache(tmp_path), "identity")
-        assert results.get("score", Recipe(), compute, samples=("digest", range(3)), metric="m") == 1
+        found = results.get("score", Recipe(), Number, compute, samples=("digest", range(3)), metric="m")
+        assert found.value == 1
     assert compute.count == 1
 
 
@@ -59,21 +67,22 @@ def test_another_question_has_another_answer(tmp_path: Path, other: dict[str, An
     for given in (plain, plain | other):
         given = dict(given)
         results = RecipeResults(Cache(tmp_path), given.pop("identity", "identity"))
-        results.get(given.pop("what"), given.pop("recipe"), compute, **given)
+        results.get(given.pop("what"), given.pop("recipe"), Number, compute, **given)
     assert compute.count == 2
 
 
 def test_what_was_trained_or_failed_is_not_kept(tmp_path: Path) -> None:
     results, compute = RecipeResults(Cache(tmp_path), "identity"), Counted()
-    assert [results.get("score", Recipe(train=True), compute) for _ in range(2)] == [1, 2]
+    trained = Recipe(train=True)
+    assert [results.get("score", trained, Number, compute).value for _ in range(2)] == [1, 2]
 
-    def crash() -> None:
+    def crash() -> Number:
         raise WorkerError("killed")
 
     for _ in range(2):
         with pytest.raises(WorkerError):
-            results.get("score", Recipe(), crash)
-    assert results.get("score", Recipe(), compute) == 3
+            results.get("score", Recipe(), Number, crash)
+    assert results.get("score", Recipe(), Number, compute).value == 3
 
 
 def test_an_identity_changes_with_everything_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +92,7 @@ def test_an_identity_changes_with_everything_it_names(tmp_path: Path, monkeypatc
     def context(plan: Plan, *, seed: int = 0, threads: int = 1) -> BuildContext:
         build = plan.project.build.model_copy(update={"seed": seed})
         plan = replace(plan, project=plan.project.model_copy(update={"build": build}))
-        return BuildContext(plan, tmp_path, tmp_path, tmp_path, Cache(tmp_path), tmp_path, threads, 1)
+        return BuildContext(plan, tmp_path, tmp_path, tmp_path, Cache(tmp_path), Cache(tmp_path), tmp_path, threads, 1)
 
     project = Project(
         model=ModelSpec(path="model.py:Net"),
