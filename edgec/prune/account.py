@@ -8,14 +8,11 @@ from torch import fx
 
 from edgec.passes.coverage import Coverage
 from edgec.prune.finetune import FineTuned, TrainingContext
-from edgec.prune.goals import NEAR
+from edgec.prune.goals import GOALS, NEAR
 from edgec.prune.requests import PruneAnswer
 from edgec.prune.structured import Removed
 from edgec.prune.zeros import left_dense, sparsity_of
 from edgec.target.spec import PruneSpec
-
-GOALS = {"macs": "multiply-accumulates", "size": "parameters", "latency": "latency"}
-"""What a goal other than channels is about."""
 
 
 @dataclass
@@ -42,18 +39,25 @@ class Account:
 
     def answer(self, graph: fx.GraphModule, context: TrainingContext | None) -> PruneAnswer:
         """What to report of the pruned graph."""
-        first, last = (self.removed[0], self.removed[-1]) if self.removed else (None, None)
         zeros = sparsity_of(graph)
         return PruneAnswer(
             summary="; ".join([*self._costs(), *self._zeros(zeros), self._training(context)]),
             coverage=tuple(self._coverage(graph, context)),
             channels=self._channels(),
-            macs=(first.macs[0], last.macs[1]) if first and last else None,
-            parameters=(first.parameters[0], last.parameters[1]) if first and last else None,
+            macs=self._macs,
+            parameters=self._parameters,
             share=self.share,
             sparsity=zeros,
             epochs=tuple(tuple(one.epochs) for one in self.tuned),
         )
+
+    @property
+    def _macs(self) -> tuple[int, int] | None:
+        return (self.removed[0].macs[0], self.removed[-1].macs[1]) if self.removed else None
+
+    @property
+    def _parameters(self) -> tuple[int, int] | None:
+        return (self.removed[0].parameters[0], self.removed[-1].parameters[1]) if self.removed else None
 
     def _channels(self) -> dict[str, tuple[int, int]]:
         if not self.removed:
@@ -61,16 +65,16 @@ class Account:
         return {name: (self.whole[name], pair[1]) for name, pair in self.removed[-1].channels.items()}
 
     def _costs(self) -> list[str]:
-        if not self.removed:
+        macs, parameters = self._macs, self._parameters
+        if macs is None or parameters is None:
             return []
-        first, last = self.removed[0], self.removed[-1]
         channels = self._channels().values()
         total = sum(before for before, _ in channels)
         removed = 1 - sum(after for _, after in channels) / total if total else 0.0
         return [
             f"{removed:.0%} of the channels removed, {self._asked()}",
-            f"{first.macs[0] / 1e6:.2f} -> {last.macs[1] / 1e6:.2f} MMAC",
-            f"{first.parameters[0] / 1e3:.1f} -> {last.parameters[1] / 1e3:.1f} k parameters",
+            f"{macs[0] / 1e6:.2f} -> {macs[1] / 1e6:.2f} MMAC",
+            f"{parameters[0] / 1e3:.1f} -> {parameters[1] / 1e3:.1f} k parameters",
         ]
 
     def _asked(self) -> str:
@@ -83,13 +87,8 @@ class Account:
         spec = self.spec
         if not spec.amount or spec.goal not in ("macs", "size"):
             return []
-        left = 1.0  # where no share is any use, nothing is removed
-        if self.removed:
-            first, last = self.removed[0], self.removed[-1]
-            before, after = (
-                (first.macs[0], last.macs[1]) if spec.goal == "macs" else (first.parameters[0], last.parameters[1])
-            )
-            left = after / before if before else 1.0
+        before, after = (self._macs if spec.goal == "macs" else self._parameters) or (0, 0)
+        left = after / before if before else 1.0
         if abs(left - (1 - spec.amount)) <= NEAR:
             return []
         reason = f"{left:.2f} of the unpruned model's {GOALS[spec.goal]} are left, {1 - spec.amount:.2f} asked"

@@ -179,7 +179,6 @@ class _Probes:
             model=self._folder / "whole",
             spec=spec,
             share=share,
-            round_to=spec.round_to,
             out=self._folder / "pruned",
             checkpoints=self._folder,
             root=self._context.root,

@@ -136,7 +136,6 @@ def _make(
             model=whole,
             spec=spec,
             share=share,
-            round_to=spec.round_to,
             train=train,
             training=training.read().folder if training else None,
             out=made,

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgec.dataset.spool import Spool
 from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
 from edgec.model import store
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
+from edgec.prune.goals import GOALS, share_for
 from edgec.prune.requests import PruneAnswer, PruneRequest
 from edgec.target.spec import GRADIENT_IMPORTANCES
 from edgec.workers.worker import Progress
@@ -140,7 +141,7 @@ def _remove(
         share=account.gone if by_layer else 1 - (1 - account.gone) / left,
         importance=spec.importance,
         scope=spec.scope,
-        round_to=request.round_to or 1,
+        round_to=spec.round_to or 1,
         ignore=spec.ignore,
         whole=account.whole if by_layer else None,
         backward=losses,
@@ -149,8 +150,6 @@ def _remove(
 
 def _share(graph: fx.GraphModule, model: FloatModel, request: PruneRequest, progress: Progress) -> float:
     """The share of channels to remove."""
-    from edgec.prune.goals import share_for
-
     spec = request.spec
     if request.share is not None:
         return request.share
@@ -158,13 +157,9 @@ def _share(graph: fx.GraphModule, model: FloatModel, request: PruneRequest, prog
         return spec.amount
     if spec.goal == "latency":
         raise ProjectError("latency is measured by backends, which find the share", where="[prune] goal")
-    progress(f"find the share of channels that makes {spec.amount:.0%} of the {_COUNTED[spec.goal]}")
-    example, multiple = sample_tensors(model.inputs, seed=0), request.round_to or 1
-    options: dict[str, Any] = {"scope": spec.scope, "round_to": multiple, "ignore": spec.ignore}
-    return share_for(graph, example, spec.amount, spec.goal, **options)
-
-
-_COUNTED = {"macs": "multiply-accumulates", "size": "parameters"}
+    progress(f"find the share of channels that makes {spec.amount:.0%} of the {GOALS[spec.goal]}")
+    example, multiple = sample_tensors(model.inputs, seed=0), spec.round_to or 1
+    return share_for(graph, example, spec.amount, spec.goal, scope=spec.scope, round_to=multiple, ignore=spec.ignore)
 
 
 @contextlib.contextmanager
