@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import fx
 
@@ -22,7 +22,8 @@ class Account:
     spec: PruneSpec
     share: float
     """Of the channels, to be removed in all."""
-    removed: list[Removed] = field(default_factory=list)
+    removed: Removed | None = None
+    """Of all steps together."""
     tuned: list[FineTuned] = field(default_factory=list)
     gone: float = 0.0
     """Share of the channels that was asked for so far."""
@@ -30,12 +31,28 @@ class Account:
     @property
     def whole(self) -> dict[str, int]:
         """Channels of each layer before the first step; empty before it."""
-        return {name: before for name, (before, _) in self.removed[0].channels.items()} if self.removed else {}
+        return {name: before for name, (before, _) in self.channels.items()}
+
+    @property
+    def channels(self) -> dict[str, tuple[int, int]]:
+        """Channels of each layer before the first step and now; empty before it."""
+        return self.removed.channels if self.removed else {}
 
     @property
     def changed(self) -> bool:
         """Whether any channel is gone."""
-        return any(before != after for before, after in self._channels().values())
+        return any(before != after for before, after in self.channels.values())
+
+    def remove(self, step: Removed) -> None:
+        """Take account of one more step."""
+        if (earlier := self.removed) is not None:
+            step = replace(
+                step,
+                channels={name: (self.whole[name], after) for name, (_, after) in step.channels.items()},
+                macs=(earlier.macs[0], step.macs[1]),
+                parameters=(earlier.parameters[0], step.parameters[1]),
+            )
+        self.removed = step
 
     def answer(self, graph: fx.GraphModule, context: TrainingContext | None) -> PruneAnswer:
         """What to report of the pruned graph."""
@@ -43,32 +60,18 @@ class Account:
         return PruneAnswer(
             summary="; ".join([*self._costs(), *self._zeros(zeros), self._training(context)]),
             coverage=tuple(self._coverage(graph, context)),
-            channels=self._channels(),
-            macs=self._macs,
-            parameters=self._parameters,
+            channels=self.channels,
+            macs=self.removed.macs if self.removed else None,
+            parameters=self.removed.parameters if self.removed else None,
             share=self.share,
             sparsity=zeros,
             epochs=tuple(tuple(one.epochs) for one in self.tuned),
         )
 
-    @property
-    def _macs(self) -> tuple[int, int] | None:
-        return (self.removed[0].macs[0], self.removed[-1].macs[1]) if self.removed else None
-
-    @property
-    def _parameters(self) -> tuple[int, int] | None:
-        return (self.removed[0].parameters[0], self.removed[-1].parameters[1]) if self.removed else None
-
-    def _channels(self) -> dict[str, tuple[int, int]]:
-        if not self.removed:
-            return {}
-        return {name: (self.whole[name], pair[1]) for name, pair in self.removed[-1].channels.items()}
-
     def _costs(self) -> list[str]:
-        macs, parameters = self._macs, self._parameters
-        if macs is None or parameters is None:
+        if self.removed is None:
             return []
-        channels = self._channels().values()
+        macs, parameters, channels = self.removed.macs, self.removed.parameters, self.channels.values()
         total = sum(before for before, _ in channels)
         removed = 1 - sum(after for _, after in channels) / total if total else 0.0
         return [
@@ -87,8 +90,10 @@ class Account:
         spec = self.spec
         if not spec.amount or spec.goal not in ("macs", "size"):
             return []
-        before, after = (self._macs if spec.goal == "macs" else self._parameters) or (0, 0)
-        left = after / before if before else 1.0
+        left = 1.0  # where no share is any use, nothing is removed
+        if self.removed is not None:
+            before, after = self.removed.macs if spec.goal == "macs" else self.removed.parameters
+            left = after / before if before else 1.0
         if abs(left - (1 - spec.amount)) <= NEAR:
             return []
         reason = f"{left:.2f} of the unpruned model's {GOALS[spec.goal]} are left, {1 - spec.amount:.2f} asked"
@@ -113,12 +118,9 @@ class Account:
 
     def _coverage(self, graph: fx.GraphModule, context: TrainingContext | None) -> list[Coverage]:
         coverage = self._unreached()
-        if self.removed:
-            channels = self._channels()
-            whole = {name for name, (before, after) in channels.items() if before == after}
-            coverage += [
-                item for item in self.removed[-1].coverage if item.subject in whole or item.subject not in channels
-            ]
+        if self.removed is not None:
+            pruned = {name for name, (before, after) in self.channels.items() if before != after}
+            coverage += [item for item in self.removed.coverage if item.subject not in pruned]
         if self.spec.sparsity:
             reason = "edgec's artifacts store zeros like other weights, so they help only once a file is compressed"
             coverage.append(Coverage(subject="zeros", state="no faster", reason=reason))

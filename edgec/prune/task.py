@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
+from edgec.errors import PassError, ProjectError, UnsupportedError
 from edgec.model import store
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
@@ -47,9 +47,7 @@ def prune_model(request: PruneRequest, progress: Progress) -> PruneAnswer:
     with deterministic_torch(request.seed, request.threads):
         try:
             return _prune(model, request, progress)
-        except EdgecError:
-            raise
-        except (RuntimeError, NotImplementedError) as exc:
+        except RuntimeError as exc:
             what = (str(exc).strip().splitlines() or ["no message"])[0]
             raise PassError(f"pruning failed: {what}", where="prune", hint="[prune] amount = 0") from exc
 
@@ -87,10 +85,13 @@ def _prune(model: FloatModel, request: PruneRequest, progress: Progress) -> Prun
             report = _steps_of(progress, step, steps)
             if spec.amount > 0:
                 report("remove channels")
-                account.removed.append(_remove(graph, model, request, step / steps, account, context))
-                graph = account.removed[-1].graph
-                if step == 1 and not may_stay_whole:
-                    _refuse_stuck(account.removed[0].stuck, model)
+                removed = _remove(graph, model, request, step / steps, account, context)
+                account.remove(removed)
+                graph = removed.graph
+                if step == 1 and removed.stuck and not may_stay_whole:
+                    what = f"the model has no layer that can lose channels ({removed.stuck})"
+                    hint = "[prune] amount = 0, or sparsity, which any convolution or linear layer can have"
+                    raise PassError(what, where=model.name, hint=hint)
             masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
             apply_masks(graph, masks)
             if context is not None and (masks or account.changed):  # else there is nothing to make up for
@@ -101,12 +102,6 @@ def _prune(model: FloatModel, request: PruneRequest, progress: Progress) -> Prun
         value.requires_grad_(False)
     store.save(model.with_graph(graph.eval(), same_function=False), request.out)
     return account.answer(graph, context)
-
-
-def _refuse_stuck(why: str, model: FloatModel) -> None:
-    if why:
-        hint = "[prune] amount = 0, or sparsity, which any convolution or linear layer can have"
-        raise PassError(f"the model has no layer that can lose channels ({why})", where=model.name, hint=hint)
 
 
 def _checkpoint(folder: Path, step: int, rate: float) -> Checkpoint:
