@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgec.dataset.sample_source import LabelledRow, ReadRequest, SampleSource, check_dtype, missing
+from edgec.dataset.sample_source import LabelledRow, ReadRequest, SampleSource, check_counts, check_dtype, missing
 from edgec.errors import DatasetError
 from edgec.model.spec import Array
 from edgec.toml_source import suggest
@@ -42,13 +41,13 @@ def read_npz(request: ReadRequest) -> SampleSource:
     arrays = _assign(request, headers, exclude=labels if isinstance(labels, str) else None)
     for name in set(arrays.values()):
         check_dtype(name, headers[name].dtype, path)
-    counts = {name: _count(name, headers[name], path) for name in arrays.values()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=str(path))
-    for name in set(arrays.values()):
-        if headers[name].fortran:  # column order: a row is spread over the whole member
-            _extract(path, name, request.scratch)
+    count = check_counts({name: _count(name, headers[name], path) for name in arrays.values()}, str(path))
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        extracted = {  # column order: a row is spread over the whole member
+            name: archive.extract(f"{name}.npy", request.scratch)
+            for name in set(arrays.values())
+            if headers[name].fortran
+        }
 
     def rows() -> Iterator[LabelledRow]:
         with ExitStack() as stack:
@@ -56,15 +55,14 @@ def read_npz(request: ReadRequest) -> SampleSource:
             archive = stack.enter_context(zipfile.ZipFile(path))
             streams: dict[str, Iterator[Array]] = {}
             for model_input, name in arrays.items():
-                if headers[name].fortran:
-                    streams[model_input] = iter(np.load(request.scratch / f"{name}.npy", mmap_mode="r"))
+                if name in extracted:
+                    streams[model_input] = iter(np.load(extracted[name], mmap_mode="r"))
                 else:
                     streams[model_input] = _stream(stack.enter_context(archive.open(f"{name}.npy")), path)
             for values in zip(*streams.values(), strict=True):
                 yield dict(zip(streams, values, strict=True)), None
 
     used = ", ".join(f'{key} <- "{name}"' for key, name in arrays.items())
-    count = next(iter(counts.values()))
     return SampleSource(rows, count, _load_labels(request, labels, count), notes=(f"inputs: {used}",))
 
 
@@ -121,13 +119,6 @@ def _stream(stream: IO[bytes], path: Path) -> Iterator[Array]:
         if len(data) != size:
             raise DatasetError(f"ends in the middle of sample {index}", where=str(path))
         yield np.frombuffer(data, header.dtype).reshape(row_shape)
-
-
-def _extract(path: Path, name: str, scratch: Path) -> None:
-    with _readable(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
-        (scratch / f"{name}.npy").parent.mkdir(parents=True, exist_ok=True)
-        with (scratch / f"{name}.npy").open("wb") as out:
-            shutil.copyfileobj(stream, out)
 
 
 def _count(name: str, header: _Header, path: Path) -> int:

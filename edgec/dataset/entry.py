@@ -67,6 +67,17 @@ def python_entry(value: str, root: Path, error: type[EdgecError], *, seed: int) 
             sys.modules.pop(name, None)
 
 
+@contextmanager
+def entry_errors(error: type[EdgecError], file: str) -> Iterator[None]:
+    """Turn what the user's code raises into an `error` that names the line of `file`."""
+    try:
+        yield
+    except EdgecError:
+        raise
+    except Exception as exc:
+        raise error(f"{type(exc).__name__}: {exc}", where=entry_place(exc, file)) from exc
+
+
 def entry_place(exc: BaseException, path: str) -> str:
     """``file.py:12`` of the innermost frame of `exc` in the user's file `path` (or just `path`)."""
     name = Path(path).name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgec.dataset.preprocess import CHANNELS_FIRST, is_channels_last, scales, steps_to_input
+from edgec.dataset.preprocess import CHANNELS_FIRST, moves_channels, scales, steps_to_input
 from edgec.dataset.sample_source import Row, SampleSource
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import Preprocess
@@ -54,8 +54,7 @@ def assumptions(
     """
     for item in inputs:
         array = row[item.name]
-        same = tuple(size for size in array.shape if size != 1) == tuple(size for size in item.shape if size != 1)
-        if not same and is_channels_last(array.shape, item.shape):
+        if moves_channels(array.shape, item.shape):
             yield f'input "{item.name}": channels moved first ({list(array.shape)} -> {list(item.shape)})'
         if (item.dtype == "bool") != (array.dtype.kind == "b"):
             yield f'input "{item.name}": {array.dtype} samples of 0 and 1 are taken as {item.dtype}'

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
-import numpy as np
-
-from edgec.dataset.spool import Spool, write_index
+from edgec.dataset.spool import Spool, copy_samples, replaced
 from edgec.errors import DataLeakError, LabelsError, StorageError
 
 STRAY_SHARE = 0.01
@@ -74,35 +68,12 @@ def check_disjoint(calibration: Spool, evaluation: Spool, what: str = "calibrati
 def _without(spool: Spool, dropped: set[int], note: str) -> Spool:
     group = spool.info.group
     kept = [run for run in range(len(spool)) if dropped.isdisjoint(range(run * group, (run + 1) * group))]
-    entries = [entry for run in kept for entry in range(run * group, (run + 1) * group)]
     folder = spool.folder.with_name(f"{spool.folder.name}-disjoint")
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            partial = Path(scratch, "spool")
-            partial.mkdir()
-            for k, item in enumerate(spool.info.inputs):
-                array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                    partial / f"{k}.npy", "w+", np.dtype(item.dtype), (len(kept), *item.shape)
-                )
-                for place, index in enumerate(kept):
-                    array[place] = spool[index][item.name]
-                array.flush()
-            digests, indices = spool.sample_digests(), spool.source_indices()
-            write_index(
-                partial,
-                spool.info.inputs,
-                digests=[digests[index] for index in entries],
-                indices=[int(indices[index]) for index in entries],
-                labels=None if spool.labels is None else spool.labels[entries],
-                origin=spool.info.origin,
-                notes=(*spool.info.notes, note),
-                classes=spool.info.classes,
-                group=group,
-                first_sample=spool.info.first_sample if 0 in kept else (),
-            )
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
+        with replaced(folder) as partial:
+            first_sample = spool.info.first_sample if 0 in kept else ()
+            order, notes = [(0, run) for run in kept], (*spool.info.notes, note)
+            copy_samples([spool], order, partial, notes=notes, first_sample=first_sample)
     except OSError as exc:
         raise StorageError(f"cannot write the calibration samples: {exc.strerror or exc}", where=str(folder)) from exc
     return Spool(folder)

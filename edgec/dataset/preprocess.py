@@ -54,7 +54,7 @@ def steps_to_input(array: Array, spec: TensorSpec, preprocess: Preprocess, *, re
         ready: whether floats are model input as they are.
     """
     steps: list[str] = []
-    if _core(array.shape) != _core(spec.shape) and is_channels_last(array.shape, spec.shape):
+    if moves_channels(array.shape, spec.shape):
         steps.append(CHANNELS_FIRST)
     untouched = array.dtype.kind == "b" or (ready and array.dtype.kind == "f")
     if np.dtype(spec.dtype).kind != "f" or untouched:
@@ -90,6 +90,11 @@ def fit_shape(array: Array, spec: TensorSpec) -> Array:
 def fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     """Whether `fit_shape` brings a sample of `shape` to the shape `wanted`."""
     return _core(shape) == _core(wanted) or is_channels_last(shape, wanted)
+
+
+def moves_channels(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether `fit_shape` moves the channels of a sample of `shape` first."""
+    return _core(shape) != _core(wanted) and is_channels_last(shape, wanted)
 
 
 def is_channels_last(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgec.dataset.entry import entry_place
-from edgec.dataset.sample_source import LabelledRow, ReadRequest, Row, SampleSource, check_dtype
-from edgec.errors import DatasetError, EdgecError
+from edgec.dataset.entry import entry_errors
+from edgec.dataset.sample_source import LabelledRow, ReadRequest, Row, SampleSource, check_counts, check_dtype
+from edgec.errors import DatasetError
 from edgec.model.spec import Array
 
 FORMS = "return (x, y) or x as arrays, or an iterable of samples or of (sample, label)"
@@ -23,7 +23,9 @@ def read_python(request: ReadRequest, function: Callable[[], Any]) -> SampleSour
     called once for every pass over the samples, with the same random seed, and must end.
     """
     place = request.spec.data
-    first = _call(function, place)
+    file = place.rpartition(":")[0]
+    with entry_errors(DatasetError, file):
+        first = function()
     arrays = _as_arrays(first)
     if arrays is not None:
         return _from_arrays(request, *arrays)
@@ -32,27 +34,11 @@ def read_python(request: ReadRequest, function: Callable[[], Any]) -> SampleSour
     fresh = [first]
 
     def rows() -> Iterator[LabelledRow]:
-        items = fresh.pop() if fresh else _call(function, place)
-        try:
-            for item in items:
+        with entry_errors(DatasetError, file):
+            for item in fresh.pop() if fresh else function():
                 yield _labelled(request, item)
-        except EdgecError:
-            raise
-        except Exception as exc:
-            raise DatasetError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, _file(place))) from exc
 
     return SampleSource(rows, ready=True)
-
-
-def _call(function: Callable[[], Any], place: str) -> Any:
-    try:
-        return function()
-    except Exception as exc:
-        raise DatasetError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, _file(place))) from exc
-
-
-def _file(place: str) -> str:
-    return place.rpartition(":")[0]
 
 
 def _iterable(value: Any) -> bool:
@@ -87,15 +73,13 @@ def _from_arrays(request: ReadRequest, x: Any, y: Any) -> SampleSource:
     if labels is not None:
         check_dtype("labels", labels.dtype, request.path)
         counts["labels"] = len(labels) if labels.ndim else 0
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=place)
+    total = check_counts(counts, place)
 
     def rows() -> Iterator[LabelledRow]:
-        for index in range(next(iter(counts.values()))):
+        for index in range(total):
             yield {name: array[index] for name, array in arrays.items()}, None
 
-    return SampleSource(rows, next(iter(counts.values())), labels, ready=True)
+    return SampleSource(rows, total, labels, ready=True)
 
 
 def _labelled(request: ReadRequest, item: Any) -> LabelledRow:

@@ -73,6 +73,14 @@ def missing(path: Path) -> DatasetError:
     return DatasetError("no such file or folder", where=str(path), hint=near)
 
 
+def check_counts(counts: Mapping[str, int], where: str) -> int:
+    """The number of samples of all arrays; raises DatasetError where it differs."""
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise DatasetError(f"arrays have different numbers of samples ({listed})", where=where)
+    return next(iter(counts.values()))
+
+
 def check_dtype(array_name: str, dtype: Any, path: Path) -> None:
     """Raise DatasetError unless arrays of `dtype` hold plain numbers or booleans.
 

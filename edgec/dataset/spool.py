@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +135,60 @@ def write_index(
         first_sample=first_sample,
     )
     (folder / "spool.json").write_text(info.model_dump_json(indent=1))
+
+
+def copy_samples(
+    sets: Sequence[Spool],
+    order: Sequence[tuple[int, int]],
+    folder: Path,
+    *,
+    notes: tuple[str, ...],
+    first_sample: tuple[str, ...],
+) -> None:
+    """Make a spool of samples of other spools, which feed the same inputs; labels are kept when all of them have some.
+
+    Args:
+        sets: the other spools; the first one names origin and classes.
+        order: (place in `sets`, sample) of each sample.
+        folder: of the new spool; exists.
+        notes, first_sample: as of `write_index`.
+    """
+    info = sets[0].info
+    for place, item in enumerate(info.inputs):
+        array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            folder / f"{place}.npy", "w+", np.dtype(item.dtype), (len(order), *item.shape)
+        )
+        for row, (number, index) in enumerate(order):
+            array[row] = sets[number][index][item.name]
+        array.flush()
+    starts = np.cumsum([0, *(len(item) for item in sets)]).tolist()
+    runs = [starts[number] + index for number, index in order]
+    entries = [run * info.group + entry for run in runs for entry in range(info.group)]
+    digests = [digest for item in sets for digest in item.sample_digests()]
+    indices = np.concatenate([item.source_indices() for item in sets]).tolist()
+    labels = [item.labels for item in sets if item.labels is not None]
+    alike = len(labels) == len(sets) and len({item.shape[1:] for item in labels}) == 1
+    write_index(
+        folder,
+        info.inputs,
+        digests=[digests[entry] for entry in entries],
+        indices=[indices[entry] for entry in entries],
+        labels=np.concatenate(labels)[entries] if alike else None,
+        origin=info.origin,
+        notes=notes,
+        classes=info.classes,
+        group=info.group,
+        first_sample=first_sample,
+    )
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A private folder to write to, which takes the place of `folder` at the end."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        partial = Path(scratch, "spool")
+        partial.mkdir()
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)

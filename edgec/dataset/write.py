@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
@@ -21,7 +19,7 @@ from edgec.dataset.history import assumptions, history
 from edgec.dataset.open_samples import open_samples
 from edgec.dataset.preprocess import to_input
 from edgec.dataset.sample_source import LabelledRow, Row, SampleSource
-from edgec.dataset.spool import Spool, write_index
+from edgec.dataset.spool import Spool, replaced, write_index
 from edgec.errors import DatasetError, StorageError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.spec import DataSpec, Preprocess
@@ -61,15 +59,11 @@ def write_spool(
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-            partial, extracted = Path(scratch, "spool"), Path(scratch, "extracted")
-            partial.mkdir()
+        with replaced(folder) as partial:
+            extracted = partial.with_name("extracted")
             extracted.mkdir()
             with open_samples(spec, preprocess, inputs, root, extracted, seed=seed) as source:
                 _write(source, spec, preprocess, inputs, partial, samples=samples, seed=seed, what=what)
-            if folder.exists():
-                shutil.rmtree(folder)
-            partial.rename(folder)
     except OSError as exc:
         raise StorageError(
             f"cannot write the {what} samples: {exc.strerror or exc}", where=str(folder), hint="free some disk space"
@@ -161,14 +155,12 @@ def _slots(
 ) -> tuple[dict[int, int] | None, Array | None]:
     """SampleSource index -> place in the spool (None: all, in their order), and the labels known so far."""
     count, labels = source.count, source.labels
-    if count == 0:
-        raise DatasetError(f"the {what} data is empty", where=origin)
     if what == "evaluation" and (samples is None or (count is not None and count <= samples)):
         return None, labels
     if count is None:
         count, labels = _scan(source.rows(), origin)
-        if count == 0:
-            raise DatasetError(f"the {what} data is empty", where=origin)
+    if count == 0:
+        raise DatasetError(f"the {what} data is empty", where=origin)
     chosen = choose(count, labels, samples, seed)
     if what == "evaluation":
         chosen = np.sort(chosen)

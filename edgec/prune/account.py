@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import fx
 
 from edgec.passes.coverage import Coverage
 from edgec.prune.finetune import FineTuned, TrainingContext
-from edgec.prune.goals import NEAR
+from edgec.prune.goals import GOALS, NEAR
 from edgec.prune.requests import PruneAnswer
 from edgec.prune.structured import Removed
 from edgec.prune.zeros import left_dense, sparsity_of
 from edgec.target.spec import PruneSpec
-
-GOALS = {"macs": "multiply-accumulates", "size": "parameters", "latency": "latency"}
-"""What a goal other than channels is about."""
 
 
 @dataclass
@@ -25,7 +22,8 @@ class Account:
     spec: PruneSpec
     share: float
     """Of the channels, to be removed in all."""
-    removed: list[Removed] = field(default_factory=list)
+    removed: Removed | None = None
+    """Of all steps together."""
     tuned: list[FineTuned] = field(default_factory=list)
     gone: float = 0.0
     """Share of the channels that was asked for so far."""
@@ -33,44 +31,53 @@ class Account:
     @property
     def whole(self) -> dict[str, int]:
         """Channels of each layer before the first step; empty before it."""
-        return {name: before for name, (before, _) in self.removed[0].channels.items()} if self.removed else {}
+        return {name: before for name, (before, _) in self.channels.items()}
+
+    @property
+    def channels(self) -> dict[str, tuple[int, int]]:
+        """Channels of each layer before the first step and now; empty before it."""
+        return self.removed.channels if self.removed else {}
 
     @property
     def changed(self) -> bool:
         """Whether any channel is gone."""
-        return any(before != after for before, after in self._channels().values())
+        return any(before != after for before, after in self.channels.values())
+
+    def remove(self, step: Removed) -> None:
+        """Take account of one more step."""
+        if (earlier := self.removed) is not None:
+            step = replace(
+                step,
+                channels={name: (self.whole[name], after) for name, (_, after) in step.channels.items()},
+                macs=(earlier.macs[0], step.macs[1]),
+                parameters=(earlier.parameters[0], step.parameters[1]),
+            )
+        self.removed = step
 
     def answer(self, graph: fx.GraphModule, context: TrainingContext | None) -> PruneAnswer:
         """What to report of the pruned graph."""
-        first, last = (self.removed[0], self.removed[-1]) if self.removed else (None, None)
         zeros = sparsity_of(graph)
         return PruneAnswer(
             summary="; ".join([*self._costs(), *self._zeros(zeros), self._training(context)]),
             coverage=tuple(self._coverage(graph, context)),
-            channels=self._channels(),
-            macs=(first.macs[0], last.macs[1]) if first and last else None,
-            parameters=(first.parameters[0], last.parameters[1]) if first and last else None,
+            channels=self.channels,
+            macs=self.removed.macs if self.removed else None,
+            parameters=self.removed.parameters if self.removed else None,
             share=self.share,
             sparsity=zeros,
             epochs=tuple(tuple(one.epochs) for one in self.tuned),
         )
 
-    def _channels(self) -> dict[str, tuple[int, int]]:
-        if not self.removed:
-            return {}
-        return {name: (self.whole[name], pair[1]) for name, pair in self.removed[-1].channels.items()}
-
     def _costs(self) -> list[str]:
-        if not self.removed:
+        if self.removed is None:
             return []
-        first, last = self.removed[0], self.removed[-1]
-        channels = self._channels().values()
+        macs, parameters, channels = self.removed.macs, self.removed.parameters, self.channels.values()
         total = sum(before for before, _ in channels)
         removed = 1 - sum(after for _, after in channels) / total if total else 0.0
         return [
             f"{removed:.0%} of the channels removed, {self._asked()}",
-            f"{first.macs[0] / 1e6:.2f} -> {last.macs[1] / 1e6:.2f} MMAC",
-            f"{first.parameters[0] / 1e3:.1f} -> {last.parameters[1] / 1e3:.1f} k parameters",
+            f"{macs[0] / 1e6:.2f} -> {macs[1] / 1e6:.2f} MMAC",
+            f"{parameters[0] / 1e3:.1f} -> {parameters[1] / 1e3:.1f} k parameters",
         ]
 
     def _asked(self) -> str:
@@ -84,11 +91,8 @@ class Account:
         if not spec.amount or spec.goal not in ("macs", "size"):
             return []
         left = 1.0  # where no share is any use, nothing is removed
-        if self.removed:
-            first, last = self.removed[0], self.removed[-1]
-            before, after = (
-                (first.macs[0], last.macs[1]) if spec.goal == "macs" else (first.parameters[0], last.parameters[1])
-            )
+        if self.removed is not None:
+            before, after = self.removed.macs if spec.goal == "macs" else self.removed.parameters
             left = after / before if before else 1.0
         if abs(left - (1 - spec.amount)) <= NEAR:
             return []
@@ -114,12 +118,9 @@ class Account:
 
     def _coverage(self, graph: fx.GraphModule, context: TrainingContext | None) -> list[Coverage]:
         coverage = self._unreached()
-        if self.removed:
-            channels = self._channels()
-            whole = {name for name, (before, after) in channels.items() if before == after}
-            coverage += [
-                item for item in self.removed[-1].coverage if item.subject in whole or item.subject not in channels
-            ]
+        if self.removed is not None:
+            pruned = {name for name, (before, after) in self.channels.items() if before != after}
+            coverage += [item for item in self.removed.coverage if item.subject not in pruned]
         if self.spec.sparsity:
             reason = "edgec's artifacts store zeros like other weights, so they help only once a file is compressed"
             coverage.append(Coverage(subject="zeros", state="no faster", reason=reason))

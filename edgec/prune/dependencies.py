@@ -152,12 +152,10 @@ class Dependencies:
             layer = dep.layer
             if isinstance(layer, nn.GroupNorm):
                 ways = math.lcm(ways, layer.num_groups)
-            elif isinstance(layer, nn.modules.conv._ConvNd) and not self._is_depthwise(layer):
-                ways = math.lcm(ways, layer.groups)
+            elif isinstance(layer, nn.modules.conv._ConvNd):
+                depthwise = layer.groups == layer.out_channels == layer.in_channels
+                ways = math.lcm(ways, 1 if depthwise else layer.groups)
         if channels % ways:
             return (tuple(range(channels)),)
         size = channels // ways
         return tuple(tuple(range(place, channels, size)) for place in range(size))
-
-    def _is_depthwise(self, layer: nn.modules.conv._ConvNd) -> bool:
-        return layer.groups == layer.out_channels == layer.in_channels

@@ -19,7 +19,7 @@ from edgec.prune.importance import Losses
 from edgec.prune.zeros import apply_masks
 from edgec.target.spec import PruneSpec
 from edgec.train.checkpoint import Checkpoint
-from edgec.train.loop import Loop, Schedule, Score, Teacher, enough_epochs
+from edgec.train.loop import Learner, Loop, Schedule, Score, Teacher, enough_epochs
 from edgec.train.losses import Loss, Tensors, scores_of
 from edgec.train.samples import Samples
 
@@ -61,7 +61,7 @@ class FineTuned:
     """Why the graph is as it was before ("" if it is not)."""
 
 
-class PrunedModel(nn.Module):
+class PrunedModel(Learner):
     """A pruned graph in training: everything learns but what is masked.
 
     BatchNorm normalizes with the statistics of the batch, and keeps them, where a batch has `FEWEST` samples; with
@@ -73,28 +73,13 @@ class PrunedModel(nn.Module):
     """
 
     def __init__(self, graph: fx.GraphModule, masks: Mapping[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.graph = copy.deepcopy(graph)
+        super().__init__(graph)
         self._masks = masks
-        for module in self.graph.modules():
-            if hasattr(module, "inplace"):
-                vars(module)["inplace"] = False  # gradients need the values that it would write over
-        for value in self.graph.parameters():
-            value.requires_grad_(value.is_floating_point())
         self._norms = [
             module
             for module in self.graph.modules()
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
         ]
-        super().train(False)
-
-    def train(self, mode: bool = True) -> PrunedModel:
-        """Nothing to do: see the class."""
-        return super().train(False)
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """What the float model returns."""
-        return self.graph(*inputs)
 
     @contextlib.contextmanager
     def step(self, done: float, samples: int) -> Iterator[None]:
@@ -163,9 +148,6 @@ def importance_losses(context: TrainingContext, importance: str) -> Losses:
     distilled = _only_distilled(context)
 
     def losses(module: nn.Module) -> Iterator[torch.Tensor]:
-        for part in module.modules():
-            if hasattr(part, "inplace"):
-                vars(part)["inplace"] = False
         signs = torch.Generator().manual_seed(context.seed)
         for chunk in context.teacher.chunks(indices, 1 if alone else context.spec.batch_size):
             inputs, labels = context.samples.batch(chunk)

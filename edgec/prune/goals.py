@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
     from torch import fx
 
+GOALS = {"macs": "multiply-accumulates", "size": "parameters", "latency": "latency"}
+"""What a goal other than channels is about."""
 MOST = 0.95
 """The largest share of channels that is tried."""
 NEAR = 0.05
@@ -20,7 +22,10 @@ def share_for(
     example: Sequence[torch.Tensor],
     amount: float,
     goal: Literal["macs", "size"],
-    **options: Any,
+    *,
+    scope: str = "layer",
+    round_to: int = 8,
+    ignore: Sequence[str] = (),
 ) -> float:
     """The share of channels to remove so that about `amount` of the cost goes.
 
@@ -31,14 +36,12 @@ def share_for(
         example: one sample's inputs.
         amount: share of the multiply-accumulates or of the parameters to remove, 0 to 0.95.
         goal: ``macs`` or ``size``.
-        options: of `edgec.prune.structured.remove_channels`: scope, round_to, ignore.
+        scope, round_to, ignore: as of `edgec.prune.structured.remove_channels`.
     """
     from edgec.prune.structured import remove_channels
 
-    chosen = {name: value for name, value in options.items() if name not in ("share", "importance", "backward")}
-
     def cost(share: float) -> float:
-        done = remove_channels(graph, example, share=share, importance="l1", **chosen)
+        done = remove_channels(graph, example, share=share, scope=scope, round_to=round_to, ignore=ignore)
         before, after = done.macs if goal == "macs" else done.parameters
         return after / before if before else 1.0
 

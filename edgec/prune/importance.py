@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
 from edgec.errors import PassError
+from edgec.target.spec import GRADIENT_IMPORTANCES
+from edgec.train.loop import keep_values
 
-Importance = Literal["l1", "l2", "bn-scale", "taylor", "hessian"]
 Losses = Callable[[nn.Module], Iterator[torch.Tensor]]
 """From the module to losses that depend on its parameters: of batches, or (for ``hessian``) of single samples."""
-NEEDS_LOSS = ("taylor", "hessian")
 
 
 def scorer(importance: str) -> Callable[[Any], torch.Tensor | None]:
@@ -35,27 +35,27 @@ def scorer(importance: str) -> Callable[[Any], torch.Tensor | None]:
     from torch_pruning.pruner import function
     from torch_pruning.pruner import importance as kinds
 
-    if importance not in get_args(Importance):
-        raise PassError(f'no importance is called "{importance}"', hint=f"known: {', '.join(get_args(Importance))}")
-    made: dict[str, Callable[[], Any]] = {
-        "l1": lambda: kinds.GroupMagnitudeImportance(p=1, normalizer=None),
-        "l2": lambda: kinds.GroupMagnitudeImportance(p=2, normalizer=None),
-        "bn-scale": lambda: kinds.BNScaleImportance(normalizer=None),
-        "taylor": lambda: kinds.GroupTaylorImportance(normalizer=None),
-        "hessian": lambda: kinds.GroupHessianImportance(normalizer=None),
+    made: dict[str, Callable[..., Any]] = {
+        "l1": partial(kinds.GroupMagnitudeImportance, p=1),
+        "l2": partial(kinds.GroupMagnitudeImportance, p=2),
+        "bn-scale": kinds.BNScaleImportance,
+        "taylor": kinds.GroupTaylorImportance,
+        "hessian": kinds.GroupHessianImportance,
     }
-    estimate = made[importance]()
+    if importance not in made:
+        raise PassError(f'no importance is called "{importance}"', hint=f"known: {', '.join(made)}")
+    estimate = made[importance](normalizer=None)
     readers = (function.prune_conv_in_channels, function.prune_linear_in_channels)
 
     def mean(items: list[Any], count: int) -> torch.Tensor | None:
         # torch-pruning adds the layers up as they are, and takes the first one's size for the root's
-        estimate._reduce = partial(_mean_over_layers, count=count, relative=importance not in NEEDS_LOSS)
+        estimate._reduce = partial(_mean_over_layers, count=count, relative=importance not in GRADIENT_IMPORTANCES)
         gradients: torch.Tensor | None = estimate(items)
         return None if gradients is None else gradients.detach()
 
     def score(group: Any) -> torch.Tensor | None:
         count = len(group[0].idxs)
-        if importance in NEEDS_LOSS:
+        if importance in GRADIENT_IMPORTANCES:
             return mean(group.items, count)
         making = mean([item for item in group.items if item.dep.handler not in readers], count)
         reading = mean([item for item in group.items if item.dep.handler in readers], count)
@@ -95,15 +95,13 @@ def accumulate_gradients(graph: nn.Module, importance: str, losses: Losses | Non
     Raises:
         PassError: there is no loss to differentiate.
     """
-    if importance not in NEEDS_LOSS:
+    if importance not in GRADIENT_IMPORTANCES:
         return
     if losses is None:
         raise PassError(
             f"{importance} importance needs training data", hint='prune.importance = "l1" looks at the weights alone'
         )
-    for module in graph.modules():
-        if hasattr(module, "inplace"):
-            vars(module)["inplace"] = False  # gradients need the values that it would write over
+    keep_values(graph)
     values = [value for value in graph.parameters() if value.requires_grad]
     sums = [torch.zeros_like(value) for value in values]
     count = 0

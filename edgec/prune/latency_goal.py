@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,6 @@ from edgec.workers.log import captured
 from edgec.workers.worker import WITH_TORCH, Worker
 
 
-@dataclass(frozen=True)
-class LatencyShare:
-    """The share that a search has ended with."""
-
-    share: float
-    """Of the channels."""
-    coverage: tuple[Coverage, ...]
-    """What there is to know of the times."""
-
-
 def find_share(
     context: BuildContext,
     spec: PruneSpec,
@@ -48,7 +37,7 @@ def find_share(
     identity: dict[str, Any],
     calibration: Spool | None,
     samples: Spool,
-) -> LatencyShare:
+) -> tuple[float, tuple[Coverage, ...]]:
     """The share of channels whose removal takes `PruneSpec.amount` of the primary artifact's latency away.
 
     Probes are pruned by magnitudes and not trained, made in the target's precision by its first recipe, and timed in
@@ -61,6 +50,9 @@ def find_share(
         identity: everything else that a pruned model follows from; the share kept is kept by it.
         calibration: samples for static int8.
         samples: the first of these is run.
+
+    Returns:
+        The share, and what there is to know of the times.
 
     Raises:
         EdgecError: a probe cannot be made or run.
@@ -78,11 +70,12 @@ def find_share(
     )
     kept = context.cache.get(key)
     if kept is None:
-        with _Probes(context, spec, model, calibration, samples) as probes:
+        with contextlib.ExitStack() as workers:
+            probes = _Probes(context, spec, model, calibration, samples, workers)
             share = search_share(probes.cost, 1 - spec.amount)
             kept = {"share": share, "cost": probes.costs.get(share, 1.0)}
         context.cache.put(key, kept)
-    return LatencyShare(kept["share"], _coverage(context, spec, kept["cost"]))
+    return kept["share"], _coverage(context, spec, kept["cost"])
 
 
 def what_is_timed(target: Target) -> dict[str, Any]:
@@ -112,41 +105,34 @@ class _Probes:
     """Pruned models as artifacts, timed beside the unpruned one."""
 
     def __init__(
-        self, context: BuildContext, spec: PruneSpec, model: FloatModel, calibration: Spool | None, samples: Spool
+        self,
+        context: BuildContext,
+        spec: PruneSpec,
+        model: FloatModel,
+        calibration: Spool | None,
+        samples: Spool,
+        workers: contextlib.ExitStack,
     ) -> None:
-        self._context, self._spec, self._model, self._samples = context, spec, model, samples
-        self._calibration = calibration
+        self._context, self._spec, self._samples, self._calibration = context, spec, samples, calibration
         self._folder = Path(tempfile.mkdtemp(prefix="latency-", dir=context.scratch))
         self.costs: dict[float, float] = {}
         """Latency in parts of the unpruned model's, by share."""
-
-    def __enter__(self) -> _Probes:
-        store.save(self._model, self._folder / "whole")
+        store.save(model, self._folder / "whole")
         options = CompilerOptions(
-            target=self._context.plan.target,
+            target=context.plan.target,
             emit=0,
-            calibration=self._calibration.folder if self._calibration else None,
+            calibration=calibration.folder if calibration else None,
             work=self._folder / "work",
-            seed=self._context.plan.project.build.seed,
-            threads=self._context.threads,
+            seed=context.plan.project.build.seed,
+            threads=context.threads,
         )
-        (self._folder / "work").mkdir()
-        with contextlib.ExitStack() as workers:
-            threads = self._context.threads
-            self._pruner, self._compiler, self._timer = (
-                workers.enter_context(self._worker(count))
-                for count in (threads, threads, self._context.plan.target.bench.threads)
-            )
-            self._compiler.create(COMPILER, options)
-            self._twin = self._compiled(self._model, "unpruned")
-            self._workers = workers.pop_all()
-        return self
-
-    def _worker(self, threads: int) -> Worker:
-        return Worker(log=self._context.log, what="latency probes", threads=threads, imports=WITH_TORCH)
-
-    def __exit__(self, *_: object) -> None:
-        self._workers.close()
+        options.work.mkdir()
+        self._pruner, self._compiler, self._timer = (
+            workers.enter_context(Worker(log=context.log, what="latency probes", threads=count, imports=WITH_TORCH))
+            for count in (context.threads, context.threads, context.plan.target.bench.threads)
+        )
+        self._compiler.create(COMPILER, options)
+        self._twin = self._compiled(model, "unpruned")
 
     def cost(self, share: float) -> float:
         """Latency without `share` of the channels, in parts of the unpruned model's."""
@@ -179,7 +165,6 @@ class _Probes:
             model=self._folder / "whole",
             spec=spec,
             share=share,
-            round_to=spec.round_to,
             out=self._folder / "pruned",
             checkpoints=self._folder,
             root=self._context.root,

@@ -17,9 +17,9 @@ class PruneRequest(Frozen):
     model: Path
     """Folder of a model of plain modules, BatchNorm not folded (`edgec.model.store`)."""
     spec: PruneSpec
+    """`PruneSpec.round_to` stated."""
     share: float | None = None
     """Of channels, where a search has found it; None: `spec` states it."""
-    round_to: int | None
     train: TrainSpec | None = None
     training: Path | None = None
     """Folder of the training samples."""

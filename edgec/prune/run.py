@@ -15,11 +15,12 @@ from edgec.frozen import Frozen, digest_json
 from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassRecord
+from edgec.passes.coverage import Coverage
 from edgec.plan.context import BuildContext
 from edgec.plan.identity import environment
 from edgec.plan.plan import prune_options
 from edgec.prune.kept_model import load_pruned, save_pruned
-from edgec.prune.latency_goal import LatencyShare, find_share
+from edgec.prune.latency_goal import find_share
 from edgec.prune.requests import PruneAnswer, PruneRequest
 from edgec.prune.task import refuse_without_graph
 from edgec.storage.workspace import pruned_folder
@@ -68,18 +69,19 @@ def prune(
     refuse_without_graph(model)
     began, before = time.perf_counter(), store.fingerprint(model)
     identity = _identity(context, spec, before, training)
-    goal: LatencyShare | None = None
+    share: float | None = None
+    coverage: tuple[Coverage, ...] = ()
     if spec.goal == "latency" and spec.amount > 0:
-        goal = find_share(context, spec, model, identity, calibration, evaluation)
-        identity["share"] = goal.share
+        share, coverage = find_share(context, spec, model, identity, calibration, evaluation)
+        identity["share"] = share
     folder = pruned_folder(context.root / context.plan.project.build.out) / digest_json(identity)[:32]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder.with_suffix(".lock")):
-            result = _kept(model, folder) or _make(context, spec, goal.share if goal else None, model, training, folder)
+            pruned, result = _kept(model, folder) or _make(context, spec, share, model, training, folder)
     except OSError as exc:
         raise StorageError(f"cannot keep the pruned model: {exc.strerror or exc}", where=str(folder)) from exc
-    pruned, after, answer = result[0], result[1].fingerprint, result[1].answer
+    after, answer = result.fingerprint, result.answer
     record = PassRecord(
         name="prune",
         options=prune_options(spec),
@@ -88,7 +90,7 @@ def prune(
         seconds=time.perf_counter() - began,
         before=before[:16],
         after=after[:16],
-        coverage=(*(goal.coverage if goal else ()), *answer.coverage),
+        coverage=(*coverage, *answer.coverage),
     )
     return pruned, record
 
@@ -136,7 +138,6 @@ def _make(
             model=whole,
             spec=spec,
             share=share,
-            round_to=spec.round_to,
             train=train,
             training=training.read().folder if training else None,
             out=made,

@@ -16,7 +16,9 @@ from torch import fx, nn
 
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close
+from edgec.passes.weight_layers import channel_axis
 from edgec.prune.dependencies import Kept
+from edgec.prune.whole import WEIGHTED
 
 
 class _AtFullWidth(nn.Module):
@@ -73,9 +75,7 @@ def difference(
 
 def _axis(layer: nn.Module) -> int:
     """Where the channels are, from the end for layers that take inputs with and without a batch axis."""
-    if isinstance(layer, nn.modules.conv._ConvNd):
-        return -1 - len(layer.kernel_size)
-    return -1 if isinstance(layer, (nn.Linear, nn.LayerNorm, nn.Embedding)) else 1
+    return channel_axis(layer) if isinstance(layer, (*WEIGHTED, nn.LayerNorm, nn.Embedding)) else 1
 
 
 def _width(layer: nn.Module) -> int:

@@ -66,7 +66,7 @@ def remove_channels(
         example: one sample's inputs, in call order.
         share: of the channels to remove, 0 to 0.95: of each group of layers (scope ``layer``) or of all that can lose
             any (scope ``global``). 0 removes none.
-        importance: of `edgec.prune.importance.Importance`.
+        importance: of `edgec.target.spec.Importance`.
         scope: ``layer`` or ``global``.
         round_to: what a layer keeps is the multiple of it (of what is `edgec.prune.choose.fitting`) nearest to what
             was asked, at least one.

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
+from edgec.errors import PassError, ProjectError, UnsupportedError
 from edgec.model import store
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
+from edgec.prune.goals import GOALS, share_for
 from edgec.prune.requests import PruneAnswer, PruneRequest
 from edgec.target.spec import GRADIENT_IMPORTANCES
 from edgec.workers.worker import Progress
@@ -46,9 +47,7 @@ def prune_model(request: PruneRequest, progress: Progress) -> PruneAnswer:
     with deterministic_torch(request.seed, request.threads):
         try:
             return _prune(model, request, progress)
-        except EdgecError:
-            raise
-        except (RuntimeError, NotImplementedError) as exc:
+        except RuntimeError as exc:
             what = (str(exc).strip().splitlines() or ["no message"])[0]
             raise PassError(f"pruning failed: {what}", where="prune", hint="[prune] amount = 0") from exc
 
@@ -86,10 +85,13 @@ def _prune(model: FloatModel, request: PruneRequest, progress: Progress) -> Prun
             report = _steps_of(progress, step, steps)
             if spec.amount > 0:
                 report("remove channels")
-                account.removed.append(_remove(graph, model, request, step / steps, account, context))
-                graph = account.removed[-1].graph
-                if step == 1 and not may_stay_whole:
-                    _refuse_stuck(account.removed[0].stuck, model)
+                removed = _remove(graph, model, request, step / steps, account, context)
+                account.remove(removed)
+                graph = removed.graph
+                if step == 1 and removed.stuck and not may_stay_whole:
+                    what = f"the model has no layer that can lose channels ({removed.stuck})"
+                    hint = "[prune] amount = 0, or sparsity, which any convolution or linear layer can have"
+                    raise PassError(what, where=model.name, hint=hint)
             masks = choose_masks(graph, spec.sparsity * step / steps, spec.pattern)
             apply_masks(graph, masks)
             if context is not None and (masks or account.changed):  # else there is nothing to make up for
@@ -100,12 +102,6 @@ def _prune(model: FloatModel, request: PruneRequest, progress: Progress) -> Prun
         value.requires_grad_(False)
     store.save(model.with_graph(graph.eval(), same_function=False), request.out)
     return account.answer(graph, context)
-
-
-def _refuse_stuck(why: str, model: FloatModel) -> None:
-    if why:
-        hint = "[prune] amount = 0, or sparsity, which any convolution or linear layer can have"
-        raise PassError(f"the model has no layer that can lose channels ({why})", where=model.name, hint=hint)
 
 
 def _checkpoint(folder: Path, step: int, rate: float) -> Checkpoint:
@@ -140,7 +136,7 @@ def _remove(
         share=account.gone if by_layer else 1 - (1 - account.gone) / left,
         importance=spec.importance,
         scope=spec.scope,
-        round_to=request.round_to or 1,
+        round_to=spec.round_to or 1,
         ignore=spec.ignore,
         whole=account.whole if by_layer else None,
         backward=losses,
@@ -149,8 +145,6 @@ def _remove(
 
 def _share(graph: fx.GraphModule, model: FloatModel, request: PruneRequest, progress: Progress) -> float:
     """The share of channels to remove."""
-    from edgec.prune.goals import share_for
-
     spec = request.spec
     if request.share is not None:
         return request.share
@@ -158,13 +152,9 @@ def _share(graph: fx.GraphModule, model: FloatModel, request: PruneRequest, prog
         return spec.amount
     if spec.goal == "latency":
         raise ProjectError("latency is measured by backends, which find the share", where="[prune] goal")
-    progress(f"find the share of channels that makes {spec.amount:.0%} of the {_COUNTED[spec.goal]}")
-    example, multiple = sample_tensors(model.inputs, seed=0), request.round_to or 1
-    options: dict[str, Any] = {"scope": spec.scope, "round_to": multiple, "ignore": spec.ignore}
-    return share_for(graph, example, spec.amount, spec.goal, **options)
-
-
-_COUNTED = {"macs": "multiply-accumulates", "size": "parameters"}
+    progress(f"find the share of channels that makes {spec.amount:.0%} of the {GOALS[spec.goal]}")
+    example, multiple = sample_tensors(model.inputs, seed=0), spec.round_to or 1
+    return share_for(graph, example, spec.amount, spec.goal, scope=spec.scope, round_to=multiple, ignore=spec.ignore)
 
 
 @contextlib.contextmanager

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import fnmatch
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from torch import fx, nn
 
 from edgec.errors import TargetError
-from edgec.passes.graph_edit import call_counts, module_of
+from edgec.passes.graph_edit import module_of
 from edgec.toml_source import suggest
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 """Layers whose output channels can be removed."""
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-_ATTENTION = (nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder)
-_ATTENTION_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+_ATTENTION = (
+    nn.MultiheadAttention, nn.Transformer, nn.TransformerEncoder, nn.TransformerDecoder, nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)  # fmt: skip
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm)
 _PRUNABLE = (*WEIGHTED, *_NORMS, nn.PReLU, nn.Embedding)
 
@@ -53,25 +56,18 @@ def keep_outputs(graph: fx.GraphModule, ignore: Sequence[str]) -> Reasons:
 
 def leave_alone(graph: fx.GraphModule) -> Reasons:
     """Modules whose weights cannot shrink, neither by inputs nor by outputs."""
-    counts: dict[nn.Module, int] = {}
-    for name, count in call_counts(graph).items():
-        module = graph.get_submodule(name)
-        counts[module] = counts.get(module, 0) + count
-    owners: dict[int, int] = {}
-    for module in graph.modules():
-        for value in module._parameters.values():
-            if value is not None:
-                owners[id(value)] = owners.get(id(value), 0) + 1
+    counts = Counter(module_of(node, graph) for node in graph.graph.nodes)
+    owners = Counter(id(value) for module in graph.modules() for value in module._parameters.values())
     read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
     reasons: Reasons = {}
     for path, module in graph.named_modules():
-        if isinstance(module, _RECURRENT + _ATTENTION + _ATTENTION_LAYERS):
+        if isinstance(module, _RECURRENT + _ATTENTION):
             what = "a recurrent layer" if isinstance(module, _RECURRENT) else "an attention layer"
             reasons |= dict.fromkeys(module.modules(), f"{what} needs them")
         own = [(name, value) for name, value in module._parameters.items() if value is not None]
         if not own or module in reasons:
             continue
-        called = counts.get(module, 0)
+        called = counts[module]
         if called > 1:
             reasons[module] = "a layer that is called more than once needs them"
         elif called and any(owners[id(value)] > 1 or f"{path}.{name}" in read for name, value in own):

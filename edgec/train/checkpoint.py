@@ -42,16 +42,13 @@ class Checkpoint:
 
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{self._file.stem}-", dir=self._file.parent)
-            try:
-                with os.fdopen(handle, "wb") as file:
+            with tempfile.TemporaryDirectory(prefix=f".{self._file.stem}-", dir=self._file.parent) as folder:
+                partial = Path(folder, self._file.name)
+                with partial.open("wb") as file:
                     torch.save(state, file)
                     file.flush()
                     os.fsync(file.fileno())
-                Path(name).replace(self._file)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+                partial.replace(self._file)
         except (OSError, RuntimeError) as exc:
             hint = "free some disk space"
             raise StorageError(f"cannot write a checkpoint: {exc}", where=str(self._file), hint=hint) from exc

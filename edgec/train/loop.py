@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 import torch
 from torch import fx, nn
@@ -21,7 +23,7 @@ from edgec.project.load import split_entry
 from edgec.project.spec import TrainSpec
 from edgec.train.checkpoint import Checkpoint
 from edgec.train.losses import Loss, Scores, choose_loss, metric_of, scores_of, user_loss
-from edgec.train.samples import Inputs, Samples, parts, shuffled
+from edgec.train.samples import Inputs, Samples, shuffled
 
 SMALLEST_SIZE = 0.01
 """Of a tensor: biases may begin at zero."""
@@ -29,24 +31,37 @@ JUDGED = 2048
 """Training samples, evenly spread, on which the begin and the end are compared."""
 
 
-class Learner(Protocol):
-    """What the loop trains: a module, mostly."""
+def keep_values(module: nn.Module) -> None:
+    """Let no part of `module` work in place: gradients need the values that it would write over."""
+    for part in module.modules():
+        if hasattr(part, "inplace"):
+            vars(part)["inplace"] = False
 
-    def __call__(self, *inputs: torch.Tensor) -> Any:
+
+class Learner(nn.Module):
+    """What the loop trains: a copy of a float model's graph, which is as in inference whatever mode is asked for.
+
+    Parameters that require a gradient are trained: at first all floats.
+
+    Args:
+        graph: left untouched.
+    """
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__()
+        self.graph = copy.deepcopy(graph)
+        keep_values(self.graph)
+        for value in self.graph.parameters():
+            value.requires_grad_(value.is_floating_point())
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Nothing to do: see the class."""
+        return super().train(False)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
         """What the float model returns."""
-        ...
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """All of them; those that require a gradient are trained."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that training changes."""
-        ...
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Go back to a state."""
-        ...
+        return self.graph(*inputs)
 
     def step(self, done: float, samples: int) -> AbstractContextManager[None]:
         """What holds during one step, from the forward pass to the new weights.
@@ -55,7 +70,7 @@ class Learner(Protocol):
             done: share of the training that is behind, 0 to 1.
             samples: that go through the model at once.
         """
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -85,15 +100,12 @@ class Teacher:
 
     def powers(self, samples: Samples, batch_size: int) -> list[float]:
         """Mean square of each output, over `JUDGED` of the samples."""
-        sums: list[float] = []
-        counts: list[int] = []
+        sums, counts = defaultdict[int, float](float), defaultdict[int, int](int)
         for indices in self.chunks(spread(len(samples), JUDGED), batch_size):
-            outputs = self(samples.batch(indices)[0])
-            sums = [
-                a + float(b.double().square().sum()) for a, b in zip(sums or [0.0] * len(outputs), outputs, strict=True)
-            ]
-            counts = [a + b.numel() for a, b in zip(counts or [0] * len(outputs), outputs, strict=True)]
-        return [total / max(count, 1) for total, count in zip(sums, counts, strict=True)]
+            for number, output in enumerate(self(samples.batch(indices)[0])):
+                sums[number] += float(output.double().square().sum())
+                counts[number] += output.numel()
+        return [total / max(counts[number], 1) for number, total in sums.items()]
 
 
 @dataclass(frozen=True)
@@ -194,15 +206,15 @@ class Loop:
 
     def _epoch(self, epoch: int, loss: Loss, optimizer: torch.optim.Optimizer) -> Score:
         total, first, second = 0.0, 0.0, 0.0
-        schedule, batched = self._schedule, self._teacher.batched
+        schedule = self._schedule
         steps_an_epoch = math.ceil(len(self._samples) / schedule.batch_size)
         for number, batch in enumerate(shuffled(len(self._samples), schedule.batch_size, schedule.seed, epoch)):
             done = (epoch * steps_an_epoch + number) / (schedule.epochs * steps_an_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = group["size"] * schedule.rate * 0.5 * (1 + math.cos(math.pi * done))
             optimizer.zero_grad(set_to_none=True)
-            with self._model.step(done, len(batch) if batched else 1):
-                for indices in parts(batch, batched=batched):
+            with self._model.step(done, len(batch) if self._teacher.batched else 1):
+                for indices in self._teacher.chunks(batch, schedule.batch_size):
                     inputs, labels = self._samples.batch(indices)
                     wanted, outputs = self._teacher(inputs), self._outputs(inputs)
                     value = loss(outputs, wanted, labels)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from edgec.dataset.entry import entry_place
+from edgec.dataset.entry import entry_errors
 from edgec.errors import LabelsError, ProjectError
 from edgec.project.load import split_entry
 from edgec.toml_source import suggest
@@ -86,10 +86,8 @@ def user_loss(entry: str, root: Path, function: Callable[..., Any]) -> Loss:
     file = (split_entry(entry) or (entry, ""))[0]
 
     def loss(outputs: Tensors, wanted: Tensors, labels: torch.Tensor | None) -> torch.Tensor:
-        try:
+        with entry_errors(ProjectError, str(root / file)):
             value = function(outputs[0] if len(outputs) == 1 else tuple(outputs), labels)
-        except Exception as exc:
-            raise ProjectError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, str(root / file))) from exc
         if not isinstance(value, torch.Tensor) or value.numel() != 1 or not value.is_floating_point():
             given = f"{value.dtype} {list(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
             raise ProjectError(f"the loss returned {given}", where=entry, hint="return a scalar tensor of floats")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,12 +15,13 @@ from edgec.passes.graph_edit import add_module
 from edgec.passes.weight_layers import WeightLayer, weight_layers
 from edgec.quant.recipe import WeightGrid
 from edgec.train.fake_quantize import ActivationRange, GridWeight, clip_to_grid, place_on_grid
+from edgec.train.loop import Learner
 from edgec.train.places import places
 
 Inputs = Sequence[torch.Tensor]
 
 
-class TrainableModel(nn.Module):
+class TrainableModel(Learner):
     """The float model with weights on a backend's grid and activations in 8 bits, all differentiable.
 
     BatchNorm and dropout stay as in inference, whatever mode is asked for: normalization is part of the weights by
@@ -38,24 +38,15 @@ class TrainableModel(nn.Module):
     def __init__(
         self, graph: fx.GraphModule, grid: WeightGrid, sample: Inputs, *, activations: bool, keep_zeros: bool = False
     ) -> None:
-        super().__init__()
-        self.graph = copy.deepcopy(graph)
+        super().__init__(graph)
         self._grid = grid
         layers, self.coverage = weight_layers(self.graph)
         self.layers: tuple[WeightLayer, ...] = layers
         if activations:
             self._insert(sample)
-        for module in self.graph.modules():
-            if hasattr(module, "inplace"):
-                vars(module)["inplace"] = False  # gradients need the values that it would write over
-        frozen = {
-            id(value)
-            for part in self.graph.modules()
-            if isinstance(part, nn.modules.batchnorm._NormBase)
-            for value in part.parameters()
-        }
-        for value in self.graph.parameters():
-            value.requires_grad_(value.is_floating_point() and id(value) not in frozen)
+        for part in self.graph.modules():
+            if isinstance(part, nn.modules.batchnorm._NormBase):
+                part.requires_grad_(False)
         self._zeros: dict[str, torch.Tensor] = {}
         """By layer, true where a weight stays zero."""
         for layer in self.layers:
@@ -65,7 +56,7 @@ class TrainableModel(nn.Module):
                 clipped = clip_to_grid(layer.module, layer.module.weight, grid)
                 layer.module.weight = nn.Parameter(clipped.detach().clone())
             parametrize.register_parametrization(layer.module, "weight", GridWeight(layer.module, grid))
-        super().train(False)
+        self.train()
 
     def _insert(self, sample: Inputs) -> None:
         names: dict[fx.Node, str] = {}
@@ -80,14 +71,6 @@ class TrainableModel(nn.Module):
                     reader.replace_input_with(place.node, rounded)
         edited.lint()
         self.graph.recompile()
-
-    def train(self, mode: bool = True) -> TrainableModel:
-        """Nothing to do: see the class."""
-        return super().train(False)
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """What the float model returns."""
-        return self.graph(*inputs)
 
     @property
     def ranges(self) -> list[ActivationRange]:

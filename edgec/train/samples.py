@@ -80,10 +80,3 @@ def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[lis
     """The batches of one epoch; they follow from `seed` and `epoch` alone, so that any epoch can be done again."""
     order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
     return (order[start : start + batch_size] for start in range(0, count, batch_size))
-
-
-def parts(indices: Sequence[int], *, batched: bool) -> Iterator[list[int]]:
-    """What of a batch goes through the model at once."""
-    if batched:
-        return iter([list(indices)])
-    return ([index] for index in indices)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.dataset.entry import entry_place, python_entry
+from edgec.dataset.entry import entry_errors, python_entry
 from edgec.dataset.python_files import python_files
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, PassError, ProjectError, UnsupportedError
+from edgec.errors import PassError, ProjectError, UnsupportedError
 from edgec.frozen import digest_json
 from edgec.model import store
 from edgec.model.spec import FloatModel
 from edgec.plan.identity import environment
 from edgec.project.load import split_entry
 from edgec.project.spec import TrainSpec
+from edgec.storage.files import sha256_of
 from edgec.train.requests import TrainAnswer, TrainRequest
 from edgec.workers.worker import Progress
 
@@ -52,9 +52,7 @@ def train_quantized(request: TrainRequest, progress: Progress) -> TrainAnswer:
     with deterministic_torch(request.seed, request.threads):
         try:
             return _train(model, request, progress)
-        except EdgecError:
-            raise
-        except (RuntimeError, NotImplementedError) as exc:
+        except RuntimeError as exc:
             what = (str(exc).strip().splitlines() or ["no message"])[0]
             raise PassError(f"training failed: {what}", where="train", hint="leave [train] out") from exc
 
@@ -89,10 +87,10 @@ def _train(model: FloatModel, request: TrainRequest, progress: Progress) -> Trai
         scores = [fit.judge(loss) for _, _, fit in fits]
         best = min(range(len(fits)), key=lambda index: (not math.isfinite(scores[index].loss), scores[index].loss))
         before, (model, trained, fit) = scores[best], fits[best]
-        initial = own_graph(model)
-        trained.into(initial)
+        initial = trained.into(own_graph(model))
+        records, stopped = list[dict[str, Any]](), ""
         if spec.function:
-            records, stopped = _run_function(spec.function, root, seed, trained, samples), ""
+            _run_function(spec.function, root, seed, trained, samples)
         else:
             checkpoint = Checkpoint(request.checkpoints, _key(model, request))
             records, stopped = fit.run(loss, checkpoint, progress)
@@ -128,15 +126,12 @@ def _starts(model: FloatModel, request: TrainRequest) -> tuple[FloatModel, ...]:
         return (model,)
 
 
-def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samples: Samples) -> list[dict[str, Any]]:
+def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samples: Samples) -> None:
     """The user's own loop, on the model itself."""
     model.follow(True)
-    with python_entry(entry, root, ProjectError, seed=seed) as function:
-        try:
-            returned = function(model, samples)
-        except Exception as exc:
-            file = str(root / entry.rpartition(":")[0])
-            raise ProjectError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, file)) from exc
+    file = str(root / entry.rpartition(":")[0])
+    with python_entry(entry, root, ProjectError, seed=seed) as function, entry_errors(ProjectError, file):
+        returned = function(model, samples)
     model.follow(False)
     if returned is not None and returned is not model:
         if not isinstance(returned, type(model)):
@@ -149,7 +144,6 @@ def _run_function(entry: str, root: Path, seed: int, model: TrainableModel, samp
     model.hold_zeros()  # the user's loop knows nothing of them
     if not all(bool(value.isfinite().all()) for value in model.parameters()):
         raise ProjectError("it leaves weights that are not finite", where=entry, hint="try a smaller learning rate")
-    return []
 
 
 def _key(model: FloatModel, request: TrainRequest) -> str:
@@ -181,7 +175,4 @@ def loss_sources(spec: TrainSpec, root: Path) -> dict[str, str]:
     if entry is None:
         return {}
     folder = (root / entry[0]).parent
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in python_files(folder)
-    }
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in python_files(folder)}

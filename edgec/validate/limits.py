@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from edgec.frozen import Frozen
 from edgec.validate.records import Drift, RunResult, Validation
-from edgec.verify.fail_on import parse_fail_on
+from edgec.verify import fail_on
 
 Quantity = Literal["drop", "fall", "disagreement", "drift"]
 QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
@@ -17,11 +17,8 @@ _ROUNDING = 1e-9
 _EXAMPLE = "--fail-on drop=0.5,drift=5%"
 
 
-class Limit(Frozen):
-    """The largest value that one quantity may have, in percentage points (or a metric's own scale)."""
-
-    quantity: Quantity
-    amount: float
+Limit = fail_on.Limit[Quantity]
+"""The largest value that one quantity may have, in percentage points (or a metric's own scale)."""
 
 
 class Miss(Frozen):
@@ -45,8 +42,7 @@ def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
     Raises:
         UsageError: an unknown quantity, a quantity that is stated twice, or a number that is not valid.
     """
-    stated = parse_fail_on(texts, dict.fromkeys(QUANTITIES, ("points",)), _EXAMPLE)
-    return tuple(Limit(quantity=item.quantity, amount=item.amount) for item in stated)
+    return fail_on.parse_fail_on(texts, dict.fromkeys(QUANTITIES, ("points",)), _EXAMPLE)
 
 
 def misses(validation: Validation, limits: Sequence[Limit]) -> tuple[Miss, ...]:

@@ -35,15 +35,8 @@ def slow_ops(artifact: Profile, twin: Profile) -> tuple[SlowOp, ...]:
     kinds: dict[tuple[str, str, str], list[OpRecord]] = {}
     for record in artifact.ops:
         kinds.setdefault((record.op, record.dtype, record.reason), []).append(record)
-    if artifact.times is None:
-        named = [
-            SlowOp(op=op, dtype=dtype, count=len(records), ms=None, float_ms=None, reason=reason or CONVERTS)
-            for (op, dtype, reason), records in kinds.items()
-            if reason or dtype == "cast"
-        ]
-        return tuple(sorted(named, key=lambda item: -item.count)[:MOST])
     time_of, twin_of = _milliseconds(artifact), _twin_milliseconds(artifact, twin)
-    total = sum(item.microseconds for item in artifact.times) / 1000
+    total = sum(item.microseconds for item in artifact.times or ()) / 1000
     costs: list[tuple[float, SlowOp]] = []
     for (op, dtype, reason), records in kinds.items():
         timed = [record for record in records if record.name in time_of]
@@ -59,6 +52,8 @@ def slow_ops(artifact: Profile, twin: Profile) -> tuple[SlowOp, ...]:
             continue
         if ms is None or cost > SMALL * total:
             costs.append((cost, SlowOp(op=op, dtype=dtype, count=len(records), ms=ms, float_ms=float_ms, reason=why)))
+    if artifact.times is None:
+        costs = [(item.count, item) for _, item in costs]
     return tuple(item for _, item in sorted(costs, key=lambda pair: -pair[0])[:MOST])
 
 

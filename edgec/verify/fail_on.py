@@ -16,19 +16,22 @@ _LIMIT = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>%|[A-Za-z]*)\Z"
 
 
 @dataclass(frozen=True)
-class Stated(Generic[Quantity]):
-    """One limit as it was written."""
+class Limit(Generic[Quantity]):
+    """The largest value that one quantity may have, or by how much it may be worse."""
 
     quantity: Quantity
     amount: float
     """Not negative and finite."""
-    unit: str
-    """``%``, one of the quantity's units, or empty."""
+    unit: str = ""
+    """``%``, one of the quantity's units, or empty: its own."""
+
+    def __str__(self) -> str:
+        return f"{self.amount:g}{self.unit if self.unit == '%' else f' {self.unit}'.rstrip()}"
 
 
 def parse_fail_on(
     texts: Sequence[str], units: Mapping[Quantity, Sequence[str]], example: str
-) -> tuple[Stated[Quantity], ...]:
+) -> tuple[Limit[Quantity], ...]:
     """The limits of all ``--fail-on`` options.
 
     Args:
@@ -39,7 +42,7 @@ def parse_fail_on(
     Raises:
         UsageError: an unknown quantity, a quantity that is stated twice, or a number that is not valid.
     """
-    limits: dict[Quantity, Stated[Quantity]] = {}
+    limits: dict[Quantity, Limit[Quantity]] = {}
     for part in (part.strip() for text in texts for part in text.split(",")):
         limit = _parse(part, units, example)
         if limit.quantity in limits:
@@ -48,7 +51,7 @@ def parse_fail_on(
     return tuple(limits.values())
 
 
-def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> Stated[Quantity]:
+def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> Limit[Quantity]:
     name, equals, value = (part.strip() for part in text.partition("="))
     quantity = next((item for item in units if item == name), None)
     if quantity is None:
@@ -61,4 +64,4 @@ def _parse(text: str, units: Mapping[Quantity, Sequence[str]], example: str) -> 
     if unit not in ("", "%", *units[quantity]):
         known = " or ".join(units[quantity])
         raise UsageError(f'--fail-on: {name}: "{unit}" is not a unit of it', hint=f"write {known} or %, or none")
-    return Stated(quantity, float(match["number"]), unit)
+    return Limit(quantity, float(match["number"]), unit)

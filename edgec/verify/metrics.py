@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.dataset.balance import class_labels
-from edgec.dataset.entry import entry_place, python_entry
+from edgec.dataset.entry import entry_errors, python_entry
 from edgec.errors import DatasetError, LabelsError, ProjectError
 from edgec.model.spec import Array, TensorSpec
 from edgec.project.load import split_entry
@@ -70,11 +70,8 @@ class Metric:
             return _compare(self.name, self._scores(function, reference), self._scores(function, outputs))
 
     def _scores(self, function: Callable[..., object], outputs: Outputs) -> Scores:
-        try:
+        with entry_errors(ProjectError, self.name.rpartition(":")[0]):
             scores = np.asarray(function(_without_batch_axis(outputs), self.labels))
-        except Exception as exc:
-            file = self.name.rpartition(":")[0]
-            raise ProjectError(f"{type(exc).__name__}: {exc}", where=entry_place(exc, file)) from exc
         samples = len(first_output(outputs))
         if scores.dtype.kind not in "biuf" or scores.shape not in ((), (samples,)) or not np.isfinite(scores).all():
             raise ProjectError(
@@ -184,34 +181,35 @@ def correct(outputs: Outputs, labels: Array) -> Scores:
 
 
 def _agreement(shares: Array) -> MetricResult:
-    value, interval = 100 * float(shares.mean()), interval_of(shares)
-    return MetricResult(
-        name="agreement",
-        unit="points",
-        float_value=100.0,
-        value=value,
-        drop=100 - value,
-        drop_low=100 * (1 - interval.high) if interval else None,
-        drop_high=100 * (1 - interval.low) if interval else None,
-        interval=interval.method if interval else "none: fewer than two samples",
-        samples=len(shares),
-    )
+    same = interval_of(shares)
+    lost = None if same is None else Interval(1 - same.high, 1 - same.low, same.method)
+    return _result("agreement", np.ones(len(shares)), shares, lost)
 
 
 def _compare(name: str, wanted: Scores, got: Scores) -> MetricResult:
-    """Two sets of scores, paired. Scores within 0 to 1 (judged by the float model's) are given in percent."""
+    """Two sets of scores, paired."""
+    if not (wanted.shape and got.shape):
+        return _result(name, wanted, got, None, "none: the metric is one number for all samples")
+    if np.isin(wanted, (0, 1)).all() and np.isin(got, (0, 1)).all():
+        lost, won = int(np.sum(wanted > got)), int(np.sum(wanted < got))
+        return _result(name, wanted, got, paired_proportions(lost, won, len(wanted)))
+    return _result(name, wanted, got, paired_means(wanted - got))
+
+
+def _result(
+    name: str, wanted: Scores, got: Scores, lost: Interval | None, unknown: str = "none: fewer than two samples"
+) -> MetricResult:
+    """Scores within 0 to 1 (judged by the float model's) are given in percent.
+
+    Args:
+        name: of the metric.
+        wanted: the float model's scores.
+        got: the artifact's.
+        lost: interval of the mean difference.
+        unknown: why there is none.
+    """
     share = bool(np.all((wanted >= 0) & (wanted <= 1)))
     scale = 100.0 if share else 1.0
-    interval: Interval | None = None
-    why = "none: the metric is one number for all samples"
-    if wanted.shape and got.shape:
-        binary = bool(np.isin(wanted, (0, 1)).all() and np.isin(got, (0, 1)).all())
-        if binary:
-            lost, won = int(np.sum(wanted > got)), int(np.sum(wanted < got))
-            interval = paired_proportions(lost, won, len(wanted))
-        else:
-            interval = paired_means(wanted - got)
-        why = interval.method if interval else "none: fewer than two samples"
     float_value, value = scale * float(wanted.mean()), scale * float(got.mean())
     return MetricResult(
         name=name,
@@ -219,9 +217,9 @@ def _compare(name: str, wanted: Scores, got: Scores) -> MetricResult:
         float_value=float_value,
         value=value,
         drop=float_value - value,
-        drop_low=scale * interval.low if interval else None,
-        drop_high=scale * interval.high if interval else None,
-        interval=why,
+        drop_low=scale * lost.low if lost else None,
+        drop_high=scale * lost.high if lost else None,
+        interval=lost.method if lost else unknown,
         samples=wanted.size,
     )
 

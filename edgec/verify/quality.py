@@ -91,20 +91,20 @@ def gate_result(
     gate: str,
     item: Measurement,
     limit: float,
-    value: float,
-    margin: float,
+    value: float | None,
+    margin: float | None,
     reason: str = "",
     *,
     default: bool = False,
 ) -> GateResult:
-    """A gate that was measured.
+    """How a gate came out.
 
     Args:
         gate: its name.
         item: what was measured.
         limit: to hold.
-        value: of the artifact.
-        margin: distance to the limit, negative when it is missed.
+        value: of the artifact; None: not measured.
+        margin: distance to the limit, negative when it is missed; None: not measured.
         reason: more about the value.
         default: whether the user stated none.
     """
@@ -114,7 +114,8 @@ def gate_result(
         runtime=item.runtime,
         limit=limit,
         value=value,
-        state="met" if margin >= -1e-9 else "failed",  # 91.4 - 90.4 is above 1 in binary
+        # 91.4 - 90.4 is above 1 in binary
+        state="not measured" if margin is None else "met" if margin >= -1e-9 else "failed",
         margin=margin,
         reason=reason,
         default=default,
@@ -143,14 +144,4 @@ def not_measured(gate: str, item: Measurement, limit: float, reason: str, *, def
         reason: why there is no value.
         default: the gate is not the user's.
     """
-    return GateResult(
-        gate=gate,
-        artifact=item.artifact,
-        runtime=item.runtime,
-        limit=limit,
-        value=None,
-        state="not measured",
-        margin=None,
-        reason=reason,
-        default=default,
-    )
+    return gate_result(gate, item, limit, None, None, reason, default=default)

@@ -119,8 +119,8 @@ def observed_indices(spool: Spool, most: int = MOST_SAMPLES) -> list[int]:
 def input_ranges(spool: Spool) -> tuple[ActivationRange, ...]:
     """The extremes of each input over all samples; without inputs of booleans."""
     ranges = []
-    for item in spool.info.inputs:
-        array: Array = np.load(spool.folder / f"{_place(spool, item.name)}.npy", mmap_mode="r")
+    for place, item in enumerate(spool.info.inputs):
+        array: Array = np.load(spool.folder / f"{place}.npy", mmap_mode="r")
         if array.dtype.kind == "b" or not array.size:
             continue
         low = min(float(np.min(array[part])) for part in chunks(array))
@@ -198,7 +198,3 @@ def unwatched_inputs(
     """Inputs that an artifact has no range of its own for."""
     known = {item.input for item in watched}
     return tuple(item for item in inputs if item.input not in known)
-
-
-def _place(spool: Spool, name: str) -> int:
-    return [item.name for item in spool.info.inputs].index(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import numpy as np
 from edgec.errors import BackendUnavailableError, InputSpecError, ModelError
 from edgec.model.outputs import tensors_of
 from edgec.model.spec import Array, FloatModel, Tensors
+from edgec.passes.weight_layers import quiet_torch
 from edgec.verify.fidelity import compare
 from edgec.verify.outputs import OutputWriter, open_outputs
 
@@ -40,13 +41,8 @@ def float_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, thre
         ModelError: an output is NaN.
         UnsupportedError: an output's shape depends on the data.
     """
-    return open_outputs(_write_outputs(model, samples, out, threads))
-
-
-def _write_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, threads: int) -> dict[str, str]:
     writer = OutputWriter(out, len(samples))
-    with ExitStack() as stack:
-        forward = stack.enter_context(forwarding(model, threads))
+    with forwarding(model, threads) as forward:
         for index, sample in enumerate(samples):
             try:
                 outputs = forward(sample)
@@ -60,7 +56,7 @@ def _write_outputs(model: FloatModel, samples: Sequence[Tensors], out: Path, thr
                 if array.dtype.kind == "f" and np.isnan(array).any():
                     raise ModelError(f'output "{name}" of the float model is NaN on sample {index}', where=model.name)
             writer.put(index, outputs)
-    return writer.close()
+    return open_outputs(writer.close())
 
 
 def with_right_graph(model: FloatModel, samples: Sequence[Tensors], threads: int) -> FloatModel:
@@ -107,13 +103,8 @@ def _torch(model: FloatModel, module: torch.nn.Module, threads: int) -> Iterator
         arrays = [tensor.detach().numpy() for tensor in tensors_of(result)]
         return {item.name: array for item, array in zip(model.outputs, arrays, strict=True)}
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            yield forward
-    finally:
-        torch.set_num_threads(before)
+    with quiet_torch(threads), torch.inference_mode():
+        yield forward
 
 
 def _onnx(model: FloatModel, threads: int) -> Forward:

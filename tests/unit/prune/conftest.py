@@ -341,8 +341,7 @@ class PruneJob:
         """What the task gets."""
         return PruneRequest(
             model=self.folder / "model",
-            spec=PruneSpec(**spec),
-            round_to=spec.get("round_to") or 4,
+            spec=PruneSpec(**{"round_to": 4, **spec}),
             train=TrainSpec(data="train.npz", **train) if trained else None,
             training=self.training.folder if trained else None,
             out=self.folder / out,

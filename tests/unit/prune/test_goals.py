@@ -19,7 +19,7 @@ def test_the_wanted_part_of_the_cost_goes(
 ) -> None:
     graph, example = make("Residual")
     options: dict[str, Any] = {"scope": scope, "round_to": 1}
-    share = share_for(graph, example, amount, goal, importance="taylor", **options)
+    share = share_for(graph, example, amount, goal, **options)
     done = remove_channels(graph, example, share=share, **options)
     before, after = done.macs if goal == "macs" else done.parameters
     assert 1 - after / before == pytest.approx(amount, abs=0.06)
