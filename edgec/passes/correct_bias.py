@@ -144,7 +144,8 @@ def correct_biases(
             coverage.append(Coverage(subject=layer.name, state="bias not corrected", reason=reason))
             return None
         amount = credible_mean(error).to(layer.module.weight.dtype)
-        for module in (layer.module, _module(graph, layer.name)):
+        corrected: Sequence[Any] = (layer.module, graph.get_submodule(layer.name))
+        for module in corrected:
             module.bias = nn.Parameter(amount.clone() if module.bias is None else module.bias + amount)
         return amount
 
@@ -236,7 +237,3 @@ def _affordable(reference: fx.GraphModule, sample: Sequence[torch.Tensor]) -> in
     run_graph(reference, sample, seen)
     own = sum(item.numel() * item.element_size() for item in sample)
     return max(SAMPLES, min(MOST_SAMPLES, 64_000_000 // (own + largest + 1)))
-
-
-def _module(graph: fx.GraphModule, name: str) -> Any:
-    return graph.get_submodule(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from edgec.dataset.spool import Spool
@@ -52,7 +53,7 @@ def weight_layers(
     """
     from torch import nn
 
-    direct = {id(_attribute(graph, str(node.target))) for node in graph.graph.nodes if node.op == "get_attr"}
+    direct = {id(attrgetter(str(node.target))(graph)) for node in graph.graph.nodes if node.op == "get_attr"}
     calls: dict[int, list[fx.Node]] = {}
     modules: dict[int, Any] = {}
     coverage: dict[int, Coverage] = {}
@@ -231,10 +232,3 @@ def quiet_torch(threads: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def _attribute(graph: fx.GraphModule, path: str) -> Any:
-    attribute: Any = graph
-    for part in path.split("."):
-        attribute = getattr(attribute, part)
-    return attribute
