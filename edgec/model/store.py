@@ -53,16 +53,8 @@ def save(model: FloatModel, folder: Path) -> tuple[str, ...]:
         notes, onnx = (*notes, *exported.notes), _ONNX
     if model.graph is not None:
         torch.save(model.graph, folder / _GRAPH)
-    index = _Index(
-        name=model.name,
-        source=model.source,
-        inputs=model.inputs,
-        outputs=model.outputs,
-        untraceable=model.untraceable,
-        notes=notes,
-        graph=model.graph is not None,
-        onnx=onnx,
-    )
+    known = {name: getattr(model, name) for name in _Index.model_fields}
+    index = _Index(**{**known, "notes": notes, "graph": model.graph is not None, "onnx": onnx})
     (folder / _INDEX).write_text(index.model_dump_json())
     return notes
 
