@@ -12,15 +12,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.coverage import Coverage
 from edgec.passes.fold_constant_padding import set_padding
-from edgec.passes.graph_edit import (
-    GraphPass,
-    add_module,
-    checked,
-    constant,
-    finish,
-    module_of,
-    own_graph,
-)
+from edgec.passes.graph_edit import GraphPass, add_module, checked, constant, finish, module_of, own_graph
 from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:

@@ -10,14 +10,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.coverage import Coverage
 from edgec.passes.graph_edit import checked, finish, own_graph
-from edgec.passes.weight_layers import (
-    SampledPass,
-    compared,
-    quiet_torch,
-    run_side_by_side,
-    sample_of,
-    spread,
-)
+from edgec.passes.weight_layers import SampledPass, compared, quiet_torch, run_side_by_side, sample_of, spread
 from edgec.quant.recipe import WeightGrid
 
 if TYPE_CHECKING:
