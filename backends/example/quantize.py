@@ -89,5 +89,5 @@ class QuantizeStatic(Pass[ExampleModel]):
 
 
 def _affine(low: float, high: float) -> LayerQParams:
-    affine = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
+    affine = qparams(low, high, low_code=-128, high_code=127)
     return LayerQParams(scale=affine.scale, zero_point=affine.zero_point)

@@ -46,7 +46,7 @@ class RangeObserver(ObserverBase):
         """Scale (float32) and zero-point, of one element each."""
         if self.span is None:
             raise RuntimeError("no range was chosen")
-        chosen = qparams(*self.span, low_code=self.quant_min, high_code=self.quant_max, symmetric=False)
+        chosen = qparams(*self.span, low_code=self.quant_min, high_code=self.quant_max)
         # of a tensor that is zero everywhere; with less, kernels divide by a value that they take for zero
         scale = max(chosen.scale, torch.finfo(torch.float32).eps)
         return torch.tensor([scale], dtype=torch.float32), torch.tensor([chosen.zero_point], dtype=torch.int64)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,69 +29,58 @@ _FORMS: tuple[tuple[Kind, frozenset[str], str], ...] = (
 _LONGEST = 300
 
 
-@dataclass
-class Opened:
-    """A model as far as it is known."""
+@dataclass(frozen=True)
+class Opened(ModelSurvey):
+    """A model as far as it is known, with its findings; `inputs` are the stated ones where the file does not open."""
 
-    inputs: tuple[TensorSpec, ...] = ()
-    settled: bool = False
-    """Whether `inputs` are all inputs of the model."""
-    open_inputs: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
-    """Inputs without a fixed shape -> their dims."""
-    outputs: tuple[TensorSpec, ...] = ()
-    """Empty where they are not known."""
-    model: FloatModel | None = None
-    """Ready to be run; of an ONNX file without a torch graph."""
-    graph: OpGraph | None = None
     findings: list[Finding] = field(default_factory=list)
 
 
 def open_model(spec: ModelSpec, root: Path) -> Opened:
     """Load a model as far as possible, and collect its findings."""
     stated = tuple(TensorSpec.of(item) for item in spec.inputs)
-    opened = Opened(stated, bool(stated))
+    findings: list[Finding] = []
+    opened = Opened((), inputs=stated, settled=bool(stated), findings=findings)
     if spec.path is None:
         return opened  # planning reports it
     name = spec.path
     file = (split_entry(name) or (name, ""))[0]
-    path = guarded(lambda: existing(root, file), "model", opened.findings, file)
+    path = guarded(lambda: existing(root, file), "model", findings, file)
     weights = spec.weights
-    if weights is not None and guarded(lambda: existing(root, weights), "model", opened.findings, weights) is None:
+    if weights is not None and guarded(lambda: existing(root, weights), "model", findings, weights) is None:
         spec = spec.model_copy(update={"weights": None})  # the rest is checked without them
     if path is None:
         return opened
-    loader = guarded(lambda: loader_of(path, file), "model", opened.findings, name)
+    loader = guarded(lambda: loader_of(path, file), "model", findings, name)
     if loader is None:
         return opened
     if loader.survey is not None and not (spec.weights or spec.arguments):
         return _surveyed(loader.survey, model_file(spec, root), opened)
-    opened.model = guarded(lambda: load_model(spec, root), "model", opened.findings, name)
-    if opened.model is not None:
-        opened.inputs, opened.outputs, opened.settled = opened.model.inputs, opened.model.outputs, True
-        if opened.model.graph is not None:
-            graph, inputs = opened.model.graph, opened.inputs
-            opened.graph = guarded(lambda: ops_of_graph(graph, inputs), "model", opened.findings, name)
-        opened.findings += of_loaded(opened.model)
+    model = guarded(lambda: load_model(spec, root), "model", findings, name)
+    if model is not None:
+        graph = None
+        if (traced := model.graph) is not None:
+            graph = guarded(lambda: ops_of_graph(traced, model.inputs), "model", findings, name)
+        opened = replace(opened, inputs=model.inputs, outputs=model.outputs, settled=True, model=model, graph=graph)
+        findings += of_loaded(model)
     if spec.weights != weights:
-        opened.findings = [item for item in opened.findings if NO_WEIGHTS not in item.what]
-        opened.model = None  # it would be run with random weights
-    opened.findings += of_form(name, opened.inputs, opened.graph)
+        findings[:] = [item for item in findings if NO_WEIGHTS not in item.what]
+        opened = replace(opened, model=None)  # it would be run with random weights
+    findings += of_form(name, opened.inputs, opened.graph)
     return opened
 
 
 def _surveyed(survey: Callable[[ModelFile], ModelSurvey], file: ModelFile, opened: Opened) -> Opened:
-    known = guarded(lambda: survey(file), "model", opened.findings, file.name)
+    findings = opened.findings
+    known = guarded(lambda: survey(file), "model", findings, file.name)
     if known is None:
         return opened
-    opened.inputs, opened.settled = known.inputs, known.settled
-    opened.open_inputs, opened.outputs = known.open_inputs, known.outputs
-    opened.model, opened.graph = known.model, known.graph
-    opened.findings += [
+    findings += [
         finding_of(error, "input" if isinstance(error, InputSpecError) else "model") for error in known.problems
     ]
-    opened.findings += [warning("model", note, where=file.name) for note in known.notes]
-    opened.findings += of_form(file.name, known.inputs, known.graph)
-    return opened
+    findings += [warning("model", note, where=file.name) for note in known.notes]
+    findings += of_form(file.name, known.inputs, known.graph)
+    return Opened(**vars(known), findings=findings)
 
 
 def of_loaded(model: FloatModel) -> Iterator[Finding]:

@@ -11,15 +11,7 @@ from edgec.check.records import Finding, finding_of
 from edgec.errors import ProjectError
 from edgec.project.load import PROJECT_FILE, FlagValues, no_project, with_flags
 from edgec.project.spec import Project
-from edgec.toml_source import (
-    BYTE_ORDER_MARK,
-    KeyPath,
-    TomlSource,
-    marked,
-    parse_toml,
-    read_toml_text,
-    validated,
-)
+from edgec.toml_source import BYTE_ORDER_MARK, KeyPath, TomlSource, marked, parse_toml, read_toml_text, validated
 
 _ROUNDS = 20
 """Rounds of removing wrong keys: pydantic reports more once others are right."""

@@ -44,10 +44,7 @@ def refuse(path: Path) -> NoReturn:
             where=path.name,
             hint=f"{_ENTRY_HINT}: torch.save(model.state_dict(), ...)",
         )
-    raise ModelError(
-        "a state_dict has no architecture; edgec build file.py:function --weights FILE",
-        where=path.name,
-    )
+    raise ModelError("a state_dict has no architecture; edgec build file.py:function --weights FILE", where=path.name)
 
 
 def unsafe_globals(file: Any) -> list[str]:

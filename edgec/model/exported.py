@@ -65,9 +65,8 @@ def dtype_of(dtype: Any, name: str, where: str) -> DType:
         InputSpecError: edgec does not feed it.
     """
     text = str(dtype).removeprefix("torch.")
-    for known in get_args(DType):
-        if text == known:
-            return known  # type: ignore[no-any-return]
+    if text in get_args(DType):
+        return text  # type: ignore[return-value]
     raise InputSpecError(f'input "{name}" is {text}, which edgec does not feed', where=where)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,21 +41,13 @@ def graph_digest(graph: fx.GraphModule, update: Callable[[bytes], None]) -> None
             attributes.add(str(node.target))  # where it is fetched does not matter, see _spelt
             continue
         numbers[node] = len(numbers)
-        target = (
-            ""
-            if node.op == "placeholder"
-            else node.target
-            if isinstance(node.target, str)
-            else _spelt(node.target, numbers)
-        )
+        target = node.target if isinstance(node.target, str) else _spelt(node.target, numbers)
+        target = "" if node.op == "placeholder" else target
         update(f"{node.op} {target} {_spelt(node.args, numbers)} {_spelt(node.kwargs, numbers)}\n".encode())
         if node.op == "call_module":
             _update_by_module(graph.get_submodule(str(node.target)), update)
     for name in sorted(attributes):
-        value: Any = graph
-        for part in name.split("."):
-            value = getattr(value, part)
-        _update_by_tensor(name, value, update)
+        _update_by_tensor(name, attrgetter(name)(graph), update)
 
 
 def _spelt(value: Any, numbers: dict[fx.Node, int]) -> str:

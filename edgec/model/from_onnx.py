@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -75,29 +72,3 @@ class _Rounding(fx.Interpreter):
         if not isinstance(value, torch.Tensor) or not value.is_floating_point():
             return value
         return value * (1 + 2.0**-18 * torch.randn(value.shape, generator=self._random, dtype=value.dtype))
-
-
-@contextmanager
-def _torchvision() -> Iterator[None]:
-    """A stand-in for torchvision while onnx2torch is imported, to compare its conversion with edgec's.
-
-    Only its detection ops use torchvision, and they then fail.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except (ImportError, RuntimeError, OSError):
-        package, ops = types.ModuleType("torchvision"), types.ModuleType("torchvision.ops")
-        setattr(package, "ops", ops)  # noqa: B010  # a ModuleType has no such attribute to mypy
-        setattr(ops, "roi_align", None)  # noqa: B010
-        before = {name: sys.modules.get(name) for name in ("torchvision", "torchvision.ops")}
-        sys.modules.update({"torchvision": package, "torchvision.ops": ops})
-        try:
-            yield
-        finally:
-            for name, module in before.items():
-                if module is None:
-                    sys.modules.pop(name, None)
-                else:
-                    sys.modules[name] = module
-    else:
-        yield

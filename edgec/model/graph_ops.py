@@ -77,10 +77,6 @@ class OpGraph:
                     live.pop(name, None)
         return peak
 
-    def producers(self) -> Mapping[str, GraphOp]:
-        """Tensor -> the op that makes it."""
-        return producers(self.ops)
-
 
 def producers(ops: Sequence[GraphOp]) -> Mapping[str, GraphOp]:
     """Tensor -> the op of `ops` that makes it."""

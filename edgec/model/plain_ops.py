@@ -81,7 +81,7 @@ def _logaddexp(input: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return torch.maximum(input, other) + torch.log1p(torch.exp(-torch.abs(input - other)))
 
 
-def _adaptive_pool(reduce: Callable[[torch.Tensor, int], torch.Tensor], rank: int) -> Callable[..., Any]:
+def _adaptive_pool(reduce: Callable[..., torch.Tensor], rank: int) -> Callable[..., Any]:
     """Pooling to a size that does not divide the input's: each axis by slices."""
 
     def pool(input: torch.Tensor, output_size: Any, return_indices: bool = False) -> Any:
@@ -94,19 +94,16 @@ def _adaptive_pool(reduce: Callable[[torch.Tensor, int], torch.Tensor], rank: in
             if size != count:
                 # the ends of the windows as torch computes them: floor and ceiling
                 spans = [(at * size // count, -(-(at + 1) * size // count)) for at in range(count)]
-                parts = [reduce(input.narrow(axis, start, end - start), axis) for start, end in spans]
+                parts = [reduce(input.narrow(axis, start, end - start), axis, keepdim=True) for start, end in spans]
                 input = torch.cat(parts, axis)
         return input
 
     return pool
 
 
-def _mean(window: torch.Tensor, axis: int) -> torch.Tensor:
-    return window.mean(axis, keepdim=True)
-
-
-def _amax(window: torch.Tensor, axis: int) -> torch.Tensor:
-    return window.amax(axis, keepdim=True)
+def _function(name: str, rank: int) -> Any:
+    """``functional.NAME2d`` for rank 2."""
+    return getattr(functional, f"{name}{rank}d")
 
 
 def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", *rest: Any,
@@ -119,9 +116,8 @@ def _interpolate(input: torch.Tensor, size: Any = None, scale_factor: Any = None
     each = tuple(given) if isinstance(given, (tuple, list)) else (given,) * rank
     wanted = [int(item if size is not None else side * item) for item, side in zip(each, sides, strict=True)]
     if mode == "area":
-        pooled = _adaptive_pool(_mean, rank)(input, wanted)
-        kinds: Any = (functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)
-        return kinds[rank - 1](input, wanted) if pooled is NotImplemented else pooled
+        pooled = _adaptive_pool(torch.mean, rank)(input, wanted)
+        return _function("adaptive_avg_pool", rank)(input, wanted) if pooled is NotImplemented else pooled
     if size is None and any(side * item != int(side * item) for item, side in zip(each, sides, strict=True)):
         return NotImplemented  # the scale itself then decides, not the sizes
     for axis, (side, count) in enumerate(zip(sides, wanted, strict=True), start=2):
@@ -161,31 +157,26 @@ _ELEMENTWISE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "acosh": lambda x: torch.log(x + torch.sqrt(x * x - 1)),
     "atanh": lambda x: 0.5 * torch.log((1 + x) / (1 - x)),
 }
-"""Functions of one tensor that are both in `torch` and methods."""
+"""Functions of one tensor alone that are both in `torch` and methods."""
+_BOTH: dict[str, Callable[..., Any]] = {
+    **{name: _of_each(function) for name, function in _ELEMENTWISE.items()},
+    "take_along_dim": _take_along_dim,
+    "count_nonzero": _count_nonzero,
+    "diff": _diff,
+    "logaddexp": _logaddexp,
+}
+"""All functions that are both."""
 
 _PLAIN: dict[Any, Callable[..., Any]] = {
-    **{getattr(torch, name): _of_each(function) for name, function in _ELEMENTWISE.items()},
-    **{getattr(torch.Tensor, name): _of_each(function) for name, function in _ELEMENTWISE.items()},
+    **{getattr(home, name): plain for home in (torch, torch.Tensor) for name, plain in _BOTH.items()},
+    **{_function("adaptive_avg_pool", rank): _adaptive_pool(torch.mean, rank) for rank in (1, 2, 3)},
+    **{_function("adaptive_max_pool", rank): _adaptive_pool(torch.amax, rank) for rank in (1, 2, 3)},
     torch.Tensor.mT.__get__: lambda input, *owner: input.transpose(-2, -1),  # type: ignore[attr-defined]
     torch.hypot: lambda input, other: torch.sqrt(input * input + other * other),
-    torch.take_along_dim: _take_along_dim,
-    torch.Tensor.take_along_dim: _take_along_dim,
-    torch.count_nonzero: _count_nonzero,
-    torch.Tensor.count_nonzero: _count_nonzero,
     functional.interpolate: _interpolate,
     functional.rms_norm: _rms_norm,
     functional.bilinear: _bilinear,
     torch.channel_shuffle: _channel_shuffle,
-    torch.diff: _diff,
-    torch.Tensor.diff: _diff,
-    torch.logaddexp: _logaddexp,
-    torch.Tensor.logaddexp: _logaddexp,
     functional.threshold: _threshold,
     functional.affine_grid: _affine_grid,
-    functional.adaptive_avg_pool1d: _adaptive_pool(_mean, 1),
-    functional.adaptive_avg_pool2d: _adaptive_pool(_mean, 2),
-    functional.adaptive_avg_pool3d: _adaptive_pool(_mean, 3),
-    functional.adaptive_max_pool1d: _adaptive_pool(_amax, 1),
-    functional.adaptive_max_pool2d: _adaptive_pool(_amax, 2),
-    functional.adaptive_max_pool3d: _adaptive_pool(_amax, 3),
 }

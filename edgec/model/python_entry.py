@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec.errors import EdgecError, ModelError
 from edgec.model.trace import explain
+from edgec.toml_source import suggest
 
 if TYPE_CHECKING:
     import torch
@@ -128,10 +128,7 @@ def _imported(file: Path, function: str) -> Any:
             sys.modules[name] = hidden
     if not hasattr(module, function):
         defined = [key for key, item in vars(module).items() if callable(item) and not key.startswith("_")]
-        near = difflib.get_close_matches(function, defined, n=1)
-        hint = (
-            f'did you mean "{near[0]}"?' if near else f"it defines {', '.join(sorted(defined)) or 'nothing callable'}"
-        )
+        hint = suggest(function, defined) or f"it defines {', '.join(sorted(defined)) or 'nothing callable'}"
         raise ModelError(f'no function or class "{function}"', where=file.name, hint=hint)
     return module
 

@@ -33,11 +33,7 @@ def sample_tensors(specs: Sequence[TensorSpec], seed: int) -> tuple[torch.Tensor
 
 
 def close(
-    actual: Sequence[torch.Tensor],
-    expected: Sequence[torch.Tensor],
-    *,
-    tolerance: float = 1e-4,
-    smallest: float = 1e-7,
+    actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor], *, tolerance: float = 1e-4, smallest: float = 1e-7
 ) -> bool:
     """Whether two lists of outputs agree: same shapes, and differences within `tolerance` of an output's largest.
 

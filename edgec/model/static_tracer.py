@@ -192,7 +192,7 @@ class StaticTracer(fx.Tracer):
         if node.op == "placeholder":
             return self._example.pop(0) if self._example else _UNKNOWN
         if node.op == "get_attr":
-            return _attribute(self.root, str(node.target))
+            return operator.attrgetter(str(node.target))(self.root)
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda argument: self._values[argument])
         # in-place ops must not reach the values other nodes see
         args, kwargs = fx.node.map_aggregate((args, kwargs), _copy_tensor)
@@ -222,10 +222,3 @@ class StaticTracer(fx.Tracer):
 
 def _copy_tensor(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else value
-
-
-def _attribute(root: torch.nn.Module, target: str) -> Any:
-    value: Any = root
-    for part in target.split("."):
-        value = getattr(value, part)
-    return value

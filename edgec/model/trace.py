@@ -231,6 +231,7 @@ def _copy_written_constants(graph: fx.Graph) -> None:
 def _unshare_stateless(graph: fx.GraphModule) -> None:
     """Give each call of a module without parameters or buffers its own copy: observers are kept by module."""
     seen: dict[str, int] = {}
+    taken = {name for name, _ in graph.named_modules(remove_duplicate=False)}
     for node in graph.graph.nodes:
         if node.op != "call_module":
             continue
@@ -240,18 +241,11 @@ def _unshare_stateless(graph: fx.GraphModule) -> None:
         if count == 0 or any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
             continue
         name = f"{target}_{count}"
-        while _has_submodule(graph, name):
+        while name in taken:
             name += "_"
+        taken.add(name)
         graph.add_submodule(name, copy.deepcopy(module))
         node.target = name
-
-
-def _has_submodule(graph: fx.GraphModule, name: str) -> bool:
-    try:
-        graph.get_submodule(name)
-    except AttributeError:
-        return False
-    return True
 
 
 def explain(exc: BaseException) -> str:

@@ -11,8 +11,9 @@ from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel, TensorSpec
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import GraphPass, finish, own_graph
+from edgec.passes.graph_edit import finish, own_graph
 from edgec.passes.weight_layers import (
+    SampledPass,
     WeightLayer,
     channel_axis,
     is_transposed,
@@ -34,7 +35,7 @@ MOST_SAMPLES = 256
 
 
 @dataclass(frozen=True)
-class CorrectBias(GraphPass):
+class CorrectBias(SampledPass):
     """Add ``E[y] - E[y_rounded]`` of each output channel to the bias, in execution order.
 
     Nagel et al. 2019, https://arxiv.org/abs/1906.04721, section 4.2 and appendix D. Only biases change: the backend
@@ -48,39 +49,15 @@ class CorrectBias(GraphPass):
 
     name: ClassVar[str] = "correct-bias"
 
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph and calibration samples."""
-        return super().requires(model, ctx) or needs_samples(ctx)
-
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Compare means over evenly spread calibration samples."""
-        assert ctx.calibration is not None, "requires() has checked it"
-        graph = own_graph(model)
+        graph, samples = own_graph(model), ctx.samples(self.name)
         layers, coverage = weight_layers(graph, self.float_layers)
         with quiet_torch(ctx.threads):
             weights, left = rounded_weights(layers, self.grid)
-            refused = correct_biases(graph, graph, weights, model.inputs, ctx.calibration, self.float_layers)
+            refused = correct_biases(graph, graph, weights, model.inputs, samples, self.float_layers)
         summary = f"corrected the biases of {len(weights) - len(refused)} layers"
         return PassResult(model.with_graph(finish(graph), same_function=False), summary, (*coverage, *left, *refused))
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """All biases are finite."""
-        return not_finite(model)
-
-
-def needs_samples(ctx: PassContext) -> str | None:
-    """The reason a pass is skipped that compares activations."""
-    return None if ctx.calibration is not None and len(ctx.calibration) else "there are no calibration samples"
-
-
-def not_finite(model: FloatModel) -> str | None:
-    """Why weights and biases are invalid after a correction; None when they are finite."""
-    assert model.graph is not None
-    layers = weight_layers(model.graph)[0]
-    names = [
-        item.name for item in layers if not all(bool(value.isfinite().all()) for value in item.module.parameters())
-    ]
-    return f"not finite: {', '.join(names)}" if names else None
 
 
 def rounded_weights(
@@ -144,7 +121,8 @@ def correct_biases(
             coverage.append(Coverage(subject=layer.name, state="bias not corrected", reason=reason))
             return None
         amount = credible_mean(error).to(layer.module.weight.dtype)
-        for module in (layer.module, _module(graph, layer.name)):
+        corrected: Sequence[Any] = (layer.module, graph.get_submodule(layer.name))
+        for module in corrected:
             module.bias = nn.Parameter(amount.clone() if module.bias is None else module.bias + amount)
         return amount
 
@@ -236,7 +214,3 @@ def _affordable(reference: fx.GraphModule, sample: Sequence[torch.Tensor]) -> in
     run_graph(reference, sample, seen)
     own = sum(item.numel() * item.element_size() for item in sample)
     return max(SAMPLES, min(MOST_SAMPLES, 64_000_000 // (own + largest + 1)))
-
-
-def _module(graph: fx.GraphModule, name: str) -> Any:
-    return graph.get_submodule(name)

@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from edgec.passes.graph_edit import module_of
-from edgec.passes.weight_layers import WeightLayer
+from edgec.passes.weight_layers import WeightLayer, is_transposed
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity, nn.modules.dropout._DropoutNd)
 """f(s x) = s f(x) for s > 0."""
@@ -172,22 +172,13 @@ def magnitudes(module: Any) -> torch.Tensor:
     weight: torch.Tensor = module.weight.detach().abs().double()
     if isinstance(module, nn.Linear):
         return weight[None]
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        taps = weight.reshape(module.groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
-        return taps.amax(dim=3).transpose(1, 2)
-    taps = weight.reshape(module.groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
-    return taps.amax(dim=3)
+    taps = weight.reshape(module.groups, -1, weight.shape[1], math.prod(weight.shape[2:])).amax(dim=3)
+    return taps.transpose(1, 2) if is_transposed(module) else taps
 
 
 def scale_outputs(module: Any, factors: torch.Tensor) -> None:
     """Multiply the output channels of a layer, in place."""
-    weight = module.weight.detach()
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        grouped = weight.reshape(module.groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
-        scaled = grouped * factors.reshape(module.groups, 1, -1, 1)
-    else:
-        scaled = weight.flatten(1) * factors[:, None]
-    module.weight = nn.Parameter(scaled.reshape(weight.shape))
+    _scale(module, factors, by_row=not is_transposed(module))
     if module.bias is not None:
         module.bias = nn.Parameter(module.bias.detach() * factors)
 
@@ -200,13 +191,16 @@ def scale_inputs(module: Any, factors: torch.Tensor, repeat: int = 1) -> None:
         factors: one for each channel.
         repeat: successive input channels that share a factor.
     """
+    _scale(module, factors.repeat_interleave(repeat), by_row=is_transposed(module))
+
+
+def _scale(module: Any, factors: torch.Tensor, *, by_row: bool) -> None:
+    """Multiply the weight along its first axis, or along its second one, whose channels go on from group to group."""
     weight = module.weight.detach()
-    factors = factors.repeat_interleave(repeat)
-    if isinstance(module, nn.Linear):
-        scaled = weight * factors
-    elif isinstance(module, nn.modules.conv._ConvTransposeNd):
+    if by_row:
         scaled = weight.flatten(1) * factors[:, None]
     else:
-        grouped = weight.reshape(module.groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
-        scaled = grouped * factors.reshape(module.groups, 1, -1, 1)
+        groups = getattr(module, "groups", 1)
+        grouped = weight.reshape(groups, -1, weight.shape[1], math.prod(weight.shape[2:]))
+        scaled = grouped * factors.reshape(groups, 1, -1, 1)
     module.weight = nn.Parameter(scaled.reshape(weight.shape))

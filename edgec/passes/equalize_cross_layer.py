@@ -11,10 +11,17 @@ from edgec.dataset.spool import Spool
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel, TensorSpec
 from edgec.passes.contract import PassContext, PassResult
-from edgec.passes.correct_bias import not_finite
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import GraphPass, add_module, checked, finish, input_shapes, own_graph
-from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_graph, sample_of, spread, weight_layers
+from edgec.passes.graph_edit import add_module, checked, finish, input_shapes, own_graph
+from edgec.passes.weight_layers import (
+    CorrectionPass,
+    compared,
+    quiet_torch,
+    run_graph,
+    sample_of,
+    spread,
+    weight_layers,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +43,7 @@ _MOVED = 0.01
 
 
 @dataclass(frozen=True)
-class EqualizeCrossLayer(GraphPass):
+class EqualizeCrossLayer(CorrectionPass):
     """Divide output channel i of a layer by s_i, and multiply input channel i of the next by it.
 
     ``s_i = sqrt(r1_i r2_i) / r2_i`` makes the ranges of both layers' weights equal, channel by channel (Nagel et al.
@@ -54,10 +61,6 @@ class EqualizeCrossLayer(GraphPass):
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Scale all pairs; the outputs are compared with those before."""
         return equalize(model, ctx.calibration, ctx.threads)
-
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """All parameters are finite; `run` has compared the outputs."""
-        return not_finite(model)
 
 
 def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> PassResult[FloatModel]:
@@ -89,12 +92,9 @@ def equalize(model: FloatModel, calibration: Spool | None, threads: int) -> Pass
             scale = factor.to(pair.first.module.weight.dtype)
             scale_outputs(pair.first.module, 1 / scale)
             scale_inputs(pair.second.module, scale, pair.repeat)
-        result = checked(EqualizeCrossLayer.name, unclamped, finish(graph)).graph
-        assert result is not None
-        assert model.graph is not None
-        compare_on_samples(EqualizeCrossLayer.name, model.graph, result, model.inputs, calibration)
-    summary = f"equalized {sum(moves)} of {len(pairs)} pairs of layers"
-    return PassResult(model.with_graph(result, same_function=False), summary, coverage)
+        scaled = checked(EqualizeCrossLayer.name, unclamped, finish(graph))
+        result = compared(EqualizeCrossLayer.name, model, scaled, calibration)
+    return PassResult(result, f"equalized {sum(moves)} of {len(pairs)} pairs of layers", coverage)
 
 
 @dataclass

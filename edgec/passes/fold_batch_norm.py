@@ -9,16 +9,7 @@ from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import (
-    GraphPass,
-    bypass,
-    call_counts,
-    checked,
-    finish,
-    input_shapes,
-    module_of,
-    own_graph,
-)
+from edgec.passes.graph_edit import GraphPass, bypass, call_counts, checked, finish, input_shapes, module_of, own_graph
 
 if TYPE_CHECKING:
     from torch import fx

@@ -15,115 +15,91 @@ from edgec.passes.node_values import Value, values_of
 if TYPE_CHECKING:
     from torch import fx
 
-_MODULES = {
+_LOWERED = (
+    {
+        "Abs",
+        "Add",
+        "Clip",
+        "Concat",
+        "Cos",
+        "Div",
+        "Dropout",
+        "Einsum",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Expand",
+        "Flatten",
+        "Gelu",
+    }
+    | {"HardSigmoid", "HardSwish", "Log", "MatMul", "Mish", "Mul", "Neg", "PRelu", "Pad", "Pow", "Relu", "Reshape"}
+    | {"Sigmoid", "Sin", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze"}
+    | {"Where"}
+)
+"""ONNX's ops whose name in lower case is that of the function or method."""
+_NAMES = {op.lower(): op for op in _LOWERED} | {
     name: op
     for op, names in {
-        "Attention": "MultiheadAttention",
-        "AveragePool": "AvgPool1d AvgPool2d AvgPool3d",
-        "BatchNormalization": "BatchNorm1d BatchNorm2d BatchNorm3d",
+        "Add": "iadd",
+        "Attention": "MultiheadAttention scaled_dot_product_attention",
+        "AveragePool": "AvgPool1d AvgPool2d AvgPool3d avg_pool1d avg_pool2d avg_pool3d",
+        "BatchNormalization": "BatchNorm1d BatchNorm2d BatchNorm3d batch_norm",
+        "Cast": "to float type_as",
         "Celu": "CELU",
-        "Clip": "ReLU6 Hardtanh",
-        "Conv": "Conv1d Conv2d Conv3d",
-        "ConvTranspose": "ConvTranspose1d ConvTranspose2d ConvTranspose3d",
-        "Elu": "ELU",
-        "Gather": "Embedding",
+        "Clip": "ReLU6 Hardtanh relu6 hardtanh clamp",
+        "Concat": "cat stack",
+        "Conv": "Conv1d Conv2d Conv3d conv1d conv2d conv3d",
+        "ConvTranspose": "ConvTranspose1d ConvTranspose2d ConvTranspose3d "
+        "conv_transpose1d conv_transpose2d conv_transpose3d",
+        "DepthToSpace": "pixel_shuffle",
+        "Div": "truediv",
         "Dropout": "Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout",
+        "Elu": "ELU",
+        "Expand": "expand_as",
+        "Gather": "Embedding embedding index_select",
+        "GatherElements": "gather",
         "Gelu": "GELU",
-        "Gemm": "Linear",
-        "GlobalAveragePool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d",
-        "GroupNormalization": "GroupNorm",
+        "Gemm": "Linear linear addmm",
+        "GlobalAveragePool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d "
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d",
+        "GroupNormalization": "GroupNorm group_norm",
         "HardSigmoid": "Hardsigmoid",
         "HardSwish": "Hardswish",
-        "InstanceNormalization": "InstanceNorm1d InstanceNorm2d InstanceNorm3d",
-        "LayerNormalization": "LayerNorm",
-        "LeakyRelu": "LeakyReLU",
-        "MaxPool": "MaxPool1d MaxPool2d MaxPool3d",
+        "Identity": "contiguous clone detach",
+        "InstanceNormalization": "InstanceNorm1d InstanceNorm2d InstanceNorm3d instance_norm",
+        "LayerNormalization": "LayerNorm layer_norm",
+        "LeakyRelu": "LeakyReLU leaky_relu",
+        "LogSoftmax": "log_softmax",
+        "LpNormalization": "normalize",
+        "MatMul": "bmm mm baddbmm",
+        "Max": "maximum",
+        "MaxPool": "MaxPool1d MaxPool2d MaxPool3d max_pool1d max_pool2d max_pool3d",
+        "Min": "minimum",
+        "Mul": "imul",
         "PRelu": "PReLU",
         "Pad": "ZeroPad2d",
         "RMSNormalization": "RMSNorm",
-        "Relu": "ReLU",
-        "Resize": "Upsample UpsamplingNearest2d UpsamplingBilinear2d",
-        "Selu": "SELU",
-        "Swish": "SiLU",
-    }.items()
-    for name in names.split()
-}
-"""Class of a module -> ONNX's op, where it has another name."""
-_FUNCTIONS = {
-    name: op
-    for op, names in {
-        "Abs": "abs",
-        "Add": "add iadd",
-        "Attention": "scaled_dot_product_attention",
-        "AveragePool": "avg_pool1d avg_pool2d avg_pool3d",
-        "BatchNormalization": "batch_norm",
-        "Cast": "to float type_as",
-        "Clip": "relu6 hardtanh clamp clip",
-        "Concat": "cat concat stack",
-        "Conv": "conv1d conv2d conv3d",
-        "ConvTranspose": "conv_transpose1d conv_transpose2d conv_transpose3d",
-        "Cos": "cos",
-        "DepthToSpace": "pixel_shuffle",
-        "Div": "truediv div",
-        "Einsum": "einsum",
-        "Elu": "elu",
-        "Erf": "erf",
-        "Exp": "exp",
-        "Expand": "expand expand_as",
-        "Flatten": "flatten",
-        "Gather": "embedding index_select",
-        "GatherElements": "gather",
-        "Gelu": "gelu",
-        "Gemm": "linear addmm",
-        "GlobalAveragePool": "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d",
-        "GroupNormalization": "group_norm",
-        "HardSigmoid": "hardsigmoid",
-        "HardSwish": "hardswish",
-        "Dropout": "dropout",
-        "Identity": "contiguous clone detach",
-        "InstanceNormalization": "instance_norm",
-        "LayerNormalization": "layer_norm",
-        "LeakyRelu": "leaky_relu",
-        "Log": "log",
-        "LogSoftmax": "log_softmax",
-        "LpNormalization": "normalize",
-        "MatMul": "matmul bmm mm baddbmm",
-        "Max": "maximum",
-        "MaxPool": "max_pool1d max_pool2d max_pool3d",
-        "Min": "minimum",
-        "Mish": "mish",
-        "Mul": "mul imul",
-        "Neg": "neg",
-        "PRelu": "prelu",
-        "Pad": "pad",
-        "Pow": "pow",
         "ReduceL2": "norm",
         "ReduceMax": "amax",
         "ReduceMean": "mean",
         "ReduceMin": "amin",
         "ReduceSum": "sum",
-        "Relu": "relu",
-        "Reshape": "reshape view view_as",
-        "Resize": "interpolate",
-        "Sigmoid": "sigmoid",
-        "Sin": "sin",
+        "Relu": "ReLU",
+        "Reshape": "view view_as",
+        "Resize": "Upsample UpsamplingNearest2d UpsamplingBilinear2d interpolate",
+        "Selu": "SELU",
         "Slice": "getitem",
-        "Softmax": "softmax",
-        "Softplus": "softplus",
-        "Split": "chunk split unbind",
-        "Sqrt": "sqrt rsqrt",
-        "Squeeze": "squeeze",
-        "Sub": "sub isub",
-        "Swish": "silu",
-        "Tanh": "tanh",
+        "Split": "chunk unbind",
+        "Sqrt": "rsqrt",
+        "Sub": "isub",
+        "Swish": "SiLU silu",
         "Tile": "repeat",
-        "Transpose": "transpose permute t",
-        "Unsqueeze": "unsqueeze",
-        "Where": "where masked_fill",
+        "Transpose": "permute t",
+        "Where": "masked_fill",
     }.items()
     for name in names.split()
 }
-"""Name of a function or method -> ONNX's op."""
+"""Class of a module, or name of a function or method -> ONNX's op."""
 _SPATIAL = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "Resize"})
 
 
@@ -165,10 +141,10 @@ def ops_of_graph(graph: fx.GraphModule, inputs: Sequence[TensorSpec]) -> OpGraph
 def _op(node: fx.Node, module: Any) -> str:
     if module is not None:
         kind = type(module).__name__
-        return _MODULES.get(kind, kind)
+        return _NAMES.get(kind, kind)
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", str(node.target))
     plain = name.strip("_")
-    return _FUNCTIONS.get(plain, plain)
+    return _NAMES.get(plain, plain)
 
 
 def _axes(node: fx.Node, module: Any, values: Mapping[fx.Node, Value]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.errors import PassError
@@ -11,6 +13,7 @@ from edgec.model.outputs import tensors_of
 from edgec.model.samples import close, sample_tensors
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import Pass, PassContext
+from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:
     import torch
@@ -67,11 +70,7 @@ def module_of(node: Any, graph: fx.GraphModule) -> torch.nn.Module | None:
 
 def call_counts(graph: fx.GraphModule) -> dict[str, int]:
     """Number of calls of each module: a module called twice cannot be changed for one caller."""
-    counts: dict[str, int] = {}
-    for node in graph.graph.nodes:
-        if node.op == "call_module":
-            counts[str(node.target)] = counts.get(str(node.target), 0) + 1
-    return counts
+    return Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
 
 
 def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str:
@@ -118,10 +117,7 @@ def constant(value: Any, graph: fx.GraphModule) -> tuple[bool, Any]:
         if node in known:
             return True
         if node.op == "get_attr":
-            attribute: Any = graph
-            for part in str(node.target).split("."):
-                attribute = getattr(attribute, part)
-            known[node] = attribute
+            known[node] = attrgetter(str(node.target))(graph)
             return True
         sources = node.all_input_nodes
         # an op without inputs may be random; one with a trailing underscore changes its input
@@ -145,21 +141,7 @@ def constant(value: Any, graph: fx.GraphModule) -> tuple[bool, Any]:
 
 def input_shapes(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict[fx.Node, tuple[int, ...]]:
     """Shape of every node whose value is one tensor."""
-    import torch
-    from torch import fx
-
-    shapes: dict[fx.Node, tuple[int, ...]] = {}
-
-    class _Recorder(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
-            if isinstance(value, torch.Tensor):
-                shapes[n] = tuple(value.shape)
-            return value
-
-    with torch.no_grad():
-        _Recorder(graph).run(*[item.clone() for item in example])
-    return shapes
+    return {node: value.shape for node, value in values_of(graph, example).items() if value.kind == "tensor"}
 
 
 def checked(name: str, before: FloatModel, graph: fx.GraphModule) -> FloatModel:

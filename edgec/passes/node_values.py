@@ -46,26 +46,15 @@ def values_of(graph: fx.GraphModule, example: Sequence[torch.Tensor]) -> dict[fx
 
 def _value(value: Any) -> Value:
     import torch
+    from torch.utils._pytree import tree_leaves
 
     if isinstance(value, torch.Tensor):
         return Value("tensor", _dtype(value), tuple(value.shape))
-    tensors = list(_tensors(value))
+    tensors = [item for item in tree_leaves(value) if isinstance(item, torch.Tensor)]
     if not tensors:
         return Value("plain")
     dtypes = [_dtype(tensor) for tensor in tensors]
     return Value("tensors", next((item for item in dtypes if item != "float32"), "float32"))
-
-
-def _tensors(value: Any) -> Any:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
 
 
 def _dtype(tensor: torch.Tensor) -> str:

@@ -22,31 +22,9 @@ if TYPE_CHECKING:
 
 _VIEWS = frozenset(
     {"getitem", "view", "reshape", "flatten", "unflatten", "transpose", "permute", "t", "squeeze", "unsqueeze"}
-    | {
-        "expand",
-        "narrow",
-        "select",
-        "chunk",
-        "split",
-        "unbind",
-        "contiguous",
-        "detach",
-        "movedim",
-        "swapaxes",
-        "view_as",
-    }
-    | {
-        "diagonal",
-        "unfold",
-        "expand_as",
-        "float",
-        "to",
-        "type_as",
-        "real",
-        "split_with_sizes",
-        "tensor_split",
-        "getattr",
-    }
+    | {"expand", "narrow", "select", "chunk", "split", "unbind", "contiguous", "detach", "movedim", "swapaxes"}
+    | {"view_as", "diagonal", "unfold", "expand_as", "float", "to", "type_as", "real", "split_with_sizes"}
+    | {"tensor_split", "getattr"}
 )
 """Names of functions and methods whose result may share memory with their first argument."""
 _VIEW_MODULES = ("Flatten", "Unflatten", "Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d")

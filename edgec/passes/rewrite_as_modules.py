@@ -11,15 +11,8 @@ from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import (
-    GraphPass,
-    add_module,
-    checked,
-    constant,
-    finish,
-    module_of,
-    own_graph,
-)
+from edgec.passes.fold_constant_padding import set_padding
+from edgec.passes.graph_edit import GraphPass, add_module, checked, constant, finish, module_of, own_graph
 from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:
@@ -129,23 +122,10 @@ def _builders() -> dict[str, tuple[tuple[str, ...], Build]]:
         "clip": (("input", "min", "max"), _clamp),
         "clamp_min": (("input", "min"), _clamp),
     }
-    activations: dict[str, type[nn.Module]] = {
-        "relu": nn.ReLU,
-        "relu6": nn.ReLU6,
-        "hardtanh": nn.Hardtanh,
-        "sigmoid": nn.Sigmoid,
-        "tanh": nn.Tanh,
-        "silu": nn.SiLU,
-        "gelu": nn.GELU,
-        "elu": nn.ELU,
-        "leaky_relu": nn.LeakyReLU,
-        "hardswish": nn.Hardswish,
-        "hardsigmoid": nn.Hardsigmoid,
-        "mish": nn.Mish,
-        "softplus": nn.Softplus,
-    }
-    table |= {name: _activation(kind) for name, kind in activations.items()}
-    return table
+    kinds: list[type[nn.Module]] = [nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU, nn.ELU]
+    kinds += [nn.Hardswish, nn.Hardsigmoid, nn.Mish, nn.Softplus]
+    table |= {kind.__name__.lower(): _activation(kind) for kind in kinds}
+    return table | {"leaky_relu": _activation(nn.LeakyReLU)}
 
 
 def _activation(kind: type[nn.Module]) -> tuple[tuple[str, ...], Build]:
@@ -229,8 +209,6 @@ def _batch_norm(given: dict[str, Any], rank: int) -> Any:
 
 
 def _zero_pad(given: dict[str, Any], rank: int) -> Any:
-    from torch import nn
-
     value = given.get("value", 0)
     value = 0 if value is None else _number(value)
     pads = [int(item) for item in given["pad"]]
@@ -239,8 +217,14 @@ def _zero_pad(given: dict[str, Any], rank: int) -> Any:
     if given.get("mode", "constant") != "constant" or value != 0 or len(pads) not in (2, 4, 6):
         return None
     pads += [0, 0] if len(pads) == 2 and len(given["pad"]) > 2 else []
-    kinds: dict[int, Any] = {2: nn.ZeroPad1d, 4: nn.ZeroPad2d, 6: nn.ZeroPad3d}
-    return kinds[len(pads)](tuple(pads))
+    return _pad_module(pads)
+
+
+def _pad_module(pads: list[int]) -> Any:
+    """The ZeroPad1d to 3d of amounts in torch's order: the innermost axis first."""
+    from torch import nn
+
+    return getattr(nn, f"ZeroPad{len(pads) // 2}d")(tuple(pads))
 
 
 def _number_padding(node: fx.Node, graph: fx.GraphModule) -> int:
@@ -255,25 +239,13 @@ def _number_padding(node: fx.Node, graph: fx.GraphModule) -> int:
     totals = [0] * len(conv.kernel_size)
     if conv.padding == "same":
         totals = [span * (taps - 1) for span, taps in zip(conv.dilation, conv.kernel_size, strict=True)]
-    kind: Any = type(conv)
-    replacement = kind(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        tuple(total // 2 for total in totals) if not any(total % 2 for total in totals) else 0,
-        conv.dilation,
-        conv.groups,
-        conv.bias is not None,
-    )
-    replacement = _with_weights(replacement, conv.weight, conv.bias)
-    graph.set_submodule(str(node.target), replacement.eval())
+    if not any(total % 2 for total in totals):
+        set_padding(conv, tuple(total // 2 for total in totals))
+        return 1
+    set_padding(conv, (0,) * len(totals))
+    pads = [amount for total in reversed(totals) for amount in (total // 2, total - total // 2)]
     for call in [item for item in graph.graph.nodes if item.op == "call_module" and item.target == node.target]:
-        if any(total % 2 for total in totals):
-            flat = [amount for total in reversed(totals) for amount in (total // 2, total - total // 2)]
-            kinds: dict[int, Any] = {2: nn.ZeroPad1d, 4: nn.ZeroPad2d, 6: nn.ZeroPad3d}
-            pad = kinds[len(flat)](tuple(flat))
-            name = add_module(graph, f"{str(node.target).replace('.', '_')}_pad", pad)
-            with graph.graph.inserting_before(call):
-                call.replace_input_with(call.args[0], graph.graph.call_module(name, (call.args[0],)))
+        name = add_module(graph, f"{str(node.target).replace('.', '_')}_pad", _pad_module(pads))
+        with graph.graph.inserting_before(call):
+            call.replace_input_with(call.args[0], graph.graph.call_module(name, (call.args[0],)))
     return 1

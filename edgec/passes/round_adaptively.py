@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgec.model.spec import FloatModel
+from edgec.model.spec import FloatModel, TensorSpec
 from edgec.passes.contract import PassContext, PassResult
-from edgec.passes.correct_bias import correct_biases, needs_samples, not_finite, rounded_weights
+from edgec.passes.correct_bias import correct_biases, rounded_weights
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import GraphPass, finish, own_graph
+from edgec.passes.graph_edit import finish, own_graph
 from edgec.passes.weight_layers import (
+    SampledPass,
     WeightLayer,
     in_groups,
     is_transposed,
@@ -41,7 +42,7 @@ _KEEP_EVERY = 4
 
 
 @dataclass(frozen=True)
-class RoundAdaptively(GraphPass):
+class RoundAdaptively(SampledPass):
     """Place weights on the backend's grid, each up or down as the layer's outputs want it.
 
     Nagel et al. 2020, https://arxiv.org/abs/2004.10568, with the layer-wise loss: from the inputs that it has in the
@@ -60,41 +61,33 @@ class RoundAdaptively(GraphPass):
 
     name: ClassVar[str] = "round-adaptively"
 
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph and calibration samples."""
-        return super().requires(model, ctx) or needs_samples(ctx)
-
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
         """Round group after group of layers, each on what the float layers before it give."""
-        assert ctx.calibration is not None, "requires() has checked it"
+        samples = ctx.samples(self.name)
         reference, graph = own_graph(model), own_graph(model)
         with quiet_torch(ctx.threads):
             layers, coverage = weight_layers(graph, self.float_layers)
             refused = tuple(_refusals(layers))
             subjects = {item.subject for item in refused}
             rounding = [layer for layer in layers if layer.name not in subjects]
-            gains = self._round(reference, rounding, model, ctx)
+            gains = self._round(reference, rounding, model.inputs, ctx)
             if self.correct_bias:
                 weights = rounded_weights(layers, self.grid)[0]
-                arguments = (weights, model.inputs, ctx.calibration, self.float_layers)
+                arguments = (weights, model.inputs, samples, self.float_layers)
                 refused += correct_biases(graph, reference, *arguments)
         better = [gain for gain in gains if gain > 0]
         mean = sum(gains) / len(gains) if gains else 0.0
         summary = f"rounded {len(better)} of {len(layers)} layers better than to nearest, by {mean:.1f} dB in the mean"
         return PassResult(model.with_graph(finish(graph), same_function=False), summary, (*coverage, *refused))
 
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """All parameters are finite."""
-        return not_finite(model)
-
     def _round(
-        self, reference: fx.GraphModule, layers: Sequence[WeightLayer], model: FloatModel, ctx: PassContext
+        self, reference: fx.GraphModule, layers: Sequence[WeightLayer], inputs: Sequence[TensorSpec], ctx: PassContext
     ) -> list[float]:
         """Round `layers` in place; the gain of each over rounding to nearest, in dB."""
         from edgec.passes.rounding_statistics import RoundingStatistics
 
-        assert ctx.calibration is not None
-        chosen = spread(len(ctx.calibration), self.samples)
+        samples = ctx.samples(self.name)
+        chosen = spread(len(samples), self.samples)
         originals = {layer.name: layer for layer in weight_layers(reference, self.float_layers)[0]}
         apart = len(chosen) >= 2 * _KEEP_EVERY
         judging = len(chosen) // _KEEP_EVERY if apart else len(chosen)
@@ -118,7 +111,7 @@ class RoundAdaptively(GraphPass):
                     if data := by_node.get(node):  # noqa: B023
                         data.add(source, result, keep=keep)
 
-                run_graph(reference, sample_of(ctx.calibration, model.inputs, index), seen, last)
+                run_graph(reference, sample_of(samples, inputs, index), seen, last)
             gains += [self._round_layer(layer, statistics.pop(layer.name)) for layer in group]
         return gains
 

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgec.dataset.spool import Spool
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
-from edgec.passes.correct_bias import needs_samples, not_finite
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import GraphPass, checked, finish, own_graph
-from edgec.passes.weight_layers import compare_on_samples, quiet_torch, run_side_by_side, sample_of, spread
+from edgec.passes.graph_edit import checked, finish, own_graph
+from edgec.passes.weight_layers import SampledPass, compared, quiet_torch, run_side_by_side, sample_of, spread
 from edgec.quant.recipe import WeightGrid
 
 if TYPE_CHECKING:
@@ -33,7 +31,7 @@ _WORTH = 0.8
 
 
 @dataclass(frozen=True)
-class SmoothScales(GraphPass):
+class SmoothScales(SampledPass):
     """Divide channel j of what linear layers read by s_j, and multiply column j of their weights by it.
 
     ``s_j = max|x_j|^a / max|w_j|^(1 - a)`` (Xiao et al. 2022, SmoothQuant, https://arxiv.org/abs/2211.10438, section 4,
@@ -55,53 +53,28 @@ class SmoothScales(GraphPass):
 
     name: ClassVar[str] = "smooth-scales"
 
-    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """A graph and calibration samples."""
-        return super().requires(model, ctx) or needs_samples(ctx)
-
     def run(self, model: FloatModel, ctx: PassContext) -> PassResult[FloatModel]:
-        """Smooth all groups of layers; the outputs are compared with those before."""
-        return smooth(model, self, ctx.samples(self.name), ctx.threads)
+        """Smooth all groups of layers; the outputs are compared with those before.
 
-    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
-        """All parameters are finite; `run` has compared the outputs."""
-        return not_finite(model)
+        Raises:
+            PassError: the outputs are not those before.
+        """
+        from edgec.passes.smoothing_groups import apply_factors, find_groups
 
-
-def smooth(model: FloatModel, how: SmoothScales, samples: Spool, threads: int) -> PassResult[FloatModel]:
-    """Apply `SmoothScales`.
-
-    Args:
-        model: must have a graph; left untouched.
-        how: the pass's options.
-        samples: calibration samples.
-        threads: CPU threads.
-
-    Raises:
-        PassError: the outputs are not those before.
-    """
-    from edgec.passes.smoothing_groups import apply_factors, find_groups
-
-    graph = own_graph(model)
-    with quiet_torch(threads):
-        groups, coverage = find_groups(graph, multiply=how.dynamic)
-        factors = _factors(graph, groups, how, [sample_of(samples, model.inputs, index) for index in _spread(samples)])
-        smoothed = [group for group in groups if group.source in factors]
-        for group in smoothed:
-            apply_factors(graph, group, factors[group.source])
-        result = checked(SmoothScales.name, model, finish(graph)).graph
-        assert result is not None
-        assert model.graph is not None
-        compare_on_samples(SmoothScales.name, model.graph, result, model.inputs, samples)
-    added = sum(group.norm is None for group in smoothed)
-    count = sum(len(group.layers) for group in smoothed)
-    summary = f"smoothed the inputs of {count} linear layers, with {added} multiplications more"
-    unsmoothed = tuple(Coverage(subject=name, state="not smoothed", reason=reason) for name, reason in coverage.items())
-    return PassResult(model.with_graph(result, same_function=False), summary, unsmoothed)
-
-
-def _spread(samples: Spool) -> list[int]:
-    return spread(len(samples), SAMPLES)
+        graph, spool = own_graph(model), ctx.samples(self.name)
+        samples = [sample_of(spool, model.inputs, index) for index in spread(len(spool), SAMPLES)]
+        with quiet_torch(ctx.threads):
+            groups, left = find_groups(graph, multiply=self.dynamic)
+            factors = _factors(graph, groups, self, samples)
+            smoothed = [group for group in groups if group.source in factors]
+            for group in smoothed:
+                apply_factors(graph, group, factors[group.source])
+            result = compared(self.name, model, checked(self.name, model, finish(graph)), spool)
+        added = sum(group.norm is None for group in smoothed)
+        count = sum(len(group.layers) for group in smoothed)
+        summary = f"smoothed the inputs of {count} linear layers, with {added} multiplications more"
+        coverage = tuple(Coverage(subject=name, state="not smoothed", reason=reason) for name, reason in left.items())
+        return PassResult(result, summary, coverage)
 
 
 def _factors(

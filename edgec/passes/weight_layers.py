@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from edgec.dataset.spool import Spool
 from edgec.errors import PassError
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import close
-from edgec.model.spec import TensorSpec
+from edgec.model.spec import FloatModel, TensorSpec
+from edgec.passes.contract import PassContext
 from edgec.passes.coverage import Coverage
-from edgec.passes.graph_edit import module_of
+from edgec.passes.graph_edit import GraphPass, module_of
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,27 @@ if TYPE_CHECKING:
 
 COMPARED = 4
 """Calibration samples whose outputs are compared before and after a change."""
+
+
+class CorrectionPass(GraphPass):
+    """A pass that changes weights or biases of the float model."""
+
+    def ensures(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """Weights and biases are finite."""
+        assert model.graph is not None
+        layers = weight_layers(model.graph)[0]
+        names = [
+            item.name for item in layers if not all(bool(value.isfinite().all()) for value in item.module.parameters())
+        ]
+        return f"not finite: {', '.join(names)}" if names else None
+
+
+class SampledPass(CorrectionPass):
+    """A correction that compares activations."""
+
+    def requires(self, model: FloatModel, ctx: PassContext) -> str | None:
+        """A graph and calibration samples."""
+        return super().requires(model, ctx) or (None if ctx.calibration else "there are no calibration samples")
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,9 @@ def weight_layers(
     """
     from torch import nn
 
-    direct = {id(_attribute(graph, str(node.target))) for node in graph.graph.nodes if node.op == "get_attr"}
+    transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *transposed)  # subclasses compute what they like
+    direct = {id(attrgetter(str(node.target))(graph)) for node in graph.graph.nodes if node.op == "get_attr"}
     calls: dict[int, list[fx.Node]] = {}
     modules: dict[int, Any] = {}
     coverage: dict[int, Coverage] = {}
@@ -60,15 +85,16 @@ def weight_layers(
         module: Any = module_of(node, graph)
         if module is None or str(node.target) in float_layers or not any(True for _ in module.parameters()):
             continue
-        if type(module) not in _kinds():
-            if any(value.dim() > 1 for value in module.parameters()) and not isinstance(module, nn.Embedding):
-                reason = f"corrections do not reach the weights inside a {type(module).__name__}"
-                coverage[id(module)] = Coverage(subject=str(node.target), state="not corrected", reason=reason)
+        reason = ""
+        if type(module) not in kinds:
+            if isinstance(module, nn.Embedding) or all(value.dim() <= 1 for value in module.parameters()):
+                continue
+            reason = f"corrections do not reach the weights inside a {type(module).__name__}"
         elif module._forward_pre_hooks or not isinstance(module.weight, nn.Parameter):
             reason = "its weights are computed when it runs"
-            coverage[id(module)] = Coverage(subject=str(node.target), state="not corrected", reason=reason)
         elif {id(value) for value in module.parameters()} & direct:
             reason = "its weights are read elsewhere too"
+        if reason:
             coverage[id(module)] = Coverage(subject=str(node.target), state="not corrected", reason=reason)
         else:
             modules[id(module)] = module
@@ -76,14 +102,6 @@ def weight_layers(
             calls[id(module)] = [*calls.pop(id(module), []), node]
     layers = (WeightLayer(str(nodes[0].target), modules[key], tuple(nodes)) for key, nodes in calls.items())
     return tuple(layers), tuple(coverage.values())
-
-
-def _kinds() -> tuple[type, ...]:
-    # subclasses compute what they like
-    from torch import nn
-
-    plain = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return (*plain, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def is_transposed(module: Any) -> bool:
@@ -154,10 +172,7 @@ def run_graph(graph: fx.GraphModule, sample: Sequence[torch.Tensor], seen: Seen,
         seen: called with each node, its first input and its result.
         last: where to stop; None: at the end.
     """
-    from torch import fx
-
-    runner = fx.Interpreter(graph)
-    runner.args_iter = iter([item.clone() for item in sample])  # an op may work in place
+    runner = _interpreter(graph, sample)
     for node in graph.graph.nodes:
         runner.env[node] = runner.run_node(node)
         if node.op != "output" and node.all_input_nodes:
@@ -181,13 +196,7 @@ def run_side_by_side(
         samples: inputs of each run, in call order.
         change: gets a node and its results, one a sample; returns those to go on with.
     """
-    from torch import fx
-
-    runners = []
-    for sample in samples:
-        runner = fx.Interpreter(graph)
-        runner.args_iter = iter([item.clone() for item in sample])
-        runners.append(runner)
+    runners = [_interpreter(graph, sample) for sample in samples]
     for node in graph.graph.nodes:
         if node.op == "output":
             return
@@ -197,26 +206,36 @@ def run_side_by_side(
                 del runner.env[done]
 
 
-def compare_on_samples(
-    name: str, before: fx.GraphModule, after: fx.GraphModule, inputs: Sequence[TensorSpec], spool: Spool | None
-) -> None:
-    """See that a changed graph has the old one's outputs on some calibration samples.
+def _interpreter(graph: fx.GraphModule, sample: Sequence[torch.Tensor]) -> fx.Interpreter:
+    """Runs `graph` node by node on a copy of `sample`: an op may work in place."""
+    from torch import fx
+
+    runner = fx.Interpreter(graph)
+    runner.args_iter = iter([item.clone() for item in sample])
+    return runner
+
+
+def compared(name: str, before: FloatModel, after: FloatModel, spool: Spool | None) -> FloatModel:
+    """`before` with the graph of `after`, once both are seen to give the same outputs on some calibration samples.
 
     Args:
         name: of the pass, for the message.
-        before: the graph as it was.
-        after: the changed graph.
-        inputs: of both.
+        before: the model as it was.
+        after: the changed model.
         spool: calibration samples; None compares nothing.
 
     Raises:
-        PassError: it has not; `name` is the pass's.
+        PassError: the outputs differ.
     """
-    for index in spread(len(spool), COMPARED) if spool is not None else ():
-        sample = sample_of(spool, inputs, index) if spool is not None else ()
-        ours, theirs = (tensors_of(graph(*[item.clone() for item in sample])) for graph in (after, before))
+    assert before.graph is not None
+    assert after.graph is not None
+    for index in range(0) if spool is None else spread(len(spool), COMPARED):
+        assert spool is not None
+        sample = sample_of(spool, before.inputs, index)
+        ours, theirs = (tensors_of(graph(*[item.clone() for item in sample])) for graph in (after.graph, before.graph))
         if not close(ours, theirs, tolerance=1e-3):
             raise PassError(f"the outputs on calibration sample {index} are different", where=name)
+    return before.with_graph(after.graph, same_function=False)
 
 
 @contextlib.contextmanager
@@ -231,10 +250,3 @@ def quiet_torch(threads: int) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def _attribute(graph: fx.GraphModule, path: str) -> Any:
-    attribute: Any = graph
-    for part in path.split("."):
-        attribute = getattr(attribute, part)
-    return attribute

@@ -1,4 +1,4 @@
-"""The histogram of one channel as a density, and the expected error of quantizing what it describes."""
+"""The histogram of a tensor as a density, and the expected error of quantizing what it describes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 from edgec.quant.histogram import Array
 from edgec.quant.statistics import TensorStatistics
 
+CODES = 256
+"""Levels of a quantized tensor."""
 _BLOCK = 8
 """Ranges judged at a time: their arrays stay in the cache."""
 _THINNEST = 2.0**-10
@@ -17,7 +19,7 @@ _THINNEST = 2.0**-10
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """The values of one channel that are not exactly zero. Unit of length is the bin, so that nothing overflows.
+    """The values of a tensor that are not exactly zero. Unit of length is the bin, so that nothing overflows.
 
     Exact zeros are left out because every range holds 0 and so represents them without error: after a ReLU they
     are often most of a tensor, and would drown what a range has to be chosen for.
@@ -35,20 +37,20 @@ class Distribution:
     """Width of a bin, in the tensor's own unit."""
 
     @classmethod
-    def of(cls, statistics: TensorStatistics, channel: int) -> Distribution:
-        """The distribution in the histogram of a channel; `statistics` has histograms."""
+    def of(cls, statistics: TensorStatistics) -> Distribution:
+        """The distribution in the histogram of a whole tensor, which `statistics` has."""
         histograms = statistics.histograms
         assert histograms is not None
-        counts = histograms.counts[channel].astype(np.float64)
-        counts[histograms.side] -= histograms.zeros[channel]
-        unit = float(np.ldexp(1.0, histograms.exponents[channel]))
+        counts = histograms.counts[0].astype(np.float64)
+        counts[histograms.side] -= histograms.zeros[0]
+        unit = float(np.ldexp(1.0, histograms.exponents[0]))
         used = np.flatnonzero(counts)
         begin, end = (int(used[0]), int(used[-1]) + 1) if used.size else (histograms.side, histograms.side + 1)
         return cls(
             first=begin - histograms.side,
             counts=counts[begin:end],
-            low=min(float(statistics.lows[channel]), 0.0) / unit,
-            high=max(float(statistics.highs[channel]), 0.0) / unit,
+            low=min(statistics.low, 0.0) / unit,
+            high=max(statistics.high, 0.0) / unit,
             unit=unit,
         )
 
@@ -71,10 +73,10 @@ class Distribution:
         edges = self.edges
         return float(np.diff(_cubes(edges)) / 3 @ (self.counts / np.diff(edges)))
 
-    def errors(self, lows: Array, highs: Array, codes: int) -> Array:
+    def errors(self, lows: Array, highs: Array) -> Array:
         """Expected sum of squared errors when the values are clipped to ranges and rounded to the codes of each.
 
-        A range of step S = (high - low) / (codes - 1) becomes [l, h] = S [m, m + codes - 1], m = round(low / S), when
+        A range of step S = (high - low) / (CODES - 1) becomes [l, h] = S [m, m + CODES - 1], m = round(low / S), when
         its zero-point is rounded. For values that are uniform within their bins the result is the exact integral of
         (x - S round(clip(x, l, h) / S))^2 over the density, for any ratio of bin to step: with c = clip(x, l, h),
         k = round(c / S) and r = c / S - k the antiderivative is S^3 (k / 12 + r^3 / 3) + (x - c)^3 / 3, the first
@@ -83,22 +85,19 @@ class Distribution:
         Args:
             lows: [ranges], in bins.
             highs: [ranges], in bins.
-            codes: number of levels.
 
         Returns:
             [ranges], in squares of a bin.
         """
         density = self.counts / np.diff(self.edges)
         blocks = range(0, len(lows), _BLOCK)
-        return np.concatenate(
-            [self._errors(lows[at : at + _BLOCK], highs[at : at + _BLOCK], codes, density) for at in blocks]
-        )
+        return np.concatenate([self._errors(lows[at : at + _BLOCK], highs[at : at + _BLOCK], density) for at in blocks])
 
-    def _errors(self, lows: Array, highs: Array, codes: int, density: Array) -> Array:
+    def _errors(self, lows: Array, highs: Array, density: Array) -> Array:
         edges = self.edges
-        steps = (np.maximum(highs - lows, np.finfo(np.float64).tiny) / (codes - 1))[:, None]
+        steps = (np.maximum(highs - lows, np.finfo(np.float64).tiny) / (CODES - 1))[:, None]
         lowest = np.rint(lows[:, None] / steps)
-        clipped = np.clip(edges, lowest * steps, (lowest + (codes - 1)) * steps)
+        clipped = np.clip(edges, lowest * steps, (lowest + (CODES - 1)) * steps)
         scaled = clipped / steps
         integral = np.rint(scaled)
         scaled -= integral

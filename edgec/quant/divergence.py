@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgec.quant.distribution import Distribution
+from edgec.quant.distribution import CODES, Distribution
 from edgec.quant.histogram import Array
 from edgec.quant.search_range import window
 
@@ -13,33 +13,27 @@ _EMPTY = 0.1
 """Count used for an empty bin in a logarithm."""
 
 
-def least_divergence(distribution: Distribution, codes: int, symmetric: bool) -> tuple[float, float]:
+def least_divergence(distribution: Distribution) -> tuple[float, float]:
     """The range, in bins, of least divergence (S. Migacz, "8-bit inference with TensorRT", GTC 2017).
 
     For each candidate range P are the counts inside, with all that is clipped added to its end bins; Q are the counts
-    inside without these, averaged over the bins (of those that are not empty) that share one of `codes` levels.
+    inside without these, averaged over the bins (of those that are not empty) that share one of `CODES` levels.
     Wide ranges lose by the averaging, narrow ones by what their end bins miss. Divergences of all candidates come from
     running sums over the bins of counts, their logarithms and bins in use, with no loop over candidates or bins.
 
     Here, unlike there, ranges of signed tensors have both ends (`window`); exact zeros do not count (`Distribution`);
     and the divergence that counting noise alone makes, half of one for each bin beyond the first in a level (the mean
     of the G statistic), is subtracted: without that few samples would draw the threshold to the narrowest range.
-
-    Args:
-        distribution: values of one channel.
-        codes: levels of the quantized tensor.
-        symmetric: whether the range is [-T, T].
     """
     counts, size = distribution.counts, len(distribution.counts)
     first, total = distribution.first, distribution.total
-    thresholds = _thresholds(first, size, codes, symmetric)
-    lows, highs = -thresholds - first, thresholds - first
-    if not symmetric:
-        lows, highs = np.maximum(lows, min(0, -first)), np.minimum(highs, max(size, -first))
+    thresholds = _thresholds(first, size)
+    lows = np.maximum(-thresholds - first, min(0, -first))
+    highs = np.minimum(thresholds - first, max(size, -first))
     begin, end = np.clip(lows, 0, size), np.clip(highs, 0, size)
 
     running = [_running(values) for values in (counts, counts > 0, _log_weighted(counts))]
-    borders = lows[:, None] + -(-np.arange(codes + 1) * (highs - lows)[:, None] // codes)  # ceiling
+    borders = lows[:, None] + -(-np.arange(CODES + 1) * (highs - lows)[:, None] // CODES)  # ceiling
     borders = np.clip(borders, 0, size)
     mass, used = (np.diff(sums[borders], axis=1) for sums in running[:2])
     kept = running[0][end] - running[0][begin]
@@ -60,16 +54,15 @@ def least_divergence(distribution: Distribution, codes: int, symmetric: bool) ->
 
     best = thresholds[[int(np.argmin(divergence))]].astype(np.float64)  # the widest of equals comes first
     best = np.minimum(best, max(-distribution.low, distribution.high))
-    low, high = window(distribution, best, symmetric)
+    low, high = window(distribution, best)
     return float(low[0]), float(high[0])
 
 
-def _thresholds(first: int, size: int, codes: int, symmetric: bool) -> Array:
+def _thresholds(first: int, size: int) -> Array:
     """Whole numbers of bins, falling, from all that is used to where a level has one bin."""
     below, above = max(-first, 0), max(first + size, 0)
     widest, shorter = max(below, above), min(below, above)
-    half = -(-codes // 2)
-    narrowest = half if symmetric or shorter >= half else codes - shorter
+    narrowest = CODES // 2 if shorter >= CODES // 2 else CODES - shorter
     steps = np.linspace(widest, min(narrowest, widest), _CANDIDATES)
     rising: Array = np.unique(np.rint(steps).astype(np.int64))
     return rising[::-1]

@@ -7,7 +7,6 @@ import numpy as np
 from edgec.errors import DatasetError, InternalError
 from edgec.quant.distribution import Distribution
 from edgec.quant.divergence import least_divergence
-from edgec.quant.histogram import Array
 from edgec.quant.recipe import RangeMethod
 from edgec.quant.search_range import least_error
 from edgec.quant.statistics import TensorStatistics
@@ -24,45 +23,12 @@ def needs_histogram(method: RangeMethod) -> bool:
     return method in ("percentile", "entropy", "mse")
 
 
-def choose_range(
-    statistics: TensorStatistics,
-    method: RangeMethod,
-    *,
-    codes: int = 256,
-    symmetric: bool = False,
-    percentile: float = PERCENTILE,
-    name: str = "",
-) -> tuple[float, float]:
-    """The range of one tensor, statistics of which are per tensor. See `choose_ranges`.
-
-    Args:
-        statistics: per tensor.
-        method: how to choose.
-        codes: levels of the quantized tensor.
-        symmetric: ranges [-T, T] instead.
-        percentile: for the method of that name.
-        name: of the tensor, for messages.
-    """
-    lows, highs = choose_ranges(statistics, method, codes=codes, symmetric=symmetric, percentile=percentile, name=name)
-    if len(lows) != 1:
-        raise InternalError(f"{len(lows)} channels have no one range", where=name)
-    return float(lows[0]), float(highs[0])
-
-
-def choose_ranges(
-    statistics: TensorStatistics,
-    method: RangeMethod,
-    *,
-    codes: int = 256,
-    symmetric: bool = False,
-    percentile: float = PERCENTILE,
-    name: str = "",
-) -> tuple[Array, Array]:
-    """The range of each channel: finite, with 0 in it, and no wider than the values seen and 0.
+def choose_range(statistics: TensorStatistics, method: RangeMethod, *, name: str = "") -> tuple[float, float]:
+    """The range of one tensor: finite, with 0 in it, and no wider than the values seen and 0.
 
     - minmax: all values seen.
     - moving-average: averages of each sample's extremes, see `TensorStatistics`.
-    - percentile: `percentile` % of the values that are not zero, the rest cut in halves from both ends; the end
+    - percentile: `PERCENTILE` % of the values that are not zero, the rest cut in halves from both ends; the end
       at zero of a one-sided tensor stays.
     - entropy: `least_divergence`.
     - mse: `least_error`.
@@ -72,76 +38,63 @@ def choose_ranges(
     it has without clipping, if that is less), the range is widened until they do not.
 
     Args:
-        statistics: of a tensor, with histograms if the method `needs_histogram`.
+        statistics: of the whole tensor, with a histogram if the method `needs_histogram`.
         method: how to choose.
-        codes: levels of the quantized tensor: 256 for 8 bits.
-        symmetric: ranges [-T, T] instead, T not above the largest absolute value.
-        percentile: for the method of that name, above 50 and up to 100.
         name: of the tensor, for messages.
 
     Returns:
-        Lowest and highest values, float64 [channels] ([1] for statistics per tensor).
+        Lowest and highest value.
 
     Raises:
         DatasetError: there were no samples, or values that are not finite.
-        InternalError: the method needs histograms and there are none.
+        InternalError: the statistics are by channel, or the method needs a histogram and there is none.
     """
     if not statistics.finite:
         what = "calibration met NaN or infinity" if statistics.samples else "calibration never reached this tensor"
         hint = "check the calibration samples and their preprocessing, and that the float model's outputs are finite"
         raise DatasetError(what, where=name, hint=hint)
-    lows, highs = np.minimum(statistics.lows, 0.0), np.maximum(statistics.highs, 0.0)
+    if len(statistics.lows) != 1:
+        raise InternalError(f"{len(statistics.lows)} channels have no one range", where=name)
+    least, greatest = min(statistics.low, 0.0), max(statistics.high, 0.0)
+    low, high = least, greatest
     if method == "moving-average":
-        lows = np.clip(statistics.average_lows, lows, 0.0)
-        highs = np.clip(statistics.average_highs, 0.0, highs)
+        low, high = float(statistics.average_lows[0]), float(statistics.average_highs[0])
     elif needs_histogram(method):
         if statistics.histograms is None:
             raise InternalError(f"{method} needs a histogram", where=name)
-        chosen = [
-            _from_histogram(Distribution.of(statistics, channel), method, codes, symmetric, percentile)
-            for channel in range(len(lows))
-        ]
-        lows = np.clip(np.array([low for low, _ in chosen]), lows, 0.0)
-        highs = np.clip(np.array([high for _, high in chosen]), 0.0, highs)
-    if symmetric:
-        highs = np.maximum(-lows, highs)
-        lows = -highs
-    return lows + 0.0, highs + 0.0  # + 0.0: no negative zeros
+        low, high = _from_histogram(Distribution.of(statistics), method)
+    low, high = min(max(low, least), 0.0), min(max(high, 0.0), greatest)
+    return low + 0.0, high + 0.0  # + 0.0: no negative zeros
 
 
-def _from_histogram(
-    distribution: Distribution, method: RangeMethod, codes: int, symmetric: bool, percentile: float
-) -> tuple[float, float]:
-    """The range of one channel, in the tensor's own unit."""
+def _from_histogram(distribution: Distribution, method: RangeMethod) -> tuple[float, float]:
+    """The range in the tensor's own unit."""
     if distribution.total == 0:  # nothing but zeros among what was counted
         low, high = distribution.low, distribution.high
     elif method == "mse":
-        low, high = least_error(distribution, codes, symmetric)
+        low, high = least_error(distribution)
     elif method == "entropy":
-        low, high = _widen(distribution, *least_divergence(distribution, codes, symmetric), codes, symmetric)
+        low, high = _widen(distribution, *least_divergence(distribution))
     else:
-        low, high = _widen(distribution, *_central(distribution, percentile), codes, symmetric)
+        low, high = _widen(distribution, *_central(distribution))
     return low * distribution.unit, high * distribution.unit
 
 
-def _central(distribution: Distribution, percentile: float) -> tuple[float, float]:
-    """The middle `percentile` % of the values, in bins: linear within a bin."""
+def _central(distribution: Distribution) -> tuple[float, float]:
+    """The middle `PERCENTILE` % of the values, in bins: linear within a bin."""
     running = np.concatenate(([0.0], np.cumsum(distribution.counts)))
-    tail = distribution.total * (1 - percentile / 100) / 2
+    tail = distribution.total * (1 - PERCENTILE / 100) / 2
     low, high = np.interp([tail, distribution.total - tail], running, distribution.edges)
     return min(float(low), 0.0), max(float(high), 0.0)
 
 
-def _widen(distribution: Distribution, low: float, high: float, codes: int, symmetric: bool) -> tuple[float, float]:
+def _widen(distribution: Distribution, low: float, high: float) -> tuple[float, float]:
     """The least range between this and the whole one that does not fall below `FLOOR_DB`."""
     part = np.linspace(0.0, 1.0, _WIDENINGS + 1)
     lows, highs = low + (distribution.low - low) * part, high + (distribution.high - high) * part
-    if symmetric:
-        highs = np.maximum(-lows, highs)
-        lows = -highs
     bound = distribution.power * 10 ** (-FLOOR_DB / 10)
-    if distribution.errors(lows[:1], highs[:1], codes)[0] <= bound:
+    if distribution.errors(lows[:1], highs[:1])[0] <= bound:
         return low, high
-    errors = distribution.errors(lows, highs, codes)
+    errors = distribution.errors(lows, highs)
     index = int(np.argmax(errors <= max(bound, errors[-1])))
     return float(lows[index]), float(highs[index])

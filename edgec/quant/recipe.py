@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from edgec.frozen import Frozen
 
 RangeMethod = Literal["minmax", "moving-average", "percentile", "entropy", "mse"]
 """How the range of an activation follows from its statistics."""
-RANGE_METHODS: tuple[RangeMethod, ...] = ("minmax", "moving-average", "percentile", "entropy", "mse")
+RANGE_METHODS: tuple[RangeMethod, ...] = get_args(RangeMethod)
 
 Effort = Literal["fast", "balanced", "max"]
 """How much of the accuracy ladder is tried before the first gate."""

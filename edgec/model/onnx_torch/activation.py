@@ -31,14 +31,8 @@ def _prelu(call: Call) -> Value:
         axes = [index for index, size in enumerate(slope.shape) if size != 1]
         channel = value.ndim - slope.ndim + axes[0] if len(axes) == 1 else None
         if not axes or (channel == 1 and len(axes) == 1):
-            layer = nn.PReLU(slope.numel())
-            layer.weight = call.parameter(slope.reshape(-1))
-            return call.layer(layer, value)
+            return call.layer(call.weighted(nn.PReLU(slope.numel()), weight=slope.reshape(-1)), value)
     return torch.where(torch.lt(value, 0), torch.mul(value, slope), value)
-
-
-def _thresholded(call: Call) -> Value:
-    return call.layer(nn.Threshold(call.get("alpha", 1.0), 0.0), call[0])
 
 
 def _shrink(call: Call) -> Value:
@@ -81,10 +75,6 @@ def _swish(call: Call) -> Value:
     return torch.mul(call[0], torch.sigmoid(mul(call[0], torch.tensor(alpha))))
 
 
-def _celu(call: Call) -> Value:
-    return call.layer(nn.CELU(call.get("alpha", 1.0)), call[0])
-
-
 def _selu(call: Call) -> Value:
     alpha, gamma = call.get("alpha", 1.67326319217681884765625), call.get("gamma", 1.05070102214813232421875)
     if abs(alpha - 1.6732632) < 1e-6 and abs(gamma - 1.0507010) < 1e-6:
@@ -109,7 +99,7 @@ def _dropout(call: Call) -> Any:
 
 
 CONVERTERS: Mapping[str, Converter] = {
-    "Celu": _celu,
+    "Celu": _layer(lambda call: nn.CELU(call.get("alpha", 1.0))),
     "Dropout": _dropout,
     "Elu": _layer(lambda call: nn.ELU(call.get("alpha", 1.0))),
     "Gelu": _layer(lambda call: nn.GELU(approximate=call.get("approximate", "none"))),
@@ -129,6 +119,6 @@ CONVERTERS: Mapping[str, Converter] = {
     "Softsign": _layer(lambda call: nn.Softsign()),
     "Swish": _swish,
     "Tanh": _layer(lambda call: nn.Tanh()),
-    "ThresholdedRelu": _thresholded,
+    "ThresholdedRelu": _layer(lambda call: nn.Threshold(call.get("alpha", 1.0), 0.0)),
 }
 """Op -> converter."""

@@ -21,7 +21,8 @@ def _attention(call: Call) -> Any:
         heads, shared = call.get("q_num_heads"), call.get("kv_num_heads")
         if not heads or not shared:
             raise NoTorchFormError("q_num_heads or kv_num_heads is missing")
-        queries, keys, values = _heads(queries, heads), _heads(keys, shared), _heads(values, shared)
+        queries = heads_first(queries, heads)
+        keys, values = heads_first(keys, shared), heads_first(values, shared)
     past = 0
     if call[4] is not None:
         past = call[4].shape[2]
@@ -52,7 +53,8 @@ def _attention(call: Call) -> Any:
     return result, *presents, seen[mode]
 
 
-def _heads(value: Value, heads: int) -> Value:
+def heads_first(value: Value, heads: int) -> Value:
+    """[batch, length, width] as [batch, heads, length, width / heads]."""
     batch, length, width = value.shape
     return torch.permute(torch.reshape(value, [batch, length, heads, width // heads]), [0, 2, 1, 3])
 

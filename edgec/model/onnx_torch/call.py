@@ -129,6 +129,13 @@ class Call:
         """`tensor` as a layer's own parameter."""
         return self.recorder.parameter(tensor)
 
+    def weighted(self, module: nn.Module, **tensors: torch.Tensor | None) -> Any:
+        """`module` with `tensors` as its parameters, but for those that are None."""
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                setattr(module, name, self.parameter(tensor))
+        return module
+
 
 Converter = Callable[[Call], Value]
 """Returns the node's output, or a tuple of its outputs."""

@@ -9,7 +9,7 @@ import torch
 
 from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, axis_of, is_constant, scalar
 from edgec.model.onnx_torch.recorder import Value
-from edgec.model.onnx_torch.shape import chunk_sizes, part
+from edgec.model.onnx_torch.shape import chunk_sizes, parts
 
 MAX_TRIPS = 256
 """Largest number of copies of a loop's body."""
@@ -114,9 +114,7 @@ def _split_to_sequence(call: Call) -> Any:
         sizes = [1] * total
     elif call[1].ndim == 0:
         sizes = chunk_sizes(total, sizes[0])
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    parts = [part(value, axis, start, start + size) for start, size in zip(starts, sizes, strict=True)]
-    return ([item if keep else torch.squeeze(item, axis) for item in parts],)
+    return ([item if keep else torch.squeeze(item, axis) for item in parts(value, axis, sizes)],)
 
 
 def _sequence_at(call: Call) -> Value:

@@ -78,21 +78,13 @@ def _conv(call: Call) -> Value:
     stride, dilation = tuple(call.get("strides", [1] * axes)), tuple(call.get("dilations", [1] * axes))
     groups = call.get("group", 1)
     if not is_constant(weight, bias):
-        function: Any = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[axes]
+        function: Any = getattr(functional, f"conv{axes}d")
         return function(value, weight, bias, stride, padding, dilation, groups)
     layer = _CONVOLUTIONS[axes](
         weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), stride, padding, dilation, groups,
         bias is not None, device="meta",
     )  # fmt: skip
-    return call.layer(_with_weights(call, layer, weight, bias), value)
-
-
-def _with_weights(call: Call, layer: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
-    layer.weight = call.parameter(weight)
-    if bias is not None:
-        layer.bias = call.parameter(bias)
-    module: nn.Module = layer
-    return module
+    return call.layer(call.weighted(layer, weight=weight, bias=bias), value)
 
 
 def _conv_transpose(call: Call) -> Value:
@@ -106,32 +98,25 @@ def _conv_transpose(call: Call) -> Value:
     spans = [(taps - 1) * step + 1 for taps, step in zip(weight.shape[2:], dilation, strict=True)]
     pads = _transposed_pads(call, value.shape[2:], spans, stride, extra)
     # torch cuts both ends alike and can leave more at the end only; what it cannot do is cut afterwards
-    padding, output_padding, cuts = [], [], []
+    plan: list[tuple[int, int, tuple[int, int]]] = []
     for (before, after), more, step, span in zip(pads, extra, stride, dilation, strict=True):
         grown = before - after + more
         if before >= 0 and 0 <= grown < max(step, span):
-            padding.append(before)
-            output_padding.append(grown)
-            cuts.append((0, 0))
+            plan.append((before, grown, (0, 0)))
         elif after - more >= 0 and before >= after - more:
-            padding.append(after - more)
-            output_padding.append(0)
-            cuts.append((before - after + more, 0))
+            plan.append((after - more, 0, (before - after + more, 0)))
         else:
-            padding.append(0)
-            output_padding.append(0)
-            cuts.append((before, after - more))
+            plan.append((0, 0, (before, after - more)))
+    padding, output_padding, cuts = zip(*plan, strict=True)
     if not is_constant(weight, bias):
-        function: Any = {
-            1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d
-        }[axes]  # fmt: skip
+        function: Any = getattr(functional, f"conv_transpose{axes}d")
         result = function(value, weight, bias, stride, padding, output_padding, groups, dilation)
     else:
         layer = _TRANSPOSED[axes](
-            weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:]), stride, tuple(padding),
-            tuple(output_padding), groups, bias is not None, dilation, device="meta",
+            weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:]), stride, padding,
+            output_padding, groups, bias is not None, dilation, device="meta",
         )  # fmt: skip
-        result = call.layer(_with_weights(call, layer, weight, bias), value)
+        result = call.layer(call.weighted(layer, weight=weight, bias=bias), value)
     if not any(amount for pair in cuts for amount in pair):
         return result
     if any(amount < 0 for pair in cuts for amount in pair) and bias is not None:

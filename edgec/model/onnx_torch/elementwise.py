@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgec.model.onnx_torch.call import (
     Call,
@@ -68,12 +69,15 @@ def div(left: Value, right: Value) -> Value:
     return torch.div(left, right, rounding_mode="trunc")
 
 
-def _broadcast(call: Call, function: Callable[[Value, Value], Value]) -> Value:
-    left, right = call[0], call[1]
-    if call.opset < 7 and call.get("broadcast") and "axis" in call.attributes:
-        after = left.ndim - call.get("axis") - right.ndim
-        right = torch.reshape(right, [*right.shape, *[1] * after])
-    return function(left, right)
+def _broadcast(function: Callable[[Value, Value], Value]) -> Converter:
+    def convert(call: Call) -> Value:
+        left, right = call[0], call[1]
+        if call.opset < 7 and call.get("broadcast") and "axis" in call.attributes:
+            after = left.ndim - call.get("axis") - right.ndim
+            right = torch.reshape(right, [*right.shape, *[1] * after])
+        return function(left, right)
+
+    return convert
 
 
 def _mod(call: Call) -> Value:
@@ -121,14 +125,6 @@ def _mean(call: Call) -> Value:
     return total if len(call) == 1 else operator.truediv(total, float(len(call)))
 
 
-def _cast(call: Call) -> Value:
-    return cast(call[0], as_dtype(call.get("to")))
-
-
-def _cast_like(call: Call) -> Value:
-    return cast(call[0], call[1].dtype)
-
-
 def cast(value: Value, kind: torch.dtype) -> Value:
     """`value` in another dtype."""
     if value.dtype == kind:
@@ -173,8 +169,6 @@ def clamp(call: Call, value: Value, low: float | None, high: float | None) -> Va
         low: lower limit.
         high: upper limit.
     """
-    from torch import nn
-
     if not value.dtype.is_floating_point:
         limits = torch.iinfo(value.dtype)
         whole = [
@@ -202,10 +196,6 @@ def _unary(function: Callable[[Value], Value]) -> Converter:
     return lambda call: function(call[0])
 
 
-def _same_input(call: Call) -> Value:
-    return call[0]
-
-
 _UNARY: Mapping[str, Callable[[Value], Value]] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin, "Asinh": torch.asinh,
     "Atan": torch.atan, "Atanh": torch.atanh, "BitwiseNot": torch.bitwise_not, "Ceil": torch.ceil, "Cos": torch.cos,
@@ -222,21 +212,17 @@ _BINARY: Mapping[str, Callable[[Value, Value], Value]] = {
 }  # fmt: skip
 
 
-def _binary_converter(function: Callable[[Value, Value], Value]) -> Converter:
-    return lambda call: _broadcast(call, function)
-
-
 CONVERTERS: Mapping[str, Converter] = {
     **{name: _unary(function) for name, function in _UNARY.items()},
-    **{name: _binary_converter(function) for name, function in _BINARY.items()},
+    **{name: _broadcast(function) for name, function in _BINARY.items()},
     "BitShift": _bit_shift,
     "BitwiseAnd": _bitwise(torch.bitwise_and),
     "BitwiseOr": _bitwise(torch.bitwise_or),
     "BitwiseXor": _bitwise(torch.bitwise_xor),
-    "Cast": _cast,
-    "CastLike": _cast_like,
+    "Cast": lambda call: cast(call[0], as_dtype(call.get("to"))),
+    "CastLike": lambda call: cast(call[0], call[1].dtype),
     "Clip": _clip,
-    "Identity": _same_input,
+    "Identity": lambda call: call[0],
     "IsInf": _is_inf,
     "Max": _fold(torch.maximum),
     "Mean": _mean,

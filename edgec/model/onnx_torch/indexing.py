@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,17 +66,8 @@ def _gather_nd(call: Call) -> Value:
     value, indices, batches = call[0], call[1], call.get("batch_dims", 0)
     depth = indices.shape[-1]
     shape = list(value.shape)
-    # one index a row into a table of what is gathered
-    flat = torch.zeros((), dtype=torch.int64)
-    for place in range(depth):
-        size = shape[batches + place]
-        flat = torch.add(torch.mul(flat, size), not_negative(indices[..., place], size))
-    inner = 1
-    for size in shape[batches : batches + depth]:
-        inner *= size
-    count = 1
-    for size in shape[:batches]:
-        count *= size
+    flat = _rows(indices, shape[batches : batches + depth])
+    inner, count = math.prod(shape[batches : batches + depth]), math.prod(shape[:batches])
     rest = shape[batches + depth :]
     table = torch.reshape(value, [count * inner, *rest])
     rows = torch.reshape(flat, [count, -1])
@@ -83,6 +75,14 @@ def _gather_nd(call: Call) -> Value:
         rows = torch.add(rows, torch.arange(count)[:, None] * inner)
     picked = torch.index_select(table, 0, torch.reshape(rows, [-1]))
     return torch.reshape(picked, [*indices.shape[:-1], *rest])
+
+
+def _rows(indices: Value, sizes: Sequence[int]) -> Value:
+    """Indices along the last axis, into axes of these sizes, as one index a row into the table of all."""
+    flat = torch.zeros((), dtype=torch.int64)
+    for place, size in enumerate(sizes):
+        flat = torch.add(torch.mul(flat, size), not_negative(indices[..., place], size))
+    return flat
 
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
@@ -100,15 +100,8 @@ def _scatter_elements(call: Call) -> Value:
 def _scatter_nd(call: Call) -> Value:
     value, indices, updates = call[0], call[1], call[2]
     depth, shape = indices.shape[-1], list(value.shape)
-    inner, rest = 1, 1
-    for size in shape[:depth]:
-        inner *= size
-    for size in shape[depth:]:
-        rest *= size
-    flat = torch.zeros((), dtype=torch.int64)
-    for place in range(depth):
-        flat = torch.add(torch.mul(flat, shape[place]), not_negative(indices[..., place], shape[place]))
-    rows = torch.reshape(flat, [-1, 1])
+    inner, rest = math.prod(shape[:depth]), math.prod(shape[depth:])
+    rows = torch.reshape(_rows(indices, shape[:depth]), [-1, 1])
     count = rows.shape[0]
     wide = rows.expand([count, rest])
     table, news = torch.reshape(value, [inner, rest]), torch.reshape(updates, [count, rest])
@@ -138,8 +131,7 @@ def _one_hot(call: Call) -> Value:
     indices, depth, values = call[0], int(scalar(call.constant(1, "depth"))), call[2]
     axis = axis_of(call.get("axis", -1), indices.ndim + 1)
     places = torch.arange(depth).reshape([depth] + [1] * (indices.ndim - axis))
-    whole = indices if indices.dtype == torch.int64 else indices.to(torch.int64)
-    hit = torch.eq(torch.unsqueeze(torch.where(torch.lt(whole, 0), torch.add(whole, depth), whole), axis), places)
+    hit = torch.eq(torch.unsqueeze(not_negative(indices, depth), axis), places)
     return torch.where(hit, values[1], values[0])
 
 

@@ -21,11 +21,20 @@ def linear(call: Call, value: Value, weight: torch.Tensor, bias: torch.Tensor | 
         weight: [outputs, inputs].
         bias: [outputs], or None.
     """
+    return call.layer(linear_layer(call, weight, bias), value)
+
+
+def linear_layer(call: Call, weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Module:
+    """The layer of `linear`, for more than one call.
+
+    Args:
+        call: the node.
+        weight: [outputs, inputs].
+        bias: [outputs], or None.
+    """
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = call.parameter(weight)
-    if bias is not None:
-        layer.bias = call.parameter(bias)
-    return call.layer(layer, value)
+    module: nn.Module = call.weighted(layer, weight=weight, bias=bias)
+    return module
 
 
 def _gemm(call: Call) -> Value:

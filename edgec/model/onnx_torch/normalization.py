@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgec.model.onnx_torch.attention import heads_first
 from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, axis_of, is_constant
 from edgec.model.onnx_torch.elementwise import add, cast, mul
 from edgec.model.onnx_torch.recorder import Value
@@ -22,8 +23,7 @@ def _batch_norm(call: Call) -> Any:
     if call.get("training_mode", 0):
         return _batch_norm_in_training(call)
     if is_constant(scale, bias, mean, variance) and value.ndim in _BATCH_NORMS:
-        layer = _BATCH_NORMS[value.ndim](scale.numel(), eps=eps)
-        layer.weight, layer.bias = call.parameter(scale), call.parameter(bias)
+        layer = call.weighted(_BATCH_NORMS[value.ndim](scale.numel(), eps=eps), weight=scale, bias=bias)
         layer.running_mean, layer.running_var = mean.clone(), variance.clone()
         return call.layer(layer, value)
     return _normalized(value, scale, bias, mean, variance, eps)
@@ -52,12 +52,13 @@ def _instance_norm(call: Call) -> Value:
     eps = call.get("epsilon", 1e-5)
     if is_constant(scale, bias) and value.ndim in _INSTANCE_NORMS:
         layer = _INSTANCE_NORMS[value.ndim](scale.numel(), eps=eps, affine=True)
-        layer.weight, layer.bias = call.parameter(scale), call.parameter(bias)
-        return call.layer(layer, value)
-    axes = list(range(2, value.ndim))
-    shape = [1, -1, *[1] * len(axes)]
-    plain = _standardized(value, axes, eps)
-    return torch.add(torch.mul(plain, torch.reshape(scale, shape)), torch.reshape(bias, shape))
+        return call.layer(call.weighted(layer, weight=scale, bias=bias), value)
+    return _by_channel(_standardized(value, list(range(2, value.ndim)), eps), scale, bias)
+
+
+def _by_channel(value: Value, scale: Value, bias: Value) -> Value:
+    shape = [1, -1, *[1] * (value.ndim - 2)]
+    return torch.add(torch.mul(value, torch.reshape(scale, shape)), torch.reshape(bias, shape))
 
 
 def _standardized(value: Value, axes: list[int], eps: float) -> Value:
@@ -75,10 +76,7 @@ def _layer_norm(call: Call) -> Any:
     fits = is_constant(scale, bias) and tuple(scale.shape) == shape and (bias is None or tuple(bias.shape) == shape)
     if fits and not call.wants(1) and not call.wants(2):
         layer = nn.LayerNorm(shape, eps=eps, bias=bias is not None)
-        layer.weight = call.parameter(scale)
-        if bias is not None:
-            layer.bias = call.parameter(bias)
-        return call.layer(layer, value)
+        return call.layer(call.weighted(layer, weight=scale, bias=bias), value)
     mean = torch.mean(value, axes, keepdim=True)
     centred = torch.sub(value, mean)
     inverse = torch.rsqrt(torch.mean(torch.mul(centred, centred), axes, keepdim=True) + eps)
@@ -100,11 +98,8 @@ def _group_norm(call: Call) -> Value:
         scale, bias = (torch.repeat_interleave(item, channels // groups, 0) for item in (scale, bias))
     if is_constant(scale, bias):
         layer = nn.GroupNorm(groups, channels, eps=eps)
-        layer.weight, layer.bias = call.parameter(scale), call.parameter(bias)
-        return call.layer(layer, value)
-    shape = [1, -1, *[1] * (value.ndim - 2)]
-    plain = call.layer(nn.GroupNorm(groups, channels, eps=eps, affine=False), value)
-    return torch.add(torch.mul(plain, torch.reshape(scale, shape)), torch.reshape(bias, shape))
+        return call.layer(call.weighted(layer, weight=scale, bias=bias), value)
+    return _by_channel(call.layer(nn.GroupNorm(groups, channels, eps=eps, affine=False), value), scale, bias)
 
 
 def _lrn(call: Call) -> Value:
@@ -148,17 +143,14 @@ def _rotary(call: Call) -> Value:
         heads = call.get("num_heads", 0)
         if not heads:
             raise NoTorchFormError("num_heads is missing")
-        batch, length, width = value.shape
-        value = torch.permute(torch.reshape(value, [batch, length, heads, width // heads]), [0, 2, 1, 3])
+        value = heads_first(value, heads)
     size = value.shape[3]
     rotated = call.get("rotary_embedding_dim", 0) or size
     if positions is not None:
         shape = [*positions.shape, cosines.shape[-1]]
         rows = torch.reshape(positions, [-1])
-        cosines = torch.reshape(torch.index_select(cosines, 0, rows), shape)
-        sines = torch.reshape(torch.index_select(sines, 0, rows), shape)
-    cosines = torch.unsqueeze(cosines[..., : rotated // 2], 1)
-    sines = torch.unsqueeze(sines[..., : rotated // 2], 1)
+        cosines, sines = (torch.reshape(torch.index_select(item, 0, rows), shape) for item in (cosines, sines))
+    cosines, sines = (torch.unsqueeze(item[..., : rotated // 2], 1) for item in (cosines, sines))
     turned, rest = value[..., :rotated], value[..., rotated:] if rotated < size else None
     if call.get("interleaved", 0):
         first, second = turned[..., 0::2], turned[..., 1::2]

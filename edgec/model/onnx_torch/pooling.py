@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,9 +120,7 @@ def _max_pool(call: Call) -> Any:
 
 def _positions(places: Value, shape: tuple[int, ...], columns_first: bool) -> Value:
     """Positions in the whole tensor, of positions in a channel."""
-    plane = 1
-    for size in shape[2:]:
-        plane *= size
+    plane = math.prod(shape[2:])
     if columns_first:
         weight, rest, flat = 1, places, torch.zeros((), dtype=torch.int64)
         inner = plane
@@ -224,10 +223,7 @@ def _max_unpool(call: Call) -> Value:
         )
     ]
     shape = [value.shape[0], value.shape[1], *spatial]
-    total = 1
-    for size in shape:
-        total *= size
-    empty = torch.zeros(total, dtype=value.dtype)
+    empty = torch.zeros(math.prod(shape), dtype=value.dtype)
     unpooled = torch.scatter(empty, 0, torch.reshape(places, [-1]), torch.reshape(value, [-1]))
     unpooled = torch.reshape(unpooled, shape)
     wanted = call.integers(2, "output_shape")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, is_constant
+from edgec.model.onnx_torch.linear import linear, linear_layer
 from edgec.model.onnx_torch.recorder import Value
 
 MAX_STEPS = 1024
@@ -26,8 +27,8 @@ class _Weights:
 
     inputs: torch.Tensor
     states: torch.Tensor
-    biases: torch.Tensor
-    """Of the inputs and of the states, one after the other."""
+    input_bias: torch.Tensor
+    state_bias: torch.Tensor
     peepholes: torch.Tensor | None
 
 
@@ -71,7 +72,8 @@ def _weights(call: Call, direction: int) -> _Weights:
     inputs, states = call.constant(1, "weight")[direction], call.constant(2, "recurrent weight")[direction]
     biases = torch.zeros(2 * inputs.shape[0]) if call[3] is None else call.constant(3, "bias")[direction]
     peepholes = call.constant(7, "peephole")[direction] if call.op == "LSTM" and call[7] is not None else None
-    return _Weights(inputs, states, biases, peepholes)
+    input_bias, state_bias = torch.chunk(biases, 2)
+    return _Weights(inputs, states, input_bias, state_bias, peepholes)
 
 
 def _has_layer(call: Call, directions: int) -> bool:
@@ -97,10 +99,9 @@ def _as_layer(
     for direction in range(directions):
         weights = _weights(call, direction)
         suffix = "_l0_reverse" if direction else "_l0"
-        half = weights.inputs.shape[0]
         parts = {"weight_ih": weights.inputs, "weight_hh": weights.states}
         if biased:
-            parts |= {"bias_ih": weights.biases[:half], "bias_hh": weights.biases[half:]}
+            parts |= {"bias_ih": weights.input_bias, "bias_hh": weights.state_bias}
         for name, tensor in parts.items():
             gates = torch.split(tensor, size)
             setattr(layer, name + suffix, call.parameter(torch.cat([gates[index] for index in _ORDER[call.op]])))
@@ -143,17 +144,9 @@ Step = Callable[[int, Sequence[Value]], list[Value]]
 """The states after a step, of its index and the states before."""
 
 
-def _projections(call: Call, weight: torch.Tensor, bias: torch.Tensor, value: Value) -> Value:
-    """The inputs of all steps times a weight, in one layer."""
-    from edgec.model.onnx_torch.linear import linear
-
-    return linear(call, value, weight, bias)
-
-
 def _lstm_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
-    half = weights.inputs.shape[0]
-    inputs = _projections(call, weights.inputs, weights.biases[:half] + weights.biases[half:], value)
-    recurrent = _Shared(call, weights.states, None)
+    inputs = linear(call, value, weights.inputs, weights.input_bias + weights.state_bias)
+    recurrent = _shared(call, weights.states)
     limit = _limit(call)
     peep = [None] * 3 if weights.peepholes is None else list(torch.split(weights.peepholes, size))
     gate, cell, out = functions
@@ -175,13 +168,12 @@ def _lstm_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: in
 
 
 def _gru_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
-    half = weights.inputs.shape[0]
-    own, other = weights.biases[:half], weights.biases[half:]
+    other = weights.state_bias
     late = bool(call.get("linear_before_reset", 0))
-    joined = own + (torch.cat([other[: 2 * size], torch.zeros(size)]) if late else other)
-    inputs = _projections(call, weights.inputs, joined, value)
-    gates = _Shared(call, weights.states[: 2 * size], None)
-    candidate = _Shared(call, weights.states[2 * size :], other[2 * size :] if late else None)
+    joined = weights.input_bias + (torch.cat([other[: 2 * size], torch.zeros(size)]) if late else other)
+    inputs = linear(call, value, weights.inputs, joined)
+    gates = _shared(call, weights.states[: 2 * size])
+    candidate = _shared(call, weights.states[2 * size :], other[2 * size :] if late else None)
     limit, (gate, cell) = _limit(call), functions
 
     def step(index: int, states: Sequence[Value]) -> list[Value]:
@@ -197,9 +189,8 @@ def _gru_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int
 
 
 def _rnn_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int, value: Value) -> Step:
-    half = weights.inputs.shape[0]
-    inputs = _projections(call, weights.inputs, weights.biases[:half] + weights.biases[half:], value)
-    recurrent, limit = _Shared(call, weights.states, None), _limit(call)
+    inputs = linear(call, value, weights.inputs, weights.input_bias + weights.state_bias)
+    recurrent, limit = _shared(call, weights.states), _limit(call)
 
     def step(index: int, states: Sequence[Value]) -> list[Value]:
         return [functions[0](limit(torch.add(inputs[index], recurrent(states[0]))))]
@@ -210,18 +201,10 @@ def _rnn_cell(call: Call, weights: _Weights, functions: Sequence[Any], size: int
 _CELLS: Mapping[str, Callable[..., Step]] = {"LSTM": _lstm_cell, "GRU": _gru_cell, "RNN": _rnn_cell}
 
 
-class _Shared:
+def _shared(call: Call, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[[Value], Value]:
     """One Linear layer that every step calls."""
-
-    def __init__(self, call: Call, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self._layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-        self._layer.weight = call.parameter(weight)
-        if bias is not None:
-            self._layer.bias = call.parameter(bias)
-        self._call = call
-
-    def __call__(self, value: Value) -> Value:
-        return self._call.layer(self._layer, value)
+    layer = linear_layer(call, weight, bias)
+    return lambda value: call.layer(layer, value)
 
 
 def _limit(call: Call) -> Callable[[Value], Value]:

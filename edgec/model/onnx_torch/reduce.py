@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -50,29 +51,30 @@ def _sum(value: Value, axes: list[int], keep: bool) -> Value:
 
 def _mean(value: Value, axes: list[int], keep: bool) -> Value:
     if not value.dtype.is_floating_point:
-        count = 1
-        for axis in axes:
-            count *= value.shape[axis]
+        count = math.prod(value.shape[axis] for axis in axes)
         return torch.div(_sum(value, axes, keep), count, rounding_mode="trunc")
     return torch.mean(value, axes, keepdim=keep) if axes else value
 
 
-def _max(value: Value, axes: list[int], keep: bool) -> Value:
-    if value.dtype == torch.bool:
-        return torch.amax(value.to(torch.uint8), axes, keepdim=keep).to(torch.bool)
-    if _is_empty(value):
-        lowest = -float("inf") if value.dtype.is_floating_point else torch.iinfo(value.dtype).min
-        return torch.full(_sizes(value, axes, keep), lowest, dtype=value.dtype)
-    return torch.amax(value, axes, keepdim=keep)
+def _extremum(function: Any, of_none: Callable[[torch.dtype], float]) -> Reduction:
+    """The largest or the smallest element, and `of_none` where there are no elements."""
+
+    def reduce(value: Value, axes: list[int], keep: bool) -> Value:
+        if value.dtype == torch.bool:
+            return function(value.to(torch.uint8), axes, keepdim=keep).to(torch.bool)
+        if _is_empty(value):
+            return torch.full(_sizes(value, axes, keep), of_none(value.dtype), dtype=value.dtype)
+        return function(value, axes, keepdim=keep)
+
+    return reduce
 
 
-def _min(value: Value, axes: list[int], keep: bool) -> Value:
-    if value.dtype == torch.bool:
-        return torch.amin(value.to(torch.uint8), axes, keepdim=keep).to(torch.bool)
-    if _is_empty(value):
-        highest = float("inf") if value.dtype.is_floating_point else torch.iinfo(value.dtype).max
-        return torch.full(_sizes(value, axes, keep), highest, dtype=value.dtype)
-    return torch.amin(value, axes, keepdim=keep)
+def _lowest(kind: torch.dtype) -> float:
+    return -math.inf if kind.is_floating_point else torch.iinfo(kind).min
+
+
+def _highest(kind: torch.dtype) -> float:
+    return math.inf if kind.is_floating_point else torch.iinfo(kind).max
 
 
 def _is_empty(value: Value) -> bool:
@@ -132,9 +134,9 @@ CONVERTERS: Mapping[str, Converter] = {
     "ReduceL2": _reduced(_l2),
     "ReduceLogSum": _reduced(lambda value, axes, keep: torch.log(_sum(value, axes, keep))),
     "ReduceLogSumExp": _reduced(_log_sum_exp),
-    "ReduceMax": _reduced(_max),
+    "ReduceMax": _reduced(_extremum(torch.amax, _lowest)),
     "ReduceMean": _is_mean,
-    "ReduceMin": _reduced(_min),
+    "ReduceMin": _reduced(_extremum(torch.amin, _highest)),
     "ReduceProd": _reduced(_prod),
     "ReduceSum": _reduced(_sum),
     "ReduceSumSquare": _reduced(_square_sum),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgec.model.onnx_torch.call import Call, Converter, NoTorchFormError, as_dtype, axis_of, broadcast_shape, scalar
 from edgec.model.onnx_torch.recorder import Value
@@ -23,10 +26,7 @@ def _shape(call: Call) -> Value:
 
 
 def _size(call: Call) -> Value:
-    size = 1
-    for dim in call[0].shape:
-        size *= dim
-    return torch.tensor(size)
+    return torch.tensor(math.prod(call[0].shape))
 
 
 def _reshape(call: Call) -> Value:
@@ -34,23 +34,13 @@ def _reshape(call: Call) -> Value:
     value = call[0]
     if not call.get("allowzero", 0):
         wanted = [value.shape[index] if size == 0 else size for index, size in enumerate(wanted)]
-    total, known = 1, 1
-    for size in value.shape:
-        total *= size
-    for size in wanted:
-        known *= size if size != -1 else 1
+    total, known = math.prod(value.shape), math.prod(size for size in wanted if size != -1)
     return reshape(value, [total // known if size == -1 else size for size in wanted])
 
 
 def _flatten(call: Call) -> Value:
-    value, axis = call[0], call.get("axis", 1)
-    axis = axis_of(axis, value.ndim)
-    before = 1
-    for size in value.shape[:axis]:
-        before *= size
-    total = 1
-    for size in value.shape:
-        total *= size
+    value, axis = call[0], axis_of(call.get("axis", 1), call[0].ndim)
+    before, total = math.prod(value.shape[:axis]), math.prod(value.shape)
     if axis == 1 and value.ndim > 1:
         return value if value.ndim == 2 else torch.flatten(value, 1)
     return reshape(value, [before, total // before if before else 0])
@@ -105,8 +95,7 @@ def _split(call: Call) -> Value:
     if sizes is None:
         count = call.get("num_outputs", len(call.outputs))
         sizes = chunk_sizes(value.shape[axis], -(-value.shape[axis] // count))
-    starts = [sum(sizes[:index]) for index in range(len(sizes))]
-    return tuple(part(value, axis, start, start + size) for start, size in zip(starts, sizes, strict=True))
+    return tuple(parts(value, axis, sizes))
 
 
 def chunk_sizes(total: int, size: int) -> list[int]:
@@ -126,6 +115,18 @@ def part(value: Value, axis: int, start: int, end: int) -> Value:
     if start == 0 and end >= value.shape[axis]:
         return value
     return value[tuple([slice(None)] * axis + [slice(start, end)])]
+
+
+def parts(value: Value, axis: int, sizes: Sequence[int]) -> list[Value]:
+    """Successive slices of these sizes along one axis.
+
+    Args:
+        value: a tensor.
+        axis: to slice.
+        sizes: of the slices.
+    """
+    ends = itertools.accumulate(sizes)
+    return [part(value, axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _slice(call: Call) -> Value:
@@ -158,11 +159,9 @@ def _constant(call: Call) -> Value:
     value = call.attributes
     if "value" in value:
         return value["value"]
-    for name, kind in (("value_float", torch.float32), ("value_floats", torch.float32), ("value_int", torch.int64)):
+    for name in ("value_float", "value_floats", "value_int", "value_ints"):
         if name in value:
-            return torch.tensor(value[name], dtype=kind)
-    if "value_ints" in value:
-        return torch.tensor(value["value_ints"], dtype=torch.int64)
+            return torch.tensor(value[name], dtype=torch.float32 if "float" in name else torch.int64)
     raise NoTorchFormError("torch has no constants of this kind (strings, sparse tensors)")
 
 
@@ -185,8 +184,6 @@ def _trilu(call: Call) -> Value:
 def _depth_to_space(call: Call) -> Value:
     value, block = call[0], call.get("blocksize")
     if call.get("mode", "DCR") == "CRD":
-        from torch import nn
-
         return call.layer(nn.PixelShuffle(block), value)
     batch, channels, height, width = value.shape
     parted = torch.reshape(value, [batch, block, block, channels // block**2, height, width])

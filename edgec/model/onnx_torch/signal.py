@@ -81,29 +81,20 @@ def _stft(call: Call) -> Value:
 
 def _framed(call: Call, signal: Value, kernel: torch.Tensor, step: int) -> Value:
     layer = torch.nn.Conv1d(1, kernel.shape[0], kernel.shape[2], step, bias=False, device="meta")
-    layer.weight = call.parameter(kernel)
-    return call.layer(layer, torch.unsqueeze(signal, 1))
+    return call.layer(call.weighted(layer, weight=kernel), torch.unsqueeze(signal, 1))
 
 
-def _hann(call: Call) -> Value:
-    return _window(call, (0.5, 0.5, 0.0))
+def _window(first: float, second: float, third: float) -> Converter:
+    """Windows ``first - second cos(x) + third cos(2x)``."""
 
+    def convert(call: Call) -> Value:
+        size = int(scalar(call.constant(0, "size")))
+        whole = size if call.get("periodic", 1) else size - 1
+        angles = torch.arange(size, dtype=torch.float64) * (2 * math.pi / max(whole, 1))
+        values = first - second * torch.cos(angles) + third * torch.cos(2 * angles)
+        return values.to(as_dtype(call.get("output_datatype", 1)))
 
-def _hamming(call: Call) -> Value:
-    return _window(call, (25 / 46, 21 / 46, 0.0))
-
-
-def _blackman(call: Call) -> Value:
-    return _window(call, (0.42, 0.5, 0.08))
-
-
-def _window(call: Call, weights: tuple[float, float, float]) -> Value:
-    size = int(scalar(call.constant(0, "size")))
-    whole = size if call.get("periodic", 1) else size - 1
-    angles = torch.arange(size, dtype=torch.float64) * (2 * math.pi / max(whole, 1))
-    first, second, third = weights
-    values = first - second * torch.cos(angles) + third * torch.cos(2 * angles)
-    return values.to(as_dtype(call.get("output_datatype", 1)))
+    return convert
 
 
 def _mel_weights(call: Call) -> Value:
@@ -126,10 +117,10 @@ def _mel_weights(call: Call) -> Value:
 
 
 CONVERTERS: Mapping[str, Converter] = {
-    "BlackmanWindow": _blackman,
+    "BlackmanWindow": _window(0.42, 0.5, 0.08),
     "DFT": _dft,
-    "HammingWindow": _hamming,
-    "HannWindow": _hann,
+    "HammingWindow": _window(25 / 46, 21 / 46, 0.0),
+    "HannWindow": _window(0.5, 0.5, 0.0),
     "MelWeightMatrix": _mel_weights,
     "STFT": _stft,
 }

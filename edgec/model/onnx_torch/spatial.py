@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,14 +15,8 @@ _MODES = {"linear": "bilinear", "cubic": "bicubic"}
 
 
 def _grid_sample(call: Call) -> Value:
-    mode = call.get("mode", "bilinear")
-    return functional.grid_sample(
-        call[0],
-        call[1],
-        _MODES.get(mode, mode),
-        call.get("padding_mode", "zeros"),
-        bool(call.get("align_corners", 0)),
-    )
+    mode, padding = call.get("mode", "bilinear"), call.get("padding_mode", "zeros")
+    return functional.grid_sample(call[0], call[1], _MODES.get(mode, mode), padding, bool(call.get("align_corners", 0)))
 
 
 def _affine_grid(call: Call) -> Value:
@@ -46,15 +41,10 @@ def _col2im(call: Call) -> Value:
             [-1] + [1] * (axes - 1 - axis)
         )
         flat = flat * wide[axis] + where
-    taps_count, total = 1, 1
-    for size in block:
-        taps_count *= size
-    for size in wide:
-        total *= size
-    batch, channels = value.shape[0], value.shape[1] // taps_count
+    batch, channels = value.shape[0], value.shape[1] // math.prod(block)
     rows = torch.reshape(value, [batch, channels, -1])
     places = flat.reshape(-1).expand(batch, channels, -1).contiguous()
-    empty = torch.zeros(batch, channels, total, dtype=value.dtype)
+    empty = torch.zeros(batch, channels, math.prod(wide), dtype=value.dtype)
     padded = torch.reshape(torch.scatter_add(empty, 2, places, rows), [batch, channels, *wide])
     window = [slice(pads[axis], pads[axis] + size) for axis, size in enumerate(image)]
     return padded[(slice(None), slice(None), *window)]

@@ -149,22 +149,3 @@ def test_annotations_that_are_text_do_not_matter(project: Path) -> None:
     model = _net(project)
     store.save(model, project / "stored")
     assert store.fingerprint(store.load(project / "stored")) == store.fingerprint(model)
-
-
-class Foreign(torch.nn.Module):
-    """A class that no other process knows."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * 2
-
-
-def test_a_graph_of_foreign_parts_is_not_handed_to_a_worker(project: Path) -> None:
-    model = _net(project)
-    calls = torch.fx.Graph()
-    calls.output(calls.call_module("foreign", (calls.call_module("own", (calls.placeholder("x"),)),)))
-    graph = torch.fx.GraphModule(torch.nn.ModuleDict({"own": torch.nn.ReLU(), "foreign": Foreign()}), calls)
-    assert [name.rpartition(".")[2] for name in store.foreign_parts(graph)] == ["Foreign"]
-    store.save(replace(model, graph=graph), project / "kept")
-    found = store.load(project / "kept")
-    assert found.graph is None
-    assert "Foreign" in found.untraceable

@@ -73,7 +73,7 @@ def test_scales_in_the_file_are_those_of_calibration(toolchain: Toolchain, metho
         for value in values:
             statistics.observe(value)
         low, high = choose_range(statistics, "minmax" if layer == "head" else method)
-        wanted = qparams(low, high, low_code=-128, high_code=127, symmetric=False)
+        wanted = qparams(low, high, low_code=-128, high_code=127)
         assert float(output.quantization.scale[0]) == pytest.approx(wanted.scale, rel=1e-5)
         assert int(output.quantization.zeroPoint[0]) == wanted.zero_point
 

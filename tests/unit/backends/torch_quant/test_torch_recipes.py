@@ -93,7 +93,7 @@ def test_scales_of_the_file_are_those_of_the_chosen_ranges(
     for name in ("image", "stem_0", "depthwise_0", "pointwise_0", "head"):  # what stands in the graph's order
         # outputs are not clipped
         low, high = choose_range(statistics[name], "minmax" if name == "head" else method)
-        wanted.append(qparams(low, high, low_code=0, high_code=255, symmetric=False))
+        wanted.append(qparams(low, high, low_code=0, high_code=255))
     found = scales_in_file(tmp_path, artifact)
     np.testing.assert_allclose([scale for scale, _ in found], [item.scale for item in wanted], rtol=1e-6)
     assert [zero for _, zero in found] == [item.zero_point for item in wanted]
