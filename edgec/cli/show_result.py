@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console
 
 from edgec.build.artifact import FailedArtifact
 from edgec.build.result import BuildResult, ending, without_missed
+from edgec.cli.console import say
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.errors import GateError
 from edgec.plan.plan import Plan
@@ -20,13 +23,7 @@ def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_not
         console: where to; what fails is red there, if it is a terminal.
         all_or_nothing: whether one missed gate ends the build.
     """
-
-    def plain(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    def loud(line: str) -> None:
-        console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
-
+    plain, loud = partial(say, console), partial(say, console, style="bold red")
     measurements, rungs, ranges = result.measurements, result.rungs, plan.target.precision == "int8"
     for gap in (gap for one in result.built for gap in one.coverage if gap.loud):
         loud(f"{gap.subject} {gap.state.upper()}: {gap.reason}")
