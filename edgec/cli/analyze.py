@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
-from edgec.cli.options import project_of, project_options, targets_of
-from edgec.cli.report_error import report_error
+from edgec.cli.console import say, steps, terminal_console
+from edgec.cli.options import json_option, project_of, project_options, targets_of, threads_option
+from edgec.cli.report_error import raise_first
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgec.analyze.analyze import Analyzed
-    from edgec.errors import EdgecError
-
-LOG_WIDTH = 160
-"""Columns of tables that go to a file or a pipe, as in CI."""
 
 
 @click.command()
@@ -31,38 +27,28 @@ LOG_WIDTH = 160
     show_default=True,
     help="Evaluation samples of each cell, at most.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
+@threads_option("of each process")
 @click.option(
     "--jobs", "-j", type=click.IntRange(1), default=1, show_default=True, help="Artifacts to analyze at once."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **given: Any) -> None:
     """Quantize one layer at a time, and all but one, and show which layers lose most.
 
     Writes OUT/TARGET.analysis.json and .html. Every figure is kept in OUT/.work/cache: a run that was stopped goes on
     where it was.
     """
-    from rich.console import Console
-
     from edgec.analyze.analyze import analyze_target, static_int8_target
-    from edgec.workers.log import terminal
 
     project = project_of(root, given)
     names = targets_of(project, root)
     for name in names:
         static_int8_target(name, root)  # a wrong one should be known before the first is analyzed
     analyzed: list[Analyzed] = []
-    with terminal() as stream:
-        console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
+    with terminal_console() as console:
         for name in names:
             began = time.monotonic()
-            with console.status(name) as status:
-
-                def progress(step: str, name: str = name) -> None:
-                    status.update(f"{name}: {step}")  # called while this status is open
-                    if not console.is_terminal:
-                        console.print(f"{name}: {step}", highlight=False, markup=False, soft_wrap=True)
-
+            with steps(console, name, f"{name}: ") as progress:
                 one = analyze_target(
                     name, project, root, samples=samples, threads=threads, jobs=jobs, progress=progress
                 )
@@ -77,11 +63,7 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
                 click.echo(one.html)
     if as_json:
         click.echo(json.dumps({one.analysis.target: one.analysis.plain() for one in analyzed}, indent=1))
-    failures: list[EdgecError] = [error for one in analyzed for error in one.failures]
-    for other in failures[1:]:
-        report_error(other)
-    if failures:
-        raise failures[0]
+    raise_first([error for one in analyzed for error in one.failures])
 
 
 def _show(one: Analyzed, console: Console) -> None:
@@ -93,4 +75,4 @@ def _show(one: Analyzed, console: Console) -> None:
             continue
         console.print(sensitivity_table(item, one.analysis.metric))
         for line in reasons(item):
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+            say(console, f"  {line}")

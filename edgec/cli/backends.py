@@ -6,18 +6,16 @@ import json
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from edgec.backends.registry import (
-    backend_names,
-    get_backend,
-    install_command,
-    missing_packages,
-    package_version,
-)
+from edgec.backends.registry import backend_names, get_backend, install_command, missing_packages, package_version
+from edgec.cli.options import json_option
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(as_json: bool) -> None:
     """List backends, the packages they use with versions, and what is missing."""
     rows: list[dict[str, Any]] = []
@@ -41,10 +39,6 @@ def command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table("backend", "format", "precisions", "packages", "state", box=None, pad_edge=False)
     for row in rows:
         packages = ", ".join(f"{name} {version or '-'}" for name, version in row["packages"].items())

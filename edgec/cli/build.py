@@ -9,22 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.console import Console
 
-from edgec.cli.build_display import BuildDisplay
-from edgec.cli.options import project_of, project_options, targets_of
-from edgec.cli.report_error import report_error
+from edgec.cli.build_display import build_display
+from edgec.cli.console import say, terminal_console
+from edgec.cli.options import project_of, project_options, targets_of, threads_option
+from edgec.cli.report_error import raise_first
+from edgec.errors import EdgecError, IncompleteError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgec.build.api import Bundle
     from edgec.build.inputs import Inputs
     from edgec.build.options import BuildOptions
-    from edgec.errors import EdgecError
     from edgec.plan.plan import Plan
-
-LOG_WIDTH = 160
-"""Columns of tables that go to a file or a pipe, as in CI."""
 
 
 @click.command()
@@ -35,7 +32,7 @@ LOG_WIDTH = 160
     help="End with the first failure, and write no bundle of that target (default: build all the others).",
 )
 @click.option("--keep-going", is_flag=True, help="Deprecated: this is the default.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
+@threads_option("of each process")
 @click.option(
     "--jobs", "-j", type=click.IntRange(1), help="Artifacts to make at once (default: what CPUs and memory allow)."
 )
@@ -68,7 +65,6 @@ def command(
     from edgec.build.options import BuildOptions
     from edgec.bundle.check import incomplete
     from edgec.cli.findings import EARLY, report_others
-    from edgec.errors import EdgecError, IncompleteError, UsageError
     from edgec.lock.follow import LockUse
     from edgec.plan.plan import make_plan
     from edgec.target.load import load_target
@@ -99,10 +95,7 @@ def command(
         write_depfile(depfile, [(bundle.path / "manifest.json", bundle.dependencies) for bundle in finished])
     # a target without any bundle decides the exit code
     errors.sort(key=lambda error: isinstance(error, IncompleteError))
-    for other in errors[1:]:
-        report_error(other)
-    if errors:
-        raise errors[0]
+    raise_first(errors)
 
 
 def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors: list[EdgecError]) -> Iterator[Bundle]:
@@ -114,21 +107,16 @@ def _build_all(plans: Sequence[Plan], root: Path, options: BuildOptions, errors:
         options: how to build.
         errors: receives those of targets without a bundle.
     """
-    from rich.console import Console
-
     from edgec.build.unchanged import unchanged
-    from edgec.errors import EdgecError
-    from edgec.workers.log import terminal
 
-    with terminal() as stream, contextlib.ExitStack() as stack:
-        console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
+    with terminal_console() as console, contextlib.ExitStack() as stack:
         inputs: Mapping[str, Inputs] = {}
         there = {plan.target.name: unchanged(plan, root, options) for plan in plans}
         pending = [plan for plan in plans if there[plan.target.name] is None]
         if len(pending) > 1:
             from edgec.build.inputs import shared_inputs
 
-            with BuildDisplay(f"{len(pending)} targets", console) as display:
+            with build_display(f"{len(pending)} targets", console) as display:
                 inputs = stack.enter_context(shared_inputs(pending, root, threads=options.threads, subscriber=display))
         for plan in plans:
             try:
@@ -147,12 +135,12 @@ def _build(plan: Plan, root: Path, options: BuildOptions, console: Console, inpu
     from edgec.cli.show_bundle import show_bundle
 
     began, name = time.monotonic(), plan.target.name
-    with BuildDisplay(name, console) as display:
+    with build_display(name, console) as display:
         bundle = build_target(plan, root, options, display, inputs)
     show_bundle(bundle, console)
     if same := bundle.reproduced:
         line = f"{name}: reproducible: {same.files} files are byte for byte the same in a second build"
-        console.print(f"{line}, manifest {same.manifest}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"{line}, manifest {same.manifest}")
     done = f"{name}: done in {time.monotonic() - began:.0f} s"
     if bundle.failures:
         console.print(f"{done}, INCOMPLETE bundle:", style="bold red", highlight=False)

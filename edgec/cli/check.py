@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgec.cli.options import flag_values, project_options
+from edgec.cli.console import console_on, say
+from edgec.cli.options import flag_values, json_option, project_options, threads_option
 
 
 @click.command()
 @project_options
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of the float model.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@threads_option("of the float model")
+@json_option
 @click.pass_context
 def command(ctx: click.Context, /, root: Path, threads: int, as_json: bool, **given: Any) -> None:
     """Find every problem of MODEL and its data for the targets, without building anything.
@@ -37,17 +39,13 @@ def command(ctx: click.Context, /, root: Path, threads: int, as_json: bool, **gi
 
 
 def _show(report: Any) -> None:
-    import sys
-
-    from rich.console import Console
-
     from edgec.cli.findings import counted, show_by_kind
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160)
+    console = console_on(sys.stdout)
     show_by_kind(report.findings, console)
     if report.looked_at:
-        console.print(report.looked_at, highlight=False, markup=False, soft_wrap=True)
+        say(console, report.looked_at)
     line = f"{', '.join(report.targets) or 'no target'}: {counted(report.findings)}, in {report.seconds:.1f} s"
     if report.samples_run:
         line += f"; the float model was run on {report.samples_run} samples"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    say(console, line)

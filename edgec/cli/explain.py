@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from edgec.cli.options import project_of, project_options, targets_of
+from edgec.cli.options import json_option, project_of, project_options, targets_of
 from edgec.plan.plan import Plan, make_plan, record, without_toolchain
 from edgec.target.load import load_target
 
 
 @click.command()
 @project_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(root: Path, as_json: bool, **given: Any) -> None:
     """Print what `edgec build` would do, from the same plan."""
     project = project_of(root, given)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from edgec.check.records import Finding, Severity
+from edgec.cli.console import say, terminal_console
 from edgec.cli.options import flag_values
 from edgec.errors import (
     DataLeakError,
@@ -21,7 +22,6 @@ from edgec.errors import (
     TargetError,
     UntrustedModelError,
 )
-from edgec.workers.log import terminal
 
 STYLES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow"}
 EARLY = (
@@ -49,7 +49,7 @@ def show_findings(findings: Iterable[Finding], console: Console, target: str) ->
 
 def _print(item: Finding, console: Console, before: str) -> None:
     text = f"{item.severity}: {item}".replace("\n", f"\n{' ' * (len(before) - len(before.lstrip()))}")
-    console.print(f"{before}{text}", style=STYLES[item.severity], highlight=False, markup=False, soft_wrap=True)
+    say(console, f"{before}{text}", STYLES[item.severity])
 
 
 def counted(findings: Sequence[Finding]) -> str:
@@ -66,8 +66,8 @@ def report_others(root: Path, given: Mapping[str, Any], error: EdgecError) -> No
     text = str(error)
     others = [item for item in check(root, flag_values(dict(given))).findings if not _same(item, error, text)]
     if any(item.severity == "error" for item in others):
-        with terminal() as stream:
-            show_by_kind(others, Console(file=stream, width=None if stream.isatty() else 160))
+        with terminal_console() as console:
+            show_by_kind(others, console)
 
 
 def _same(item: Finding, error: EdgecError, text: str) -> bool:

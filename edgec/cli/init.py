@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.options import project_option
+from edgec.errors import ProjectError
+
 
 @click.command()
 @click.option(
@@ -17,14 +20,10 @@ import click
     help="Target to build, or a glob of several (default: [build] targets of edgec.toml).",
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option(
-    "--project", "root", type=click.Path(path_type=Path, file_okay=False), default=Path(),
-    help="Folder of edgec.toml (default: this one).",
-)  # fmt: skip
+@project_option
 def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> None:
     """Write a CI job: build each target, check its gates, compare it with the published one, publish on a tag."""
     from edgec.backends.registry import package_version
-    from edgec.errors import ProjectError
     from edgec.project.load import load_project
     from edgec.publish.ci.write import KINDS, TABLE, write_ci
     from edgec.target.load import load_target

@@ -35,17 +35,43 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+project_option = click.option(
+    "--project", "root", type=click.Path(path_type=Path, file_okay=False), default=Path(),
+    help="Folder of edgec.toml (default: this one).",
+)  # fmt: skip
+"""The project's folder, as ``root``."""
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""``--json``, as ``as_json``."""
+bundles_argument = click.argument(
+    "bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+"""At least one bundle, as ``bundles``."""
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("dist"), show_default=True,
+    help="Folder for bundles.",
+)  # fmt: skip
+"""The folder that bundles are put into, as ``out``."""
+incomplete_option = click.option(
+    "--allow-incomplete", is_flag=True, help="Take a bundle too that lacks artifacts of its target."
+)
+"""``--allow-incomplete``, as ``allow_incomplete``."""
+
+
 def project_options(function: Command) -> Command:
     """MODEL, ``--project`` and every project key as a flag; the function gets them as keyword arguments."""
     for flag in reversed(list(flags())):
         function = _option(flag)(function)
-    return click.option(
-        "--project",
-        "root",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path(),
-        help="Folder of edgec.toml (default: this one).",
-    )(function)
+    return project_option(function)
+
+
+def threads_option(what: str) -> Callable[[Command], Command]:
+    """``--threads``, 1 by default, as ``threads``; `what` ends its help: ``of each process``."""
+    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help=f"CPU threads {what}.")
+
+
+def keys_option(metavar: str, text: str) -> Callable[[Command], Command]:
+    """``--key``, several times, as ``keys``; with its help."""
+    return click.option("--key", "keys", metavar=metavar, multiple=True, type=click.Path(path_type=Path), help=text)
 
 
 def retry_options(function: Command) -> Command:
@@ -58,13 +84,6 @@ def retry_options(function: Command) -> Command:
         "--timeout", type=_Seconds(0, LONGEST_TIMEOUT, min_open=True), default=30.0, show_default=True,
         metavar="SECONDS", help="Silence after which a connection counts as broken.",
     )(function)  # fmt: skip
-
-
-def incomplete_option(function: Command) -> Command:
-    """``--allow-incomplete``; a keyword argument of that name."""
-    return click.option(
-        "--allow-incomplete", is_flag=True, help="Take a bundle too that lacks artifacts of its target."
-    )(function)
 
 
 def _option(flag: Flag) -> Callable[[Command], Command]:

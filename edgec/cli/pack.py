@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.options import bundles_argument
+
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@bundles_argument
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Folder for archives (default: .)."
 )

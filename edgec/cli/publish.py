@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import incomplete_option, retry_options
+from edgec.cli.options import bundles_argument, incomplete_option, retry_options
 
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@bundles_argument
 @click.argument("destination", metavar="DEST")
 @click.option("--add", is_flag=True, help="Keep the other targets that are published at DEST.")
 @incomplete_option
@@ -24,7 +24,7 @@ def command(
     DEST is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG] or s3://BUCKET/PREFIX. Afterwards it names
     exactly these bundles; with --add, also the targets that it named before.
     """
-    from edgec.cli.progress import steps
+    from edgec.cli.console import steps, terminal_console
     from edgec.publish.collect import collect_bundles
     from edgec.publish.location import parse_location
     from edgec.publish.stores import open_store
@@ -32,7 +32,7 @@ def command(
 
     began = time.monotonic()
     location = parse_location(destination)
-    with steps("publish") as progress:
+    with terminal_console() as console, steps(console, "publish") as progress:
         collected = collect_bundles(bundles, progress, allow_incomplete=allow_incomplete)
         store = open_store(location, RetryPolicy(timeout=timeout, retries=retries))
         done = store.publish(collected, add=add, progress=progress)

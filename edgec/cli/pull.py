@@ -6,20 +6,14 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import retry_options
+from edgec.cli.options import keys_option, out_option, retry_options
 
 
 @click.command()
 @click.argument("source", metavar="SOURCE")
 @click.option("--target", "-t", "targets", multiple=True, metavar="NAME", help="Target or glob (default: all).")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("dist"), show_default=True,
-    help="Folder for bundles.",
-)  # fmt: skip
-@click.option(
-    "--key", "keys", multiple=True, metavar="PUB", type=click.Path(path_type=Path),
-    help="Public key; each bundle must be signed with one of them.",
-)  # fmt: skip
+@out_option
+@keys_option("PUB", "Public key; each bundle must be signed with one of them.")
 @click.option(
     "--if-published", is_flag=True, help="Do nothing, and report it, if SOURCE has no bundles or not these targets."
 )
@@ -38,7 +32,7 @@ def command(
     SOURCE is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:...] or s3://BUCKET/PREFIX. A bundle that
     exists already is not downloaded again; an interrupted pull is continued by the next.
     """
-    from edgec.cli.progress import steps
+    from edgec.cli.console import steps, terminal_console
     from edgec.errors import TargetError
     from edgec.publish.location import parse_location
     from edgec.publish.pull import pull
@@ -47,7 +41,7 @@ def command(
 
     location = parse_location(source)
     policy = RetryPolicy(timeout=timeout, retries=retries)
-    with steps("pull") as progress:
+    with terminal_console() as console, steps(console, "pull") as progress:
         try:
             for one in pull(location, targets or ("*",), out, keys=keys, policy=policy, progress=progress):
                 signed = f", signed with key {one.key}" if one.key else ""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
+from edgec.cli.console import say
 from edgec.passes.coverage import Coverage
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgec.build.api import Bundle
 
 SHOWN = 3
@@ -19,7 +20,7 @@ SHOWN = 3
 def show_bundle(bundle: Bundle, console: Console) -> None:
     """Say what a finished bundle was made from, and what of it is not in the target's precision."""
     for line in _lines(bundle):
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"  {line}")
 
 
 def _lines(bundle: Bundle) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from edgec.cli.console import say
 from edgec.cli.tables import gate_table, measurement_table, recipe_lines, rung_table, slower_lines
 from edgec.errors import GateError
 from edgec.passes.coverage import Coverage
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # an unchanged bundle is shown without what builds one
     from edgec.build.api import Bundle
     from edgec.build.artifact import FailedArtifact
     from edgec.build.result import BuildResult
+
+
+LOUD = "bold red"
 
 
 def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_nothing: bool) -> None:
@@ -31,7 +35,7 @@ def show_result(plan: Plan, result: BuildResult, console: Console, *, all_or_not
     coverage = [gap for one in result.built for gap in one.coverage]
     _show(coverage, result.measurements, result.gates, result.rungs, plan.target.precision, console)
     for failed in _unreported(plan, result, all_or_nothing=all_or_nothing):
-        _loud(str(failed), console)
+        say(console, str(failed), LOUD)
 
 
 def show_unchanged(bundle: Bundle, console: Console) -> None:
@@ -40,7 +44,7 @@ def show_unchanged(bundle: Bundle, console: Console) -> None:
     rungs = [rung for one in manifest.artifacts for rung in one.rungs]
     _show(manifest.coverage, bundle.measurements, bundle.gates, rungs, manifest.target.precision, console)
     if times := sorted({item.latency.taken for item in bundle.measurements if item.latency and item.latency.taken}):
-        _plain(f"times were taken at {times[0]} UTC; --retime takes them anew", console)
+        say(console, f"times were taken at {times[0]} UTC; --retime takes them anew")
 
 
 def _show(
@@ -54,7 +58,7 @@ def _show(
     ranges = precision == "int8"
     for gap in coverage:
         if gap.loud:
-            _loud(f"{gap.subject} {gap.state.upper()}: {gap.reason}", console)
+            say(console, f"{gap.subject} {gap.state.upper()}: {gap.reason}", LOUD)
     if measurements:
         console.print(measurement_table(measurements, gates, precision, console.width))
     if any(gate.state == "failed" for gate in gates):
@@ -62,26 +66,18 @@ def _show(
     if any(gate.state in ("failed", "short") for gate in gates):
         console.print(rung_table(rungs, ranges=ranges))
     for line in recipe_lines(rungs) if ranges else ():
-        _plain(f"  {line}", console)
+        say(console, f"  {line}")
     for slower, blamed in slower_lines(measurements):
-        _loud(slower, console)
+        say(console, slower, LOUD)
         for line in blamed:
-            _plain(f"  {line}", console)
+            say(console, f"  {line}")
     for item in measurements:
         if item.failure:
-            _plain(f"{item.artifact} in {item.runtime}: {item.failure}", console)
+            say(console, f"{item.artifact} in {item.runtime}: {item.failure}")
     for gate in gates:
         if gate.state == "not measured":
             reason = f"{gate.gate} {gate.limit:g}: not measured: {gate.reason}"
-            _plain(f"{gate.artifact} in {gate.runtime}: {reason}", console)
-
-
-def _plain(line: str, console: Console) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _loud(line: str, console: Console) -> None:
-    console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{gate.artifact} in {gate.runtime}: {reason}")
 
 
 def _unreported(plan: Plan, result: BuildResult, *, all_or_nothing: bool) -> tuple[FailedArtifact, ...]:

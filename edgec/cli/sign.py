@@ -6,19 +6,12 @@ from pathlib import Path
 
 import click
 
-from edgec.cli.options import incomplete_option
+from edgec.cli.options import bundles_argument, incomplete_option, keys_option
 
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Private key; several may sign (default: the key itself in EDGEC_SIGNING_KEY).",
-)
+@bundles_argument
+@keys_option("FILE", "Private key; several may sign (default: the key itself in EDGEC_SIGNING_KEY).")
 @click.option(
     "--builder",
     metavar="URI",

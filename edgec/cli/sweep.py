@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgec.cli.options import project_of, project_options, targets_of
-from edgec.cli.report_error import report_error
+from edgec.cli.console import say, steps, terminal_console
+from edgec.cli.options import json_option, project_of, project_options, targets_of, threads_option
+from edgec.cli.report_error import raise_first
+from edgec.errors import UsageError
+from edgec.quant.recipe import RANGE_METHODS
+from edgec.target.spec import PRECISIONS, PruneSpec
+from edgec.toml_source import suggest
 
 if TYPE_CHECKING:
     from edgec.sweep.run import Swept
     from edgec.sweep.variants import Levels
 
-LOG_WIDTH = 160
-"""Columns of what goes to a file or a pipe, as in CI."""
 Value = TypeVar("Value")
 
 
@@ -29,11 +32,11 @@ Value = TypeVar("Value")
 @click.option("--method", metavar="NAME[,...]", help="Calibration methods: auto, minmax, ... (default: the target's).")
 @click.option("--workers", "-j", type=click.IntRange(1), help="Cells at once (default: what CPUs and memory allow).")
 @click.option("--memory", type=click.IntRange(1), metavar="MB", help="Memory for all workers (default: what is free).")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
+@threads_option("of each process")
 @click.option("--scheduler", metavar="tcp://HOST:8786", help="Make the cells on this Dask cluster instead.")
 @click.option("--pick", metavar="RULE", help='Choose a point: "accuracy>=0.90, size<=100, min latency".')
 @click.option("--save", metavar="NAME", help="Name of the target that the chosen point is written as.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(
     root: Path,
     prune: str | None,
@@ -53,29 +56,18 @@ def command(
     Writes OUT/sweep.json and .html; prints a Markdown table. Every cell is kept in OUT/.work/sweep: a sweep that was
     stopped goes on where it was, one that is extended makes only what is new. Gates do not apply.
     """
-    from rich.console import Console
-    from rich.markup import escape
-
     from edgec.sweep.making import Options
     from edgec.sweep.page import markdown_table
     from edgec.sweep.run import sweep_targets
     from edgec.sweep.save import swept_targets
-    from edgec.workers.log import terminal
 
     levels = _levels(prune, precision, method)
     project = project_of(root, given)
     names = swept_targets(targets_of(project, root), project.build.targets, root)
     options = Options(threads=threads, workers=workers, memory_mb=memory, scheduler=scheduler)
     began = time.monotonic()
-    with terminal() as stream:
-        console = Console(file=stream, width=None if stream.isatty() else LOG_WIDTH)
-        with console.status("sweep") as status:
-
-            def progress(step: str) -> None:
-                status.update(escape(f"sweep: {step}"))
-                if not console.is_terminal:
-                    console.print(f"sweep: {step}", highlight=False, markup=False, soft_wrap=True)
-
+    with terminal_console() as console:
+        with steps(console, "sweep", "sweep: ") as progress:
             swept = sweep_targets(
                 names, project, root, levels=levels, options=options, rule=pick, save=save, progress=progress
             )
@@ -84,16 +76,13 @@ def command(
         elif swept.sweep.points:
             click.echo(markdown_table(swept.sweep.points))
         for line in _lines(swept):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(console, line)
         seconds = time.monotonic() - began
         console.print(
             f"{swept.computed} cells computed, {swept.cached} cached, in {seconds:.1f} s: {swept.html}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    for other in swept.failures[1:]:
-        report_error(other)
-    if swept.failures:
-        raise swept.failures[0]
+    raise_first(swept.failures)
 
 
 def _lines(swept: Swept) -> list[str]:
@@ -111,20 +100,16 @@ def _lines(swept: Swept) -> list[str]:
 
 
 def _levels(prune: str | None, precision: str | None, method: str | None) -> Levels:
-    from edgec.quant.recipe import RANGE_METHODS
     from edgec.sweep.variants import Levels
-    from edgec.target.spec import PRECISIONS, PruneSpec
 
     return Levels(
-        prune=_values("--prune", prune, lambda text: _share(text, PruneSpec)),
+        prune=_values("--prune", prune, _share),
         precision=_values("--precision", precision, lambda text: _one_of("--precision", text, PRECISIONS)),
         method=_values("--method", method, lambda text: _one_of("--method", text, ("auto", *RANGE_METHODS))),
     )
 
 
 def _values(option: str, text: str | None, parse: Callable[[str], Value]) -> tuple[Value, ...]:
-    from edgec.errors import UsageError
-
     if text is None:
         return ()
     parts = [part.strip() for part in text.split(",")]
@@ -133,22 +118,14 @@ def _values(option: str, text: str | None, parse: Callable[[str], Value]) -> tup
     return tuple(dict.fromkeys(parse(part) for part in parts))
 
 
-def _share(text: str, spec: Any) -> float:
-    from pydantic import ValidationError
-
-    from edgec.errors import UsageError
-
+def _share(text: str) -> float:
     try:
-        amount: float = spec(amount=float(text)).amount
-    except (ValueError, ValidationError):
+        return PruneSpec(amount=float(text)).amount
+    except ValueError:  # of a number, or pydantic's of the range
         raise UsageError(f'"{text}" is not a share from 0 to 0.95', where="--prune", hint="--prune 0,0.3,0.5") from None
-    return amount
 
 
 def _one_of(option: str, text: str, known: Sequence[Value]) -> Value:
-    from edgec.errors import UsageError
-    from edgec.toml_source import suggest
-
     if text not in known:
         names = [str(name) for name in known]
         raise UsageError(

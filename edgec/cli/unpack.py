@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.options import out_option
+
 
 @click.command()
 @click.argument("archives", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("dist"), show_default=True,
-    help="Folder for bundles.",
-)  # fmt: skip
+@out_option
 def command(archives: tuple[Path, ...], out: Path) -> None:
     """Extract the bundle of each FILE (TARGET.tar.gz) to <out>/<target>, completely or not at all.
 

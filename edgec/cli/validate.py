@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.cli.options import bundles_argument, threads_option
+from edgec.errors import EdgecError, GateError, StorageError, UsageError
+from edgec.storage.files import write_atomically
+
 if TYPE_CHECKING:
     from edgec.validate.limits import Limit
     from edgec.validate.records import Validation
 
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@bundles_argument
 @click.option(
     "--data",
     required=True,
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(1), help="Use at most this many, balanced by class (default: all).")
 @click.option("--metric", help="In place of the bundle's own: top1, agreement, sqnr, or a Python entry.")
 @click.option("--artifact", help="Run this file of the bundles only (default: all).")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each runtime.")
+@threads_option("of each runtime")
 @click.option("--worst", type=click.IntRange(1), default=16, show_default=True, help="Samples to list one by one.")
 @click.option(
     "--fail-on",
@@ -71,8 +75,7 @@ def command(
     ranges that the artifacts were calibrated for. Digests are checked first; but models of unknown origin are run, for
     which runtimes are not made.
     """
-    from edgec.cli.progress import steps
-    from edgec.errors import EdgecError
+    from edgec.cli.console import steps, terminal_console
     from edgec.project.spec import DataSpec
     from edgec.validate.limits import parse_limits
     from edgec.validate.sides import read_sides
@@ -86,7 +89,7 @@ def command(
     os.close(handle)
     log = Path(name)
     try:
-        with steps("validate") as progress:
+        with terminal_console() as console, steps(console, "validate") as progress:
             validation = validate(sides, spec, options, log, progress)
     except EdgecError as error:
         if not error.log:
@@ -106,8 +109,6 @@ def command(
 
 
 def _arrays(texts: tuple[str, ...]) -> dict[str, str]:
-    from edgec.errors import UsageError
-
     validation = {}
     for text in texts:
         name, equals, array = text.partition("=")
@@ -129,7 +130,6 @@ def _show(validation: Validation, *, as_json: bool) -> None:
 
 
 def _judge(validation: Validation, limits: tuple[Limit, ...]) -> None:
-    from edgec.errors import GateError
     from edgec.validate.limits import misses
 
     if missed := misses(validation, limits):
@@ -142,9 +142,6 @@ def _judge(validation: Validation, limits: tuple[Limit, ...]) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    from edgec.errors import StorageError
-    from edgec.storage.files import write_atomically
-
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, text)

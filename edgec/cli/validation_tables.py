@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edgec.cli.console import say
 from edgec.errors import printable
 from edgec.report.numbers import NOT_MEASURED, drop_text, number
 from edgec.validate.records import ClassResult, Drift, RunResult, Share, Validation
@@ -18,28 +19,24 @@ SHOWN = 3
 
 def show_validation(validation: Validation, console: Console) -> None:
     """Print what was run, how it did, drift, and the samples that differ most."""
-
-    def plain(line: str) -> None:
-        _print(line, console)
-
     labelled = "with labels" if validation.labelled else "without labels"
-    plain(f"{validation.data}: {validation.samples} samples {labelled}")
-    plain(f"compared with {validation.reference}")
+    _print(console, f"{validation.data}: {validation.samples} samples {labelled}")
+    _print(console, f"compared with {validation.reference}")
     console.print(_run_table(validation))
     for run in validation.runs:
         if run.failure:
-            plain(f"{run.name}: not run: {run.failure}")
+            _print(console, f"{run.name}: not run: {run.failure}")
     console.print(_drift_table(validation))
     for item in validation.drift:
         if item.reason:
-            plain(f"{item.bundle}/{item.artifact}: activations not looked at: {item.reason}")
+            _print(console, f"{item.bundle}/{item.artifact}: activations not looked at: {item.reason}")
     for item in validation.drift:
         _show_layers(item, console)
     for run in validation.runs:
         _show_classes(run, console)
         _show_worst(run, console)
     for note in validation.notes:
-        plain(f"  {note}")
+        _print(console, f"  {note}")
 
 
 def _run_table(validation: Validation) -> Table:
@@ -86,16 +83,16 @@ def _show_layers(item: Drift, console: Console) -> None:
     moved = sorted((layer for layer in item.layers if layer.certain), key=lambda layer: -layer.certain)
     for layer in moved[:SHOWN]:
         _print(
+            console,
             f"  {item.bundle}/{item.artifact}: {layer.tensor}: level moved by {layer.shift:+.2f} standard deviations "
             f"of the evaluation set",
-            console,
         )
     clear = sorted((layer for layer in item.layers if layer.clear), key=lambda layer: -layer.outside.value)
     for layer in clear[:SHOWN]:
         _print(
+            console,
             f"  {item.bundle}/{item.artifact}: {layer.tensor}: {100 * layer.outside.value:.1f}% of the samples leave "
             f"{layer.low:.4g} to {layer.high:.4g} (evaluation {100 * layer.evaluation.value:.1f}%)",
-            console,
         )
 
 
@@ -112,7 +109,7 @@ def _show_classes(run: RunResult, console: Console) -> None:
         right = "" if item.value is None else f": {item.value:.1f}% right{against}"
         agree = "" if item.agreement is None else f", {item.agreement:.1f}% agree"
         line = f"  {run.name}: class {item.label} ({item.samples} samples){right}{agree}"
-        _print(line, console)
+        _print(console, line)
 
 
 def _show_worst(run: RunResult, console: Console) -> None:
@@ -122,11 +119,11 @@ def _show_worst(run: RunResult, console: Console) -> None:
         left = "" if item.layers is None else f", leaves {item.layers} ranges"
         line = f"  {run.name}: sample {item.index} {item.place}".rstrip()
         line += f": {label}{taken}{number(item.sqnr_db, 1)} dB{left}"
-        _print(line, console)
+        _print(console, line)
 
 
-def _print(line: str, console: Console) -> None:
-    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+def _print(console: Console, line: str) -> None:
+    say(console, printable(line))
 
 
 def _value(value: float | None, interval: Share | None) -> str:

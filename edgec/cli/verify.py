@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgec.cli.options import incomplete_option
+from edgec.cli.options import incomplete_option, keys_option
 from edgec.errors import printable
 
 if TYPE_CHECKING:
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--key",
-    "keys",
-    metavar="PUB",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Public key; the bundle must be signed with it (or with one of several).",
-)
+@keys_option("PUB", "Public key; the bundle must be signed with it (or with one of several).")
 @click.option("--digests", is_flag=True, help="Check signature and digests only; no model is loaded.")
 @incomplete_option
 def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplete: bool) -> None:
