@@ -75,7 +75,7 @@ def front_end(ops: Sequence[Op]) -> tuple[str, ...]:
     """Names of the ops that make the logarithm of a spectrum from the graph's inputs, in execution order.
 
     A spectrum is what products and arithmetic make of the inputs if a power is among them. An activation function
-    ends it, unless it only keeps the logarithm's argument positive: what a network has learned is no spectrum.
+    ends it, unless it only keeps the logarithm's argument positive: features that a network has learned may be rounded.
 
     Args:
         ops: of the graph, in execution order.

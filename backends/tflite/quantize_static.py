@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.model import LiteModel
-from edgec.errors import PassError
+from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import RangeMethod
@@ -83,6 +83,13 @@ class QuantizeStatic(Pass[LiteModel]):
         records = audit_content(content, "int8", kept)
         coverage = (*kept, *coverage_of(records), *made.coverage)
         quantized = sum(item.dtype == "int8" for item in records)
+        if not chosen and not any(item.dtype == "int8" and item.op not in NO_ARITHMETIC for item in records):
+            reasons = dict.fromkeys(f"{item.subject}: {item.reason}" for item in (*made.coverage, *coverage) if item.reason)
+            raise UnsupportedError(
+                "nothing of the model can be computed in int8 by TFLite",
+                where=f"pass {self.name}",
+                hint="; ".join([*list(reasons)[:3], "a target of precision fp16 or int8-weight-only takes it"]),
+            )
         summary = f"{quantized} of {len(records)} ops int8, {self.method} ranges"
         if chosen:
             summary += f", {len(chosen)} layers kept in float"

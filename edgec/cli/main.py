@@ -28,6 +28,7 @@ VERBS = (
     "sweep",
     "targets",
     "backends",
+    "cache",
     "bench",
     "inspect",
     "verify",
