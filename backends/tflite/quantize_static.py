@@ -84,7 +84,8 @@ class QuantizeStatic(Pass[LiteModel]):
         coverage = (*kept, *coverage_of(records), *made.coverage)
         quantized = sum(item.dtype == "int8" for item in records)
         if not chosen and not any(item.dtype == "int8" and item.op not in NO_ARITHMETIC for item in records):
-            reasons = dict.fromkeys(f"{item.subject}: {item.reason}" for item in (*made.coverage, *coverage) if item.reason)
+            said = (*made.coverage, *coverage)
+            reasons = dict.fromkeys(f"{item.subject}: {item.reason}" for item in said if item.reason)
             raise UnsupportedError(
                 "nothing of the model can be computed in int8 by TFLite",
                 where=f"pass {self.name}",
