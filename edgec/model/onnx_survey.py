@@ -48,7 +48,10 @@ def survey(file: ModelFile) -> ModelSurvey:
         return ModelSurvey((ModelError("not an ONNX model: it has no graph", where=name),))
     problems: list[EdgecError] = list(_whole(path, proto, name))
     whole = not problems
-    problems += _quantized(proto, name)
+    try:
+        onnx_file.refuse_quantized(proto, name)
+    except ModelError as error:
+        problems.append(error)
     notes: tuple[str, ...] = ()
     if whole:
         try:
@@ -94,13 +97,6 @@ def _whole(path: Path, proto: Any, name: str) -> Iterator[EdgecError]:
         onnx.checker.check_model(str(path))
     except Exception as exc:
         yield ModelError(f"invalid ONNX: {(str(exc).strip().splitlines() or [''])[0]}", where=name)
-
-
-def _quantized(proto: Any, name: str) -> Iterator[EdgecError]:
-    try:
-        onnx_file.refuse_quantized(proto, name)
-    except ModelError as error:
-        yield error
 
 
 def _with_shapes(proto: Any, specs: Sequence[TensorSpec] | None) -> Any:

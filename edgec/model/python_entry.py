@@ -106,9 +106,7 @@ def entry_module(
 
 
 def _imported(file: Path, function: str) -> Any:
-    name = file.stem
-    if not name.isidentifier():
-        name = "edgec_entry"
+    name = file.stem if file.stem.isidentifier() else "edgec_entry"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ModelError("not a Python file", where=file.name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
-from edgec.passes.graph_edit import module_of
+from edgec.passes.graph_edit import module_of, torch_call
 from edgec.passes.multiplications import multiplications
 from edgec.passes.node_values import values_of
 
@@ -37,9 +37,7 @@ def attention_rules(model: FloatModel) -> bool:
 def _attends(node: fx.Node, graph: fx.GraphModule) -> bool:
     from torch import nn
 
-    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
-    is_call = node.op in ("call_function", "call_method") and name in _ATTENTION
-    return is_call or isinstance(module_of(node, graph), (nn.Softmax, nn.MultiheadAttention))
+    return torch_call(node) in _ATTENTION or isinstance(module_of(node, graph), (nn.Softmax, nn.MultiheadAttention))
 
 
 def _over_sequence(node: fx.Node, graph: fx.GraphModule, values: dict[fx.Node, Value]) -> bool:

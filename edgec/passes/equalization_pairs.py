@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from edgec.passes.graph_edit import module_of
+from edgec.passes.graph_edit import module_of, torch_call
 from edgec.passes.weight_layers import WeightLayer, is_transposed
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Identity, nn.modules.dropout._DropoutNd)
@@ -137,11 +137,7 @@ def _kind(node: fx.Node, graph: fx.GraphModule) -> str:
         if isinstance(module, nn.Flatten):
             return "reshaping"
         return "spatial" if isinstance(module, _SPATIAL) else ""
-    if node.op not in ("call_function", "call_method"):
-        return ""
-    name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
-    if node.op == "call_function" and not str(getattr(node.target, "__module__", None) or "torch").startswith("torch"):
-        return ""
+    name = torch_call(node)
     if name in _ELEMENTWISE_NAMES:
         return "elementwise"
     if name in _RESHAPING_NAMES:

@@ -68,6 +68,15 @@ def module_of(node: Any, graph: fx.GraphModule) -> torch.nn.Module | None:
     return graph.get_submodule(str(node.target))
 
 
+def torch_call(node: fx.Node) -> str:
+    """Name of the method, or of torch's function, that a node calls; empty when it calls neither."""
+    if node.op == "call_method":
+        return str(node.target)
+    home = getattr(node.target, "__module__", None) or "torch"  # torch's built-in functions have no module
+    is_torch = node.op == "call_function" and home.startswith("torch")
+    return str(getattr(node.target, "__name__", "")) if is_torch else ""
+
+
 def call_counts(graph: fx.GraphModule) -> dict[str, int]:
     """Number of calls of each module: a module called twice cannot be changed for one caller."""
     return Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
@@ -88,8 +97,8 @@ def add_module(graph: fx.GraphModule, stem: str, module: torch.nn.Module) -> str
 
 def free_name(graph: fx.GraphModule, stem: str) -> str:
     """A path near `stem` at which `graph` has nothing."""
-    taken = {name for name, _ in graph.named_modules()} | {name for name, _ in graph.named_parameters()}
-    taken |= {name for name, _ in graph.named_buffers()}
+    held = (graph.named_modules(), graph.named_parameters(), graph.named_buffers())
+    taken = {name for named in held for name, _ in named}
     name, number = stem, 0
     while name in taken or hasattr(graph, name):
         number += 1

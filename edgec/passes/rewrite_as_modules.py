@@ -12,7 +12,7 @@ from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.coverage import Coverage
 from edgec.passes.fold_constant_padding import set_padding
-from edgec.passes.graph_edit import GraphPass, add_module, checked, constant, finish, module_of, own_graph
+from edgec.passes.graph_edit import GraphPass, add_module, checked, constant, finish, module_of, own_graph, torch_call
 from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class RewriteAsModules(GraphPass):
             if node.op == "call_module":
                 replaced += _number_padding(node, graph)
                 continue
-            key = _function_name(node)
-            if key is None or key not in builders:
+            key = torch_call(node)
+            if key not in builders or (node.op == "call_method" and key not in _METHODS):
                 continue
             parameters, build = builders[key]
             try:
@@ -66,17 +66,6 @@ class RewriteAsModules(GraphPass):
             _number_padding(call, graph)
         summary = f"rewrote {replaced} calls to plain modules"
         return PassResult(checked(self.name, model, finish(graph)), summary, tuple(coverage))
-
-
-def _function_name(node: fx.Node) -> str | None:
-    """``conv2d`` for torch.conv2d and torch.nn.functional.conv2d, ``relu`` for x.relu() too."""
-    if node.op == "call_function" and callable(node.target):
-        module = getattr(node.target, "__module__", None) or ""
-        name = getattr(node.target, "__name__", "")
-        return str(name) if module.startswith("torch") or module == "" else None
-    if node.op == "call_method" and node.target in _METHODS:
-        return str(node.target)
-    return None
 
 
 def _arguments(node: fx.Node, parameters: tuple[str, ...], graph: fx.GraphModule) -> tuple[Any, dict[str, Any] | None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgec.model.spec import FloatModel
 from edgec.passes.contract import PassContext, PassResult
-from edgec.passes.graph_edit import GraphPass, bypass, checked, finish, module_of, own_graph
+from edgec.passes.graph_edit import GraphPass, bypass, checked, finish, module_of, own_graph, torch_call
 
 if TYPE_CHECKING:
     from torch import fx
@@ -29,8 +29,8 @@ class StripInferenceNoOps(GraphPass):
         kinds = (nn.Identity, nn.modules.dropout._DropoutNd)
         removed = 0
         for node in list(graph.graph.nodes):
-            functional = _is_dropout_call(node) and _training(node) is False
-            if isinstance(module_of(node, graph), kinds) or functional:
+            dropout = node.op == "call_function" and torch_call(node) in _DROPOUTS
+            if isinstance(module_of(node, graph), kinds) or (dropout and _training(node) is False):
                 source = node.args[0] if node.args else node.kwargs["input"]
                 bypass(node, source)
                 removed += 1
@@ -44,13 +44,6 @@ class StripInferenceNoOps(GraphPass):
         kinds = (nn.Identity, nn.modules.dropout._DropoutNd)
         left = [str(node.target) for node in model.graph.graph.nodes if isinstance(module_of(node, model.graph), kinds)]
         return f"still there: {', '.join(left)}" if left else None
-
-
-def _is_dropout_call(node: fx.Node) -> bool:
-    module = getattr(node.target, "__module__", None) or "torch"
-    return (
-        node.op == "call_function" and getattr(node.target, "__name__", "") in _DROPOUTS and module.startswith("torch")
-    )
 
 
 def _training(node: fx.Node) -> Any:

@@ -21,20 +21,16 @@ def words(recipe: Recipe, *, ranges: bool = True) -> str:
         ranges: whether the artifact has calibrated ranges at all; those of float and weight-only precisions have none.
     """
     parts = [_RANGES[recipe.calibration]] if ranges else []
-    if recipe.equalize:
-        parts.append("equalized")
-    if recipe.smooth:
-        parts.append("smoothed")
-    if recipe.correct_bias:
-        parts.append("biases corrected")
-    if recipe.round_adaptively:
-        parts.append("weights rounded adaptively")
-    if recipe.train:
-        parts.append("trained")
-    if recipe.linear == "dynamic":
-        parts.append("dynamic linear layers")
-    if recipe.activations == "int16":
-        parts.append("16-bit activations")
+    said = (
+        (recipe.equalize, "equalized"),
+        (recipe.smooth, "smoothed"),
+        (recipe.correct_bias, "biases corrected"),
+        (recipe.round_adaptively, "weights rounded adaptively"),
+        (recipe.train, "trained"),
+        (recipe.linear == "dynamic", "dynamic linear layers"),
+        (recipe.activations == "int16", "16-bit activations"),
+    )
+    parts += [text for holds, text in said if holds]
     if count := len(recipe.float_layers):
         parts.append(f"{count} layer{'s' if count > 1 else ''} in float")
     return ", ".join(parts) or "plain"

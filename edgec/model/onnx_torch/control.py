@@ -117,10 +117,6 @@ def _split_to_sequence(call: Call) -> Any:
     return ([item if keep else torch.squeeze(item, axis) for item in parts(value, axis, sizes)],)
 
 
-def _sequence_at(call: Call) -> Value:
-    return call[0][int(scalar(call.constant(1, "position")))]
-
-
 def _sequence_insert(call: Call) -> Any:
     items = list(call[0])
     items.insert(len(items) if call[2] is None else int(scalar(call.constant(2, "position"))), call[1])
@@ -160,7 +156,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "OptionalGetElement": _optional_get,
     "OptionalHasElement": lambda call: torch.tensor(call[0] is not None),
     "Scan": _scan,
-    "SequenceAt": _sequence_at,
+    "SequenceAt": lambda call: call[0][int(scalar(call.constant(1, "position")))],
     "SequenceConstruct": lambda call: (list(call.inputs),),
     "SequenceEmpty": lambda call: ([],),
     "SequenceErase": _sequence_erase,

@@ -154,10 +154,6 @@ def _compress(call: Call) -> Value:
     return torch.index_select(value, axis_of(call.get("axis"), value.ndim), kept)
 
 
-def _non_zero(call: Call) -> Value:
-    return torch.nonzero(call.constant(0, "input")).T.contiguous()
-
-
 def _unique(call: Call) -> Any:
     value = call.constant(0, "input")
     if not call.get("sorted", 1):
@@ -189,7 +185,7 @@ CONVERTERS: Mapping[str, Converter] = {
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
-    "NonZero": _non_zero,
+    "NonZero": lambda call: torch.nonzero(call.constant(0, "input")).T.contiguous(),
     "OneHot": _one_hot,
     "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements,

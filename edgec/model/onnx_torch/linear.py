@@ -67,9 +67,9 @@ def _mat_mul(call: Call) -> Value:
     return torch.matmul(left, right)
 
 
-def _einsum(call: Call) -> Value:
-    return torch.einsum(call.get("equation"), *call.inputs)
-
-
-CONVERTERS: Mapping[str, Converter] = {"Einsum": _einsum, "Gemm": _gemm, "MatMul": _mat_mul}
+CONVERTERS: Mapping[str, Converter] = {
+    "Einsum": lambda call: torch.einsum(call.get("equation"), *call.inputs),
+    "Gemm": _gemm,
+    "MatMul": _mat_mul,
+}
 """Op -> converter."""

@@ -29,17 +29,13 @@ def _loss(call: Call, logarithms: Value, targets: Value, weights: Value) -> Valu
     return total if how == "sum" else torch.div(total, torch.sum(share))
 
 
-def _negative_log_likelihood(call: Call) -> Value:
-    return _loss(call, call[0], call[1], call[2])
-
-
 def _softmax_cross_entropy(call: Call) -> Any:
     logarithms = call.layer(nn.LogSoftmax(dim=1), call[0])
     return _loss(call, logarithms, call[1], call[2]), logarithms
 
 
 CONVERTERS: Mapping[str, Converter] = {
-    "NegativeLogLikelihoodLoss": _negative_log_likelihood,
+    "NegativeLogLikelihoodLoss": lambda call: _loss(call, call[0], call[1], call[2]),
     "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
 }
 """Op -> converter."""

@@ -9,18 +9,10 @@ _UNSIZED = "how many results it has depends on the data, and artifacts have fixe
 _TEXT = "it works on text"
 
 REFUSED: Mapping[str, str] = {
-    "Bernoulli": _RANDOM,
-    "Multinomial": _RANDOM,
-    "RandomNormal": _RANDOM,
-    "RandomNormalLike": _RANDOM,
-    "RandomUniform": _RANDOM,
-    "RandomUniformLike": _RANDOM,
+    **dict.fromkeys(("Bernoulli", "Multinomial"), _RANDOM),
+    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), _RANDOM),
+    **dict.fromkeys(("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer"), _TEXT),
     "NonMaxSuppression": _UNSIZED,
-    "RegexFullMatch": _TEXT,
-    "StringConcat": _TEXT,
-    "StringNormalizer": _TEXT,
-    "StringSplit": _TEXT,
-    "TfIdfVectorizer": _TEXT,
 }
 """Ops that can have none -> why."""
 
