@@ -6,7 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edgec.errors import printable
 
 
 class Frozen(BaseModel):
@@ -21,6 +23,12 @@ class Frozen(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical JSON of this record."""
         return digest_json(self.model_dump(mode="json"))
+
+
+def first_problem(exc: ValidationError) -> str:
+    """``key: message`` of the first thing that is wrong with a record, where others have a say in its keys."""
+    first = exc.errors(include_input=False)[0]
+    return f"{printable('.'.join(map(str, first['loc'])))}: {first['msg']}"
 
 
 def canonical_json(value: Any) -> str:

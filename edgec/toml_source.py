@@ -31,23 +31,17 @@ _KEY = re.compile(r'^\s*((?:"[^"]*"|\'[^\']*\'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|\'[^
 
 @dataclass(frozen=True)
 class TomlSource:
-    """A parsed TOML file: its values and the line of each key (1-based)."""
+    """A parsed TOML file, or several that were merged: the values, and where each key stands."""
 
     path: Path
     values: dict[str, Any]
-    lines: Mapping[KeyPath, int]
+    places: Mapping[KeyPath, str]
+    """``file:line`` (1-based) of each key that is written."""
 
     def place_of(self, key: KeyPath) -> str:
         """``file:line`` of `key` or of what encloses it; the file alone when nothing of it is written there."""
-        line = self.line_of(key)
-        return f"{self.path}:{line}" if line else str(self.path)
-
-    def line_of(self, key: KeyPath) -> int | None:
-        """Line of `key`, or of the nearest enclosing table that stands in this file."""
-        for length in range(len(key), 0, -1):
-            if key[:length] in self.lines:
-                return self.lines[key[:length]]
-        return None
+        enclosing = (key[:length] for length in range(len(key), 0, -1))
+        return next((self.places[part] for part in enclosing if part in self.places), str(self.path))
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ def parse_toml(path: Path, text: str, error: type[EdgecError]) -> TomlSource:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise error(f"not valid TOML: {exc}", where=str(path)) from None
-    return TomlSource(path, values, _index_lines(text))
+    return TomlSource(path, values, {key: f"{path}:{line}" for key, line in _index_lines(text).items()})
 
 
 def _index_lines(text: str) -> dict[KeyPath, int]:
@@ -188,17 +182,18 @@ def fields_at(record: type[BaseModel], location: KeyPath) -> tuple[str, ...]:
         if isinstance(part, int) or current is None:
             continue
         field = current.model_fields.get(part)
-        current = _record_in(field.annotation) if field else None
+        current = record_in(field.annotation) if field else None
     return tuple(current.model_fields) if current else ()
 
 
-def _record_in(annotation: Any) -> type[BaseModel] | None:
+def record_in(annotation: Any) -> type[BaseModel] | None:
+    """The first record in the type of a field."""
     from pydantic import BaseModel
 
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (tuple, list, dict, types.UnionType, typing.Union, typing.Annotated):
         for argument in typing.get_args(annotation):
-            if inner := _record_in(argument):
+            if inner := record_in(argument):
                 return inner
     return None

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from edgec.bundle.manifest import MANIFEST, SCHEMA, FileRecord, Manifest
 from edgec.bundle.write import digest_file, is_digested
 from edgec.errors import BundleError, IncompleteError, printable
+from edgec.frozen import first_problem
 
 _REBUILD = "build it again with: edgec build"
 
@@ -48,9 +49,7 @@ def read_bundle(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        key = printable(".".join(map(str, first["loc"])))
-        raise BundleError(f"the manifest is damaged: {key}: {first['msg']}", where=str(file), hint=_REBUILD) from exc
+        raise BundleError(f"the manifest is damaged: {first_problem(exc)}", where=str(file), hint=_REBUILD) from exc
 
 
 def incomplete(path: Path, manifest: Manifest) -> IncompleteError:

@@ -16,7 +16,7 @@ import filelock
 from pydantic import Field, ValidationError
 
 from edgec.errors import ProjectError
-from edgec.frozen import Frozen, digest_json
+from edgec.frozen import Frozen, digest_json, first_problem
 from edgec.quant.recipe import Recipe
 from edgec.storage.files import write_atomically
 from edgec.target.spec import Precision
@@ -77,8 +77,7 @@ def read_lock(file: Path) -> Lock | OldLock:
         old = isinstance(content, dict) and content.get("schema_version") == 1
         return (OldLock if old else Lock).model_validate_json(text)
     except ValidationError as exc:
-        problem = exc.errors()[0]
-        what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        what = first_problem(exc)
     except ValueError as exc:
         what = f"this is not JSON: {exc}"
     except RecursionError:

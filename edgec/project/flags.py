@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
 from edgec.errors import UsageError
 from edgec.project.spec import InputSpec, Project
+from edgec.toml_source import record_in
 
 Kind = Literal["text", "integer", "number", "switch", "numbers", "texts", "arguments", "inputs"]
 
@@ -110,15 +109,10 @@ def _kind(annotation: Any) -> Kind:
     return {bool: "switch", int: "integer", float: "number"}.get(annotation, "text")  # type: ignore[return-value]
 
 
-def _records(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *typing.get_args(annotation)]
-    return next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
-
-
 def flags() -> Iterator[Flag]:
     """All flags, in the order of the tables and keys of the project file."""
     for table, outer in Project.model_fields.items():
-        record = _records(outer.annotation)
+        record = record_in(outer.annotation)
         for key, field in record.model_fields.items() if record else ():
             extra = field.json_schema_extra
             if isinstance(extra, dict) and "flag" in extra:

@@ -14,6 +14,7 @@ DType = Literal["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
 
 
 def _key(flag: str, help_: str, default: Any = None, **constraints: Any) -> Any:
+    """A key with its flag; a `default` of ``...`` means that it has none."""
     return Field(default, description=help_, json_schema_extra={"flag": flag}, **constraints)
 
 
@@ -31,14 +32,8 @@ class ModelSpec(Frozen):
 
     path: str | None = _key("MODEL", "model file (.pt2, .onnx, TorchScript .pt) or Python entry file.py:function")
     weights: str | None = _key("--weights", "state_dict file loaded into the Python entry's module")
-    arguments: dict[str, Any] = Field(
-        default_factory=dict,
-        description="keyword arguments of the Python entry",
-        json_schema_extra={"flag": "--argument"},
-    )
-    inputs: tuple[InputSpec, ...] = Field(
-        (), description="input specs; needed for Python entries and TorchScript", json_schema_extra={"flag": "--input"}
-    )
+    arguments: dict[str, Any] = _key("--argument", "keyword arguments of the Python entry", {})
+    inputs: tuple[InputSpec, ...] = _key("--input", "input specs; needed for Python entries and TorchScript", ())
 
 
 Resize = Literal["exact", "fit", "center-crop"]
@@ -81,19 +76,15 @@ class Preprocess(Frozen):
         return self
 
 
+_DATA = "npz/npy file, image folder (one sub-folder a class), or Python entry file.py:function"
 _ARRAYS = "model input = array name in an npz; needed when they differ and there are several"
 
 
 class DataSpec(Frozen):
     """``[calibration]`` or ``[evaluation]``: a set of samples."""
 
-    data: str = Field(
-        description="npz/npy file, image folder (one sub-folder a class), or Python entry file.py:function"
-    )
-    inputs: dict[str, str] = Field(
-        default_factory=dict,
-        description=_ARRAYS,
-    )
+    data: str = Field(description=_DATA)
+    inputs: dict[str, str] = Field({}, description=_ARRAYS)
     labels: str | None = Field(
         None, description='array name of the labels in an npz (default: "y" or "labels" if present), or a .npy file'
     )
@@ -102,33 +93,24 @@ class DataSpec(Frozen):
 class CalibrationSpec(DataSpec):
     """``[calibration]``: the representative dataset."""
 
-    data: str = Field(
-        description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--calibration"}
-    )
-    inputs: dict[str, str] = Field(
-        default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--calibration-array"}
-    )
+    data: str = _key("--calibration", _DATA, ...)
+    inputs: dict[str, str] = _key("--calibration-array", _ARRAYS, {})
     labels: str | None = _key(
-        "--calibration-labels",
-        "labels for class balance: array in the npz, or .npy beside the data",
+        "--calibration-labels", "labels for class balance: array in the npz, or .npy beside the data"
     )
     samples: int | None = _key(
         "--calibration-samples", "samples to draw, balanced by class (default: the target's)", ge=1
     )
-    more: tuple[str, ...] = Field(
-        (),
-        description="further data, used whole: what `edgec validate --suggest-calibration` wrote",
-        json_schema_extra={"flag": "--more-calibration"},
+    more: tuple[str, ...] = _key(
+        "--more-calibration", "further data, used whole: what `edgec validate --suggest-calibration` wrote", ()
     )
 
 
 class EvaluationSpec(DataSpec):
     """``[evaluation]``: the held-out samples that artifacts are judged on."""
 
-    data: str = Field(description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--evaluate"})
-    inputs: dict[str, str] = Field(
-        default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--evaluate-array"}
-    )
+    data: str = _key("--evaluate", _DATA, ...)
+    inputs: dict[str, str] = _key("--evaluate-array", _ARRAYS, {})
     labels: str | None = _key("--labels", "labels of the evaluation set: array in the npz, or .npy beside the data")
     samples: int | None = _key("--evaluate-samples", "use at most this many, balanced by class (default: all)", ge=1)
     metric: str = _key("--metric", "auto, top1, agreement, sqnr, or a Python entry file.py:function", "auto")
@@ -137,10 +119,8 @@ class EvaluationSpec(DataSpec):
 class TrainSpec(DataSpec):
     """``[train]``: quantization-aware training, the last rung before a target's fallback precision."""
 
-    data: str = Field(description=DataSpec.model_fields["data"].description, json_schema_extra={"flag": "--train"})
-    inputs: dict[str, str] = Field(
-        default_factory=dict, description=_ARRAYS, json_schema_extra={"flag": "--train-array"}
-    )
+    data: str = _key("--train", _DATA, ...)
+    inputs: dict[str, str] = _key("--train-array", _ARRAYS, {})
     labels: str | None = _key("--train-labels", "labels to train with: array in the npz, or .npy beside the data")
     samples: int | None = _key("--train-samples", "train on at most this many, balanced by class (default: all)", ge=1)
     loss: str = _key(
@@ -165,9 +145,7 @@ class Gates(Frozen):
     """``[gates]``: what an artifact must hold. With none stated, defaults that fit the metric apply and are shown."""
 
     max_drop: float | None = _key(
-        "--max-drop",
-        "largest allowed drop against float: percentage points, or your own metric's scale",
-        ge=0,
+        "--max-drop", "largest allowed drop against float: percentage points, or your own metric's scale", ge=0
     )
     min_agreement: float | None = _key(
         "--min-agreement", "smallest allowed share of equal top-1 with float, 0 to 1", ge=0, le=1
@@ -187,9 +165,7 @@ class Gates(Frozen):
 class BuildSpec(Frozen):
     """``[build]``: how to build."""
 
-    targets: tuple[str, ...] = Field(
-        (), description="target to build, or a glob of several: 'rpi4-*'", json_schema_extra={"flag": "--target"}
-    )
+    targets: tuple[str, ...] = _key("--target", "target to build, or a glob of several: 'rpi4-*'", ())
     out: str = _key("--out", "folder for bundles", "dist")
     seed: int = _key("--seed", "seed of everything random", 0, ge=0)
     effort: Effort = _key(

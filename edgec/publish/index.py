@@ -10,8 +10,8 @@ from pydantic import Field, ValidationError
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import MANIFEST
-from edgec.errors import PublishError, printable
-from edgec.frozen import Frozen
+from edgec.errors import PublishError
+from edgec.frozen import Frozen, first_problem
 from edgec.publish.store import LocalBundle
 from edgec.publish.untrusted import check_target
 
@@ -82,9 +82,7 @@ def parse_index(text: bytes, where: str) -> Index:
     try:
         index = Index.model_validate_json(text)
     except ValidationError as exc:
-        first = exc.errors()[0]
-        key = printable(".".join(map(str, first["loc"])))
-        raise PublishError(f"the index is damaged: {key}: {first['msg']}", where=where, hint=hint) from exc
+        raise PublishError(f"the index is damaged: {first_problem(exc)}", where=where, hint=hint) from exc
     for target, entry in [*index.bundles.items(), *index.replacing.items()]:
         check_target(target, where, "edgec did not write it, or it was tampered with: do not use it")
         if [file.sha256 for file in entry.files if file.name == MANIFEST] != [entry.manifest]:

@@ -38,24 +38,16 @@ class Architecture(Frozen):
     Descriptions")."""
 
 
+_X86_FEATURES = "sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512-vnni", "avx-vnni"
+"""In Linux's flags with underscores."""
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     item.name: item
     for item in (
         Architecture(
             name="x86_64",
             machine="x86_64|amd64",
-            features={
-                "sse4.2": "sse4_2",
-                "avx": "avx",
-                "avx2": "avx2",
-                "fma": "fma",
-                "f16c": "f16c",
-                "avx512f": "avx512f",
-                "avx512bw": "avx512bw",
-                "avx512vl": "avx512vl",
-                "avx512-vnni": "avx512_vnni",
-                "avx-vnni": "avx_vnni",
-            },
+            features={name: re.sub("[.-]", "_", name) for name in _X86_FEATURES},
             flags_key="flags",
             kernel_flags=(
                 *("sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx512f", "avx512bw"),

@@ -27,19 +27,6 @@ class ResolvedTarget:
         return self.origins.get(tuple(int(part) if part.isdigit() else part for part in dotted.split(".")), "default")
 
 
-@dataclass(frozen=True)
-class _Merged(TomlSource):
-    """Values out of several files, so that an error names the file that holds the wrong one."""
-
-    origins: Mapping[KeyPath, str]
-
-    def place_of(self, key: KeyPath) -> str:
-        for length in range(len(key), 0, -1):
-            if key[:length] in self.origins:
-                return self.origins[key[:length]]
-        return str(self.path)
-
-
 def load_target(name: str, root: Path) -> ResolvedTarget:
     """The target called `name`, as a project in folder `root` sees it.
 
@@ -59,7 +46,7 @@ def resolve_file(file: Path, root: Path) -> ResolvedTarget:
     """Load, merge and validate one target file."""
     values, origins, files = merged_values(file, root)
     name = values.setdefault("name", file.stem)
-    source = _Merged(file, values, {}, origins)
+    source = TomlSource(file, values, origins)
     if name != file.stem:
         raise TargetError(f'name: "{name}" is not the name of the file', where=str(file), hint=f'name = "{file.stem}"')
     device_name = values.get("device")

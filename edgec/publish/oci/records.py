@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
-from edgec.errors import PublishError, printable
-from edgec.frozen import canonical_json
+from edgec.errors import PublishError
+from edgec.frozen import canonical_json, first_problem
 from edgec.target.architecture import ARCHITECTURES
 from edgec.target.spec import Device
 
@@ -217,9 +217,7 @@ def parse_document(kind: type[Record], content: bytes, media_type: str, where: s
     try:
         return kind.model_validate_json(content)
     except ValidationError as exc:
-        first = exc.errors(include_input=False)[0]
-        key = printable(".".join(map(str, first["loc"])))
-        raise PublishError(f"the document in the registry is damaged: {key}: {first['msg']}", where=where) from exc
+        raise PublishError(f"the document in the registry is damaged: {first_problem(exc)}", where=where) from exc
 
 
 def describe_document(document: dict[str, Any], media_type: str) -> str:
