@@ -26,7 +26,7 @@ from edgec.backends.onnxruntime.place_pairs import Placement
 from edgec.backends.onnxruntime.refused import place_what_runs
 from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Pass, PassContext, PassResult
-from edgec.passes.coverage import Coverage
+from edgec.passes.coverage import Coverage, by_reason
 from edgec.quant.recipe import RangeMethod
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class QuantizeStatic(Pass[OnnxModel]):
         excluded = {name: why for name, why in excluded.items() if name not in {layer.node for layer in dynamic}}
         count, total = _static_count(proto)
         if not count and not dynamic:
-            raise _nothing_quantized(model.proto, where, len(kept), len(layers), refused)
+            raise _nothing_quantized(model.proto, where, len(kept), len(layers), excluded)
         excluded |= dict.fromkeys(sorted(float_layer_nodes(proto) - {*excluded}), LEFT_REASON)
         return PassResult(
             replace(model, proto=proto, statistics={}, kept_float=excluded),
@@ -124,14 +124,13 @@ class QuantizeStatic(Pass[OnnxModel]):
 
 
 def _nothing_quantized(
-    proto: onnx.ModelProto, where: str, kept: int, layers: int, refused: Mapping[str, str]
+    proto: onnx.ModelProto, where: str, kept: int, layers: int, excluded: Mapping[str, str]
 ) -> UnsupportedError:
     kinds = ", ".join(sorted({node.op_type for node in proto.graph.node}))
     hint = f"it takes {', '.join(STATIC_COMPUTE)} with constant weights; the model has {kinds}"
     if kept:
         hint += f"; the recipe keeps {kept} of {layers} layers in float"
-    for name, reason in list(refused.items())[:1]:
-        hint += f"; {name}: {reason}"
+    hint = "; ".join([hint, *by_reason(excluded.items())[:3]])
     return UnsupportedError("nothing of the model can be quantized to static int8", where=where, hint=hint)
 
 

@@ -9,7 +9,7 @@ from edgec.backends.tflite.capability import NO_ARITHMETIC
 from edgec.backends.tflite.model import LiteModel
 from edgec.errors import PassError, UnsupportedError
 from edgec.passes.contract import Pass, PassContext, PassResult
-from edgec.passes.coverage import Coverage
+from edgec.passes.coverage import Coverage, by_reason
 from edgec.quant.recipe import RangeMethod
 from edgec.target.spec import Emit
 
@@ -85,11 +85,11 @@ class QuantizeStatic(Pass[LiteModel]):
         quantized = sum(item.dtype == "int8" for item in records)
         if not chosen and not any(item.dtype == "int8" and item.op not in NO_ARITHMETIC for item in records):
             said = (*made.coverage, *coverage)
-            reasons = dict.fromkeys(f"{item.subject}: {item.reason}" for item in said if item.reason)
+            reasons = by_reason((item.subject, item.reason) for item in said if item.reason)
             raise UnsupportedError(
                 "nothing of the model can be computed in int8 by TFLite",
                 where=f"pass {self.name}",
-                hint="; ".join([*list(reasons)[:3], "a target of precision fp16 or int8-weight-only takes it"]),
+                hint="; ".join([*reasons[:3], "a target of precision fp16 or int8-weight-only takes it"]),
             )
         summary = f"{quantized} of {len(records)} ops int8, {self.method} ranges"
         if chosen:

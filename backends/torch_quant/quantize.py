@@ -18,7 +18,7 @@ from edgec.backends.torch_quant.qconfig import Granularity
 from edgec.backends.torch_quant.trial import Conversion, first_line
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import Pass, PassContext, PassResult
-from edgec.passes.coverage import Coverage
+from edgec.passes.coverage import Coverage, by_reason
 from edgec.passes.multiplications import multiplications
 from edgec.passes.node_values import values_of
 from edgec.quant.recipe import RangeMethod
@@ -149,5 +149,4 @@ def _integer_parts(model: TorchModel) -> int:
 
 
 def _why_not(reasons: Mapping[str, str]) -> str:
-    listed = [f"{name}: {reason}" for name, reason in reasons.items()][:4]
-    return "; ".join([*listed, "a model of recurrent layers may take precision int8-dynamic"])
+    return "; ".join([*by_reason(reasons.items())[:3], "a model of recurrent layers may take precision int8-dynamic"])

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from edgec.cli.console import say
-from edgec.passes.coverage import Coverage
+from edgec.passes.coverage import Coverage, by_reason
 
 if TYPE_CHECKING:
     from edgec.build.api import Bundle
-
-SHOWN = 3
-"""Subjects of one reason that are named; all are in the manifest and the report."""
 
 
 def show_bundle(bundle: Bundle, console: Console) -> None:
@@ -33,14 +30,6 @@ def _lines(bundle: Bundle) -> Iterator[str]:
             yield f"{one.artifact.file}: {one.size / 1024:.1f} KiB, {one.compressed_size / 1024:.1f} KiB compressed"
 
 
-def coverage_lines(coverage: Iterable[Coverage]) -> Iterator[str]:
+def coverage_lines(coverage: Iterable[Coverage]) -> tuple[str, ...]:
     """``subject: state: reason``, those of equal state and reason together, in the order in which they begin."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for item in coverage:
-        subjects = groups.setdefault((item.state, item.reason), [])
-        if item.subject not in subjects:
-            subjects.append(item.subject)
-    for (state, reason), subjects in groups.items():
-        more = len(subjects) - SHOWN
-        named = ", ".join(subjects if more <= 1 else subjects[:SHOWN])
-        yield f"{named}{f' and {more} more' if more > 1 else ''}: {state}: {reason}"
+    return by_reason((item.subject, f"{item.state}: {item.reason}") for item in coverage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from edgec.frozen import Frozen
@@ -24,6 +25,8 @@ CoverageState = Literal[
 ]  # fmt: skip
 """All that a subject can be instead of what the target asks. What goes beyond it, such as numbers, is in the reason."""
 
+SHOWN = 3
+"""Subjects of one reason that are named; all are in the manifest and the report."""
 _LOUD: frozenset[CoverageState] = frozenset(
     {"fell back to fp32", "fell back to fp16", "runtime left out", "below the goal"}
 )
@@ -42,3 +45,20 @@ class Coverage(Frozen):
     def loud(self) -> bool:
         """Whether the artifact has another precision than the target's, runs in fewer runtimes, or misses a goal."""
         return self.state in _LOUD
+
+
+def by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """``subject, subject and 3 more: reason`` for each reason, in the order in which they begin.
+
+    Args:
+        reasons: subject and reason, in any number of pairs.
+    """
+    groups: dict[str, dict[str, None]] = {}
+    for subject, reason in reasons:
+        groups.setdefault(reason, {})[subject] = None
+    lines = []
+    for reason, subjects in groups.items():
+        more = len(subjects) - SHOWN
+        named = ", ".join([*subjects] if more <= 1 else [*subjects][:SHOWN])
+        lines.append(f"{named}{f' and {more} more' if more > 1 else ''}: {reason}")
+    return tuple(lines)
