@@ -74,7 +74,7 @@ def find_share(
             probes = _Probes(context, spec, model, calibration, samples, workers)
             share = search_share(probes.cost, 1 - spec.amount)
             kept = {"share": share, "cost": probes.costs.get(share, 1.0)}
-        context.cache.put(key, kept)
+        context.cache.keep(key, kept)
     return kept["share"], _coverage(context, spec, kept["cost"])
 
 

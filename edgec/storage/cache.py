@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -142,13 +143,16 @@ class Cache:
             shutil.rmtree(out, ignore_errors=True)
             out.mkdir(parents=True)
         answer = make()
-        if not keep(answer):
-            return answer
-        try:
-            self.put(key, answer.plain(), out, what)
-        except StorageError as error:  # what is not kept is computed again
-            self.problem = str(error)
+        if keep(answer):
+            self.keep(key, answer.plain(), out, what)
         return answer
+
+    def keep(self, key: str, value: Any, files: Path | None = None, what: str = "result") -> None:
+        """As `put`, but a disk that refuses is only noted in `problem`: what is not kept is computed again."""
+        try:
+            self.put(key, value, files, what)
+        except StorageError as error:
+            self.problem = str(error)
 
     def entries(self) -> Iterator[CacheEntry]:
         """All entries, in no order; those that vanish meanwhile are left out."""
@@ -182,10 +186,25 @@ def _copied(folder: Path, files: Mapping[str, str], out: Path) -> bool:
 
 
 def user_cache() -> Cache:
-    """The cache of this user: ``$EDGEC_CACHE``, else ``edgec`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    folder = os.environ.get(CACHE_VARIABLE)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Cache(Path(folder) if folder else Path(base, "edgec"))
+    """The cache of this user: ``$EDGEC_CACHE``, else ``edgec`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    Raises:
+        ProjectError: the user has no home, and another one has taken the place in the folder of temporary files.
+    """
+    if folder := os.environ.get(CACHE_VARIABLE):
+        return Cache(Path(folder))
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Cache(Path(base, "edgec"))
+    with contextlib.suppress(RuntimeError):  # this user has no home, as in some containers
+        return Cache(Path.home() / ".cache" / "edgec")
+    temporary = Path(tempfile.gettempdir(), f"edgec-cache-{os.getuid()}")
+    if temporary.is_symlink() or (temporary.exists() and temporary.stat().st_uid != os.getuid()):
+        raise ProjectError(
+            "the folder for what is kept between builds belongs to another user",
+            where=str(temporary),
+            hint=f"set {CACHE_VARIABLE} to a folder of your own",
+        )
+    return Cache(temporary)
 
 
 def cache_limit() -> float:

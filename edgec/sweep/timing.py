@@ -118,7 +118,7 @@ class Timer:
                 value = self._cache.get(key)  # another sweep may have measured it meanwhile
                 if value is None:
                     value = self._measure(one, beside, runtime[0], bench, progress).plain()
-                    self._cache.put(key, value)
+                    self._cache.keep(key, value)
         return _Times.model_validate_json(json.dumps(value))
 
     def _key(self, one: Placed, beside: Placed | None, runtime: tuple[str, str], bench: BenchSpec) -> str:

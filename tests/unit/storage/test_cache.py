@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,8 @@ def test_the_cache_of_a_user_and_its_limit(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert user_cache().folder == tmp_path / "edgec"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_cache().folder == Path.home() / ".cache" / "edgec"
     monkeypatch.delenv(LIMIT_VARIABLE, raising=False)
     assert cache_limit() == 10e9
     monkeypatch.setenv(LIMIT_VARIABLE, "0.5")
@@ -187,3 +190,21 @@ def test_the_cache_of_a_user_and_its_limit(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv(LIMIT_VARIABLE, wrong)
         with pytest.raises(ProjectError, match="number of gigabytes"):
             cache_limit()
+
+
+def test_a_user_without_a_home_has_a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in (CACHE_VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = user_cache().folder
+    assert folder.parent == tmp_path
+    user_cache().put(KEY, VALUE)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ProjectError, match="another user"):
+        user_cache()
