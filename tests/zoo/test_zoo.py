@@ -20,7 +20,10 @@ FLOAT_TARGETS = ("rpi4-fp32", "rpi4-fp16", "x86-64-fp32")
 INT8_TARGETS = ("rpi4-int8", "x86-64-vnni-int8")
 FLOAT_GATE = {("gates", "min_sqnr_db"): 60.0}
 ANY_ACCURACY = {("gates", "min_sqnr_db"): -300.0, ("build", "recipe"): "min-max", ("build", "effort"): "fast"}
-REFUSED: Mapping[tuple[str, str, str], str] = {}
+REFUSED: Mapping[tuple[str, str, str], str] = {
+    ("melspectrogram", "int8", file): "nothing of the model can be"  # a front end and nothing else
+    for file in ("model.tflite", "model.qnnpack.pt", "model.fbgemm.pt", "model.onnx")
+}
 """Project, precision and artifact of what cannot be had -> what the refusal names."""
 
 
