@@ -73,6 +73,7 @@ def build(
     """
     from edgec.build.build import build_target
     from edgec.build.options import BuildOptions
+    from edgec.build.unchanged import unchanged
     from edgec.bundle.check import incomplete
     from edgec.errors import ProjectError
     from edgec.events import subscriber_of
@@ -102,7 +103,7 @@ def build(
         threads=threads, jobs=jobs, all_or_nothing=all_or_nothing, lock=LockUse(locked), retime=retime
     )
 
-    bundle = build_target(plan, root, options, subscriber_of(progress))
+    bundle = unchanged(plan, root, options) or build_target(plan, root, options, subscriber_of(progress))
     if bundle.failures:
         raise incomplete(bundle.path, bundle.manifest)
     return bundle

@@ -20,7 +20,7 @@ from edgec.build.reproduce import check_reproducible
 from edgec.build.result import BuildResult, ending, without_missed
 from edgec.build.room import room_for
 from edgec.build.timing import timed
-from edgec.build.unchanged import remember, unchanged
+from edgec.build.unchanged import remember
 from edgec.build.write import write_bundle
 from edgec.bundle.write import discard, publish_folder, refuse_foreign, refuse_within, source_date_epoch
 from edgec.errors import ReproducibilityError
@@ -61,8 +61,6 @@ def build_target(
             or the build is not reproducible.
     """
     source_date_epoch()  # raises now rather than after all the work
-    if there := unchanged(plan, root, options):
-        return there
     began = time.time()
     name, out = plan.target.name, (root / plan.project.build.out).absolute()
     destination = out / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def unchanged(plan: Plan, root: Path, options: BuildOptions) -> Bundle | None:
     if value is None or options.check_reproducible or options.retime:
         return None
     try:
-        built = _Built(**{**value, "imported": tuple(value["imported"]), "read": tuple(value["read"])})
+        built = _Built.model_validate_json(json.dumps(value))
         needed = dependencies_of(plan, root, built.imported)
         if built.identity != _identity(plan, options) or built.files != _digests(_files(root, needed, built.read)):
             return None

@@ -27,6 +27,7 @@ from edgec.passes.contract import PassRecord
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit
 from edgec.quant.recipe import Recipe, WeightGrid
+from edgec.storage.files import empty_folder
 from edgec.target.spec import Precision
 from edgec.train.grid_models import GridModels
 from edgec.verify.fidelity import compare_outputs
@@ -277,8 +278,7 @@ class ArtifactMaker:
                 imports=WITH_TORCH,
             )
         work = self.scratch / "work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        empty_folder(work)
         worker.create(
             COMPILER,
             CompilerOptions(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgec.plan.identity import environment
 from edgec.plan.plan import PlannedEmit
 from edgec.quant.recipe import Recipe
 from edgec.storage.cache import Answer, Cache
+from edgec.storage.files import empty_folder
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class RecipeResults:
         """
         if recipe.train:
             if out is not None:
-                shutil.rmtree(out, ignore_errors=True)
-                out.mkdir(parents=True)
+                empty_folder(out)
             return compute()
         inputs = {
             "identity": self.identity,

@@ -17,6 +17,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,25 +26,33 @@ from typing import Any, TypeVar
 
 from edgec.errors import ProjectError, StorageError
 from edgec.frozen import Frozen, canonical_json, digest_json
-from edgec.storage.files import sha256_of, storage_errors, write_atomically
+from edgec.storage.files import empty_folder, sha256_of, storage_errors, write_atomically
 from edgec.storage.staging import private_folder
 
 Answer = TypeVar("Answer", bound=Frozen)
 CACHE_VARIABLE, LIMIT_VARIABLE = "EDGEC_CACHE", "EDGEC_CACHE_GB"
 DEFAULT_LIMIT_GB = 10.0
 _FILES = ".files"
+_ABANDONED = 3600.0
+"""Seconds after which the files of an entry that was not written are taken for abandoned."""
 
 
 @dataclass(frozen=True)
 class CacheEntry:
     """One result on disk."""
 
-    what: str
-    """Kind of result."""
+    file: Path
     bytes: int
     used: float
     """When it was last written or read: seconds since 1970."""
-    file: Path
+
+    @property
+    def what(self) -> str:
+        """Kind of result; empty for an entry that cannot be read."""
+        try:
+            return str(json.loads(self.file.read_bytes())["what"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
 
 class Cache:
@@ -112,7 +121,7 @@ class Cache:
             shutil.copytree(files, staged / "new")
             with contextlib.suppress(FileNotFoundError):
                 folder.rename(staged / "old")
-            with contextlib.suppress(FileExistsError, OSError):  # where another process was faster, its files serve
+            with contextlib.suppress(OSError):  # where another process was faster, its files serve
                 (staged / "new").rename(folder)
         return {path.relative_to(files).as_posix(): sha256_of(path) for path in files.rglob("*") if path.is_file()}
 
@@ -136,12 +145,13 @@ class Cache:
             keep: whether to keep a result.
         """
         key = digest_json({"what": what, **inputs})
+        if out is not None:
+            empty_folder(out)
         value = self.get(key, out)
         if value is not None:
             return kind.model_validate_json(json.dumps(value))
         if out is not None:
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir(parents=True)
+            empty_folder(out)  # of what was copied before a damaged file was met
         answer = make()
         if keep(answer):
             self.keep(key, answer.plain(), out, what)
@@ -157,10 +167,10 @@ class Cache:
     def entries(self) -> Iterator[CacheEntry]:
         """All entries, in no order; those that vanish meanwhile are left out."""
         for file in self.folder.glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                what, stat = str(json.loads(file.read_bytes())["what"]), file.stat()
+            with contextlib.suppress(OSError):
+                stat = file.stat()
                 beside = [item.stat().st_size for item in file.with_suffix(_FILES).rglob("*") if item.is_file()]
-                yield CacheEntry(what, stat.st_size + sum(beside), stat.st_mtime, file)
+                yield CacheEntry(file, stat.st_size + sum(beside), stat.st_mtime)
 
     def trim(self, limit: float) -> None:
         """Remove what was used least recently until the rest has at most `limit` bytes; 0 removes everything."""
@@ -170,6 +180,10 @@ class Cache:
             if size > limit:
                 entry.file.unlink(missing_ok=True)
                 shutil.rmtree(entry.file.with_suffix(_FILES), ignore_errors=True)
+        for folder in self.folder.glob(f"*{_FILES}"):  # of a process that was killed before it wrote the entry
+            with contextlib.suppress(OSError):
+                if not folder.with_suffix(".json").exists() and folder.stat().st_mtime < time.time() - _ABANDONED:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.json"

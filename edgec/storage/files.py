@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             partial.replace(path)
     except OSError as exc:
         raise StorageError(f"cannot be written: {exc.strerror or exc}", where=str(path)) from exc
+
+
+def empty_folder(folder: Path) -> None:
+    """Make a folder, or remove everything in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def compressed_size(path: Path) -> int:

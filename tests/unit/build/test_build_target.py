@@ -14,6 +14,7 @@ from edgec.build.build import build_target
 from edgec.build.events import ArtifactsMeasured, InputsRead, ProblemFound
 from edgec.build.inputs import shared_inputs
 from edgec.build.options import BuildOptions
+from edgec.build.unchanged import unchanged
 from edgec.bundle.check import check_digests
 from edgec.errors import GateError, LockError
 from edgec.events import Event, Step
@@ -68,7 +69,8 @@ def plan_of(root: Path, **settings: Any) -> Plan:
 def build(root: Path, options: BuildOptions | None = None, **settings: Any) -> tuple[Bundle, list[Event]]:
     events: list[Event] = []
     time.sleep(0.05)  # a file of the last moment may change during the build, as its time says
-    return build_target(plan_of(root, **settings), root, options or BuildOptions(jobs=1), events.append), events
+    plan, options = plan_of(root, **settings), options or BuildOptions(jobs=1)
+    return unchanged(plan, root, options) or build_target(plan, root, options, events.append), events
 
 
 def test_events_in_the_order_of_the_build(root: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_step_is_run_once_and_its_files_come_back(tmp_path: Path) -> None:
     for _ in range(2):
         assert Cache(tmp_path / "cache").step("compile", {"x": 1}, Made, step, out) == Made(name="made")
         assert (out / "inner" / "a.bin").read_bytes() == b"a" * 1000
+        assert not (out / "foreign").exists()
         (out / "foreign").write_text("of an earlier attempt")
     assert step.runs == 1
     Cache(tmp_path / "cache").step("compile", {"x": 2}, Made, step, out)
@@ -171,6 +172,18 @@ def test_what_was_used_least_recently_goes_first(tmp_path: Path) -> None:
         cache.step("compile", {"k": k}, Made, steps[k], out)
     assert [step.runs for step in steps] == [0, 1, 1, 0]
     cache.trim(0)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_files_of_a_killed_writer_go_after_a_while(tmp_path: Path) -> None:
+    out, cache = tmp_path / "out", Cache(tmp_path / "cache")
+    cache.step("compile", {}, Made, Step(out), out)
+    (entry,) = cache.entries()
+    entry.file.unlink()
+    cache.trim(1e9)
+    (left,) = (tmp_path / "cache").iterdir()
+    os.utime(left, (0, 0))
+    cache.trim(1e9)
     assert not list((tmp_path / "cache").iterdir())
 
 
