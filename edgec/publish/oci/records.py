@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
@@ -58,12 +60,13 @@ _SUFFIX_TYPES = {
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=LARGEST_BLOB)]
+SchemaVersion = Annotated[int, Field(ge=2, le=2)]
 
 
 class OciRecord(BaseModel):
     """A document; unknown keys are kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, populate_by_name=True, alias_generator=to_camel)
 
     def document(self) -> dict[str, Any]:
         """The JSON object, without keys that are not set."""
@@ -83,42 +86,52 @@ class Platform(OciRecord):
     variant: str | None = None
 
 
-class Descriptor(OciRecord):
-    """A reference to content by its digest."""
+class Typed(OciRecord):
+    """What has a media type: a document, or a reference to one."""
 
-    media_type: str = Field(alias="mediaType")
-    digest: Digest
-    size: Size
-    artifact_type: str | None = Field(default=None, alias="artifactType")
-    platform: Platform | None = None
+    media_type: str
+    artifact_type: str | None = None
     annotations: dict[str, str] | None = None
-    data: str | None = None
 
     def annotation(self, key: str) -> str:
         """The value of an annotation; empty where it is not set."""
         return (self.annotations or {}).get(key, "")
 
 
-class ArtifactManifest(OciRecord):
+class Descriptor(Typed):
+    """A reference to content by its digest."""
+
+    digest: Digest
+    size: Size
+    platform: Platform | None = None
+    data: str | None = None
+
+
+class ArtifactManifest(Typed):
     """An image manifest that is an artifact: files as layers, and no configuration."""
 
-    schema_version: Annotated[int, Field(ge=2, le=2)] = Field(default=2, alias="schemaVersion")
-    media_type: str = Field(default=MANIFEST_TYPE, alias="mediaType")
-    artifact_type: str | None = Field(default=None, alias="artifactType")
+    schema_version: SchemaVersion = 2
+    media_type: str = MANIFEST_TYPE
     config: Descriptor
     layers: tuple[Descriptor, ...]
     subject: Descriptor | None = None
-    annotations: dict[str, str] | None = None
 
 
-class ImageIndex(OciRecord):
+class ImageIndex(Typed):
     """A list of manifests."""
 
-    schema_version: Annotated[int, Field(ge=2, le=2)] = Field(default=2, alias="schemaVersion")
-    media_type: str = Field(default=INDEX_TYPE, alias="mediaType")
-    artifact_type: str | None = Field(default=None, alias="artifactType")
+    schema_version: SchemaVersion = 2
+    media_type: str = INDEX_TYPE
     manifests: tuple[Descriptor, ...]
-    annotations: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """A manifest or index as a registry returned it."""
+
+    content: bytes
+    media_type: str
+    digest: str
 
 
 EMPTY = Descriptor(
@@ -130,7 +143,7 @@ EMPTY = Descriptor(
 """``{}``: the configuration of an artifact without one (image-spec 1.1, "Guidance for an Empty Descriptor")."""
 EMPTY_CONTENT = b"{}"
 
-Record = TypeVar("Record", ImageIndex, ArtifactManifest)
+Record = TypeVar("Record", bound=Typed)
 
 
 def digest_of(content: bytes) -> str:
@@ -190,32 +203,30 @@ def artifact_of(target: str, files: tuple[BundleFile, ...], models: Mapping[str,
     return ArtifactManifest(artifact_type=BUNDLE, config=EMPTY, layers=layers, annotations={TARGET: target})
 
 
-def parse_document(kind: type[Record], content: bytes, media_type: str, where: str) -> Record:
+def parse_document(kind: type[Record], document: Document, where: str) -> Record:
     """Parse a document of the expected type.
 
     Args:
         kind: the expected type.
-        content: of the document; its digest has been checked.
-        media_type: of its descriptor or of the registry's response.
+        document: its digest has been checked.
         where: for messages.
 
     Raises:
-        PublishError: it has another type, by `media_type` or by its own statement, or is damaged.
+        PublishError: it has another type, by the registry's or by its own statement, or is damaged.
     """
     expected = INDEX_TYPE if kind is ImageIndex else MANIFEST_TYPE
     try:
-        document = json.loads(content)
+        plain = json.loads(document.content)
     except (ValueError, RecursionError):
         raise PublishError("the registry returned invalid JSON", where=where) from None
-    if not isinstance(document, dict):
+    if not isinstance(plain, dict):
         raise PublishError("the registry returned neither an OCI index nor a manifest", where=where)
     foreign = {"config", "layers"} if kind is ImageIndex else {"manifests"}
-    if {media_type, document.get("mediaType", expected)} != {expected} or not foreign.isdisjoint(document):
-        raise PublishError(
-            f"this is {describe_document(document, media_type)}", where=where, hint="name what edgec published"
-        )
+    if {document.media_type, plain.get("mediaType", expected)} != {expected} or not foreign.isdisjoint(plain):
+        what = f"this is {describe_document(plain, document.media_type)}"
+        raise PublishError(what, where=where, hint="name what edgec published")
     try:
-        return kind.model_validate_json(content)
+        return kind.model_validate_json(document.content)
     except ValidationError as exc:
         raise PublishError(f"the document in the registry is damaged: {first_problem(exc)}", where=where) from exc
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgec.bundle.files import BundleFile
 from edgec.publish.oci.records import (
     ATTESTED,
@@ -16,10 +18,7 @@ from edgec.publish.oci.records import (
     layer_of,
     parse_document,
 )
-from edgec.publish.oci.registry import Repository
 from edgec.publish.oci.tags import Tag
-from edgec.publish.transfer import RetryPolicy, retry
-from edgec.workers.worker import Progress
 
 ROUNDS = 5
 """Attempts to add to the list of referrers when other publishers overwrite it."""
@@ -30,33 +29,29 @@ def referrers_tag(digest: str) -> str:
     return digest.replace(":", "-", 1)
 
 
-def attach(
-    repository: Repository, artifact: Descriptor, file: BundleFile, target: str, policy: RetryPolicy, progress: Progress
-) -> None:
+def attach(tag: Tag, artifact: Descriptor, file: BundleFile, target: str) -> None:
     """Publish a manifest that makes an attestation a referrer of an artifact.
 
     A registry with the referrers API lists it by itself and states so; for others the list is the index under
     `referrers_tag`, which edgec adds to.
 
     Args:
-        repository: has the artifact and the blob of the attestation.
+        tag: of the repository that has the artifact and the blob of the attestation.
         artifact: the bundle's manifest.
         file: the attestations.
         target: of the bundle, for annotations and messages.
-        policy: of retries.
-        progress: receives each step.
     """
     subject = Descriptor(media_type=artifact.media_type, digest=artifact.digest, size=artifact.size)
     record = ArtifactManifest(
         artifact_type=ATTESTED, config=EMPTY, layers=(layer_of(file),), subject=subject, annotations={TARGET: target}
     )
     own = descriptor_of(record).model_copy(update={"annotations": {TARGET: target}})
-    what = f"{target}: attach its attestations"
-    listed = retry(
-        lambda: repository.put_document(own.digest, record.to_bytes(), MANIFEST_TYPE), policy, progress, what
+    listed = tag.retry(
+        f"{target}: attach its attestations",
+        lambda: tag.repository.put_document(own.digest, record.to_bytes(), MANIFEST_TYPE),
     )
     if not listed:
-        _list(Tag(repository, referrers_tag(artifact.digest), policy, progress), own)
+        _list(replace(tag, name=referrers_tag(artifact.digest)), own)
 
 
 def _list(tag: Tag, own: Descriptor) -> None:
@@ -64,7 +59,7 @@ def _list(tag: Tag, own: Descriptor) -> None:
         document = tag.read()
         known: tuple[Descriptor, ...] = ()
         if document is not None:
-            known = parse_document(ImageIndex, document.content, document.media_type, str(tag)).manifests
+            known = parse_document(ImageIndex, document, str(tag)).manifests
         if own.digest in {entry.digest for entry in known}:
             return
         tag.write(ImageIndex(media_type=INDEX_TYPE, manifests=(*known, own)))

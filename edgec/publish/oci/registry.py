@@ -16,7 +16,7 @@ from edgec.bundle.files import BundleFile
 from edgec.errors import BundleError, PublishError, StorageError
 from edgec.publish.oci.connection import BLOCK, Connection, Response
 from edgec.publish.oci.failures import error_codes, error_message, refusal
-from edgec.publish.oci.records import DOCKER_TYPES, INDEX_TYPE, MANIFEST_TYPE, TITLE, Descriptor, digest_of
+from edgec.publish.oci.records import DOCKER_TYPES, INDEX_TYPE, MANIFEST_TYPE, TITLE, Descriptor, Document, digest_of
 from edgec.publish.store import ByteStream
 from edgec.publish.transfer import REPORT_EVERY, TransientError, mebibytes, open_file
 from edgec.workers.worker import Progress
@@ -32,15 +32,6 @@ _NOT_YET_KNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_U
 its links in place, and they are empty for a moment."""
 _NEXT_PAGE = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 """A ``Link`` header (RFC 8288)."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """A manifest or index of a registry."""
-
-    content: bytes
-    media_type: str
-    digest: str
 
 
 class Repository:

@@ -7,11 +7,10 @@ has the details. A tag is resolved once; all requests after that are by digest.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.formats import media_types
@@ -35,7 +34,7 @@ from edgec.publish.oci.records import (
     platform_of,
 )
 from edgec.publish.store import ByteStream, LocalBundle, NothingPublishedError, PublishResult, RemoteBundle
-from edgec.publish.transfer import RetryPolicy, mebibytes, retry
+from edgec.publish.transfer import RetryPolicy, mebibytes
 from edgec.publish.untrusted import check_target
 from edgec.workers.worker import Progress
 
@@ -48,8 +47,6 @@ except ModuleNotFoundError as exc:
     raise BackendUnavailableError(
         f"publishing to a registry needs a package that is not installed: {exc.name}", hint="pip install 'edgec[oci]'"
     ) from exc
-
-T = TypeVar("T")
 
 
 class OciStore:
@@ -78,7 +75,7 @@ class OciStore:
             raise PublishError(
                 "--add: this tag names a build that was published by one command", where=str(self._location), hint=hint
             )
-        sender = _Sender(self._repository, self._policy, progress)
+        sender = _Sender(tag)
         own = {bundle.target: sender.send(bundle) for bundle in bundles}
         results = [write_build(one, {name: own[name] for name in names}, before[one]) for one, names in builds.items()]
         exact = replace(self._location, digest=results[0].digest) if len(results) == 1 else self._location
@@ -103,24 +100,20 @@ class OciStore:
                 hint = "publish there, or name a tag that edgec published: oci://HOST/REPOSITORY:TAG"
                 raise NothingPublishedError("nothing is published there", where=where, hint=hint)
         elif document.media_type == MANIFEST_TYPE:
-            manifest = parse_document(ArtifactManifest, document.content, document.media_type, where)
+            manifest = parse_document(ArtifactManifest, document, where)
             artifact = Descriptor(media_type=MANIFEST_TYPE, digest=document.digest, size=len(document.content))
             entries = {_target_of(manifest, where): artifact}
         else:
             entries = entries_of(document, where)
-        return OciSnapshot(self._repository, entries, self._policy, progress)
+        return OciSnapshot(tag, entries)
 
 
 class OciSnapshot:
     """The bundles of a tag or digest as they were when it was read (see `Snapshot`)."""
 
-    def __init__(
-        self, repository: Repository, entries: Mapping[str, Descriptor], policy: RetryPolicy, progress: Progress
-    ) -> None:
-        self._repository = repository
-        self._entries = dict(entries)
-        self._policy = policy
-        self._progress = progress
+    def __init__(self, tag: Tag, entries: Mapping[str, Descriptor]) -> None:
+        self._tag = tag
+        self._entries = entries
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -130,55 +123,49 @@ class OciSnapshot:
     def bundle(self, target: str) -> RemoteBundle:
         """See `edgec.publish.store.Snapshot.bundle`."""
         entry = self._entries[target]
-        where = f"{self._repository}@{entry.digest}"
-        document = retry(
-            lambda: self._repository.document(entry.digest),
-            self._policy,
-            self._progress,
-            f"{target}: read its manifest",
-        )
+        repository = self._tag.repository
+        where = f"{repository}@{entry.digest}"
+        document = self._tag.retry(f"{target}: read its manifest", lambda: repository.document(entry.digest))
         hint = "publish again there"
         if document is None:
             raise PublishError(f"the manifest of {target} is missing in the registry", where=where, hint=hint)
         if len(document.content) != entry.size or entry.media_type != MANIFEST_TYPE:
             raise PublishError(f"the index states a wrong size or type for {target}", where=where, hint=hint)
-        manifest = parse_document(ArtifactManifest, document.content, document.media_type, where)
+        manifest = parse_document(ArtifactManifest, document, where)
         if (stated := _target_of(manifest, where)) != target:
             raise PublishError(f"the index states the target {target!a}, the manifest {stated!a}", where=where)
         return RemoteBundle(target=target, files=tuple(file_of(layer, where) for layer in manifest.layers))
 
     def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[ByteStream]:
         """See `edgec.publish.store.Snapshot.open`."""
-        return self._repository.open_blob(layer_of(file), start)
+        return self._tag.repository.open_blob(layer_of(file), start)
 
 
 class _Sender:
-    """Sends bundles to a repository and counts what it sent."""
+    """Sends bundles to the repository of a tag and counts what it sent."""
 
-    def __init__(self, repository: Repository, policy: RetryPolicy, progress: Progress) -> None:
+    def __init__(self, tag: Tag) -> None:
         self.sent: dict[str, int] = {}
         """Digest -> bytes."""
         self.kept: set[str] = set()
         """Digests that the registry had."""
-        self._repository = repository
-        self._policy = policy
-        self._progress = progress
+        self._tag = tag
 
     def send(self, bundle: LocalBundle) -> Descriptor:
         """Send a bundle's files, then its manifest and attestations; returns its entry of an index."""
         for file in bundle.files:
-            body = FileBody(bundle.path / file.name, file, self._progress)
+            body = FileBody(bundle.path / file.name, file, self._tag.progress)
             self._blob(layer_of(file), body, f"{bundle.target}: {file.name} ({mebibytes(file.size)})")
         self._blob(EMPTY, EMPTY_CONTENT, f"{bundle.target}: configuration")
         record = artifact_of(bundle.target, bundle.files, media_types(bundle.manifest))
         artifact = descriptor_of(record)
-        self._retry(
+        self._tag.retry(
             f"{bundle.target}: manifest",
-            lambda: self._repository.put_document(artifact.digest, record.to_bytes(), MANIFEST_TYPE),
+            lambda: self._tag.repository.put_document(artifact.digest, record.to_bytes(), MANIFEST_TYPE),
         )
         for file in bundle.files:
             if file.name == ATTESTATIONS:
-                attach(self._repository, artifact, file, bundle.target, self._policy, self._progress)
+                attach(self._tag, artifact, file, bundle.target)
         annotations = {TARGET: bundle.target, **origin(os.environ)}
         return artifact.model_copy(
             update={"platform": platform_of(bundle.manifest.target.device), "annotations": annotations}
@@ -189,22 +176,19 @@ class _Sender:
             return
 
         def send_missing() -> None:
-            if self._repository.has_blob(blob):
+            if self._tag.repository.has_blob(blob):
                 return
             self.sent[blob.digest] = blob.size
-            self._progress(what)
-            self._repository.put_blob(blob.digest, blob.size, body)
+            self._tag.progress(what)
+            self._tag.repository.put_blob(blob.digest, blob.size, body)
 
-        self._retry(what, send_missing)
+        self._tag.retry(what, send_missing)
         if blob.digest not in self.sent:
             self.kept.add(blob.digest)
 
-    def _retry(self, what: str, action: Callable[[], T]) -> T:
-        return retry(action, self._policy, self._progress, what)
-
 
 def _target_of(manifest: ArtifactManifest, where: str) -> str:
-    target = (manifest.annotations or {}).get(TARGET, "")
+    target = manifest.annotation(TARGET)
     if manifest.artifact_type != BUNDLE or not target:
         kind = manifest.artifact_type or manifest.config.media_type
         hint = f"name an index ({BUILD}) or an artifact ({BUNDLE}) that edgec published"

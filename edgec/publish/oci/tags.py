@@ -8,7 +8,7 @@ share no tag cannot overwrite each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from edgec.errors import PublishError, printable
@@ -20,11 +20,12 @@ from edgec.publish.oci.records import (
     TARGET,
     ArtifactManifest,
     Descriptor,
+    Document,
     ImageIndex,
     digest_of,
     parse_document,
 )
-from edgec.publish.oci.registry import Document, Repository
+from edgec.publish.oci.registry import Repository
 from edgec.publish.transfer import RetryPolicy, retry
 from edgec.publish.untrusted import check_target
 from edgec.workers.worker import Progress
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Tag:
-    """A tag of a repository, read and written with retries."""
+    """A tag or digest of a repository, read and written with retries."""
 
     repository: Repository
     name: str
@@ -46,16 +47,16 @@ class Tag:
 
     def of_target(self, target: str) -> Tag:
         """The tag that ``--add`` writes for one target."""
-        return Tag(self.repository, f"{self.name}-{target}", self.policy, self.progress)
+        return replace(self, name=f"{self.name}-{target}")
 
     def read(self) -> Document | None:
         """The document that the tag names; None where it does not exist."""
-        return self._retry(f"read {self}", lambda: self.repository.document(self.name))
+        return self.retry(f"read {self}", lambda: self.repository.document(self.name))
 
     def write(self, index: ImageIndex) -> None:
         """Make the tag name `index`."""
         content = index.to_bytes()
-        self._retry(f"write {self}", lambda: self.repository.put_document(self.name, content, INDEX_TYPE))
+        self.retry(f"write {self}", lambda: self.repository.put_document(self.name, content, INDEX_TYPE))
 
     def added(self) -> dict[str, Descriptor]:
         """The bundles of the tags that ``--add`` wrote, by target; other tags with the same prefix are ignored.
@@ -65,7 +66,7 @@ class Tag:
         """
         prefix = f"{self.name}-"
         bundles: dict[str, Descriptor] = {}
-        for name in self._retry(f"list the tags of {self.repository}", self.repository.tags):
+        for name in self.retry(f"list the tags of {self.repository}", self.repository.tags):
             if not name.startswith(prefix):
                 continue
             tag = self.of_target(name.removeprefix(prefix))
@@ -77,7 +78,8 @@ class Tag:
                 bundles |= entries
         return bundles
 
-    def _retry(self, what: str, action: Callable[[], T]) -> T:
+    def retry(self, what: str, action: Callable[[], T]) -> T:
+        """Do something in the repository, again after connection errors; `what` names it for messages."""
         return retry(action, self.policy, self.progress, what)
 
 
@@ -94,7 +96,7 @@ def entries_of(document: Document, where: str) -> dict[str, Descriptor]:
     Raises:
         PublishError: another tool wrote the document, or an entry has no valid target.
     """
-    index = parse_document(ImageIndex, document.content, document.media_type, where)
+    index = parse_document(ImageIndex, document, where)
     if index.artifact_type != BUILD:
         kind = printable(str(index.artifact_type))
         raise PublishError(f"this is an OCI index that edgec did not write ({kind})", where=where)
@@ -124,10 +126,8 @@ def refuse_foreign(document: Document | None, where: str) -> None:
         return
     hint = "publish under another tag or repository"
     try:
-        if document.media_type == MANIFEST_TYPE:
-            kind = parse_document(ArtifactManifest, document.content, document.media_type, where).artifact_type
-        else:
-            kind = parse_document(ImageIndex, document.content, document.media_type, where).artifact_type
+        expected = ArtifactManifest if document.media_type == MANIFEST_TYPE else ImageIndex
+        kind = parse_document(expected, document, where).artifact_type
     except PublishError as exc:
         raise PublishError(f"this tag is in use: {exc.what}", where=where, hint=hint) from exc
     if kind not in {BUILD, BUNDLE}:
