@@ -76,7 +76,7 @@ def test_odd_keys_and_passphrases_are_told(work: Path, monkeypatch: pytest.Monke
         (["verify", "rpi4-int8", "--key", "pipe"], 34, "not a regular file"),
         (["verify", "fleet.pub", "--key", "fleet.pub"], 34, "a bundle is a folder, this is a file"),
     ):
-        run = edgec_here(*arguments, cwd=work, timeout=30)
+        run = edgec(*arguments, cwd=work, timeout=30)
         assert (run.code, told in run.errors, "Traceback" in run.errors) == (code, True, False), run.errors
     assert not list(work.glob(".*"))
     monkeypatch.setenv("EDGEC_KEY_PASSWORD", "x" * 1024)
