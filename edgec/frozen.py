@@ -31,6 +31,15 @@ def first_problem(exc: ValidationError) -> str:
     return f"{printable('.'.join(map(str, first['loc'])))}: {first['msg']}"
 
 
+def as_text(value: Any) -> Any:
+    """A JSON value of a file that others wrote, all its strings and keys `printable`, whatever is done with them."""
+    if isinstance(value, dict):
+        return {printable(key): as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_text(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no white space: the same value gives the same text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import keys_option, out_option, retry_options
 
 
@@ -46,7 +47,7 @@ def command(
             for one in pull(location, targets or ("*",), out, keys=keys, policy=policy, progress=progress):
                 signed = f", signed with key {one.key}" if one.key else ""
                 progress(f"{one.target}: " + ("pulled" if one.changed else "unchanged, nothing downloaded") + signed)
-                click.echo(out / one.target)
+                echo(out / one.target)
         except (NothingPublishedError, TargetError) as error:
             if not if_published:
                 raise
