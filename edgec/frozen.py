@@ -28,7 +28,7 @@ class Frozen(BaseModel):
 def first_problem(exc: ValidationError) -> str:
     """``key: message`` of the first thing that is wrong with a record, where others have a say in its keys."""
     first = exc.errors(include_input=False)[0]
-    return f"{printable('.'.join(map(str, first['loc'])))}: {first['msg']}"
+    return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def as_text(value: Any) -> Any:
