@@ -22,7 +22,7 @@ def read_bundle(path: Path, *, as_written: bool = False) -> Manifest:
     """The manifest of the bundle in folder `path`; its files are not looked at.
 
     Strings of a manifest are data: a terminal, a page or a table may get any of them, so what cannot be printed is
-    escaped in all of them. A name with an escape is no name of a file.
+    escaped in all of them. A name with an escape is not the name of a file.
 
     Args:
         path: the bundle's folder.

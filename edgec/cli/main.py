@@ -135,7 +135,7 @@ class _Stop:
 
 
 def _refused(problem: Exception) -> StorageError | None:
-    """The error of a path that the file system refused where nobody expected it; None for others."""
+    """The error of a path that the file system refused, which no other code explains; None for others."""
     if not isinstance(problem, OSError) or problem.filename is None:
         return None
     hint = "if nothing is wrong with this path, please report it with the log"
