@@ -50,7 +50,6 @@ def command(
 
     location = parse_location(source)
     policy = RetryPolicy(timeout=timeout, retries=retries)
-    patterns = targets or ("*",)
     with terminal_console() as console, steps(console, "pull") as progress:
         try:
             for one in pull(
