@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.report_error import report_error
-from edgec.errors import EdgecError, InternalError, StoppedError, UsageError, WorkerError, storage_failure
+from edgec.errors import EdgecError, InternalError, StoppedError, StorageError, UsageError, WorkerError, storage_failure
 from edgec.toml_source import suggest
 
 VERBS = (
@@ -94,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.exceptions.NoArgsIsHelpError as problem:
-        click.echo(problem.format_message(), err=True)
+        echo(problem.format_message(), err=True)
         return UsageError.exit_code
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "edgec"
@@ -107,7 +108,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
     except Exception as problem:
-        return _report(storage_failure(problem) or _internal())
+        return _report(storage_failure(problem) or _refused(problem) or _internal())
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -133,11 +134,25 @@ class _Stop:
             os._exit(StoppedError.exit_code)  # processes die with this one, and the next build removes its folder
 
 
+def _refused(problem: Exception) -> StorageError | None:
+    """The error of a path that the file system refused, which no other code explains; None for others."""
+    if not isinstance(problem, OSError) or problem.filename is None:
+        return None
+    hint = "if nothing is wrong with this path, please report it with the log"
+    what = f"the file system refuses: {(problem.strerror or str(problem)).lower()}"
+    return StorageError(what, where=os.fsdecode(problem.filename), hint=hint, log=_traceback())
+
+
 def _internal() -> InternalError:
+    what = traceback.format_exc().strip().splitlines()[-1]
+    return InternalError(f"a defect of edgec: {what}", hint="please report it with the log", log=_traceback())
+
+
+def _traceback() -> str:
+    """The file that the traceback of the exception being handled was written to."""
     with tempfile.NamedTemporaryFile("w", prefix="edgec-", suffix=".log", delete=False, encoding="utf-8") as log:
         traceback.print_exc(file=log)
-    what = traceback.format_exc().strip().splitlines()[-1]
-    return InternalError(f"a defect of edgec: {what}", hint="please report it with the log", log=log.name)
+    return log.name
 
 
 def _report(error: EdgecError) -> int:
@@ -154,4 +169,4 @@ def _show_end(log: Path) -> None:
     except OSError:
         return
     for line in lines[-LOG_LINES:]:
-        click.echo(f"  | {line}", err=True)
+        echo(f"  | {line}", err=True)
