@@ -17,11 +17,11 @@ from edgec.ladder.pinned_layers import with_pinned_layers
 from edgec.ladder.trial import Trial
 from edgec.ladder.verifier import Verifier
 from edgec.lock.file import LockedArtifact
-from edgec.passes.attention_share import attention_rules
+from edgec.passes.attention_share import dynamic_linear_place
 from edgec.passes.coverage import Coverage, CoverageState
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, require_toolchain
-from edgec.plan.rungs import first_recipe, linear_first
+from edgec.plan.rungs import first_recipe, place_dynamic_linear
 from edgec.train.grid_models import GridModels
 from edgec.workers.group import WorkerGroup
 
@@ -58,7 +58,7 @@ def make_artifacts(
     samples = _scoring_samples(context, prepared)
     verifier = Verifier(context, inputs.evaluation, prepared.reference, prepared.metric, workers)
     training = GridModels(context, inputs.training, inputs.calibration, workers)
-    attention = attention_rules(inputs.model)
+    linear = dynamic_linear_place(inputs.model)
 
     def make(item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
         try:
@@ -69,7 +69,7 @@ def make_artifacts(
                 workers.add(maker)
                 climb = Climb(Trial(maker, verifier, samples), deadline, bound=bound)
                 first = with_pinned_layers(maker, first_recipe(context.plan.target))
-                ladder = linear_first(item.ladder) if attention else item.ladder
+                ladder = place_dynamic_linear(item.ladder, linear)
                 climbed = climb.run(ladder, first, locked.get(item.file))
                 return _built(prepared, maker, climbed, training, in_full=in_full)
         except EdgecError as error:
