@@ -1,17 +1,20 @@
 """Builds that send themselves a signal at one of their file operations; run as a program.
 
 Arguments: the folder of a project, a folder for its copies, and ``number:when`` or ``number:when:signal`` for each
-build, ``when`` being "before" or "after" that operation of the main process, counted from 1. Each build is a process
-that is forked by this one, which has imported what builds import. For each of them a line of JSON is printed.
+build, ``when`` being "before" or "after" that operation of the main process, counted from 1; or "seconds" after its
+begin. Each build is a process that is forked by this one, which has imported what builds import. For each of them a
+line of JSON is printed.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,7 @@ import edgec.cli.build
 import edgec.model.load
 import edgec.verify.reference  # noqa: F401
 from edgec.cli.main import main
+from edgec.errors import StoppedError
 from edgec.storage import staging
 from edgec.storage.cache import CACHE_VARIABLE
 
@@ -77,32 +81,42 @@ def build(root: Path, number: int, when: str, what: int) -> None:
 
 def run(project: Path, copies: Path, stop: str) -> dict[str, Any]:
     number, when, *named = stop.split(":")
-    root = copies / stop.replace(":", "-")
+    root = copies.absolute() / stop.replace(":", "-")
     shutil.copytree(project, root)
     (root / "tmp").mkdir()
     began = time.monotonic()
+    what = signal.Signals[named[0] if named else "SIGINT"]
     child = os.fork()
     if not child:
         try:
-            build(root, int(number), when, signal.Signals[named[0] if named else "SIGINT"])
+            build(root, -1 if when == "seconds" else int(number), when, what)
+        except KeyboardInterrupt:  # before there is a handler
+            os._exit(StoppedError.exit_code)
         except SystemExit as leave:
-            import atexit
-
             sys.stdout.flush()
             atexit._run_exitfuncs()
             os._exit(leave.code if isinstance(leave.code, int) else 1)
         finally:
             os._exit(99)
+    timer = threading.Timer(float(number), os.kill, (child, what))
+    if when == "seconds":
+        timer.start()
     _, status = os.waitpid(child, 0)
-    at = root.with_suffix(".at")
+    timer.cancel()
+    code = os.waitstatus_to_exitcode(status)
+    if when == "seconds":
+        timer.join()
+        if code:
+            root.with_suffix(".at").write_text("a moment")
+    at, counted = root.with_suffix(".at"), root.with_suffix(".json")
     return {
         "stop": stop,
         "root": str(root),
-        "code": os.waitstatus_to_exitcode(status),
+        "code": code,
         "at": at.read_text() if at.exists() else "",
         "seconds": time.monotonic() - began,
         "output": root.with_suffix(".output").read_text(),
-        **json.loads(root.with_suffix(".json").read_text()),
+        "count": json.loads(counted.read_text())["count"] if counted.exists() else 0,
     }
 
 
