@@ -11,6 +11,8 @@ from pathlib import Path
 
 from edgec.errors import StorageError
 
+MACHINE = Path("/tmp")
+"""Where all processes of a user on this machine look first."""
 _LOGS = 20
 """Logs that are kept."""
 
@@ -22,7 +24,7 @@ def own_folder() -> Path:
         StorageError: there is no folder of the user's own to write to.
     """
     name = f"edgec-{os.getuid()}"
-    folders = [Path("/tmp", name), Path(tempfile.gettempdir(), name)]
+    folders = [MACHINE / name, Path(tempfile.gettempdir(), name)]
     with contextlib.suppress(RuntimeError):  # this user has no home
         folders.append(Path.home() / ".cache" / "edgec")
     for folder in folders:
