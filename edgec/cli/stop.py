@@ -57,6 +57,7 @@ class Stop:
         if self._previous[signal.SIGHUP] == signal.SIG_IGN:
             del self._previous[signal.SIGHUP]
         sys.unraisablehook = self._unraised
+        self._terminal = os.dup(2)  # which may go to a log by then
         woken, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -70,6 +71,7 @@ class Stop:
             signal.signal(number, handler)
         sys.unraisablehook = self._unraisable
         os.close(signal.set_wakeup_fd(-1))
+        os.close(self._terminal)
 
     def _watch(self, woken: int) -> None:
         """End the process where the main thread does not notice a signal."""
@@ -86,7 +88,7 @@ class Stop:
         from edgec.workers.forked import kill_workers
 
         with contextlib.suppress(OSError):
-            os.write(2, b"\nedgec: error: stopped in native code; no unfinished bundle was left\n")
+            os.write(self._terminal, b"\nedgec: error: stopped in native code; no unfinished bundle was left\n")
         kill_workers()
         remove_private_folders()
         os._exit(StoppedError.exit_code)

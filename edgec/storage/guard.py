@@ -51,14 +51,14 @@ def guarded(file: Path, timeout: float = float("inf"), waiting: Callable[[], Non
 def _acquire(file: Path, handle: list[int], deadline: float, waiting: Callable[[], None]) -> None:
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    told = False
+    waits = False
     while True:
         with stops_held(), storage_errors(file):
             if (number := _locked(file)) is not None:
                 handle.append(number)
                 return
-        if not told:
-            told = True
+        if not waits:
+            waits = True
             waiting()
         if time.monotonic() >= deadline:
             raise TimeoutError(f"{file}: another process holds it")

@@ -30,8 +30,8 @@ def own_folder() -> Path:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = folder.lstat()
-            private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+            status = folder.lstat()
+            private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
             if private and os.access(folder, os.W_OK):
                 return folder
     raise StorageError("no folder of this user's own can be written to", where=" or ".join(map(str, folders)))
