@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from edgec.bundle.write import digest_file
 from edgec.errors import UsageError
 from edgec.frozen import Frozen
 from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.temporary import sweep
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -64,9 +64,7 @@ def sign_bundle(
     manifest = read_bundle(path, as_written=True)
     if not allow_incomplete:
         refuse_incomplete(path, manifest, "it is not signed")
-    for name in (SBOM, ATTESTATIONS):
-        for left in path.glob(f".{name}-*/"):  # of a signing that was killed
-            shutil.rmtree(left, ignore_errors=True)
+    sweep(path, ".")  # of a signing that was killed
     subjects = {file.name: file.sha256 for file in bundle_files(path) if file.name not in (SBOM, ATTESTATIONS)}
     _write(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
     subjects[SBOM] = digest_file(path / SBOM).sha256
