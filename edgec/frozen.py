@@ -28,7 +28,16 @@ class Frozen(BaseModel):
 def first_problem(exc: ValidationError) -> str:
     """``key: message`` of the first thing that is wrong with a record, where others have a say in its keys."""
     first = exc.errors(include_input=False)[0]
-    return f"{printable('.'.join(map(str, first['loc'])))}: {first['msg']}"
+    return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def as_text(value: Any) -> Any:
+    """A JSON value of a file that others wrote, all its strings and keys `printable`, whatever is done with them."""
+    if isinstance(value, dict):
+        return {printable(key): as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_text(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def canonical_json(value: Any) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker("no_cover")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    """See `same_environment`."""
+    with same_environment():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """See `same_environment`."""
+    with same_environment():
+        return (yield)
+
+
+@contextlib.contextmanager
+def same_environment() -> Iterator[None]:
+    """Without the variable that pytest sets for each test: workers of one environment import a framework once."""
+    name = "PYTEST_CURRENT_TEST"
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value
+
+
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of results that all tests share, instead of the user's: what one has built is not built again."""
@@ -33,7 +61,9 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, for a test of what is kept or of work that has to be done."""
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "own-cache"))
-    return tmp_path / "own-cache"
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, for a test of what is kept or of work that has to be done; its path is the same in each test."""
+    folder = tmp_path_factory.getbasetemp() / "own-cache"
+    shutil.rmtree(folder, ignore_errors=True)
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
+    return folder

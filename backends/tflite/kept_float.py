@@ -15,6 +15,7 @@ _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 _ARGUMENT = "kept in float: it makes a logarithm's argument, which spans more than 256 steps hold"
 _MOVED = "kept in float: it only moves values to ops that stay float"
+_BESIDE = "computed in float, like the layers beside it that the recipe keeps so"
 _MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
 _ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
     ("product", WEIGHTED | {"BATCH_MATMUL", "GATHER"}),
@@ -83,6 +84,34 @@ def tensors_between(model: Any, kept: Collection[int]) -> tuple[int, ...]:
     made = {index for place in kept for index in indices(operators[place].outputs)}
     read = {index for place, item in enumerate(operators) if place not in kept for index in indices(item.inputs)}
     return tuple(sorted((made - read) & ranged))
+
+
+def beside(model: Any, chosen: Collection[int], kept: Mapping[int, str]) -> dict[int, str]:
+    """Place of each operator without weights that stays in float beside the layers that a recipe keeps so -> reason.
+
+    These read what such a layer makes, up to the next integer product, or no integer product reads what they make:
+    quantized they would round tensors that the recipe wants unrounded.
+
+    Args:
+        model: the quantizable program.
+        chosen: places of the recipe's layers in float.
+        kept: places that stay in float whatever a recipe asks for.
+    """
+    operators = model.subgraphs[0].operators or ()
+    products = {place for place, item in enumerate(operators) if kind_of(model, item) in WEIGHTED | {"BATCH_MATMUL"}}
+    integer = products - {*chosen, *kept}
+    if not chosen:
+        return {}
+    made_by = {index: place for place, item in enumerate(operators) for index in indices(item.outputs)}
+    floats, joined = set(chosen), set(integer)
+    for place, item in enumerate(operators):
+        if place not in integer and floats & {made_by.get(index) for index in indices(item.inputs)}:
+            floats.add(place)
+    for place in reversed(range(len(operators))):
+        if place in joined:
+            makers = {made_by[index] for index in indices(operators[place].inputs) if index in made_by}
+            joined |= makers - floats - {*kept}
+    return {place: _BESIDE for place in range(len(operators)) if place not in {*joined, *chosen, *kept}}
 
 
 def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:

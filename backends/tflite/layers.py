@@ -17,6 +17,7 @@ import numpy as np
 from edgec.backends.layer_names import plain_name
 from edgec.backends.tflite.capability import STATIC_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, names_of, text
+from edgec.backends.tflite.functions_read import functions_read
 from edgec.backends.tflite.module_paths import Origin, Product, weight_key
 
 _FOLLOWS = frozenset(
@@ -33,6 +34,14 @@ _OPS: Mapping[str, str] = {
     "TRANSPOSE_CONV": "transposed-conv2d",
 }
 """TFLite's op -> `Capability.op`, where it is not the same in lower case."""
+
+
+def _kind_name(kind: str) -> str:
+    return _OPS.get(kind, kind.lower().replace("_", "-"))
+
+
+PRODUCTS = frozenset(map(_kind_name, WEIGHTED)) | {"linear", "matmul"}
+"""Ops of layers that multiply with weights, or activations with one another."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ def find_layers(model: Any, products: Sequence[Product], origins: Sequence[Origi
     places = [place for place, operator in enumerate(graph.operators or ()) if _is_layer(model, graph, operator)]
     names = _product_names(model, graph, places, products)
     names |= _bias_names(model, graph, places, names)
+    names |= _function_names(model, graph, names)
+    places = sorted({*places, *names})
     taken = set(names.values())
     groups: dict[str, list[int]] = defaultdict(list)
     norms: set[str] = set()
@@ -173,6 +184,21 @@ def _bias_names(model: Any, graph: Any, places: Sequence[int], names: Mapping[in
     return by_tensor
 
 
+def _function_names(model: Any, graph: Any, names: Mapping[int, str]) -> dict[int, str]:
+    """Ops of the activation function that alone reads what a product makes, as part of its layer.
+
+    Quantized between a layer in float and the next one, SiLU's two ops would round all three of its tensors.
+    """
+    functions = functions_read(model)
+    made = {index: name for place, name in names.items() for index in indices(graph.operators[place].outputs)}
+    return {
+        place: made[index]
+        for place, operator in enumerate(graph.operators or ())
+        for index in indices(operator.inputs)
+        if index in functions and index in made and place not in names
+    }
+
+
 def _spread(places: Sequence[int], names: Sequence[str]) -> dict[int, str]:
     """Equal weights: as many ops for each name, in order (an unrolled loop repeats its ops)."""
     share = max(len(places) // len(names), 1)
@@ -194,4 +220,4 @@ def _op(model: Any, graph: Any, places: Sequence[int]) -> str:
     if product is None and len(set(kinds)) > 1:
         return "elementwise"  # such as the gates of a recurrent cell
     kind = kinds[0] if product is None else kinds[places.index(product)]
-    return _OPS.get(kind, kind.lower().replace("_", "-"))
+    return _kind_name(kind)

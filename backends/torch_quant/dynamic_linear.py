@@ -53,16 +53,17 @@ def dynamic_layers(model: TorchModel, layers: Layers, in_float: Collection[str])
     )
 
 
-def beside_dynamic(model: TorchModel, layers: Layers, names: Sequence[str]) -> dict[str, str]:
-    """Nodes that stay in float where the layers `names` are dynamic; name of the node -> reason.
+def beside(model: TorchModel, layers: Layers, names: Sequence[str], reason: str) -> dict[str, str]:
+    """Nodes that stay in float where the layers `names` take and make floats; name of the node -> `reason`.
 
     These are all that follow such a layer up to the next static one, and all that nothing joins to a static one: what
-    would otherwise be rounded for nothing (attention scores, norms, residual sums).
+    would otherwise be rounded for nothing (activation functions, attention scores, norms, residual sums).
 
     Args:
         model: the lowered float model.
         layers: of the model, by name.
-        names: of the dynamic layers.
+        names: of the layers that are dynamic, or in float.
+        reason: for the report.
     """
     chosen = {node for name in names for node in layers[name][1]}
     static = {
@@ -81,7 +82,7 @@ def beside_dynamic(model: TorchModel, layers: Layers, names: Sequence[str]) -> d
             if beside not in floats and beside not in joined:
                 joined.add(beside)
                 pending.append(beside)
-    return {node.name: BESIDE for node in quantizable_nodes(model.graph) if node not in joined and node not in chosen}
+    return {node.name: reason for node in quantizable_nodes(model.graph) if node not in joined and node not in chosen}
 
 
 def make_dynamic(

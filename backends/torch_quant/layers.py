@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from edgec.backends.interface import Layer
+from edgec.backends.torch_quant.functions_read import functions_read
 from edgec.backends.torch_quant.kernels import TRANSPOSED
 from edgec.backends.torch_quant.model import TorchModel
 from edgec.errors import PassError
@@ -28,17 +29,25 @@ def layers(model: TorchModel) -> tuple[Layer, ...]:
 def layer_nodes(model: TorchModel) -> dict[str, tuple[str, tuple[fx.Node, ...]]]:
     """For each layer of a float graph its op, and the nodes that call it."""
     floats = _float_nodes(model)
+    functions = _function_calls(model)
     nodes_of: dict[str, tuple[str, tuple[fx.Node, ...]]] = {}
     modules = dict(model.graph.named_modules(remove_duplicate=False))
     for node in model.graph.graph.nodes:
         op = _op_of(node, model)
-        if not op or node not in floats:
+        if not op or node not in floats or node in functions:
             continue
         name = str(node.target) if node.op == "call_module" else node.name
         if node.op == "call_function" and name in modules:
             name += "_call"
         nodes_of[name] = (op, (*nodes_of[name][1], node) if name in nodes_of else (node,))
     return nodes_of
+
+
+def _function_calls(model: TorchModel) -> set[fx.Node]:
+    """Calls of activation functions that alone read what a layer makes: they stay in float where it does."""
+    functions = functions_read(model.graph)
+    nodes = [node for node in model.graph.graph.nodes if node.name in functions and _op_of(node, model)]
+    return {user for node in nodes for user in node.users}
 
 
 def check_names(names: Sequence[str], known: Mapping[str, Any], where: str) -> None:

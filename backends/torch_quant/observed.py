@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgec.backends.torch_quant.range_observer import RangeObserver
 
 Call = Callable[..., Any]
+FOLLOWS = "computed in float, like the layers beside it that the recipe keeps so"
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,15 @@ def observe(
         float_layers: names of layers that stay in float.
         dynamic: names of layers that are quantized as they run.
     """
-    from edgec.backends.torch_quant.dynamic_linear import beside_dynamic
+    from edgec.backends.torch_quant.dynamic_linear import BESIDE, beside
     from edgec.backends.torch_quant.float_call import calls_in_float
 
     layers = layer_nodes(model)
     nodes = {node.name: node for node in model.graph.graph.nodes}
     refused = unusable_nodes(model.graph, model.statistics or {}) | softmax_arguments(model.graph)
     refused |= model.left_out
-    if dynamic:
-        refused = beside_dynamic(model, layers, dynamic) | refused
+    if dynamic or float_layers:
+        refused = beside(model, layers, (*dynamic, *float_layers), BESIDE if dynamic else FOLLOWS) | refused
     layer_of = {node.name: name for name, (_, calls) in layers.items() for node in calls}
     in_float = {name: layer_of.get(name, name) for name in refused}
     in_float |= {node.name: name for name in (*float_layers, *dynamic) for node in layers[name][1]}

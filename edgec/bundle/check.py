@@ -8,18 +8,29 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from edgec.bundle.manifest import MANIFEST, SCHEMA, FileRecord, Manifest
+from edgec.bundle.names import name_problem
 from edgec.bundle.write import digest_file, is_digested
-from edgec.errors import BundleError, IncompleteError, printable
-from edgec.frozen import first_problem
+from edgec.errors import BundleError, IncompleteError, StorageError, printable
+from edgec.frozen import as_text, first_problem
 
 _REBUILD = "build it again with: edgec build"
+MAX_MANIFEST = 64 << 20
+"""Bytes of a manifest: it is parsed, for which memory is needed."""
 
 
-def read_bundle(path: Path) -> Manifest:
+def read_bundle(path: Path, *, as_written: bool = False) -> Manifest:
     """The manifest of the bundle in folder `path`; its files are not looked at.
+
+    Strings of a manifest are data: a terminal, a page or a table may get any of them, so what cannot be printed is
+    escaped in all of them. A name with an escape is not the name of a file.
+
+    Args:
+        path: the bundle's folder.
+        as_written: leave all strings as they are in the file: for its digests, not for people.
 
     Raises:
         BundleError: this is not a bundle, its manifest is damaged, or a newer edgec wrote it.
+        StorageError: it cannot be read.
     """
     file = path / MANIFEST
     if not path.is_dir():
@@ -30,9 +41,13 @@ def read_bundle(path: Path) -> Manifest:
             f"this is not a bundle, or not a complete one: it has no {MANIFEST}", where=str(path), hint=_REBUILD
         )
     try:
-        text = file.read_text(encoding="utf-8")
-        content = json.loads(text)
-    except (OSError, ValueError, RecursionError) as exc:
+        if file.stat().st_size > MAX_MANIFEST:
+            raise ValueError(f"it has more than {MAX_MANIFEST} bytes")
+        content = json.loads(file.read_bytes())
+        content = content if as_written else as_text(content)
+    except OSError as exc:
+        raise StorageError(f"the manifest cannot be read: {exc.strerror or exc}", where=str(file)) from exc
+    except (ValueError, RecursionError) as exc:
         raise BundleError(f"the manifest cannot be read: {exc}", where=str(file), hint=_REBUILD) from exc
     if not isinstance(content, dict) or content.get("kind") != "edgec bundle":
         raise BundleError("this is not the manifest of an edgec bundle", where=str(file), hint=_REBUILD)
@@ -47,7 +62,7 @@ def read_bundle(path: Path) -> Manifest:
         what = f"an older edgec wrote this bundle (schema {version}, this edgec reads {SCHEMA})"
         raise BundleError(what, where=str(file), hint=_REBUILD)
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(json.dumps(content))
     except ValidationError as exc:
         raise BundleError(f"the manifest is damaged: {first_problem(exc)}", where=str(file), hint=_REBUILD) from exc
 
@@ -111,8 +126,8 @@ def check_digests(path: Path) -> Manifest:
 def _problem(path: Path, name: str, record: FileRecord) -> str:
     """How a file differs from what the manifest of the bundle in `path` says of it; nothing when it does not."""
     file = path / name
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return "leads out of the bundle"
+    if problem := name_problem(name):
+        return problem
     if _through_link(path, name):
         return "is a symbolic link"
     if not file.is_file():

@@ -15,6 +15,7 @@ from edgec.backends.interface import TensorReader
 from edgec.backends.registry import get_backend
 from edgec.bundle.manifest import MANIFEST, Manifest
 from edgec.bundle.write import is_digested
+from edgec.errors import printable
 
 _SHOWN = 8
 """Names that are listed for one file; the others are counted."""
@@ -81,7 +82,7 @@ def _listed(kind: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> s
     if not different:
         return ""
     more = f" and {len(different) - _SHOWN} more" if len(different) > _SHOWN else ""
-    return f"{len(different)} of {len(names)} {kind}s: {', '.join(different[:_SHOWN])}{more}"
+    return f"{len(different)} of {len(names)} {kind}s: {printable(', '.join(different[:_SHOWN]))}{more}"
 
 
 def _own_keys(manifest: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from edgec.bundle.write import digest_file
 from edgec.errors import BundleError
 from edgec.frozen import Frozen
 
-_BESIDE = (MANIFEST, MEASUREMENTS, REPORT, SBOM, ATTESTATIONS)
+BESIDE = (MANIFEST, MEASUREMENTS, REPORT, SBOM, ATTESTATIONS)
 """Files of a bundle that its manifest does not list."""
 
 
@@ -36,7 +36,7 @@ def bundle_files(path: Path) -> tuple[BundleFile, ...]:
         BundleError: as `edgec.bundle.check.check_digests`, or a file beside the manifest is not a regular file.
     """
     records = dict(check_digests(path).files)
-    for name in _BESIDE:
+    for name in BESIDE:
         file = path / name
         if not os.path.lexists(file):
             continue

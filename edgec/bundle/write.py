@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from edgec.bundle.manifest import (
@@ -23,6 +24,9 @@ from edgec.storage.staging import remove_folder, replace_folder
 
 PROGRAMS = frozenset({"bench/bench.py", "bench/run.sh"})
 """Files of a bundle that are run; all others have mode 0644."""
+_RESULT = re.compile(r"bench/(result[^/]*\.json|\.result[^/]*\.partial)")
+_UNFINISHED = re.compile(rf"\.({re.escape(SBOM)}|{re.escape(ATTESTATIONS)})-\d+-[0-9a-f]{{8}}/\1")
+"""What a signing that was killed has left (`edgec.storage.files.write_atomically`)."""
 _EPOCH_DIGITS = 10
 """Of SOURCE_DATE_EPOCH: until the year 2286."""
 
@@ -36,16 +40,13 @@ def digest_file(path: Path) -> FileRecord:
 
 def is_digested(relative: str) -> bool:
     """Whether a path of a bundle is listed in its manifest; the exceptions are in `edgec.bundle.manifest`."""
-    unfinished = relative.startswith((f".{SBOM}-", f".{ATTESTATIONS}-"))  # left by a signing that was killed
     beside = relative in {MANIFEST, MEASUREMENTS, REPORT, SBOM, ATTESTATIONS}
-    return not (beside or unfinished or is_result(relative))
+    return not (beside or _UNFINISHED.fullmatch(relative) or is_result(relative))
 
 
 def is_result(relative: str) -> bool:
     """Whether a path of a bundle is what its harness writes on a device, or left there when it was killed."""
-    folder, _, name = relative.rpartition("/")
-    partial = name.startswith(".result") and name.endswith(".partial")
-    return folder == "bench" and (partial or (name.startswith("result") and name.endswith(".json")))
+    return _RESULT.fullmatch(relative) is not None
 
 
 def file_mode(relative: str) -> int:

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from edgec.cli.console import say, steps, terminal_console
+from edgec.cli.echo import echo
 from edgec.cli.options import json_option, project_of, project_options, targets_of, threads_option
 from edgec.cli.report_error import raise_first
 
@@ -60,9 +61,9 @@ def command(root: Path, samples: int, threads: int, jobs: int, as_json: bool, **
                 highlight=False,
             )
             if not as_json:
-                click.echo(one.html)
+                echo(one.html)
     if as_json:
-        click.echo(json.dumps({one.analysis.target: one.analysis.plain() for one in analyzed}, indent=1))
+        echo(json.dumps({one.analysis.target: one.analysis.plain() for one in analyzed}, indent=1))
     raise_first([error for one in analyzed for error in one.failures])
 
 

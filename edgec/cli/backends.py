@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from edgec.backends.registry import backend_names, get_backend, install_command, missing_packages, package_version
+from edgec.cli.console import SafeConsole
+from edgec.cli.echo import echo
 from edgec.cli.options import json_option
 
 
@@ -37,7 +38,7 @@ def command(as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     table = Table("backend", "format", "precisions", "packages", "state", box=None, pad_edge=False)
     for row in rows:
@@ -48,7 +49,7 @@ def command(as_json: bool) -> None:
             state = f"missing: {', '.join(row['missing'])}{lost}; {row['install']}"
         state = "; ".join([state, *row["no_wheel"]])
         table.add_row(row["name"], row["format"], " ".join(row["precisions"]), packages, escape(state))
-    console = Console()
+    console = SafeConsole()
     console.print(table)
     for row in rows:
         if row["own_quantizer"]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from edgec.cli.echo import echo
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
@@ -23,15 +25,13 @@ def command(bundle: Path, artifact: str | None, out: Path | None, **options: Any
     file = out or bundle / "bench" / "result.json"
     result = bench_on_host(bundle, artifact=artifact, out=file, **options)
     latency = result["latency"]
-    click.echo(
-        f"{result['artifact']} in {result['runtime']} {result['runtime_version']}, {result['threads']} thread(s)"
-    )
-    click.echo(f"  latency  p50 {latency['p50_ms']:.3f}  p90 {latency['p90_ms']:.3f}  p99 {latency['p99_ms']:.3f} ms")
-    click.echo(f"  load     {result['load_ms']:.1f} ms, peak memory {result['peak_rss_mb']:.0f} MB")
-    click.echo(f"  outputs  as recorded, on {result['parity']['samples']} samples")
+    echo(f"{result['artifact']} in {result['runtime']} {result['runtime_version']}, {result['threads']} thread(s)")
+    echo(f"  latency  p50 {latency['p50_ms']:.3f}  p90 {latency['p90_ms']:.3f}  p99 {latency['p99_ms']:.3f} ms")
+    echo(f"  load     {result['load_ms']:.1f} ms, peak memory {result['peak_rss_mb']:.0f} MB")
+    echo(f"  outputs  as recorded, on {result['parity']['samples']} samples")
     from edgec.bundle.check import read_bundle
 
     device = read_bundle(bundle).target.device
     if not matches(device, host_machine()):
-        click.echo(f"  note     this machine is not a {device.name}: its times say nothing about that device")
-    click.echo(f"  result   {file}")
+        echo(f"  note     this machine is not a {device.name}: its times say nothing about that device")
+    echo(f"  result   {file}")

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from edgec.cli.build_display import build_display
 from edgec.cli.console import say, terminal_console
+from edgec.cli.echo import echo
 from edgec.cli.options import project_of, project_options, targets_of, threads_option
 from edgec.cli.report_error import raise_first
 from edgec.errors import EdgecError, IncompleteError, UsageError
@@ -146,7 +147,7 @@ def _build(plan: Plan, root: Path, options: BuildOptions, console: Console, inpu
         console.print(f"{done}, INCOMPLETE bundle:", style="bold red", highlight=False)
     else:
         console.print(f"{done}, bundle:", highlight=False)
-    click.echo(bundle.path)
+    echo(bundle.path)
     return bundle
 
 
@@ -158,5 +159,5 @@ def _show_unchanged(bundle: Bundle, console: Console) -> Bundle:
     show_bundle(bundle, console)
     name = bundle.manifest.target.name
     console.print(f"{name}: up to date, nothing that it is made from has changed; bundle:", highlight=False)
-    click.echo(bundle.path)
+    echo(bundle.path)
     return bundle

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.storage.cache import CacheEntry, cache_limit, user_cache
 
 
@@ -19,8 +20,9 @@ def command(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from edgec.cli.console import SafeConsole
 
     cache, limit = user_cache(), cache_limit()
     entries = list(cache.entries())
@@ -29,11 +31,11 @@ def command(ctx: click.Context) -> None:
         same = [entry for entry in entries if entry.what == what]
         used = datetime.fromtimestamp(max(entry.used for entry in same), UTC)
         table.add_row(what, str(len(same)), _megabytes(same), f"{used:%Y-%m-%d %H:%M}")
-    console = Console()
+    console = SafeConsole()
     if entries:
         console.print(table)
     size = sum(entry.bytes for entry in entries)
-    click.echo(f"{cache.folder}: {size / 1e6:.1f} MB in {len(entries)} entries, {limit / 1e6:.0f} MB at most")
+    echo(f"{cache.folder}: {size / 1e6:.1f} MB in {len(entries)} entries, {limit / 1e6:.0f} MB at most")
 
 
 @command.command()
@@ -42,7 +44,7 @@ def clean() -> None:
     cache = user_cache()
     entries = list(cache.entries())
     cache.trim(0)
-    click.echo(f"{cache.folder}: {_megabytes(entries)} MB in {len(entries)} entries removed")
+    echo(f"{cache.folder}: {_megabytes(entries)} MB in {len(entries)} entries removed")
 
 
 def _megabytes(entries: list[CacheEntry]) -> str:

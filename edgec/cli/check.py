@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgec.cli.console import console_on, say
+from edgec.cli.echo import echo
 from edgec.cli.options import flag_values, json_option, project_options, threads_option
 
 
@@ -30,9 +31,7 @@ def command(ctx: click.Context, /, root: Path, threads: int, as_json: bool, **gi
     if as_json:
         severities = [item.severity for item in report.findings]
         counts = {"errors": severities.count("error"), "warnings": severities.count("warning")}
-        click.echo(
-            json.dumps({**report.plain(), **counts, "exit_code": report.exit_code}, indent=1, ensure_ascii=False)
-        )
+        echo(json.dumps({**report.plain(), **counts, "exit_code": report.exit_code}, indent=1, ensure_ascii=False))
     else:
         _show(report)
     ctx.exit(report.exit_code)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
+
 
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
@@ -58,9 +60,9 @@ def command(
     markdown = to_markdown(comparison, parsed, regressions)
     if as_json:
         records = [item.plain() for item in regressions]
-        click.echo(json.dumps({**comparison.plain(), "regressions": records}, indent=1, sort_keys=True))
+        echo(json.dumps({**comparison.plain(), "regressions": records}, indent=1, sort_keys=True))
     else:
-        click.echo(markdown, nl=False)
+        echo(markdown, nl=False)
     if summary is not None:
         try:
             with summary.open("a", encoding="utf-8") as stream:

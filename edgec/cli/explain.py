@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import json_option, project_of, project_options, targets_of
 from edgec.plan.plan import Plan, make_plan, record, without_toolchain
 from edgec.target.load import load_target
@@ -21,10 +22,10 @@ def command(root: Path, as_json: bool, **given: Any) -> None:
     project = project_of(root, given)
     plans = [make_plan(load_target(name, root), project) for name in targets_of(project, root)]
     if as_json:
-        click.echo(json.dumps({plan.target.name: record(plan).model_dump(mode="json") for plan in plans}, indent=2))
+        echo(json.dumps({plan.target.name: record(plan).model_dump(mode="json") for plan in plans}, indent=2))
         return
     for plan in plans:
-        click.echo("\n".join(_lines(plan)))
+        echo("\n".join(_lines(plan)))
 
 
 def _lines(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import project_option
 from edgec.errors import ProjectError
 
@@ -39,7 +40,7 @@ def command(kind: str, patterns: tuple[str, ...], force: bool, root: Path) -> No
         load_target(name, root)  # reports invalid targets, whose names would get into the job's file
     version = package_version("edgec") or "unknown"
     path = write_ci(chosen, root, patterns=patterns, names=names, version=version, force=force)
-    click.echo(path)
-    click.echo(f"It builds {', '.join(names)}. Next steps:", err=True)
+    echo(path)
+    echo(f"It builds {', '.join(names)}. Next steps:", err=True)
     for step in TABLE[chosen].todo:
-        click.echo(f"  - {step}", err=True)
+        echo(f"  - {step}", err=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
+
 
 @click.command()
 @click.option(
@@ -26,6 +28,6 @@ def command(name: Path) -> None:
 
     key = generate(name)
     secret = "private key, readable for you only; do not commit it"
-    click.echo(f"{name}.key: {secret}; sign with: edgec sign BUNDLE --key {name}.key")
-    click.echo(f"{name}.pub: public key; verify with: edgec verify BUNDLE --key {name}.pub")
-    click.echo(f"key id {key}")
+    echo(f"{name}.key: {secret}; sign with: edgec sign BUNDLE --key {name}.key")
+    echo(f"{name}.pub: public key; verify with: edgec verify BUNDLE --key {name}.pub")
+    echo(f"key id {key}")

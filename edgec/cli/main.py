@@ -14,17 +14,10 @@ from typing import Any
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.report_error import report_error
 from edgec.cli.stop import Stop
-from edgec.errors import (
-    EdgecError,
-    InternalError,
-    StoppedError,
-    StorageError,
-    UsageError,
-    WorkerError,
-    storage_failure,
-)
+from edgec.errors import EdgecError, InternalError, StoppedError, StorageError, UsageError, WorkerError, storage_failure
 from edgec.storage.own_folder import new_log
 from edgec.toml_source import suggest
 
@@ -134,7 +127,7 @@ def _explained(problem: BaseException) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.exceptions.NoArgsIsHelpError as problem:
-        click.echo(problem.format_message(), err=True)
+        echo(problem.format_message(), err=True)
         return UsageError.exit_code
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "edgec"
@@ -147,19 +140,33 @@ def _explained(problem: BaseException) -> int:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
     except Exception as problem:
-        return _report(storage_failure(problem) or _internal())
+        return _report(storage_failure(problem) or _refused(problem) or _internal())
+
+
+def _refused(problem: Exception) -> StorageError | None:
+    """The error of a path that the file system refused, which no other code explains; None for others."""
+    if not isinstance(problem, OSError) or problem.filename is None:
+        return None
+    hint = "if nothing is wrong with this path, please report it with the log"
+    what = f"the file system refuses: {(problem.strerror or str(problem)).lower()}"
+    return StorageError(what, where=os.fsdecode(problem.filename), hint=hint, log=_traceback())
 
 
 def _internal() -> InternalError:
     what = traceback.format_exc().strip().splitlines()[-1]
-    error = InternalError(f"a defect of edgec: {what}", hint="please report it with the log")
+    log = _traceback()
+    hint = "please report it with the log" if log else "please report it; there is no folder for a log: set TMPDIR"
+    return InternalError(f"a defect of edgec: {what}", hint=hint, log=log)
+
+
+def _traceback() -> str:
+    """The file that the traceback of the exception being handled was written to; empty where there is no room."""
     try:
         log = new_log("internal")
         log.write_text(traceback.format_exc(), encoding="utf-8")
-        error.log = str(log)
     except (OSError, StorageError):
-        error.hint = "please report it; there is no room for a log, so run it again with a folder to write to in TMPDIR"
-    return error
+        return ""
+    return str(log)
 
 
 def _report(error: EdgecError) -> int:
@@ -176,4 +183,4 @@ def _show_end(log: Path) -> None:
     except OSError:
         return
     for line in lines[-LOG_LINES:]:
-        click.echo(f"  | {line}", err=True)
+        echo(f"  | {line}", err=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
+
 
 @click.command()
 def command() -> None:
     """Print the path of edgec.mk, for `include $(shell edgec makefile)`."""
-    click.echo(Path(__file__).parents[1] / "edgec.mk")
+    echo(Path(__file__).parents[1] / "edgec.mk")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import bundles_argument
 
 
@@ -23,4 +24,4 @@ def command(bundles: tuple[Path, ...], out: Path) -> None:
     from edgec.bundle.archive import pack
 
     for archive in pack(bundles, out):
-        click.echo(archive)
+        echo(archive)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import bundles_argument, incomplete_option, retry_options
 
 
@@ -37,10 +38,10 @@ def command(
         store = open_store(location, RetryPolicy(timeout=timeout, retries=retries))
         done = store.publish(collected, add=add, progress=progress)
     for note in done.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     if done.changed:
         sent = f"{done.sent} files sent ({mebibytes(done.sent_bytes)}), {done.kept} not sent again"
     else:
         sent = "nothing sent: everything is published already"
-    click.echo(f"{', '.join(done.targets)}: {sent}; {time.monotonic() - began:.1f} s", err=True)
-    click.echo(done.reference)
+    echo(f"{', '.join(done.targets)}: {sent}; {time.monotonic() - began:.1f} s", err=True)
+    echo(done.reference)

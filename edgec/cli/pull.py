@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import keys_option, out_option, retry_options
 
 
@@ -17,6 +18,13 @@ from edgec.cli.options import keys_option, out_option, retry_options
 @click.option(
     "--if-published", is_flag=True, help="Do nothing, and report it, if SOURCE has no bundles or not these targets."
 )
+@click.option(
+    "--expect-manifest",
+    "expected",
+    metavar="SHA256",
+    default="",
+    help="Pull only a bundle whose manifest.json is this.",
+)
 @retry_options
 def command(
     source: str,
@@ -24,6 +32,7 @@ def command(
     out: Path,
     keys: tuple[Path, ...],
     if_published: bool,
+    expected: str,
     timeout: float,
     retries: int,
 ) -> None:
@@ -43,10 +52,12 @@ def command(
     policy = RetryPolicy(timeout=timeout, retries=retries)
     with terminal_console() as console, steps(console, "pull") as progress:
         try:
-            for one in pull(location, targets or ("*",), out, keys=keys, policy=policy, progress=progress):
+            for one in pull(
+                location, targets or ("*",), out, keys=keys, expected=expected, policy=policy, progress=progress
+            ):
                 signed = f", signed with key {one.key}" if one.key else ""
                 progress(f"{one.target}: " + ("pulled" if one.changed else "unchanged, nothing downloaded") + signed)
-                click.echo(out / one.target)
+                echo(out / one.target)
         except (NothingPublishedError, TargetError) as error:
             if not if_published:
                 raise

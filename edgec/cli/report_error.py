@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import click
-
+from edgec.cli.echo import echo
 from edgec.errors import EdgecError
 
 
 def report_error(error: EdgecError) -> None:
     """Show what is wrong; in red on a terminal, unless NO_COLOR (no-color.org) is set."""
-    click.secho(f"edgec: error: {error}", err=True, fg=None if os.environ.get("NO_COLOR") else "red")
+    echo(f"edgec: error: {error}", err=True, fg=None if os.environ.get("NO_COLOR") else "red")
 
 
 def raise_first(errors: Sequence[EdgecError]) -> None:

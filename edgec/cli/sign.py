@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import bundles_argument, incomplete_option, keys_option
 
 
@@ -32,4 +33,4 @@ def command(bundles: tuple[Path, ...], keys: tuple[Path, ...], builder: str | No
     held = private_keys(keys)
     for bundle in bundles:
         signed = sign_bundle(bundle, held, builder or LOCAL_BUILDER, allow_incomplete=allow_incomplete)
-        click.echo(f"{bundle}: {signed.files} files signed with key {', '.join(signed.keys)}: {ATTESTATIONS}, {SBOM}")
+        echo(f"{bundle}: {signed.files} files signed with key {', '.join(signed.keys)}: {ATTESTATIONS}, {SBOM}")

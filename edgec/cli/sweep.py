@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgec.cli.console import say, steps, terminal_console
+from edgec.cli.echo import echo
 from edgec.cli.options import json_option, project_of, project_options, targets_of, threads_option
 from edgec.cli.report_error import raise_first
 from edgec.errors import UsageError
@@ -72,9 +73,9 @@ def command(
                 names, project, root, levels=levels, options=options, rule=pick, save=save, progress=progress
             )
         if as_json:
-            click.echo(json.dumps(swept.sweep.plain(), indent=1))
+            echo(json.dumps(swept.sweep.plain(), indent=1))
         elif swept.sweep.points:
-            click.echo(markdown_table(swept.sweep.points))
+            echo(markdown_table(swept.sweep.points))
         for line in _lines(swept):
             say(console, line)
         seconds = time.monotonic() - began

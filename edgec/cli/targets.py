@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.errors import UsageError
 from edgec.target.files import list_targets
 from edgec.target.select import select, select_one
@@ -65,12 +66,12 @@ def _list(root: Path, as_json: bool, names: tuple[str, ...] | None = None) -> No
              "description": item.description, "file": str(item.file)}
             for item in targets
         ]  # fmt: skip
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     width = max((len(item.name) for item in targets), default=0)
     for item in targets:
         backends = ", ".join(item.backends)
-        click.echo(f"{item.name:{width}}  {item.precision:12}  {backends:30}  {item.description}".rstrip())
+        echo(f"{item.name:{width}}  {item.precision:12}  {backends:30}  {item.description}".rstrip())
 
 
 @command.command("show")
@@ -84,12 +85,12 @@ def show_command(root: Path, name: str, as_json: bool) -> None:
     name = select_one(name, root)
     resolved = load_target(name, root)
     if as_json:
-        click.echo(json.dumps(resolved.target.model_dump(mode="json"), indent=2, sort_keys=True))
+        echo(json.dumps(resolved.target.model_dump(mode="json"), indent=2, sort_keys=True))
         return
     rows = list(_flatten(resolved.target.model_dump(mode="json")))
     width = max(len(f"{key} = {value}") for key, value in rows)
     for key, value in rows:
-        click.echo(f"{f'{key} = {value}':{min(width, 70)}}  # {resolved.origin(key)}")
+        echo(f"{f'{key} = {value}':{min(width, 70)}}  # {resolved.origin(key)}")
 
 
 def _flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
@@ -109,4 +110,4 @@ def check_command(files: tuple[Path, ...]) -> None:
 
     for file in files:
         check_possible(check_file(file))
-        click.echo(f"{file}: ok")
+        echo(f"{file}: ok")

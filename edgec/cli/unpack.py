@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import out_option
 
 
@@ -21,4 +22,4 @@ def command(archives: tuple[Path, ...], out: Path) -> None:
     from edgec.bundle.archive import unpack
 
     for bundle in unpack(archives, out):
-        click.echo(bundle)
+        echo(bundle)

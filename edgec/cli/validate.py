@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import bundles_argument, threads_option
 from edgec.errors import GateError, StorageError, UsageError
 from edgec.storage.files import write_atomically
@@ -94,7 +95,7 @@ def command(
     if suggest is not None:
         line = f"{validation.suggested} samples that leave calibrated ranges, for [calibration] more: {suggest}"
         none = f"no sample leaves a calibrated range: {suggest} is not written"
-        click.echo(line if validation.suggested else none, err=as_json)
+        echo(line if validation.suggested else none, err=as_json)
     _judge(validation.validation, parsed)
 
 
@@ -110,13 +111,12 @@ def _arrays(texts: tuple[str, ...]) -> dict[str, str]:
 
 def _show(validation: Validation, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(validation.plain(), indent=1, sort_keys=True))
+        echo(json.dumps(validation.plain(), indent=1, sort_keys=True))
         return
-    from rich.console import Console
-
+    from edgec.cli.console import SafeConsole
     from edgec.cli.validation_tables import show_validation
 
-    show_validation(validation, Console())
+    show_validation(validation, SafeConsole())
 
 
 def _judge(validation: Validation, limits: tuple[Limit, ...]) -> None:

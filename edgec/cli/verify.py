@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgec.cli.echo import echo
 from edgec.cli.options import incomplete_option, keys_option
 from edgec.errors import printable
 
@@ -31,16 +32,16 @@ def command(bundle: Path, keys: tuple[Path, ...], digests: bool, allow_incomplet
         from edgec.bundle.provenance.verify import verify_signature
 
         verified = verify_signature(bundle, keys)
-        click.echo(f"{bundle}: {verified.files} files as signed by key {verified.key}, for {verified.target}")
+        echo(f"{bundle}: {verified.files} files as signed by key {verified.key}, for {verified.target}")
     manifest = check_digests(bundle)
-    click.echo(f"{bundle}: {len(manifest.files)} files match their digests")
+    echo(f"{bundle}: {len(manifest.files)} files match their digests")
     if not keys:
         from edgec.bundle.provenance.verify import claimed_signers
 
         if claimed := claimed_signers(bundle):
-            click.echo(f"{bundle}: claims a signature by key {', '.join(claimed)}; not verified: give --key NAME.pub")
+            echo(f"{bundle}: claims a signature by key {', '.join(claimed)}; not verified: give --key NAME.pub")
     for gap in manifest.missing:
-        click.echo(printable(f"{bundle}: lacks {gap.subject} ({gap.state}: {gap.reason})"))
+        echo(printable(f"{bundle}: lacks {gap.subject} ({gap.state}: {gap.reason})"))
     if not digests:
         _replay(bundle, manifest)
     if not allow_incomplete:
@@ -54,14 +55,14 @@ def _replay(bundle: Path, manifest: Manifest) -> None:
     for item in manifest.accuracy:
         named = printable(f"{item.artifact} in {item.runtime}")
         if item.failure:
-            click.echo(f"{named}: not run: {printable(item.failure)}")
+            echo(f"{named}: not run: {printable(item.failure)}")
             continue
         if not item.judged:
-            click.echo(f"{named}: not replayed: the bundle does not allow this runtime")
+            echo(f"{named}: not replayed: the bundle does not allow this runtime")
             continue
         if f"bench/{expected_file(item.artifact)}" not in manifest.files:
-            click.echo(f"{named}: not replayed: the harness does not run this format")
+            echo(f"{named}: not replayed: the harness does not run this format")
             continue
         result = bench_on_host(bundle, artifact=item.artifact, runtime=item.runtime, check_only=True, own=False)
         worst = max(output["max_abs_error"] for output in result["parity"]["outputs"])
-        click.echo(f"{named}: outputs as recorded (largest difference {worst:.3g})")
+        echo(f"{named}: outputs as recorded (largest difference {worst:.3g})")

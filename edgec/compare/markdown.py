@@ -10,6 +10,7 @@ from edgec.compare.comparison import Comparison, File, Row
 from edgec.compare.differences import Difference, Gap
 from edgec.compare.judge import Regression
 from edgec.compare.limits import QUANTITIES, Limit
+from edgec.errors import printable
 from edgec.report.numbers import drop_text
 
 _DIGITS = {"points": 2, "dB": 1, "1": 4, "KiB": 1, "ms": 3, "x float32": 2, "MB": 1}
@@ -17,7 +18,7 @@ _DIGITS = {"points": 2, "dB": 1, "1": 4, "KiB": 1, "ms": 3, "x float32": 2, "MB"
 _SIGNS = {"points": " %", "1": ""}
 """Text after a value, where it is not the unit."""
 _DROP = "drop against float (95 % interval)"
-_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*", "\n": " "})
+_ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", ">": "&gt;", "`": "\\`", "*": "\\*"})
 _EDGE = re.compile(r"(?<![A-Za-z0-9_])_|_(?![A-Za-z0-9_])")
 """Underscores that could begin or end emphasis; those within words cannot (GitHub Flavored Markdown, 6.2)."""
 
@@ -175,4 +176,4 @@ def _list(heading: str, lines: Sequence[str]) -> str:
 
 def _text(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return _EDGE.sub(r"\\_", text.translate(_ESCAPED))
+    return _EDGE.sub(r"\\_", printable(text.replace("\n", " ")).translate(_ESCAPED))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edgec.bundle.check import check_digests
 from edgec.bundle.manifest import MEASUREMENTS, Accuracy, ArtifactRecord, Manifest, Measurements
+from edgec.frozen import as_text
 from edgec.verify.records import Measurement
 
 Place = tuple[str, str]
@@ -51,9 +51,9 @@ def read_side(path: Path) -> Side:
     manifest = check_digests(path)
     try:
         text = (path / MEASUREMENTS).read_text(encoding="utf-8")
-        read = Measurements.model_validate_json(text)
+        read = Measurements.model_validate_json(json.dumps(as_text(json.loads(text))))
     except FileNotFoundError:
         return Side(manifest, {}, f"it has no {MEASUREMENTS}")
-    except (OSError, UnicodeDecodeError, ValidationError):
+    except (OSError, ValueError, RecursionError):
         return Side(manifest, {}, f"its {MEASUREMENTS} cannot be read")
     return Side(manifest, {(item.artifact, item.runtime): item for item in read.measurements}, "")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import math
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +16,18 @@ from typing import IO, Any
 import numpy as np
 
 from edgec.dataset.sample_source import LabelledRow, ReadRequest, SampleSource, check_counts, check_dtype, missing
-from edgec.errors import DatasetError
+from edgec.errors import DatasetError, StorageError
 from edgec.model.spec import Array
+from edgec.storage.files import storage_errors
 from edgec.toml_source import suggest
 
+_LONGEST_HEADER = 1 << 16
+"""Bytes of a header at most."""
+_HEADERS: Mapping[tuple[int, int], Callable[[IO[bytes]], tuple[Any, Any, Any]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+"""numpy's readers by the version of the format."""
 LABEL_NAMES = ("y", "labels")
 """Arrays of an npz that are labels when the user names none."""
 
@@ -26,6 +37,13 @@ class _Header:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
+    offset: int = 0
+    """Bytes before the array's own."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array's own."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_npz(request: ReadRequest) -> SampleSource:
@@ -33,20 +51,27 @@ def read_npz(request: ReadRequest) -> SampleSource:
     path = request.path
     with _readable(path), zipfile.ZipFile(path) as archive:
         headers: dict[str, _Header] = {}
-        for member in archive.namelist():
-            if member.endswith(".npy"):
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
                 with archive.open(member) as stream:
-                    headers[member.removesuffix(".npy")] = _read_header(stream)
+                    headers[member.filename.removesuffix(".npy")] = _read_header(stream, member)
     labels = _npz_labels(request, headers)
     arrays = _assign(request, headers, exclude=labels if isinstance(labels, str) else None)
     for name in set(arrays.values()):
         check_dtype(name, headers[name].dtype, path)
     count = check_counts({name: _count(name, headers[name], path) for name in arrays.values()}, str(path))
+    if isinstance(labels, str):
+        _check_labels(labels, headers[labels].dtype, headers[labels].shape, count, path)
+    columns = {name for name in arrays.values() if headers[name].fortran}
+    with storage_errors(request.scratch):
+        free = shutil.disk_usage(request.scratch).free
+    if (needed := sum(headers[name].size for name in columns)) > free:
+        what = f"arrays in column order take {needed} bytes, and {free} are free"
+        hint = f"free some space, or save those of {path.name} in row order"
+        raise StorageError(what, where=str(request.scratch), hint=hint)
     with _readable(path), zipfile.ZipFile(path) as archive:
         extracted = {  # column order: a row is spread over the whole member
-            name: archive.extract(f"{name}.npy", request.scratch)
-            for name in set(arrays.values())
-            if headers[name].fortran
+            name: archive.extract(f"{name}.npy", request.scratch) for name in columns
         }
 
     def rows() -> Iterator[LabelledRow]:
@@ -58,7 +83,9 @@ def read_npz(request: ReadRequest) -> SampleSource:
                 if name in extracted:
                     streams[model_input] = iter(np.load(extracted[name], mmap_mode="r"))
                 else:
-                    streams[model_input] = _stream(stack.enter_context(archive.open(f"{name}.npy")), path)
+                    streams[model_input] = _stream(
+                        stack.enter_context(archive.open(f"{name}.npy")), headers[name], path
+                    )
             for values in zip(*streams.values(), strict=True):
                 yield dict(zip(streams, values, strict=True)), None
 
@@ -101,19 +128,28 @@ def _readable(path: Path) -> Iterator[None]:
         raise DatasetError(f"cannot be read: {exc.strerror or exc}", where=str(path)) from exc
 
 
-def _read_header(stream: IO[bytes]) -> _Header:
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
-    if version == (1, 0):
-        return _Header(*np.lib.format.read_array_header_1_0(stream))  # type: ignore[no-untyped-call]
-    if version == (2, 0):
-        return _Header(*np.lib.format.read_array_header_2_0(stream))  # type: ignore[no-untyped-call]
-    return _Header((), False, np.dtype(object))  # 3.0 is for structured dtypes with non-Latin field names
+def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> _Header:
+    """The header of a member, which must describe the bytes that the archive says it has: no more can be read of it."""
+    beginning = io.BytesIO(stream.read(_LONGEST_HEADER))
+    version = np.lib.format.read_magic(beginning)  # type: ignore[no-untyped-call]
+    if version not in _HEADERS:
+        return _Header((), False, np.dtype(object))  # 3.0 is for structured dtypes with non-Latin field names
+    header = _Header(*_HEADERS[version](beginning), beginning.tell())
+    if header.dtype.hasobject:
+        return header  # its bytes are a pickle: `check_dtype` refuses it
+    if any(size < 0 for size in header.shape):
+        raise ValueError(f'array "{member.filename}" has the shape {header.shape}')
+    if header.offset + header.size != member.file_size:
+        there = member.file_size - header.offset
+        what = f'array "{member.filename}" of shape {header.shape} takes {header.size} bytes, and has {there}'
+        raise ValueError(what)
+    return header
 
 
-def _stream(stream: IO[bytes], path: Path) -> Iterator[Array]:
-    header = _read_header(stream)
+def _stream(stream: IO[bytes], header: _Header, path: Path) -> Iterator[Array]:
+    stream.read(header.offset)
     row_shape = header.shape[1:]
-    size = int(np.prod(row_shape, dtype=np.int64)) * header.dtype.itemsize
+    size = math.prod(row_shape) * header.dtype.itemsize
     for index in range(header.shape[0]):
         data = stream.read(size)
         if len(data) != size:
@@ -153,13 +189,15 @@ def _load_labels(request: ReadRequest, labels: str | Path | None, count: int) ->
             with np.load(request.path, allow_pickle=False) as archive:
                 loaded: Array = archive[labels]
         else:
-            loaded = np.load(labels, allow_pickle=False)
-    check_dtype(name, loaded.dtype, path)
-    if loaded.shape[:1] != (count,):
-        raise DatasetError(
-            f'labels "{name}" have shape {loaded.shape}, but there are {count} samples', where=str(request.path)
-        )
+            loaded = np.array(np.load(labels, mmap_mode="r", allow_pickle=False))  # no more than there is
+    _check_labels(name, loaded.dtype, loaded.shape, count, path)
     return loaded
+
+
+def _check_labels(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], count: int, path: Path) -> None:
+    check_dtype(name, dtype, path)
+    if shape[:1] != (count,):
+        raise DatasetError(f'labels "{name}" have shape {shape}, but there are {count} samples', where=str(path))
 
 
 def _assign(request: ReadRequest, headers: dict[str, _Header], exclude: str | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from pathlib import Path
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.manifest import MANIFEST
-from edgec.bundle.write import publish_folder, refuse_foreign, refuse_within
-from edgec.errors import BundleError, PublishError, SignatureError
+from edgec.bundle.write import digest_file, publish_folder, refuse_foreign, refuse_within
+from edgec.errors import BundleError, PublishError, SignatureError, UsageError
 from edgec.publish.location import Location
 from edgec.publish.store import RemoteBundle, Snapshot
 from edgec.publish.stores import open_store
@@ -32,6 +33,7 @@ from edgec.workers.worker import Progress
 
 ATTEMPTS = 3
 """Attempts to pull a target from a location that changes in the meantime."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNSIGNED = "nothing was installed: ask the publisher, or pull a build that you trust by its digest"
 _INVALID = "it did not match its manifest when it was published, or was tampered with: do not use it"
 
@@ -54,6 +56,7 @@ def pull(
     out: Path,
     *,
     keys: Sequence[Path] = (),
+    expected: str = "",
     policy: RetryPolicy | None = None,
     progress: Progress = lambda step: None,
 ) -> Iterator[PulledBundle]:
@@ -64,11 +67,12 @@ def pull(
         patterns: names and globs of targets.
         out: folder for bundles; its other content is not touched.
         keys: public keys; each bundle must be signed with one of them. Empty: signatures are not checked.
+        expected: SHA-256 (hex) of the manifest of the one bundle that may be pulled; empty: any.
         policy: time-out and retries.
-        progress: receives each step.
+        progress: receives each step, and the digests of the manifests when a bundle replaces another.
 
     Raises:
-        UsageError: `out` is a bundle, or in one.
+        UsageError: `out` is a bundle, or in one; `expected` is not a SHA-256, or `patterns` name several targets.
         TargetError: the location has no such target.
         PublishError, CredentialsError: it cannot be read, or does not match its index.
         BundleError, SignatureError: a bundle does not match its manifest or its signature.
@@ -76,6 +80,9 @@ def pull(
     """
     out, policy = out.absolute(), policy or RetryPolicy()
     refuse_within(out)
+    if expected and not _SHA256.fullmatch(expected):
+        hint = f"it is what sha256sum {MANIFEST} prints: 64 lower-case hexadecimal digits"
+        raise UsageError(f'"{expected}" is not a SHA-256', where="--expect-manifest", hint=hint)
     if keys:
         from edgec.bundle.provenance.keys import public_keys
 
@@ -84,6 +91,8 @@ def pull(
     progress(f"read the index of {location}")
     snapshot = store.read(progress)
     names = choose(patterns, snapshot.targets, f"published targets: {', '.join(snapshot.targets) or 'none'}")
+    if expected and len(names) > 1:
+        raise UsageError(f"one manifest is expected, of {len(names)} targets", hint="name one with --target")
     for name in names:
         refuse_foreign(out / name)
     with _locked_cache(out, progress) as cache:
@@ -91,7 +100,7 @@ def pull(
             for left in reversed(range(ATTEMPTS)):
                 remote = snapshot.bundle(name)
                 try:
-                    yield _Pull(location, snapshot, remote, out, cache, keys, policy, progress).run()
+                    yield _Pull(location, snapshot, remote, out, cache, keys, expected, policy, progress).run()
                     break
                 except TransientError:
                     raise
@@ -114,12 +123,17 @@ class _Pull:
     out: Path
     cache: Path
     keys: Sequence[Path]
+    expected: str
     policy: RetryPolicy
     progress: Progress
 
     def run(self) -> PulledBundle:
         where = f"{self.location}: {self.remote.target}"
         check_remote_bundle(self.remote, str(self.location))
+        manifest = next(file.sha256 for file in self.remote.files if file.name == MANIFEST)
+        if self.expected not in ("", manifest):
+            what = f"its manifest is sha256:{manifest}, not sha256:{self.expected} as expected"
+            raise PublishError(what, where=where, hint="nothing was installed: ask the publisher which build is right")
         destination = self.out / self.remote.target
         with destination_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
@@ -128,6 +142,10 @@ class _Pull:
             with _name_location(where):
                 self._fill(staged, where)
                 key = self._verified(staged)
+            if (destination / MANIFEST).is_file():
+                with storage_errors(destination):
+                    old = digest_file(destination / MANIFEST).sha256
+                self.progress(f"{self.remote.target}: manifest {old} is replaced by {manifest}")
             publish_folder(staged, destination)
         return PulledBundle(self.remote.target, destination, changed=True, key=key)
 

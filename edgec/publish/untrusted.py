@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from pathlib import PurePosixPath
 
 from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
+from edgec.bundle.names import MAX_FILES, collision, name_problem
 from edgec.errors import PublishError
 from edgec.publish.store import RemoteBundle
 from edgec.target.spec import check_name
 
-MAX_FILES = 10_000
-"""Files of one bundle."""
 MAX_SIZE = 1 << 40
 """Bytes of one file."""
 MAX_READ_WHOLE = 64 << 20
 """Bytes of a file that is parsed, for which memory is needed."""
-MAX_PART = 255
-"""UTF-8 bytes of a file's or folder's name: the limit of Linux's file systems."""
-MAX_NAME = 1024
-"""UTF-8 bytes of a whole path in a bundle."""
 
 _READ_WHOLE = frozenset({MANIFEST, ATTESTATIONS, SBOM})
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -78,42 +71,4 @@ def _problem(bundle: RemoteBundle) -> str:
             return f"{file.name!a}: {file.size} bytes is not a valid size"
     if MANIFEST not in {file.name for file in bundle.files}:
         return f"it has no {MANIFEST}"
-    return _collision(bundle)
-
-
-def name_problem(name: str) -> str:
-    """Why a path is not valid for a file of a bundle; empty when it is."""
-    if name.startswith("/"):
-        return "an absolute path"
-    if "\\" in name or ":" in name:
-        return "a backslash or colon in a name"
-    if any(unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for letter in name):
-        return "a control character in a name"
-    parts = name.split("/")
-    if ".." in parts:
-        return "a path that leaves the bundle"
-    if "" in parts or "." in parts:
-        return "an empty part in a path"
-    if len(name.encode()) > MAX_NAME or any(len(part.encode()) > MAX_PART for part in parts):
-        return "a name that is too long"
-    return ""
-
-
-def _collision(bundle: RemoteBundle) -> str:
-    """Two names that are equal where case or Unicode forms are ignored, or a name of both a file and a folder."""
-    files: dict[str, str] = {}
-    folders: dict[str, str] = {}
-    for file in bundle.files:
-        if _folded(file.name) in files:
-            return f"{file.name!a} and {files[_folded(file.name)]!a} are one file on some file systems"
-        files[_folded(file.name)] = file.name
-        for parent in PurePosixPath(file.name).parents[:-1]:
-            known = folders.setdefault(_folded(str(parent)), str(parent))
-            if known != str(parent):
-                return f"{str(parent)!a} and {known!a} are one folder on some file systems"
-    both = sorted(files.keys() & folders.keys())
-    return f"{files[both[0]]!a} is both a file and a folder" if both else ""
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return collision(file.name for file in bundle.files)

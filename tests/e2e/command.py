@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+import pytest
+
+from edgec.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGEC = Path(sys.executable).with_name("edgec")
@@ -47,6 +55,47 @@ def edgec(*arguments: str, cwd: Path, timeout: float = 300) -> Run:
         check=False,
     )
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+def edgec_here(*arguments: str, cwd: Path) -> Run:
+    """Run `edgec` to its end in this process, whose workers import a framework once for all commands.
+
+    For commands that do little: refusals, and verbs that read a bundle. At least one test of each verb takes `edgec`.
+    """
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        stack.enter_context(contextlib.chdir(cwd))
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        output, errors = (stack.enter_context(_captured(number, name)) for number, name in enumerate(STREAMS, 1))
+        code = run(arguments)
+        return Run(code, _text(output), _text(errors))
+
+
+STREAMS = ("stdout", "stderr")
+
+
+@contextlib.contextmanager
+def _captured(number: int, name: str) -> Iterator[IO[bytes]]:
+    """A file that receives what is written to a standard stream, by Python or by its file number."""
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        getattr(sys, name).flush()
+        before = os.dup(number)
+        os.dup2(file.fileno(), number)
+        with open(os.dup(number), "w", encoding="utf-8", buffering=1) as stream:  # noqa: PTH123 - of a file number
+            patch.setattr(sys, name, stream)
+            try:
+                yield file
+            finally:
+                os.dup2(before, number)
+                os.close(before)
+
+
+def _text(file: IO[bytes]) -> str:
+    for name in STREAMS:
+        getattr(sys, name).flush()
+    file.seek(0)
+    return file.read().decode()
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:

@@ -28,7 +28,7 @@ from edgec.errors import (
     UsageError,
 )
 
-from .command import Run, edgec
+from .command import Run, edgec_here
 
 TARGET = "x86-64-vnni-int8"
 
@@ -58,7 +58,7 @@ def one_artifact(project: Path) -> str:
 
 
 def build(project: Path, *arguments: str, target: str = TARGET) -> Run:
-    return edgec("build", "--target", target, *arguments, cwd=project)
+    return edgec_here("build", "--target", target, *arguments, cwd=project)
 
 
 def test_misspelt_target(project: Path) -> None:
@@ -81,7 +81,7 @@ def test_glob_that_matches_nothing(project: Path) -> None:
 
 
 def test_misspelt_verb_and_option(project: Path) -> None:
-    assert_refused(edgec("biuld", cwd=project), UsageError, project, 'did you mean "build"')
+    assert_refused(edgec_here("biuld", cwd=project), UsageError, project, 'did you mean "build"')
     assert_refused(build(project, "--max-drp", "1"), UsageError, project, "--max-drop")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgec.errors import LabelsError, ModelError, ProjectError
 
-from .command import edgec
+from .command import edgec, edgec_here
 
 BOTH = ("-t", "rpi4-int8", "-t", "x86-64-vnni-int8")
 
@@ -40,7 +40,7 @@ def break_in_six_ways(project: Path) -> None:
 
 def test_six_problems_in_one_go(project: Path) -> None:
     break_in_six_ways(project)
-    run = edgec("check", "--json", cwd=project)
+    run = edgec_here("check", "--json", cwd=project)
     found = json.loads(run.output)
     errors = [item for item in found["findings"] if item["severity"] == "error"]
     assert [item["kind"] for item in errors] == ["project", "target", "model", "data", "labels", "leak"]
@@ -57,7 +57,7 @@ def test_six_problems_in_one_go(project: Path) -> None:
 
 def test_a_build_tells_all_of_it_before_any_work(project: Path) -> None:
     break_in_six_ways(project)
-    run = edgec("build", cwd=project)
+    run = edgec_here("build", cwd=project)
     assert run.code == ProjectError.exit_code
     for words in ("max_drop", "rpi4-int9", "model.pt: no such file", "NaN", "labels go from 1 to 10", "20 of "):
         assert words in run.errors
@@ -73,7 +73,7 @@ def test_a_build_that_fails_while_it_reads_tells_the_rest(project: Path) -> None
     shutil.copy(project / "evaluation.npz", project / "held-out.npz")
     labels = np.load(project / "evaluation.npz")["y"]
     np.savez(project / "held-out.npz", x=np.load(project / "evaluation.npz")["x"], y=labels + 20)
-    run = edgec("build", "-t", "x86-64-vnni-int8", "--evaluate", "held-out.npz", cwd=project)
+    run = edgec_here("build", "-t", "x86-64-vnni-int8", "--evaluate", "held-out.npz", cwd=project)
     assert run.code == LabelsError.exit_code
     assert "labels go from 20 to 29" in run.errors
     assert run.errors.count("NaN or infinite") == 1
@@ -82,7 +82,7 @@ def test_a_build_that_fails_while_it_reads_tells_the_rest(project: Path) -> None
 def test_warnings_alone_are_no_failure(project: Path) -> None:
     data = np.load(project / "calibration.npz")
     np.savez(project / "calibration.npz", x=data["x"][:10], y=data["y"][:10] * 0)
-    run = edgec("check", "-t", "rpi4-int8", cwd=project)
+    run = edgec_here("check", "-t", "rpi4-int8", cwd=project)
     assert run.code == 0
     assert "warning: calibration.npz: 10 calibration samples are few" in run.output
     assert "all 10 calibration samples are of one class, 0" in run.output
@@ -92,19 +92,21 @@ def test_a_byte_order_mark(project: Path) -> None:
     text = (project / "edgec.toml").read_bytes()
     (project / "edgec.toml").write_bytes(b"\xef\xbb\xbf" + text)
     for verb in ("check", "build"):
-        run = edgec(verb, "-t", "rpi4-int8", cwd=project)
+        run = edgec_here(verb, "-t", "rpi4-int8", cwd=project)
         assert run.code == ProjectError.exit_code
         assert "edgec.toml:1: the file begins with a UTF-8 byte order mark (BOM)" in run.output + run.errors
         assert 'save it as "UTF-8"' in run.output + run.errors
     (project / "edgec.toml").write_bytes(text.replace(b"\n", b"\r\n"))
-    assert edgec("check", "-t", "rpi4-int8", cwd=project).code == 0
+    assert edgec_here("check", "-t", "rpi4-int8", cwd=project).code == 0
 
 
 def test_a_model_named_without_a_project(project: Path, tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"nothing")
-    run = edgec("check", "net.onnx", "-t", "rpi4-int8", cwd=tmp_path)
+    run = edgec_here("check", "net.onnx", "-t", "rpi4-int8", cwd=tmp_path)
     assert run.code == ProjectError.exit_code
     for words in ("no evaluation data is named", "no calibration data is named", "not an ONNX model"):
         assert words in run.output
-    run = edgec("check", "net.onnx", "-t", "rpi4-fp32", "--evaluate", str(project / "evaluation.npz"), cwd=tmp_path)
+    run = edgec_here(
+        "check", "net.onnx", "-t", "rpi4-fp32", "--evaluate", str(project / "evaluation.npz"), cwd=tmp_path
+    )
     assert run.code == ModelError.exit_code

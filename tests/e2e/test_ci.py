@@ -223,6 +223,7 @@ def test_make(repository: Path, tmp_path: Path) -> None:
     assert "edgec sign" not in worse.stdout
 
 
+@pytest.mark.slow
 def test_gitlab(repository: Path, tmp_path: Path) -> None:
     """The scripts of its jobs, run as the runner does; images, caches, rules and artifacts are not."""
     import yaml

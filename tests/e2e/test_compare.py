@@ -12,7 +12,7 @@ from edgec.bundle.check import read_bundle
 from edgec.bundle.write import write_manifest
 from edgec.errors import BundleError, RegressionError, StorageError, UsageError
 
-from .command import Run, edgec
+from .command import Run, edgec_here
 
 LIMITS = "accuracy=0.5,agreement=0.5,latency=10%,size=5%,memory=10%"
 
@@ -44,7 +44,7 @@ def worse(rpi4_bundle: Path, tmp_path: Path) -> Path:
 
 
 def compare(old: Path, new: Path, *options: str) -> Run:
-    return edgec("compare", str(old), str(new), *options, cwd=old.parent)
+    return edgec_here("compare", str(old), str(new), *options, cwd=old.parent)
 
 
 def test_a_bundle_and_itself(rpi4_bundle: Path, tmp_path: Path) -> None:

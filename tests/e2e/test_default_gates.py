@@ -14,7 +14,7 @@ import edgec
 from edgec.bundle.check import check_digests
 from edgec.errors import GateError
 
-from .command import edgec as command
+from .command import edgec_here as command_here
 
 TARGET = f'extends = "{HOST}-int8"\n[[emit]]\nbackend = "onnxruntime"\n'
 TOML = """
@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_what_misses_the_goal_is_kept_and_told_loudly(project: Path) -> None:
-    run = command("build", "--target", "host", cwd=project)
+    run = command_here("build", "--target", "host", cwd=project)
     assert run.code == 0, run.errors
     assert "model.onnx in onnxruntime BELOW THE GOAL: min_sqnr_db 20 (default): 1" in run.errors
     manifest = check_digests(project / "dist" / "host")
@@ -67,10 +67,10 @@ def test_what_misses_the_goal_is_kept_and_told_loudly(project: Path) -> None:
     measured = json.loads((project / "dist" / "host" / "measurements.json").read_text())["measurements"]
     assert measured[0]["latency"]  # it is an artifact like any other
 
-    verified = command("verify", "dist/host", cwd=project)
+    verified = command_here("verify", "dist/host", cwd=project)
     assert verified.code == 0, verified.errors
     before = (project / "dist" / "host" / "manifest.json").read_bytes()
-    locked = command("build", "--target", "host", "--locked", cwd=project)
+    locked = command_here("build", "--target", "host", "--locked", cwd=project)
     assert locked.code == 0, locked.errors
     assert (project / "dist" / "host" / "manifest.json").read_bytes() == before
 
@@ -83,7 +83,7 @@ def test_a_stated_gate_refuses_what_misses_it(project: Path) -> None:
 def test_what_is_plainly_broken_is_refused(project: Path) -> None:
     source = (project / "ladder_nets.py").read_text()
     (project / "ladder_nets.py").write_text(source.replace("** 4", "** 8"))
-    run = command("build", "--target", "host", cwd=project)
+    run = command_here("build", "--target", "host", cwd=project)
     assert run.code == GateError.exit_code, run.errors
     assert "min_sqnr_db 20 (default)" in run.errors
     assert "BELOW THE GOAL" not in run.errors

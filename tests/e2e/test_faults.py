@@ -73,7 +73,7 @@ def scratch_folders(project: Path) -> list[str]:
 STEPS = ["model.onnx: quantize-static", "model.fbgemm.pt: load in torch", "write the bundle"]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*(pytest.param(step, marks=pytest.mark.slow) for step in STEPS[:-1]), STEPS[-1]])
 def test_ctrl_c(project: Path, step: str) -> None:
     process = start(project)
     wait_for(process, step)
@@ -139,7 +139,7 @@ def test_same_inputs_give_the_same_bytes(project: Path, tmp_path: Path) -> None:
     assert one == two
 
 
-@pytest.fixture(params=["256k", "600k", "900k"])
+@pytest.fixture(params=["256k", pytest.param("600k", marks=pytest.mark.slow), "900k"])
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system that is too small for the build's scratch data or for its artifacts."""
     folder = tmp_path / "disk"

@@ -24,6 +24,7 @@ from edgec.errors import (
 )
 
 from .command import edgec as command
+from .command import edgec_here as command_here
 
 NET = """
 from torch import nn
@@ -96,7 +97,7 @@ def manifest_of(project: Path, name: str) -> Manifest:
 def test_the_others_are_built_and_what_is_missing_is_told_everywhere(project: Path) -> None:
     use(project, "gated")
     target(project, "mixed", "onnxruntime", "example")
-    run = command("build", "--target", "mixed", "--check-reproducible", cwd=project)
+    run = command_here("build", "--target", "mixed", "--check-reproducible", cwd=project)
     assert run.code == IncompleteError.exit_code, run.errors
     assert "mixed: reproducible: " in run.errors
     assert "NOT BUILT: model.npz: 1: Sigmoid() is not supported" in run.errors
@@ -113,23 +114,23 @@ def test_the_others_are_built_and_what_is_missing_is_told_everywhere(project: Pa
     assert [(gap.subject, gap.state) for gap in manifest.missing] == [("model.npz", "not built")]
     assert "model.npz NOT BUILT" in (project / "dist" / "mixed" / "report.html").read_text()
 
-    run = command("verify", "dist/mixed", "--digests", cwd=project)
+    run = command_here("verify", "dist/mixed", "--digests", cwd=project)
     assert run.code == IncompleteError.exit_code
     assert "lacks model.npz" in run.output
-    assert command("verify", "dist/mixed", "--allow-incomplete", cwd=project).code == 0
-    assert command("keygen", "--out", "fleet", cwd=project).code == 0
+    assert command_here("verify", "dist/mixed", "--allow-incomplete", cwd=project).code == 0
+    assert command_here("keygen", "--out", "fleet", cwd=project).code == 0
     for verb in (("sign", "dist/mixed", "--key", "fleet.key"), ("publish", "dist", "place")):
-        refused = command(*verb, cwd=project)
+        refused = command_here(*verb, cwd=project)
         assert refused.code == IncompleteError.exit_code
         assert "--allow-incomplete" in refused.errors
-        assert command(*verb, "--allow-incomplete", cwd=project).code == 0
+        assert command_here(*verb, "--allow-incomplete", cwd=project).code == 0
 
     before = (project / "dist" / "mixed" / "manifest.json").read_bytes()
-    run = command("build", "--target", "mixed", "--all-or-nothing", cwd=project)
+    run = command_here("build", "--target", "mixed", "--all-or-nothing", cwd=project)
     assert run.code == UnsupportedError.exit_code
     assert "edgec: error: model.npz: 1: Sigmoid() is not supported" in run.errors
     assert (project / "dist" / "mixed" / "manifest.json").read_bytes() == before
-    run = command("build", "--target", "mixed", "--all-or-nothing", "--keep-going", cwd=project)
+    run = command_here("build", "--target", "mixed", "--all-or-nothing", "--keep-going", cwd=project)
     assert run.code == UsageError.exit_code
 
 
@@ -155,7 +156,7 @@ def test_a_toolchain_that_explains_nothing_is_explained(project: Path) -> None:
         build(project, "mixed")
     assert "KeyError" in caught.value.what
     assert [gap.state for gap in manifest_of(project, "mixed").missing] == ["not built"] * 2
-    run = command("build", "--target", target(project, "alone", "speechless"), cwd=project)
+    run = command_here("build", "--target", target(project, "alone", "speechless"), cwd=project)
     assert run.code == ToolchainError.exit_code
     assert re.search(r"model\.speechless \(speechless\), step lower: the toolchain could not do this step", run.errors)
     assert "  | KeyError: 3" in run.errors  # the end of its log
@@ -165,7 +166,7 @@ def test_a_toolchain_that_explains_nothing_is_explained(project: Path) -> None:
 
 def test_a_runtime_that_is_wrong_where_another_is_right_is_left_out(project: Path) -> None:
     target(project, "both", "two-runtimes", precision="int8")
-    run = command("build", "--target", "both", cwd=project)
+    run = command_here("build", "--target", "both", cwd=project)
     assert run.code == 0, run.errors
     assert "model.npz in acme-old RUNTIME LEFT OUT: its outputs are at" in run.errors
     assert run.errors.count("compare acme-old with acme-new, op by op") == 1
@@ -181,7 +182,7 @@ def test_a_runtime_that_is_wrong_where_another_is_right_is_left_out(project: Pat
 
 def test_missed_gates_of_one_artifact_and_of_all(project: Path) -> None:
     name = target(project, "insists", "onnxruntime", "two-runtimes", precision="int8", runtimes=INSISTS)
-    run = command("build", "--target", name, cwd=project)
+    run = command_here("build", "--target", name, cwd=project)
     assert run.code == IncompleteError.exit_code, run.errors
     assert re.search(
         r"model\.npz +mixed-precision +skipped .*no recipe mends what is wrong in float32 as well", run.errors
@@ -199,7 +200,7 @@ def test_missed_gates_of_one_artifact_and_of_all(project: Path) -> None:
         build(project, name, all_or_nothing=True)
     assert not (project / "dist" / name).exists()
 
-    run = command(
+    run = command_here(
         "build", "--target", target(project, "none", "example", "speechless"), "--min-sqnr", "500", cwd=project
     )
     assert run.code == ToolchainError.exit_code

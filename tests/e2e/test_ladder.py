@@ -21,6 +21,7 @@ from edgec.errors import DatasetError, GateError, ProjectError, StoppedError, Un
 from edgec.verify.records import RungRecord
 
 from .command import edgec as command
+from .command import edgec_here as command_here
 from .command import start, workers
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -88,9 +89,19 @@ def tried_out(steps: list[str]) -> bool:
     ("net", "gate", "rungs", "recipe"),
     [
         ("outlier", 35.0, ["min-max", "calibration", "corrections"], {"equalize": True}),
-        ("dead", 45.0, ["min-max", "calibration", "corrections"], {"equalize": True}),
-        ("depthwise", 42.0, ["min-max", "calibration", "corrections"], {"equalize": True}),
-        ("regression", 35.0, ["min-max", "calibration", "corrections", "dynamic-linear"], {"linear": "dynamic"}),
+        pytest.param(
+            "dead", 45.0, ["min-max", "calibration", "corrections"], {"equalize": True}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "depthwise", 42.0, ["min-max", "calibration", "corrections"], {"equalize": True}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "regression",
+            35.0,
+            ["min-max", "calibration", "corrections", "dynamic-linear"],
+            {"linear": "dynamic"},
+            marks=pytest.mark.slow,
+        ),
         (
             "convolved",
             35.0,
@@ -181,16 +192,17 @@ def test_wrong_names_are_refused_with_those_there_are(make: Make) -> None:
         build(project, build__recipe="training")
     assert "min-max, calibration, corrections" in caught.value.hint
     for flag, names in (("--recipe", "mixed-precision"), ("--effort", "balanced")):
-        run = command("build", "--target", "host", flag, "best", cwd=project)
+        run = command_here("build", "--target", "host", flag, "best", cwd=project)
         assert run.code in (UsageError.exit_code, ProjectError.exit_code)
         assert names in run.errors
         assert "Traceback" not in run.errors
     assert not (project / "dist").exists()
 
 
+@pytest.mark.slow
 def test_no_time_for_more_than_the_first_attempt(make: Make) -> None:
     project = make("outlier", 35.0)
-    run = command("build", "--target", "host", "--time-budget", "0.001", cwd=project)
+    run = command_here("build", "--target", "host", "--time-budget", "0.001", cwd=project)
     assert run.code == GateError.exit_code
     assert re.search(r"model\.onnx +min-max +failed", run.errors)
     for rung in ("calibration", "corrections", "mixed-precision"):
@@ -213,6 +225,7 @@ def test_four_bits_are_rounded_adaptively_or_trained(make: Make) -> None:
     assert any(item.state == "trained" and item.subject == "model.onnx" for item in bundle.manifest.coverage)
 
 
+@pytest.mark.slow
 def test_training_is_the_last_rung_and_its_samples_are_part_of_the_lock(make: Make) -> None:
     project = make("outlier", 70.0, '[train]\ndata = "training.npz"\nepochs = 4\n')
     first, steps = build(project, "falls-back")
@@ -239,6 +252,7 @@ def wait_for(lines: Any, words: str) -> None:
     assert any(words in line for line in lines), f"the build ended before it said {words!r}"
 
 
+@pytest.mark.slow
 def test_a_process_killed_once_changes_nothing(make: Make) -> None:
     project = make("outlier", 35.0)
     process = start("build", "--target", "host", cwd=project)
@@ -252,6 +266,7 @@ def test_a_process_killed_once_changes_nothing(make: Make) -> None:
     assert artifact.rungs[-1].state == "met"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_two_climbs(make: Make) -> None:
     project = make("outlier", 60.0)
     process = start("build", "--target", "two", "-j2", cwd=project)

@@ -135,6 +135,7 @@ def test_not_a_bundle(verb: str, tmp_path: Path) -> None:
     assert "Traceback" not in run.errors
 
 
+@pytest.mark.slow
 def test_the_compiler_process_never_imports_a_heavy_toolchain(project: Path) -> None:
     code = (
         "import sys, edgec\n"
@@ -155,6 +156,7 @@ def test_python_api_names_are_documented() -> None:
     assert package.Bundle.__doc__
 
 
+@pytest.mark.slow
 def test_the_harness_names_only_runtimes_that_the_device_has(project: Path) -> None:
     """ai-edge-litert has no release for 32-bit ARM: the artifact is reported there, and not run by its harness."""
     run = edgec("build", "--target", "rpi3-armv7-fp32", "--evaluate-samples", "50", cwd=project)

@@ -87,6 +87,7 @@ def test_a_failed_target_is_built_again(cross: Path) -> None:
     assert built(make(cross, "dist", "TARGETS=pi-fp32")) == {"pi-fp32"}
 
 
+@pytest.mark.slow
 def test_what_the_model_imports_is_a_dependency(cross: Path) -> None:
     (cross / "model.py").rename(cross / "blocks.py")
     (cross / "model.py").write_text("from blocks import DigitsCNN\n")
@@ -106,6 +107,7 @@ def test_an_incomplete_bundle_is_built_again(cross: Path) -> None:
         assert [gap.subject for gap in manifest.missing] == ["model.npz"]
 
 
+@pytest.mark.slow
 def test_a_device_file_is_a_dependency(cross: Path) -> None:
     make(cross, "dist", "TARGETS=server-fp32")
     rules = (cross / "dist" / ".deps" / "server-fp32.d").read_text()

@@ -12,7 +12,7 @@ from PIL import Image
 from edgec.bundle.check import check_digests
 from edgec.errors import DataLeakError, DatasetError, ProjectError, WeakFloatError
 
-from .command import edgec
+from .command import edgec_here
 
 NET = """
 import torch
@@ -88,12 +88,12 @@ def bundles(project: Path) -> list[str]:
 
 def test_another_size_is_refused_and_the_line_that_is_told_works(project: Path) -> None:
     stated(project, "32, 32")
-    run = edgec("build", "-t", "fp32", cwd=project)
+    run = edgec_here("build", "-t", "fp32", cwd=project)
     assert run.code == DatasetError.exit_code, run.errors
     assert "00.png: is 48x64 (height x width)" in run.errors
     (line,) = re.findall(r'add to \[preprocess\]: (resize = "[\w-]+")', run.errors)
     stated(project, "32, 32", line)
-    run = edgec("build", "-t", "fp32", cwd=project)
+    run = edgec_here("build", "-t", "fp32", cwd=project)
     assert run.code == 0, run.errors
     told = "48x64 RGB -> center crop 32x32 -> / 255 -> float32 [1,3,32,32], "
     assert f"first sample of test: {told}" in run.errors
@@ -105,9 +105,10 @@ def test_another_size_is_refused_and_the_line_that_is_told_works(project: Path) 
     assert 'src="data:image/png;base64,' in page
 
 
+@pytest.mark.slow
 def test_swapped_height_and_width_are_refused(project: Path) -> None:
     stated(project, "64, 48")
-    run = edgec("build", "-t", "fp32", cwd=project)
+    run = edgec_here("build", "-t", "fp32", cwd=project)
     assert run.code == DatasetError.exit_code
     assert "height and width may be swapped in [[model.inputs]]" in run.errors
     assert bundles(project) == []
@@ -115,29 +116,30 @@ def test_swapped_height_and_width_are_refused(project: Path) -> None:
 
 def test_swapped_channels_are_refused_unless_allowed(project: Path) -> None:
     stated(project, more='color = "bgr"')
-    run = edgec("build", "-t", "int8", cwd=project)
+    run = edgec_here("build", "-t", "int8", cwd=project)
     assert run.code == WeakFloatError.exit_code, run.errors
     assert re.search(r"is 3\d\.\d % \(\d\d of 90, 95 % interval .* %\), and chance is 33\.\d %", run.errors), run.errors
     for word in ("[preprocess] color", "mean, std or divide", "48x64 RGB -> BGR -> / 255", "--allow-weak-float"):
         assert word in run.errors
     assert "lower" not in run.errors  # nothing was made yet
     assert bundles(project) == []
-    run = edgec("build", "-t", "int8", "--allow-weak-float", cwd=project)
+    run = edgec_here("build", "-t", "int8", "--allow-weak-float", cwd=project)
     assert run.code == 0, run.errors
     assert "built all the same, as allow_weak_float says" in run.errors
     assert "built all the same" in (project / "dist" / "int8" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_min_accuracy(project: Path) -> None:
-    run = edgec("build", "-t", "fp32", "--min-accuracy", "95", cwd=project)
+    run = edgec_here("build", "-t", "fp32", "--min-accuracy", "95", cwd=project)
     assert run.code == WeakFloatError.exit_code, run.errors
     assert "top1 is 90 % on 90 evaluation samples, below min_accuracy 95 %" in run.errors
     assert bundles(project) == []
-    run = edgec("build", "-t", "fp32", "--min-accuracy", "0.85", cwd=project)
+    run = edgec_here("build", "-t", "fp32", "--min-accuracy", "0.85", cwd=project)
     assert run.code == 0, run.errors
     (gate,) = check_digests(project / "dist" / "fp32").gates
     assert (gate.gate, gate.limit, gate.value, gate.state) == ("min_accuracy", 85, 90, "met")
-    run = edgec("build", "-t", "fp32", "--min-accuracy", "0.85", "--metric", "agreement", cwd=project)
+    run = edgec_here("build", "-t", "fp32", "--min-accuracy", "0.85", "--metric", "agreement", cwd=project)
     assert run.code == ProjectError.exit_code
     assert "measures no accuracy" in run.errors
 
@@ -145,12 +147,12 @@ def test_min_accuracy(project: Path) -> None:
 def test_the_data_of_all_targets_is_right_before_the_first_artifact(project: Path) -> None:
     toml = (project / "edgec.toml").read_text()
     (project / "edgec.toml").write_text(toml.replace('data = "train"', 'data = "test"'))
-    run = edgec("build", "-t", "fp32", "-t", "int8", cwd=project)  # float32 alone does not calibrate
+    run = edgec_here("build", "-t", "fp32", "-t", "int8", cwd=project)  # float32 alone does not calibrate
     assert run.code == DataLeakError.exit_code, run.errors
     assert "fp32: " not in run.errors
     assert bundles(project) == []
     (project / "edgec.toml").write_text(toml.replace('[calibration]\ndata = "train"', ""))
-    run = edgec("build", "-t", "fp32", "-t", "int8", cwd=project)
+    run = edgec_here("build", "-t", "fp32", "-t", "int8", cwd=project)
     assert run.code == ProjectError.exit_code, run.errors
     assert "no calibration data is named" in run.errors
     assert bundles(project) == []
@@ -158,12 +160,12 @@ def test_the_data_of_all_targets_is_right_before_the_first_artifact(project: Pat
 
 @pytest.mark.slow
 def test_targets_that_are_built_together_are_the_same_as_alone(project: Path) -> None:
-    run = edgec("build", "-t", "fp32", "-t", "int8", cwd=project)
+    run = edgec_here("build", "-t", "fp32", "-t", "int8", cwd=project)
     assert run.code == 0, run.errors
     assert run.errors.count("run the float model") == 1
     assert bundles(project) == ["fp32", "int8"]
     for name in ("fp32", "int8"):
-        run = edgec("build", "-t", name, "--out", "alone", cwd=project)
+        run = edgec_here("build", "-t", name, "--out", "alone", cwd=project)
         assert run.code == 0, run.errors
         alone, together = (project / folder / name / "manifest.json" for folder in ("alone", "dist"))
         assert alone.read_bytes() == together.read_bytes()

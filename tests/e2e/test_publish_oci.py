@@ -107,6 +107,7 @@ def test_server_that_hangs(rpi4_bundle: Path, tmp_path: Path) -> None:
     assert "again in 0.5 s" in run.errors
 
 
+@pytest.mark.slow
 def test_killed_pull_leaves_nothing_that_looks_like_a_bundle(rpi4_bundle: Path, tmp_path: Path) -> None:
     registry = DebianRegistry(tmp_path / "registry")
     location = f"oci://{registry.host}/killed"

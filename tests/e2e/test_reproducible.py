@@ -101,6 +101,7 @@ def test_another_folder_user_and_time_zone_give_the_same_bytes(
     assert ".isa.torch" in first
 
 
+@pytest.mark.slow
 def test_what_is_reproducible_and_locked_is_built_without_a_search(small: Path) -> None:
     lock, bundle = small / "edgec.lock", small / "dist" / "int8"
     lock.write_text('{"schema_version": 1, "targets": {"int8": {}}}')

@@ -14,7 +14,7 @@ import pytest
 from edgec.bundle.check import read_bundle
 from edgec.bundle.write import write_manifest
 
-from .command import edgec
+from .command import edgec, edgec_here
 
 DOCS = Path(__file__).parents[2] / "docs" / "signing.md"
 FILES = ("bundle.intoto.jsonl", "sbom.cdx.json")
@@ -24,27 +24,27 @@ FILES = ("bundle.intoto.jsonl", "sbom.cdx.json")
 def work(rpi4_bundle: Path, tmp_path: Path) -> Path:
     """A folder with a pair of keys, ``fleet``, and a copy of the bundle."""
     shutil.copytree(rpi4_bundle, tmp_path / "rpi4-int8")
-    run = edgec("keygen", "--out", "fleet", cwd=tmp_path)
+    run = edgec_here("keygen", "--out", "fleet", cwd=tmp_path)
     assert run.code == 0, run.errors
     return tmp_path
 
 
 def sign(work: Path, *arguments: str) -> None:
-    run = edgec("sign", "rpi4-int8", *(arguments or ("--key", "fleet.key")), cwd=work)
+    run = edgec_here("sign", "rpi4-int8", *(arguments or ("--key", "fleet.key")), cwd=work)
     assert run.code == 0, run.errors
 
 
 def test_a_pair_of_keys_is_made_once_and_the_secret_is_not_told(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stat.S_IMODE((work / "fleet.key").stat().st_mode) == 0o600
-    again = edgec("keygen", "--out", "fleet", cwd=work)
+    again = edgec_here("keygen", "--out", "fleet", cwd=work)
     assert (again.code, "not overwritten" in again.errors) == (34, True)
     monkeypatch.setenv("EDGEC_KEY_PASSWORD", "open sesame")
-    made = edgec("keygen", cwd=work)
+    made = edgec_here("keygen", cwd=work)
     secret = (work / "edgec.key").read_text().splitlines()[1]
     assert (made.code, secret in made.output + made.errors, "sesame" in made.output + made.errors) == (0, False, False)
     sign(work, "--key", "edgec.key")
     monkeypatch.setenv("EDGEC_KEY_PASSWORD", "wrong")
-    run = edgec("sign", "rpi4-int8", "--key", "edgec.key", cwd=work)
+    run = edgec_here("sign", "rpi4-int8", "--key", "edgec.key", cwd=work)
     assert (run.code, "wrong for this key" in run.errors) == (34, True)
 
 
@@ -80,13 +80,13 @@ def test_odd_keys_and_passphrases_are_told(work: Path, monkeypatch: pytest.Monke
         assert (run.code, told in run.errors, "Traceback" in run.errors) == (code, True, False), run.errors
     assert not list(work.glob(".*"))
     monkeypatch.setenv("EDGEC_KEY_PASSWORD", "x" * 1024)
-    run = edgec("keygen", "--out", "long", cwd=work)
+    run = edgec_here("keygen", "--out", "long", cwd=work)
     assert (run.code, "more than 1023" in run.errors) == (34, True)
     monkeypatch.setenv("EDGEC_KEY_PASSWORD", os.fsdecode(b"\xff"))
-    assert edgec("keygen", "--out", "odd", cwd=work).code == 0
+    assert edgec_here("keygen", "--out", "odd", cwd=work).code == 0
     sign(work, "--key", "odd.key")
     monkeypatch.setenv("EDGEC_SIGNING_KEY", os.fsdecode(b"\xff"))
-    run = edgec("sign", "rpi4-int8", cwd=work)
+    run = edgec_here("sign", "rpi4-int8", cwd=work)
     assert (run.code, "not a private key" in run.errors) == (34, True)
 
 
@@ -94,37 +94,37 @@ def test_no_program_of_an_unverified_bundle_is_run(work: Path) -> None:
     bundle = work / "rpi4-int8"
     (bundle / "bench" / "bench.py").write_text(f"open({str(work / 'sprung')!r}, 'w')\n")
     write_manifest(bundle, read_bundle(bundle))
-    run = edgec("verify", "rpi4-int8", cwd=work)
+    run = edgec_here("verify", "rpi4-int8", cwd=work)
     assert (run.code, "model.tflite in ai-edge-litert: outputs as recorded" in run.output) == (0, True), run.errors
     assert not (work / "sprung").exists()
     (bundle / "\x1b]0;pwned\x07").touch()
-    run = edgec("verify", "rpi4-int8", "--digests", cwd=work)
+    run = edgec_here("verify", "rpi4-int8", "--digests", cwd=work)
     assert (run.code, r"\x1b]0;pwned\x07: unexpected" in run.errors, "\x1b" in run.errors) == (31, True, False)
 
 
 def test_what_is_not_as_signed_is_refused(work: Path) -> None:
     bundle = work / "rpi4-int8"
     sign(work)
-    edgec("keygen", "--out", "other", cwd=work)
-    wrong = edgec("verify", "rpi4-int8", "--key", "other.pub", cwd=work)
+    edgec_here("keygen", "--out", "other", cwd=work)
+    wrong = edgec_here("verify", "rpi4-int8", "--key", "other.pub", cwd=work)
     assert (wrong.code, "the signature is invalid" in wrong.errors) == (34, True)
-    either = edgec("verify", "rpi4-int8", "--digests", "--key", "other.pub", "--key", "fleet.pub", cwd=work)
+    either = edgec_here("verify", "rpi4-int8", "--digests", "--key", "other.pub", "--key", "fleet.pub", cwd=work)
     assert either.code == 0, either.errors
-    secret = edgec("verify", "rpi4-int8", "--key", "fleet.key", cwd=work)
+    secret = edgec_here("verify", "rpi4-int8", "--key", "fleet.key", cwd=work)
     assert (secret.code, "this is a private key" in secret.errors) == (34, True)
     (bundle / "report.html").write_text("<p>all is well")  # the manifest has no digest of it
-    assert edgec("verify", "rpi4-int8", "--digests", cwd=work).code == 0
-    run = edgec("verify", "rpi4-int8", "--key", "fleet.pub", cwd=work)
+    assert edgec_here("verify", "rpi4-int8", "--digests", cwd=work).code == 0
+    run = edgec_here("verify", "rpi4-int8", "--key", "fleet.pub", cwd=work)
     assert (run.code, "report.html: changed" in run.errors, "Traceback" in run.errors) == (34, True, False)
     (bundle / "model.tflite").write_bytes(b"")
-    run = edgec("sign", "rpi4-int8", "--key", "fleet.key", cwd=work)
+    run = edgec_here("sign", "rpi4-int8", "--key", "fleet.key", cwd=work)
     assert (run.code, "model.tflite: changed" in run.errors) == (31, True)
 
 
 def test_openssl_alone_checks_a_bundle_as_the_documentation_says(work: Path) -> None:
     bundle = work / "rpi4-int8"
     sign(work)
-    edgec("keygen", "--out", "other", cwd=work)
+    edgec_here("keygen", "--out", "other", cwd=work)
     scripts = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)
     (script,) = [text for text in scripts if "pkeyutl" in text]
     (work / "check.sh").write_text(script)

@@ -14,7 +14,7 @@ import pytest
 from edgec.errors import GateError, StoppedError, TargetError, UsageError
 from edgec.sweep.records import Sweep
 
-from .command import edgec, start, workers
+from .command import edgec, edgec_here, start, workers
 from .sweeping import CELLS, SWEEP, cells, counts, eventually, finished, processes_of, wait_for
 
 
@@ -137,7 +137,7 @@ def test_a_cell_that_fails_is_reported_and_the_others_are_made(swept_project: Pa
 def test_wrong_words_are_told_before_anything_runs(
     swept_project: Path, arguments: tuple[str, ...], error: type[Exception], reported: str
 ) -> None:
-    run = edgec("sweep", *arguments, cwd=swept_project)
+    run = edgec_here("sweep", *arguments, cwd=swept_project)
     assert run.code == error.exit_code  # type: ignore[attr-defined]
     assert reported in run.errors
     assert "Traceback" not in run.errors

@@ -120,6 +120,7 @@ def test_a_cluster_without_workers_is_given_up(
     assert not list(store.lease("x").parent.iterdir())
 
 
+@pytest.mark.slow
 def test_stopping_a_sweep_ends_its_cells_on_the_cluster(swept_project: Path, cluster: Cluster) -> None:
     cluster.scheduler()
     worker = cluster.worker()

@@ -15,7 +15,7 @@ from host_target import HOST
 from edgec.bundle.check import read_bundle
 from edgec.errors import BundleError, DatasetError, GateError, LabelsError, UsageError
 
-from .command import Run, edgec
+from .command import Run, edgec, edgec_here
 
 TARGET = f"{HOST}-int8"
 FORMATS = ("model.onnx", "model.fbgemm.pt", "model.tflite")
@@ -45,7 +45,7 @@ def data(trained: Path, tmp_path: Path) -> Path:
 
 
 def validate(bundle: Path, data: Path, *options: str) -> Run:
-    return edgec("validate", str(bundle), "--data", data.name, *options, cwd=data.parent)
+    return edgec_here("validate", str(bundle), "--data", data.name, *options, cwd=data.parent)
 
 
 def found(bundle: Path, data: Path, *options: str) -> dict[str, Any]:
@@ -78,7 +78,9 @@ def test_its_own_evaluation_set_comes_out_as_the_manifest_says(twin_bundle: Path
     assert f"these are the same samples that {TARGET} was judged on" in told["notes"]
 
 
-@pytest.mark.parametrize("shift", ["gain", "inverted", "noise"])
+@pytest.mark.parametrize(
+    "shift", ["gain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("inverted", "noise"))]
+)
 def test_shifted_samples_drift_in_every_format(twin_bundle: Path, data: Path, shift: str) -> None:
     told = found(twin_bundle, data / f"{shift}.npz", "--samples", "200")
     assert all(drift["points"] > 30 for drift in told["drift"])
@@ -115,7 +117,7 @@ def test_without_labels_and_twin_artifacts_are_compared_with_each_other(rpi4_bun
 
 @pytest.mark.slow
 def test_another_bundles_twin_serves_the_same_model(twin_bundle: Path, rpi4_bundle: Path, data: Path) -> None:
-    run = edgec(
+    run = edgec_here(
         "validate", str(rpi4_bundle), str(twin_bundle), "--data", "same.npz", "--artifact", "model.onnx", "--json",
         cwd=data,
     )  # fmt: skip
@@ -141,7 +143,7 @@ def test_suggested_samples_mend_a_rebuild(twin_bundle: Path, trained: Path, data
     assert (stored["images"].shape, stored["images"].dtype, stored["y"].shape) == ((64, 8, 8), np.float32, (64,))
     text = (project / "edgec.toml").read_text()
     (project / "edgec.toml").write_text(text.replace("[evaluation]", 'more = ["more.npz"]\n\n[evaluation]'))
-    built = edgec("build", "--target", "one-int8", "--float-twin", cwd=project)
+    built = edgec_here("build", "--target", "one-int8", "--float-twin", cwd=project)
     assert built.code == 0, built.errors
     manifest = read_bundle(project / "dist" / "one-int8")
     assert manifest.calibration is not None

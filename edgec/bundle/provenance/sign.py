@@ -61,7 +61,7 @@ def sign_bundle(
     if not urlsplit(builder).scheme:
         hint = "give an absolute URI, e.g. https://ci.example.org/edgec"
         raise UsageError(f'the builder "{builder}" is not a URI', hint=hint)
-    manifest = read_bundle(path)
+    manifest = read_bundle(path, as_written=True)
     if not allow_incomplete:
         refuse_incomplete(path, manifest, "it is not signed")
     sweep(path, ".")  # of a signing that was killed

@@ -35,6 +35,10 @@ DYNAMIC = Recipe(linear="dynamic", smooth=True)
 TARGETS = {"onnxruntime": "x86-64-int8", "fbgemm": "x86-64-int8", "qnnpack": "rpi4-int8"}
 
 
+NAMES = ["onnxruntime", pytest.param("fbgemm", marks=pytest.mark.slow), "qnnpack"]
+"""By default without fbgemm, whose lowering qnnpack shares."""
+
+
 @dataclass
 class Made:
     """An artifact, loaded."""
@@ -120,7 +124,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Maker, Arr
         yield maker, held, model(torch.from_numpy(held)).numpy()
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_linear_layers_are_int8_and_what_stands_between_them_float(
     name: str, small: tuple[Maker, Array, Array]
 ) -> None:
@@ -139,7 +143,7 @@ def test_linear_layers_are_int8_and_what_stands_between_them_float(
     assert 1 - found.mean() < (1 - static.mean()) / 4
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_layers_that_the_recipe_keeps_in_float_are_not_dynamic(name: str, small: tuple[Maker, Array, Array]) -> None:
     maker, _, _ = small
     found = maker.linear_layers(name)
@@ -165,7 +169,7 @@ class Mixed(nn.Module):
         return self.head(torch.relu(self.wide(x.mean((2, 3)))))
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", NAMES)
 def test_convolutions_stay_static(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Mixed()

@@ -39,6 +39,7 @@ _SPEC.loader.exec_module(FAMILIES)
 TARGETS = {"onnxruntime": HOST, "fbgemm": HOST, "qnnpack": "rpi4", "tflite": "rpi4"}
 LEAST_DB = {"fp32": 100.0, "int8": 20.0}
 """SQNR that the worst output must have."""
+LONG = {("Transformer", "tflite"), ("Transformer", "qnnpack")}  # Text has the same layers
 FLOAT_PRODUCTS: dict[tuple[str, str], set[str]] = {
     ("onnxruntime", "Recurrent"): {"LSTM", "GRU"},
     ("onnxruntime", "Segmenter"): {"ConvTranspose"},
@@ -53,6 +54,12 @@ FLOAT_PRODUCTS: dict[tuple[str, str], set[str]] = {
 }
 """What multiplies matrices and yet stays float in an int8 artifact; everything else must be int8."""
 SAMPLES = 16
+INT8 = [
+    pytest.param(name, backend, marks=[pytest.mark.slow] if (name, backend) in LONG or backend == "fbgemm" else [])
+    for backend in TARGETS
+    for name in FAMILIES.INPUTS
+]
+"""By default without fbgemm, whose lowering qnnpack shares, and the longest."""
 
 torch.set_num_threads(1)
 
@@ -155,8 +162,7 @@ def _sqnr_db(exact: Array, given: Array) -> float:
     return float(10 * np.log10((exact.astype(np.float64) ** 2).sum() / max((error**2).sum(), 1e-30)))
 
 
-@pytest.mark.parametrize("name", FAMILIES.INPUTS)
-@pytest.mark.parametrize("backend", TARGETS)
+@pytest.mark.parametrize(("name", "backend"), INT8)
 def test_int8_is_near_to_float_and_names_what_is_not_int8(
     name: str, backend: str, family: Callable[[str], Family], compiler: Worker, tmp_path: Path
 ) -> None:
@@ -170,6 +176,7 @@ def test_int8_is_near_to_float_and_names_what_is_not_int8(
     assert Counter(reason if reason in told else f"{op}: {reason}" for op, reason in reasons) <= told
 
 
+@pytest.mark.slow  # int8 artifacts come from the same float graphs
 @pytest.mark.parametrize("name", FAMILIES.INPUTS)
 @pytest.mark.parametrize("backend", ["onnxruntime", "qnnpack"])  # fbgemm is the same; TFLite compares itself
 def test_fp32_is_float(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import shutil
 import tarfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgec.backends.interface import Artifact
+from edgec.bundle import archive as archive_module
 from edgec.bundle.archive import pack, read_archive, unpack, write_archive
 from edgec.bundle.check import check_digests
 from edgec.bundle.manifest import MANIFEST, SUMS, Manifest, Measurements
@@ -21,7 +24,7 @@ from edgec.bundle.write import write_manifest, write_measurements
 from edgec.errors import BundleError, StorageError, UsageError
 
 NAME = "x86-64-int8"
-FILES = [SUMS, "bench/run.sh", MANIFEST, "measurements.json", "model.onnx", "report.html"]
+FILES = [MANIFEST, SUMS, "bench/run.sh", "measurements.json", "model.onnx", "report.html"]
 
 
 @pytest.fixture
@@ -115,12 +118,12 @@ def member(name: str, content: bytes = b"x", **fields: object) -> tuple[tarfile.
 
 
 def repacked(packed: Path, *extra: tuple[tarfile.TarInfo, bytes], last: bool = True) -> Path:
-    """The archive with more members."""
+    """The archive with more members, after its last or after its manifest."""
     out = packed.with_name("hostile.tar.gz")
     with tarfile.open(packed) as archive:
         own = [(item, archive.extractfile(item).read()) for item in archive]  # type: ignore[union-attr]
     with tarfile.open(out, "w:gz") as archive:
-        for info, content in (*own, *extra) if last else (*extra, *own):
+        for info, content in (*own, *extra) if last else (own[0], *extra, *own[1:]):
             archive.addfile(info, io.BytesIO(content) if info.isreg() else None)
     return out
 
@@ -128,16 +131,16 @@ def repacked(packed: Path, *extra: tuple[tarfile.TarInfo, bytes], last: bool = T
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (member("../evil"), "leads out"),
-        (member("bench/../../evil"), "leads out"),
-        (member("/tmp/edgec-evil"), "leads out"),
-        (member("./model.onnx"), "is not a plain name"),
-        (member("bench//x"), "is not a plain name"),
-        (member("a\nb"), "is not a plain name"),
-        (member("..\\evil"), "is not a plain name"),
-        (member("model.onnx"), "is there twice"),
-        (member("model.onnx/x"), "is both a file and a folder"),
-        (member("bench"), "is both a file and a folder"),
+        (member("../evil"), "a path that leaves the bundle"),
+        (member("bench/../../evil"), "a path that leaves the bundle"),
+        (member("/tmp/edgec-evil"), "an absolute path"),
+        (member("./model.onnx"), "an empty part"),
+        (member("bench//x"), "an empty part"),
+        (member("a\nb"), "a control character"),
+        (member("..\\evil"), "a backslash"),
+        (member("model.onnx", b"weights" * 1000), "is there twice"),
+        (member("model.onnx/x"), "is not in its manifest"),
+        (member("bench"), "is not in its manifest"),
         (member("evil", type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is not a regular file"),
         (member("evil", type=tarfile.LNKTYPE, linkname="model.onnx"), "is not a regular file"),
         (member("evil", type=tarfile.CHRTYPE, devmajor=1, devminor=3), "is not a regular file"),
@@ -146,7 +149,14 @@ def repacked(packed: Path, *extra: tuple[tarfile.TarInfo, bytes], last: bool = T
         (member("evil", type=tarfile.DIRTYPE), "is not a regular file"),
         (member("evil", type=tarfile.GNUTYPE_SPARSE), "is not a regular file"),
         (member("evil", type=b"Z"), "is not a regular file"),
-        (member("evil"), "evil: unexpected"),
+        (member("evil"), "is not in its manifest"),
+        (member(".sbom.cdx.json-x/evil"), "is not in its manifest"),
+        (member(".sbom.cdx.json-abcdefgh/sbom.cdx.json"), "is not in its manifest"),
+        (member("bench/result.json"), "is not in its manifest"),
+        (member("\u202ename"), "a control character"),
+        (member("c:x"), "a backslash or colon"),
+        (member("n" * 5000), "a name that is too long"),
+        (member("model.onnx", b"x" * 7001), "is there twice|has 7001 bytes, not 7000"),
     ],
 )
 def test_hostile_archives_are_refused_whole(
@@ -219,14 +229,81 @@ def test_what_is_damaged_or_cut_off_is_refused_and_the_old_bundle_stays(
         read_archive(tmp_path / "none.tar.gz", bundle)
 
 
-def test_what_is_larger_than_the_disk_is_refused_at_once(packed: Path, tmp_path: Path) -> None:
-    huge, _ = member("huge", type=tarfile.REGTYPE)
+def test_what_is_larger_than_the_disk_is_refused_before_it_is_unpacked(
+    bundle: Path, packed: Path, tmp_path: Path
+) -> None:
+    content = json.loads((bundle / MANIFEST).read_text())
+    content["files"]["model.onnx"]["size"] = 1 << 60
+    (bundle / MANIFEST).write_text(json.dumps(content))
+    huge, _ = member("model.onnx", type=tarfile.REGTYPE)
     huge.size = 1 << 60
     with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz", format=tarfile.GNU_FORMAT) as archive:
+        archive.add(bundle / MANIFEST, MANIFEST)
         archive.fileobj.write(huge.tobuf(tarfile.GNU_FORMAT))  # type: ignore[union-attr]
     with pytest.raises(StorageError, match="are free"):
         read_archive(tmp_path / "bomb.tar.gz", tmp_path / "new" / NAME)
     assert not (tmp_path / "new" / NAME).exists()
+
+
+def test_nothing_is_unpacked_before_the_manifest_or_beyond_its_sizes(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    extract = archive_module._extract
+
+    def count(info: tarfile.TarInfo, *rest: Any) -> None:
+        written.append(info.size)
+        extract(info, *rest)
+
+    monkeypatch.setattr(archive_module, "_extract", count)
+    bomb = tmp_path / "bomb.tar.gz"
+    with tarfile.open(bomb, "w:gz", compresslevel=1) as archive:
+        archive.addfile(*_stream(member("model.onnx", bytes(64 << 20))))
+    with pytest.raises(BundleError, match=r"'model.onnx' is its first file, which is manifest.json"):
+        read_archive(bomb, tmp_path / "new" / NAME)
+    assert written == []
+    with pytest.raises(BundleError, match="has 9000000 bytes, not 7000"):
+        read_archive(repacked(packed, member("model.onnx", bytes(9_000_000)), last=False), tmp_path / "new" / NAME)
+    assert len(written) == 1
+    assert written[0] < 1 << 20
+
+
+def _stream(item: tuple[tarfile.TarInfo, bytes]) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    return item[0], io.BytesIO(item[1])
+
+
+def test_a_second_gzip_member_or_anything_else_after_the_end_is_refused(packed: Path, tmp_path: Path) -> None:
+    whole = packed.read_bytes()
+    bomb = gzip.compress(bytes(32 << 20))
+    plain = gzip.decompress(whole)
+    more = {"after its end": [whole + bomb, whole + b"x", whole + whole], "after its": [gzip.compress(plain + b"evil")]}
+    more["or something after its files"] = [gzip.compress(plain + bytes(4 << 20))]
+    for words, contents_ in more.items():
+        for content in contents_:
+            (tmp_path / "more.tar.gz").write_bytes(content)
+            tracemalloc.start()
+            with pytest.raises(BundleError, match=words):
+                read_archive(tmp_path / "more.tar.gz", tmp_path / "new" / NAME)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 8 << 20
+            assert not (tmp_path / "new" / NAME).exists()
+
+
+def test_a_manifest_with_names_that_are_no_names_is_refused(bundle: Path, tmp_path: Path) -> None:
+    content = json.loads((bundle / MANIFEST).read_text())
+    record = {"sha256": "0" * 64, "size": 1}
+    for names, words in (
+        (["../evil"], "a path that leaves"),
+        (["n" * 300], "too long"),
+        (["A", "a"], "one file on some"),
+        (["model.onnx/x"], "both a file and a folder"),
+    ):
+        wrong = content | {"files": content["files"] | dict.fromkeys(names, record)}
+        with tarfile.open(tmp_path / "hostile.tar.gz", "w:gz") as archive:
+            archive.addfile(*_stream(member(MANIFEST, json.dumps(wrong).encode())))
+        with pytest.raises(BundleError, match=words):
+            read_archive(tmp_path / "hostile.tar.gz", tmp_path / "new" / NAME)
 
 
 def test_what_is_no_bundle_is_not_replaced(packed: Path, tmp_path: Path) -> None:
@@ -285,7 +362,8 @@ def test_two_archives_for_one_target_are_refused_before_anything_is_put_in_place
 def test_an_archive_has_only_as_many_files_as_a_bundle_may(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgec.bundle.archive.MAX_FILES", len(FILES))
+    monkeypatch.setattr("edgec.bundle.archive.MAX_FILES", 3)  # of its manifest
     read_archive(packed, tmp_path / "out" / NAME)
-    with pytest.raises(BundleError, match="one too many"):
-        read_archive(repacked(packed, member("bench/more")), tmp_path / "out" / NAME)
+    monkeypatch.setattr("edgec.bundle.archive.MAX_FILES", 2)
+    with pytest.raises(BundleError, match="3 files; a bundle has 2 at most"):
+        read_archive(packed, tmp_path / "out" / NAME)

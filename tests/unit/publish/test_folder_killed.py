@@ -91,6 +91,7 @@ def test_a_publish_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: P
 
 
 @pytest.mark.usefixtures("no_sync")
+@pytest.mark.slow
 def test_a_pull_that_is_killed_anywhere_leaves_the_old_or_the_new(tmp_path: Path, make_bundle: MakeBundle) -> None:
     old, new, location = (
         make_bundle(tmp_path / "old"),

@@ -48,7 +48,7 @@ def artifact_of(job: Any, model: Any, tmp_path: Path, name: str, target_name: st
     return backend.runner(artifact, file, runtime, 1), file
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "fbgemm"])
+@pytest.mark.parametrize("name", ["onnxruntime", pytest.param("fbgemm", marks=pytest.mark.slow)])
 def test_the_artifact_computes_what_was_trained(
     make_job: Callable[..., Any], digits_net: nn.Module, tmp_path: Path, name: str
 ) -> None:

@@ -103,6 +103,7 @@ for backend, precision in cases[::int(sys.argv[3])]:
 """
 
 
+@pytest.mark.slow
 def test_same_inputs_same_bytes(tmp_path: Path) -> None:
     # in another order, as a build that searches and one that follows edgec.lock: torch numbers the classes it scripts
     models = str(Path(__file__).with_name("conftest.py"))
