@@ -17,15 +17,7 @@ import click
 from edgec.cli.echo import echo
 from edgec.cli.report_error import report_error
 from edgec.cli.stop import Stop
-from edgec.errors import (
-    EdgecError,
-    InternalError,
-    StoppedError,
-    StorageError,
-    UsageError,
-    WorkerError,
-    storage_failure,
-)
+from edgec.errors import EdgecError, InternalError, StoppedError, StorageError, UsageError, WorkerError, storage_failure
 from edgec.storage.own_folder import new_log
 from edgec.toml_source import suggest
 
@@ -151,29 +143,30 @@ def _explained(problem: BaseException) -> int:
         return _report(storage_failure(problem) or _refused(problem) or _internal())
 
 
-def _refused(problem: Exception) -> EdgecError | None:
+def _refused(problem: Exception) -> StorageError | None:
     """The error of a path that the file system refused, which no other code explains; None for others."""
     if not isinstance(problem, OSError) or problem.filename is None:
         return None
     hint = "if nothing is wrong with this path, please report it with the log"
     what = f"the file system refuses: {(problem.strerror or str(problem)).lower()}"
-    return _with_log(StorageError(what, where=os.fsdecode(problem.filename), hint=hint))
+    return StorageError(what, where=os.fsdecode(problem.filename), hint=hint, log=_traceback())
 
 
-def _internal() -> EdgecError:
+def _internal() -> InternalError:
     what = traceback.format_exc().strip().splitlines()[-1]
-    return _with_log(InternalError(f"a defect of edgec: {what}", hint="please report it with the log"))
+    log = _traceback()
+    hint = "please report it with the log" if log else "please report it; there is no folder for a log: set TMPDIR"
+    return InternalError(f"a defect of edgec: {what}", hint=hint, log=log)
 
 
-def _with_log(error: EdgecError) -> EdgecError:
-    """`error`, with a log that has the traceback of the exception being handled."""
+def _traceback() -> str:
+    """The file that the traceback of the exception being handled was written to; empty where there is no room."""
     try:
         log = new_log("internal")
         log.write_text(traceback.format_exc(), encoding="utf-8")
-        error.log = str(log)
     except (OSError, StorageError):
-        error.hint = "please report it; there is no room for a log, so run it again with a folder to write to in TMPDIR"
-    return error
+        return ""
+    return str(log)
 
 
 def _report(error: EdgecError) -> int:

@@ -2,35 +2,39 @@
 
 Arguments: the folder of a project, a folder for its copies, and ``number:when`` or ``number:when:signal`` for each
 build, ``when`` being "before" or "after" that operation of the main process, counted from 1; or "seconds" after its
-begin. Each build is a process that is forked by this one, which has imported what builds import. For each of them a
-line of JSON is printed.
+begin. Each build and each of its fork servers is a process that is forked by this one, which has imported what they
+import. For each build a line of JSON is printed.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch  # noqa: F401
 
 import edgec.backends.example.emit
 import edgec.build.build
 import edgec.cli.build
+import edgec.ladder.compiler
 import edgec.model.load
 import edgec.verify.reference  # noqa: F401
 from edgec.cli.main import main
 from edgec.errors import StoppedError
 from edgec.storage import staging
 from edgec.storage.cache import CACHE_VARIABLE
+from edgec.workers import fork_server
 
 OPERATIONS = ("mkdir", "rename", "replace", "unlink", "remove", "rmdir")
 COMMAND = ("build", "--target", "small", "--calibration-samples", "32", "-j", "1")
@@ -66,6 +70,49 @@ class Shim:
         return call
 
 
+class Server:
+    """A fork server as `subprocess.Popen` starts it, but forked: its imports take most of a build's time."""
+
+    def __init__(
+        self, command: list[str], *, stdout: IO[bytes], pass_fds: tuple[int], env: Mapping[str, str], **options: Any
+    ) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid:
+            return
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+            for stream in (1, 2):
+                os.dup2(stdout.fileno(), stream)
+            for file in list(Path("/proc/self/fd").iterdir()):
+                if int(file.name) not in (0, 1, 2, *pass_fds):
+                    with contextlib.suppress(OSError):
+                        os.close(int(file.name))
+            os.environ.clear()
+            os.environ.update(env)
+            fork_server.main(*command[command.index("edgec.workers.fork_server") + 1 :])
+        finally:
+            os._exit(1)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
+        return self.returncode
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
 def build(root: Path, number: int, when: str, what: int) -> None:
     """Become a build of the project in `root`."""
     os.setsid()
@@ -75,6 +122,7 @@ def build(root: Path, number: int, when: str, what: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     sys.argv[1:] = COMMAND
+    subprocess.Popen = Server  # type: ignore[assignment, misc]
     Shim(number, when, what, root.with_suffix(".json")).install()
     main()
 

@@ -98,7 +98,9 @@ def root(older: Path, tmp_path: Path) -> Path:
 
 def stopped_builds(older: Path, copies: Path, *stops: str) -> Iterator[Stopped]:
     command = [sys.executable, str(PROGRAM), str(older), str(copies), *stops]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment() | {"PYTHONHASHSEED": "0"}, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             content = json.loads(line)
@@ -145,15 +147,14 @@ def stops(count: int, share: int) -> list[str]:
 def test_a_stop_at_each_file_operation(older: Path, tmp_path: Path, share: int) -> None:
     (whole,) = stopped_builds(older, tmp_path, "1000000:before")
     assert faults(whole, older) == []
-    seen, wrong, slowest = 0, list[str](), 0.0
+    seen, wrong = 0, list[str]()
     for run in stopped_builds(older, tmp_path, *stops(whole.count, share)):
         seen += bool(run.at)
         wrong += faults(run, older)
-        slowest = max(slowest, run.seconds - whole.seconds)
         shutil.rmtree(run.root)
     print(f"{whole.count} file operations; builds stopped before or after one: {seen}")
     assert wrong == []
-    assert seen > min(share, 100)
+    assert seen >= min(share, whole.count)
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM, signal.SIGHUP])
