@@ -59,7 +59,7 @@ def test_a_bundle_as_it_was_built(bundle: Path) -> None:
 def test_a_version_that_is_none_is_refused(bundle: Path) -> None:
     content = json.loads((bundle / MANIFEST).read_text())
     (bundle / MANIFEST).write_text(json.dumps({**content, "version": "latest"}))
-    with pytest.raises(BundleError, match='damaged: version: .*"latest" is not a version as PEP 440'):
+    with pytest.raises(BundleError, match=r'damaged: version: .*"latest" is not a version as PEP 440'):
         read_bundle(bundle)
 
 
