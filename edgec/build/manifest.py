@@ -57,6 +57,8 @@ def manifest_of(
     training = used_training_samples(plan, inputs.training, result.rungs)
     return Manifest(
         edgec=package_version("edgec") or "unknown",
+        name=plan.project.publish.name or source.entry or PurePath(source.path).stem,
+        version=plan.project.publish.version,
         target=plan.target,
         target_digest=plan.target.digest(),
         source=source,

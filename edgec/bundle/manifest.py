@@ -22,6 +22,7 @@ from edgec.machine import Isa, Platform
 from edgec.model.spec import ModelSource
 from edgec.passes.contract import PassRecord, PassState
 from edgec.passes.coverage import Coverage
+from edgec.project.spec import VersionText
 from edgec.quant.recipe import Recipe
 from edgec.target.spec import Target
 from edgec.verify.ranges import RangeRecord
@@ -136,6 +137,10 @@ class Manifest(Frozen):
     schema_version: int = SCHEMA
     edgec: str
     """Version of the compiler."""
+    name: str = ""
+    """What the bundle is called: ``[publish] name``, else the model's; empty: an earlier edgec built it."""
+    version: VersionText | None = None
+    """Its version: ``[publish] version``."""
     target: Target
     target_digest: str
     source: ModelSource
@@ -161,6 +166,11 @@ class Manifest(Frozen):
     """The first artifact in float32, where ``[bundle] float_twin`` asks for it: what `edgec validate` compares with."""
     files: dict[str, FileRecord] = Field(default_factory=dict)
     """Every digested file of the bundle by its path in it; filled in when the manifest is written."""
+
+    @property
+    def title(self) -> str:
+        """Name and version, for people: ``digits 1.4``."""
+        return f"{self.name or 'a bundle without a name'}{f' {self.version}' if self.version else ''}"
 
     @property
     def missing(self) -> tuple[Coverage, ...]:

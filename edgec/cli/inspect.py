@@ -37,7 +37,7 @@ def command(path: Path, as_json: bool) -> None:
         return
     if name is None:
         echo(f"{manifest.target.name}: {manifest.target.precision} for {manifest.target.device.description}")
-        echo(f"  from {manifest.source.path}, edgec {manifest.edgec}, {len(manifest.files)} files")
+        echo(f"  {manifest.title}, from {manifest.source.path}, edgec {manifest.edgec}, {len(manifest.files)} files")
         for line in manifest.evaluation.first_sample if manifest.evaluation else ():
             echo(f"  first evaluation sample: {line}")
     for item in artifacts:

@@ -25,6 +25,10 @@ from edgec.cli.options import keys_option, out_option, retry_options
     default="",
     help="Pull only a bundle whose manifest.json is this.",
 )
+@click.option("--replace-model", is_flag=True, help="Pull a bundle of another name, too, than the one it replaces.")
+@click.option(
+    "--allow-downgrade", is_flag=True, help="Pull a bundle, too, that is older than the newest pulled there before."
+)
 @retry_options
 def command(
     source: str,
@@ -33,30 +37,36 @@ def command(
     keys: tuple[Path, ...],
     if_published: bool,
     expected: str,
+    replace_model: bool,
+    allow_downgrade: bool,
     timeout: float,
     retries: int,
 ) -> None:
     """Pull bundles from SOURCE to <out>/<target>.
 
     SOURCE is a folder, file:///DIR, oci://HOST[:PORT]/REPOSITORY[:TAG|@sha256:...] or s3://BUCKET/PREFIX. A bundle that
-    exists already is not downloaded again; an interrupted pull is continued by the next.
+    exists already is not downloaded again; an interrupted pull is continued by the next. A bundle of another name than
+    the one in its place, and an older version than the newest that was there, are refused.
     """
     from edgec.cli.console import steps, terminal_console
     from edgec.errors import TargetError
     from edgec.publish.location import parse_location
+    from edgec.publish.place import Accepted
     from edgec.publish.pull import pull
     from edgec.publish.store import NothingPublishedError
     from edgec.publish.transfer import RetryPolicy
 
     location = parse_location(source)
+    accepted = Accepted(manifest=expected, replace_model=replace_model, allow_downgrade=allow_downgrade)
     policy = RetryPolicy(timeout=timeout, retries=retries)
     with terminal_console() as console, steps(console, "pull") as progress:
         try:
             for one in pull(
-                location, targets or ("*",), out, keys=keys, expected=expected, policy=policy, progress=progress
+                location, targets or ("*",), out, keys=keys, accepted=accepted, policy=policy, progress=progress
             ):
                 signed = f", signed with key {one.key}" if one.key else ""
-                progress(f"{one.target}: " + ("pulled" if one.changed else "unchanged, nothing downloaded") + signed)
+                done = "pulled" if one.changed else "unchanged, nothing downloaded"
+                progress(f"{one.target}: {done}{signed}: {one.title}")
                 echo(out / one.target)
         except (NothingPublishedError, TargetError) as error:
             if not if_published:

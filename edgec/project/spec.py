@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, Field, model_validator
 
 from edgec.frozen import Frozen
 from edgec.quant.recipe import Effort, RungName
@@ -192,6 +193,39 @@ class BundleSpec(Frozen):
     )
 
 
+_LONGEST_VERSION = 100
+"""Characters."""
+
+
+def check_version(text: str) -> str:
+    """A version as PEP 440 has them, of at most 100 characters."""
+    if len(text) > _LONGEST_VERSION:
+        raise ValueError(f"a version has {_LONGEST_VERSION} characters at most")
+    try:
+        Version(text)
+    except InvalidVersion:
+        raise ValueError(f'"{text}" is not a version as PEP 440 has them, such as 1.4 or 1.4rc1') from None
+    return text
+
+
+VersionText = Annotated[str, AfterValidator(check_version)]
+"""A version (PEP 440) as it was written."""
+
+
+class PublishSpec(Frozen):
+    """``[publish]``: what a bundle is called. `edgec pull` refuses another name, and an older version."""
+
+    name: str | None = _key(
+        "--publish-name",
+        "name of the bundles (default: the model's): letters, digits, dots, underscores and hyphens",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+    )
+    version: VersionText | None = _key(
+        "--publish-version", "version of the bundles, as PEP 440 has them (1.4, 1.4rc1, 2026.11.30)"
+    )
+
+
 class Project(Frozen):
     """A whole edgec.toml, merged with flags."""
 
@@ -203,3 +237,4 @@ class Project(Frozen):
     gates: Gates = Gates()
     build: BuildSpec = BuildSpec()
     bundle: BundleSpec = BundleSpec()
+    publish: PublishSpec = PublishSpec()

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import BundleFile, bundle_files
-from edgec.bundle.manifest import MANIFEST
+from edgec.bundle.manifest import MANIFEST, Manifest
 from edgec.bundle.write import digest_file, publish_folder, refuse_foreign, refuse_within
 from edgec.errors import BundleError, PublishError, SignatureError, UsageError
 from edgec.publish.location import Location
+from edgec.publish.place import Accepted, Place, read_place
 from edgec.publish.store import RemoteBundle, Snapshot
 from edgec.publish.stores import open_store
 from edgec.publish.transfer import RetryPolicy, TransientError, copy_checked, download, matches_files, read_pieces
@@ -48,6 +49,8 @@ class PulledBundle:
     """False when exactly this bundle existed already."""
     key: str
     """Id of the key that signed it; empty when no keys were given."""
+    title: str
+    """Its name and version."""
 
 
 def pull(
@@ -56,7 +59,7 @@ def pull(
     out: Path,
     *,
     keys: Sequence[Path] = (),
-    expected: str = "",
+    accepted: Accepted | None = None,
     policy: RetryPolicy | None = None,
     progress: Progress = lambda step: None,
 ) -> Iterator[PulledBundle]:
@@ -67,22 +70,22 @@ def pull(
         patterns: names and globs of targets.
         out: folder for bundles; its other content is not touched.
         keys: public keys; each bundle must be signed with one of them. Empty: signatures are not checked.
-        expected: SHA-256 (hex) of the manifest of the one bundle that may be pulled; empty: any.
+        accepted: which bundles may be pulled; by default those of the same name that are not older.
         policy: time-out and retries.
-        progress: receives each step, and the digests of the manifests when a bundle replaces another.
+        progress: receives each step, and what replaces what: names, versions and digests of the manifests.
 
     Raises:
-        UsageError: `out` is a bundle, or in one; `expected` is not a SHA-256, or `patterns` name several targets.
+        UsageError: `out` is a bundle, or in one; the manifest in `accepted` is not a SHA-256, or of several targets.
         TargetError: the location has no such target.
-        PublishError, CredentialsError: it cannot be read, or does not match its index.
+        PublishError, CredentialsError: it cannot be read, does not match its index, or a bundle is not `accepted`.
         BundleError, SignatureError: a bundle does not match its manifest or its signature.
-        StorageError: `out` cannot be written.
+        StorageError: `out` or the record of pulled versions cannot be written.
     """
-    out, policy = out.absolute(), policy or RetryPolicy()
+    out, policy, accepted = out.absolute(), policy or RetryPolicy(), accepted or Accepted()
     refuse_within(out)
-    if expected and not _SHA256.fullmatch(expected):
+    if accepted.manifest and not _SHA256.fullmatch(accepted.manifest):
         hint = f"it is what sha256sum {MANIFEST} prints: 64 lower-case hexadecimal digits"
-        raise UsageError(f'"{expected}" is not a SHA-256', where="--expect-manifest", hint=hint)
+        raise UsageError(f'"{accepted.manifest}" is not a SHA-256', where="--expect-manifest", hint=hint)
     if keys:
         from edgec.bundle.provenance.keys import public_keys
 
@@ -91,7 +94,7 @@ def pull(
     progress(f"read the index of {location}")
     snapshot = store.read(progress)
     names = choose(patterns, snapshot.targets, f"published targets: {', '.join(snapshot.targets) or 'none'}")
-    if expected and len(names) > 1:
+    if accepted.manifest and len(names) > 1:
         raise UsageError(f"one manifest is expected, of {len(names)} targets", hint="name one with --target")
     for name in names:
         refuse_foreign(out / name)
@@ -100,7 +103,7 @@ def pull(
             for left in reversed(range(ATTEMPTS)):
                 remote = snapshot.bundle(name)
                 try:
-                    yield _Pull(location, snapshot, remote, out, cache, keys, expected, policy, progress).run()
+                    yield _Pull(location, snapshot, remote, out, cache, keys, accepted, policy, progress).run()
                     break
                 except TransientError:
                     raise
@@ -123,7 +126,7 @@ class _Pull:
     out: Path
     cache: Path
     keys: Sequence[Path]
-    expected: str
+    accepted: Accepted
     policy: RetryPolicy
     progress: Progress
 
@@ -131,25 +134,37 @@ class _Pull:
         where = f"{self.location}: {self.remote.target}"
         check_remote_bundle(self.remote, str(self.location))
         manifest = next(file.sha256 for file in self.remote.files if file.name == MANIFEST)
-        if self.expected not in ("", manifest):
-            what = f"its manifest is sha256:{manifest}, not sha256:{self.expected} as expected"
+        if self.accepted.manifest not in ("", manifest):
+            what = f"its manifest is sha256:{manifest}, not sha256:{self.accepted.manifest} as expected"
             raise PublishError(what, where=where, hint="nothing was installed: ask the publisher which build is right")
         destination = self.out / self.remote.target
         with destination_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
-            if matches_files(destination, self.remote.files):
-                return PulledBundle(self.remote.target, destination, changed=False, key=self._verified(destination))
-            with _name_location(where):
-                self._fill(staged, where)
-                key = self._verified(staged)
-            if (destination / MANIFEST).is_file():
-                with storage_errors(destination):
-                    old = digest_file(destination / MANIFEST).sha256
-                self.progress(f"{self.remote.target}: manifest {old} is replaced by {manifest}")
-            publish_folder(staged, destination)
-        return PulledBundle(self.remote.target, destination, changed=True, key=key)
+            place = read_place(destination)
+            changed = not matches_files(destination, self.remote.files)
+            if changed:
+                with _name_location(where):
+                    self._fill(staged, place, where)
+                    key = self._verified(staged)
+            else:
+                key = self._verified(destination)
+            new = read_bundle(staged if changed else destination)
+            place.refuse_mix_up(new, self.accepted, where)
+            place.remember(new)
+            if changed:
+                self._tell(place, new, manifest)
+                publish_folder(staged, destination)
+        return PulledBundle(self.remote.target, destination, changed=changed, key=key, title=new.title)
 
-    def _fill(self, staged: Path, where: str) -> None:
+    def _tell(self, place: Place, new: Manifest, digest: str) -> None:
+        if not (place.path / MANIFEST).is_file():
+            return
+        with storage_errors(place.path):
+            old = digest_file(place.path / MANIFEST).sha256
+        before = place.present.title if place.present else "a bundle that cannot be read"
+        self.progress(f"{self.remote.target}: {before} is replaced by {new.title}, manifest {old} by {digest}")
+
+    def _fill(self, staged: Path, place: Place, where: str) -> None:
         """Download all files; the manifest first, so that nothing else is downloaded if it is wrong."""
         target = self.remote.target
         for file in sorted(self.remote.files, key=lambda file: file.name != MANIFEST):
@@ -164,6 +179,7 @@ class _Pull:
                 _link_or_copy(cached, file, staged / file.name)
             if file.name == MANIFEST:
                 self._check_manifest(staged, where)
+                place.refuse_mix_up(read_bundle(staged), self.accepted, where)
         if bundle_files(staged) != self.remote.files:
             raise BundleError("the files of the bundle are not those of the index", hint=_INVALID)
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from edgec.bundle.check import read_bundle, refuse_incomplete
 from edgec.bundle.files import bundle_files
-from edgec.bundle.manifest import ATTESTATIONS, MANIFEST, SBOM
+from edgec.bundle.manifest import (
+    ATTESTATIONS,
+    MANIFEST,
+    MEASUREMENTS,
+    SBOM,
+    Manifest,
+    Measurements,
+    accuracy_of,
+    without_times,
+)
 from edgec.bundle.provenance.accuracy import ACCURACY, accuracy_claim
 from edgec.bundle.provenance.bom import bill_of_materials
 from edgec.bundle.provenance.envelope import seal
 from edgec.bundle.provenance.slsa import LOCAL_BUILDER, PROVENANCE, provenance
 from edgec.bundle.provenance.statement import Statement
 from edgec.bundle.write import digest_file
-from edgec.errors import UsageError
-from edgec.frozen import Frozen
+from edgec.errors import BundleError, UsageError, printable
+from edgec.frozen import Frozen, first_problem
 from edgec.storage.files import storage_errors, write_atomically
 from edgec.storage.temporary import sweep
 
@@ -53,7 +65,7 @@ def sign_bundle(
         allow_incomplete: sign it also when it lacks artifacts of its target; the accuracy statement records this.
 
     Raises:
-        BundleError: it is not a bundle, or was changed after it was built.
+        BundleError: it is not a bundle, was changed after it was built, or its figures are not what was measured.
         IncompleteError: it lacks artifacts.
         UsageError: `builder` is not a URI.
         StorageError: it cannot be written.
@@ -64,6 +76,7 @@ def sign_bundle(
     manifest = read_bundle(path, as_written=True)
     if not allow_incomplete:
         refuse_incomplete(path, manifest, "it is not signed")
+    _check_figures(path, manifest)
     sweep(path, ".")  # of a signing that was killed
     subjects = {file.name: file.sha256 for file in bundle_files(path) if file.name not in (SBOM, ATTESTATIONS)}
     _write(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
@@ -74,6 +87,32 @@ def sign_bundle(
     )
     _write(path / ATTESTATIONS, "".join(f"{seal(item.to_bytes(), keys)}\n" for item in statements))
     return Signed(keys=tuple(sorted(keys)), files=len(subjects))
+
+
+def _check_figures(path: Path, manifest: Manifest) -> None:
+    """Refuse a bundle whose manifest has another accuracy, or other gates, than follow from its measurements."""
+    file, hint = path / MEASUREMENTS, "build it again with: edgec build"
+    try:
+        measured = Measurements.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as exc:
+        problem = (exc.strerror or str(exc)).lower() if isinstance(exc, OSError) else first_problem(exc)
+        what = f"it is not signed: what was measured cannot be read: {problem}"
+        raise BundleError(what, where=str(file), hint=hint) from exc
+    accuracy = tuple(map(accuracy_of, measured.measurements))
+    gates = tuple(map(without_times, measured.gates))
+    for name, stated, follows in (
+        ("figures of accuracy", manifest.accuracy, accuracy),
+        ("gates", manifest.gates, gates),
+    ):
+        wrong = [
+            next(f"{one.artifact} in {one.runtime}" for one in pair if one is not None)
+            for pair in zip_longest(stated, follows)
+            if pair[0] != pair[1]
+        ]
+        if wrong:
+            places = printable(", ".join(dict.fromkeys(wrong)))
+            what = f"it is not signed: the {name} in {MANIFEST} are not what {MEASUREMENTS} gives for {places}"
+            raise BundleError(what, where=str(path), hint=hint)
 
 
 def _write(file: Path, text: str) -> None:

@@ -129,6 +129,14 @@ def test_a_bundle_of_unchanged_inputs_is_taken_as_it_is(root: Path) -> None:
     assert (again.gates, again.dependencies) == (first.gates, first.dependencies)
 
 
+def test_another_version_is_another_manifest_of_the_same_artifact(root: Path) -> None:
+    first, _ = build(root)
+    second, _ = build(root, publish__name="digits", publish__version="1.4")
+    assert (first.manifest.title, second.manifest.title) == ("net", "digits 1.4")
+    assert check_digests(second.path) == second.manifest
+    assert second.manifest.artifacts[0].sha256 == first.manifest.artifacts[0].sha256
+
+
 def _without_lock(root: Path) -> None:
     (root / LOCK).unlink()
 

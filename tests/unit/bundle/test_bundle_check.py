@@ -56,6 +56,13 @@ def test_a_bundle_as_it_was_built(bundle: Path) -> None:
     subprocess.run(["sha256sum", "--strict", "-c", SUMS], cwd=bundle, check=True, capture_output=True)
 
 
+def test_a_version_that_is_none_is_refused(bundle: Path) -> None:
+    content = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**content, "version": "latest"}))
+    with pytest.raises(BundleError, match=r'damaged: version: .*"latest" is not a version as PEP 440'):
+        read_bundle(bundle)
+
+
 def test_every_change_is_found(bundle: Path) -> None:
     (bundle / "model.onnx").write_bytes(b"weighty")
     assert wrong(bundle) == "model.onnx: changed"

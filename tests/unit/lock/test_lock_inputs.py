@@ -26,6 +26,7 @@ from edgec.project.spec import (
     ModelSpec,
     Preprocess,
     Project,
+    PublishSpec,
     TrainSpec,
 )
 from edgec.target.load import load_target
@@ -121,6 +122,7 @@ def test_what_the_manifest_tells_of_a_project_is_locked_whole(inputs: Inputs) ->
         gates=Gates(max_drop=1.0, min_accuracy=0.5, strict=True),
         build=BuildSpec(seed=4, effort="max", time_budget=60.0, allow_weak_float=True),
         bundle=BundleSpec(float_twin=True),
+        publish=PublishSpec(name="digits", version="1.4"),
     )
     tables = {name: getattr(project, name) for name in Project.model_fields}
     found = inputs(**tables)
@@ -137,7 +139,8 @@ def test_what_the_manifest_tells_of_a_project_is_locked_whole(inputs: Inputs) ->
             "calibration.inputs.x", "calibration.labels", "calibration.more", "calibration.samples",
             "evaluation.data", "evaluation.inputs.x", "evaluation.labels", "evaluation.samples", "model.inputs",
             "model.path", "model.weights", "preprocess.color", "preprocess.divide", "preprocess.interpolation",
-            "preprocess.mean", "preprocess.pad", "preprocess.resize", "preprocess.std", "train.data",
+            "preprocess.mean", "preprocess.pad", "preprocess.resize", "preprocess.std",
+            "publish.name", "publish.version", "train.data",
         )
     }  # fmt: skip
 

@@ -17,6 +17,7 @@ from edgec.project.spec import (
     ModelSpec,
     Preprocess,
     Project,
+    PublishSpec,
     TrainSpec,
 )
 
@@ -103,6 +104,7 @@ def test_every_key_has_a_flag_of_its_own() -> None:
         "gates": Gates,
         "build": BuildSpec,
         "bundle": BundleSpec,
+        "publish": PublishSpec,
     }
     assert set(tables) == set(Project.model_fields)
     assert {flag.key for flag in found} == {(name, key) for name, spec in tables.items() for key in spec.model_fields}
@@ -110,6 +112,18 @@ def test_every_key_has_a_flag_of_its_own() -> None:
     assert len(set(names)) == len(names)
     assert {"MODEL", "--calibration", "--evaluate", "--max-drop", "--target", "--metric", "--divide"} <= set(names)
     assert all(flag.help for flag in found)
+
+
+def test_names_and_versions_to_publish_are_checked(tmp_path: Path) -> None:
+    root = project_folder(tmp_path)
+    publish = load_project(root, {("publish", "name"): "digits", ("publish", "version"): "1.4rc1"}).publish
+    assert (publish.name, publish.version) == ("digits", "1.4rc1")
+    for version in ("latest", "1.4-rc-x", "", "1" * 101):
+        with pytest.raises(ProjectError, match=r"publish\.version.*(PEP 440|100 characters)"):
+            load_project(root, {("publish", "version"): version})
+    for name in ("", "-x", "a b", "a/b", "x" * 101):
+        with pytest.raises(ProjectError, match=r"publish\.name"):
+            load_project(root, {("publish", "name"): name})
 
 
 def test_structured_flags() -> None:

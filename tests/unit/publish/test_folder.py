@@ -53,7 +53,9 @@ def test_a_published_folder_has_ordinary_bundles(tmp_path: Path, make_bundle: Ma
     assert files == {name: len(content) for name, (content, _) in contents(bundle).items()}
     assert [path.name for path in (tmp_path / "location" / ".work").iterdir()] == []
     (pulled,) = get(tmp_path / "location", tmp_path / "out")
-    assert pulled == PulledBundle("x86-64-int8", tmp_path / "out" / "x86-64-int8", changed=True, key="")
+    assert pulled == PulledBundle(
+        "x86-64-int8", tmp_path / "out" / "x86-64-int8", changed=True, key="", title="a bundle without a name"
+    )
     assert contents(pulled.path) == contents(bundle)
     assert all(path.stat().st_nlink == 1 for path in pulled.path.rglob("*") if path.is_file())
 

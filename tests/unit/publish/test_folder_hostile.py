@@ -18,6 +18,7 @@ from edgec.errors import PublishError, TargetError, UsageError
 from edgec.publish.collect import collect_bundles
 from edgec.publish.folder import FolderStore
 from edgec.publish.location import FolderLocation
+from edgec.publish.place import Accepted
 from edgec.publish.pull import PulledBundle, pull
 from edgec.publish.transfer import RetryPolicy
 
@@ -119,18 +120,18 @@ def test_what_is_no_folder_of_bundles_is_told(tmp_path: Path, make_bundle: MakeB
 
 def test_only_the_manifest_that_is_expected_is_pulled(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
     place, out, steps = FolderLocation(tmp_path / "published"), tmp_path / "out", list[str]()
-    digests: list[str] = []
+    digests, nameless = list[str](), "a bundle without a name"
     for number in (1, 2):
         bundle = make_bundle(tmp_path / str(number), model=bytes([number]))
         FolderStore(place, RetryPolicy()).publish(
             collect_bundles([bundle], steps.append), add=False, progress=steps.append
         )
         digests.append(digest_file(bundle / MANIFEST).sha256)
-        (pulled,) = pull(place, ["*"], out, expected=digests[-1], progress=steps.append)
+        (pulled,) = pull(place, ["*"], out, accepted=Accepted(manifest=digests[-1]), progress=steps.append)
         assert pulled.changed
-    assert f"x86-64-int8: manifest {digests[0]} is replaced by {digests[1]}" in steps
+    assert f"x86-64-int8: {nameless} is replaced by {nameless}, manifest {digests[0]} by {digests[1]}" in steps
     with pytest.raises(PublishError, match=f"sha256:{digests[1]}, not sha256:{digests[0]} as expected"):
-        list(pull(place, ["*"], out, expected=digests[0]))
+        list(pull(place, ["*"], out, accepted=Accepted(manifest=digests[0])))
     assert digest_file(out / "x86-64-int8" / MANIFEST).sha256 == digests[1]
     with pytest.raises(UsageError, match="is not a SHA-256"):
-        list(pull(place, ["*"], out, expected="latest"))
+        list(pull(place, ["*"], out, accepted=Accepted(manifest="latest")))

@@ -14,6 +14,7 @@ from edgec.bundle.manifest import REPORT, Manifest, Measurements
 from edgec.bundle.provenance.keys import generate, private_keys
 from edgec.bundle.provenance.sign import sign_bundle
 from edgec.bundle.write import write_manifest, write_measurements
+from edgec.verify.records import Measurement
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +27,20 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def unsigned(tmp_path: Path, make_manifest: Callable[..., Manifest], plain_artifact: Artifact) -> Path:
+def unsigned(
+    tmp_path: Path,
+    make_manifest: Callable[..., Manifest],
+    make_measurement: Callable[..., Measurement],
+    plain_artifact: Artifact,
+) -> Path:
     """A bundle in a folder whose name has a space."""
     folder = tmp_path / "a board"
     (folder / "bench").mkdir(parents=True)
     (folder / "model.onnx").write_bytes(bytes(range(256)))
     (folder / "bench" / "bench.py").write_text("pass\n")
     shutil.copy(HARNESS / "run.sh", folder / "bench")
-    write_manifest(folder, make_manifest(folder, plain_artifact))
-    write_measurements(folder, Measurements(measurements=()))
+    manifest = write_manifest(folder, make_manifest(folder, plain_artifact))
+    write_measurements(folder, Measurements(measurements=(make_measurement(),), gates=manifest.gates))
     (folder / REPORT).write_text("<p>")
     return folder
 

@@ -16,14 +16,26 @@ import pytest
 from edgec.backends.interface import Artifact
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import bundle_files
-from edgec.bundle.manifest import ATTESTATIONS, MEASUREMENTS, REPORT, SBOM, SUMS, Manifest, ProjectRecord, accuracy_of
+from edgec.bundle.manifest import (
+    ATTESTATIONS,
+    MANIFEST,
+    MEASUREMENTS,
+    REPORT,
+    SBOM,
+    SUMS,
+    Manifest,
+    Measurements,
+    ProjectRecord,
+    accuracy_of,
+    without_times,
+)
 from edgec.bundle.provenance.keys import private_keys
 from edgec.bundle.provenance.sign import sign_bundle
-from edgec.bundle.write import write_manifest
+from edgec.bundle.write import write_manifest, write_measurements
 from edgec.errors import BundleError, StorageError, UsageError
 from edgec.frozen import canonical_json
 from edgec.model.spec import ModelSource
-from edgec.verify.records import OutputFidelity
+from edgec.verify.records import GateResult, OutputFidelity
 
 
 def envelopes(bundle: Path) -> list[Any]:
@@ -131,6 +143,7 @@ def test_the_accuracy_claim_has_one_entry_for_each_judged_runtime(
     ]
     manifest = make_manifest(unsigned, plain_artifact, accuracy=tuple(map(accuracy_of, measured)))
     write_manifest(unsigned, manifest)
+    write_measurements(unsigned, Measurements(measurements=tuple(measured), gates=manifest.gates))
     sign_bundle(unsigned, private_keys([keys / "one.key"], {}))
     predicate = statements(unsigned)[1]["predicate"]
     assert predicate["evaluation"] == {
@@ -186,6 +199,51 @@ def test_only_a_bundle_as_it_was_built_is_signed(unsigned: Path, keys: Path) -> 
         sign_bundle(unsigned / "none", held)
     assert not (unsigned / SBOM).exists()
     assert not (unsigned / ATTESTATIONS).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda plain: plain["accuracy"][0]["metric"].update(value=99.9), "figures of accuracy"),
+        (lambda plain: plain["accuracy"][0].update(agreement=1.0), "figures of accuracy"),
+        (lambda plain: plain["accuracy"][0]["ops"][0].update(dtype="float32"), "figures of accuracy"),
+        (lambda plain: plain["accuracy"].append(plain["accuracy"][0]), "figures of accuracy"),
+        (lambda plain: plain["accuracy"].clear(), "figures of accuracy"),
+        (lambda plain: plain["gates"][0].update(limit=5.0), "gates"),
+        (lambda plain: plain["gates"].clear(), "gates"),
+    ],
+)
+def test_figures_that_were_not_measured_are_not_signed(
+    unsigned: Path, keys: Path, change: Callable[[Any], object], told: str
+) -> None:
+    plain = json.loads((unsigned / MANIFEST).read_text())
+    change(plain)
+    (unsigned / MANIFEST).write_text(json.dumps(plain))
+    with pytest.raises(BundleError, match=f"the {told} in {MANIFEST} are not what {MEASUREMENTS} gives") as caught:
+        sign_bundle(unsigned, private_keys([keys / "one.key"], {}))
+    assert "model.onnx in onnxruntime" in caught.value.what
+    assert not (unsigned / ATTESTATIONS).exists()
+
+
+def test_times_of_gates_are_not_compared(
+    unsigned: Path, keys: Path, make_manifest: Callable[..., Manifest], make_measurement: Callable[..., Any],
+    plain_artifact: Artifact,
+) -> None:  # fmt: skip
+    gate = GateResult(
+        gate="latency_ms", artifact="model.onnx", runtime="onnxruntime", limit=2.0, value=1.1, state="met", margin=0.9
+    )
+    write_manifest(unsigned, make_manifest(unsigned, plain_artifact, gates=(without_times(gate),)))
+    write_measurements(unsigned, Measurements(measurements=(make_measurement(),), gates=(gate,)))
+    sign_bundle(unsigned, private_keys([keys / "one.key"], {}))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_bundle_without_measurements_is_not_signed(unsigned: Path, keys: Path, content: str | None) -> None:
+    (unsigned / MEASUREMENTS).unlink()
+    if content is not None:
+        (unsigned / MEASUREMENTS).write_text(content)
+    with pytest.raises(BundleError, match="what was measured cannot be read"):
+        sign_bundle(unsigned, private_keys([keys / "one.key"], {}))
 
 
 def test_what_a_killed_signing_left_does_no_harm(signed: Path, keys: Path) -> None:
