@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -100,10 +100,11 @@ def _check_figures(path: Path, manifest: Manifest) -> None:
         raise BundleError(what, where=str(file), hint=hint) from exc
     accuracy = tuple(map(accuracy_of, measured.measurements))
     gates = tuple(map(without_times, measured.gates))
-    for name, stated, follows in (
+    figures: tuple[tuple[str, Sequence[Any], Sequence[Any]], ...] = (
         ("figures of accuracy", manifest.accuracy, accuracy),
         ("gates", manifest.gates, gates),
-    ):
+    )
+    for name, stated, follows in figures:
         wrong = [
             next(f"{one.artifact} in {one.runtime}" for one in pair if one is not None)
             for pair in zip_longest(stated, follows)
