@@ -129,7 +129,7 @@ def build(root: Path, number: int, when: str, what: int) -> None:
 
 def run(project: Path, copies: Path, stop: str) -> dict[str, Any]:
     number, when, *named = stop.split(":")
-    root = copies.absolute() / stop.replace(":", "-")
+    root = copies.absolute() / stop.translate({ord(":"): "-", ord("."): "-"})
     shutil.copytree(project, root)
     (root / "tmp").mkdir()
     began = time.monotonic()
