@@ -105,7 +105,7 @@ def tried_out(steps: list[str]) -> bool:
         (
             "convolved",
             35.0,
-            ["min-max", "calibration", "corrections", "dynamic-linear", "adaptive-rounding", "mixed-precision"],
+            ["min-max", "calibration", "corrections", "adaptive-rounding", "mixed-precision"],
             {"float_layers": ("last",)},
         ),
     ],

@@ -56,8 +56,12 @@ def test_a_signal_at_any_moment_leaves_no_folder(
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(os, name, interrupted)
-    with pytest.raises(KeyboardInterrupt), stage(tmp_path):
-        assert name == "rmdir"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt), stage(tmp_path):
+            assert name == "rmdir"
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert sent
     assert left_over(tmp_path) == []
 
