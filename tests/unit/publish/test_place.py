@@ -168,7 +168,7 @@ def test_records_that_cannot_be_read_or_written(tmp_path: Path, offer: Offer, st
     get(tmp_path)
     (record,) = (state / "edgec" / "pulled").iterdir()
     assert json.loads(record.read_text()) == {
-        "place": str(tmp_path / "out" / TARGET), "name": "digits", "versions": {"digits": "1.4"},
+        "place": str(tmp_path / "out" / TARGET), "name": "digits", "versions": {"digits": "1.4"}, "signed": False,
     }  # fmt: skip
     record.write_text('{"name": 1}')
     offer("digits", "1.5")
