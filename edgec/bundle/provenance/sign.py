@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from edgec.bundle.manifest import (
     MANIFEST,
     MEASUREMENTS,
     SBOM,
+    Accuracy,
     Manifest,
     Measurements,
     accuracy_of,
@@ -32,6 +33,7 @@ from edgec.bundle.write import digest_file
 from edgec.errors import BundleError, UsageError, printable
 from edgec.frozen import Frozen, first_problem
 from edgec.storage.files import storage_errors, write_atomically
+from edgec.verify.records import GateResult
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -102,19 +104,20 @@ def _check_figures(path: Path, manifest: Manifest) -> None:
         raise BundleError(what, where=str(file), hint=hint) from exc
     accuracy = tuple(map(accuracy_of, measured.measurements))
     gates = tuple(map(without_times, measured.gates))
-    for name, stated, follows in (
-        ("figures of accuracy", manifest.accuracy, accuracy),
-        ("gates", manifest.gates, gates),
+    for name, places in (
+        ("figures of accuracy", _differing(manifest.accuracy, accuracy)),
+        ("gates", _differing(manifest.gates, gates)),
     ):
-        wrong = [
-            next(f"{one.artifact} in {one.runtime}" for one in pair if one is not None)
-            for pair in zip_longest(stated, follows)
-            if pair[0] != pair[1]
-        ]
-        if wrong:
-            places = printable(", ".join(dict.fromkeys(wrong)))
+        if places:
             what = f"it is not signed: the {name} in {MANIFEST} are not what {MEASUREMENTS} gives for {places}"
             raise BundleError(what, where=str(path), hint=hint)
+
+
+def _differing(stated: Sequence[Accuracy | GateResult], follows: Sequence[Accuracy | GateResult]) -> str:
+    """Artifacts and runtimes whose records differ, for messages; empty: all are the same, in the same order."""
+    pairs = [pair for pair in zip_longest(stated, follows) if pair[0] != pair[1]]
+    places = [next(f"{one.artifact} in {one.runtime}" for one in pair if one is not None) for pair in pairs]
+    return printable(", ".join(dict.fromkeys(places)))
 
 
 def _write(file: Path, text: str) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from edgec.bundle.check import read_bundle
 from edgec.bundle.manifest import MANIFEST
 from edgec.bundle.write import digest_file
+from edgec.cli.pull import command as pull_command
 from edgec.errors import PublishError, StorageError
 from edgec.publish.collect import collect_bundles
 from edgec.publish.folder import FolderStore
@@ -118,6 +120,21 @@ def test_another_name_is_refused(tmp_path: Path, offer: Offer) -> None:
     refused(tmp_path, r"digits 1\.3 is older than 1\.4", replace_model=True)  # the way back is no way round
     get(tmp_path, replace_model=True, allow_downgrade=True)
     assert present(tmp_path) == "digits 1.3"
+
+
+def test_the_verb_has_a_flag_for_each(tmp_path: Path, offer: Offer) -> None:
+    def run(*flags: str) -> Result:
+        return CliRunner().invoke(pull_command, [str(tmp_path / "location"), "--out", str(tmp_path / "out"), *flags])
+
+    offer("digits", "1.4")
+    assert f"{TARGET}: pulled: digits 1.4" in run().output
+    offer("faces", "1.0")
+    assert isinstance(run("--allow-downgrade").exception, PublishError)
+    assert run("--replace-model").exit_code == 0
+    offer("faces", "0.9")
+    assert isinstance(run("--replace-model").exception, PublishError)
+    assert "faces 1.0 is replaced by faces 0.9" in run("--allow-downgrade").output
+    assert present(tmp_path) == "faces 0.9"
 
 
 @pytest.mark.parametrize("how", ["removed", "damaged", "another"])
