@@ -1,9 +1,9 @@
 """Signed entries of an index: the holder of a key offers a bundle under a target until a day.
 
-The signature of a bundle does not end, so whoever can write to a location could offer an old one for ever. An offer
-names the bundle's manifest by digest, and has to be renewed by publishing again. It is an in-toto statement in a DSSE
-envelope, as the attestations of bundles are, and each entry of an index has its own: of publishers that add to one
-index none signs the bundles of others.
+The signature of a bundle does not end, so anyone with write access to a location could offer an old one for ever. An
+offer names the bundle's manifest by digest, and has to be renewed by publishing again. It is an in-toto statement in a
+DSSE envelope, as the attestations of bundles are, and each entry of an index has its own: of publishers that add to
+one index none signs the bundles of others.
 """
 
 from __future__ import annotations

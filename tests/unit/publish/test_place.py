@@ -122,18 +122,20 @@ def test_another_name_is_refused(tmp_path: Path, offer: Offer) -> None:
     assert present(tmp_path) == "digits 1.3"
 
 
-def test_the_verb_has_a_flag_for_each(tmp_path: Path, offer: Offer) -> None:
+def test_the_verb_has_a_flag_for_each(tmp_path: Path, offer: Offer, capfd: pytest.CaptureFixture[str]) -> None:
     def run(*flags: str) -> Result:
         return CliRunner().invoke(pull_command, [str(tmp_path / "location"), "--out", str(tmp_path / "out"), *flags])
 
     offer("digits", "1.4")
-    assert f"{TARGET}: pulled: digits 1.4" in run().output
+    assert run().exit_code == 0
+    assert f"{TARGET}: pulled: digits 1.4" in capfd.readouterr().err
     offer("faces", "1.0")
     assert isinstance(run("--allow-downgrade").exception, PublishError)
     assert run("--replace-model").exit_code == 0
     offer("faces", "0.9")
     assert isinstance(run("--replace-model").exception, PublishError)
-    assert "faces 1.0 is replaced by faces 0.9" in run("--allow-downgrade").output
+    assert run("--allow-downgrade").exit_code == 0
+    assert "faces 1.0 is replaced by faces 0.9" in capfd.readouterr().err
     assert present(tmp_path) == "faces 0.9"
 
 
