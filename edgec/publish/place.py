@@ -86,8 +86,8 @@ class Place:
         if newest is None or accepted.allow_downgrade:
             return
         if new.version is None or Version(new.version) < Version(newest):
-            older = "has no version" if new.version is None else f"is older than {newest}"
-            what = f"{new.title} {older}, and {new.name} {newest} has been in its place: {self.path}"
+            older = f"has no version, and {newest}" if new.version is None else f"is older than {newest}, which"
+            what = f"{new.title} {older} has been in its place: {self.path}"
             raise PublishError(
                 what, where=where, hint="nothing was changed: ask the publisher, or give --allow-downgrade"
             )
