@@ -243,7 +243,7 @@ def storage_failure(exc: BaseException) -> StorageError | None:
 
 
 class StoppedError(EdgecError):
-    """The user stopped the run with Ctrl-C (SIGINT) or SIGTERM."""
+    """The user stopped the run with Ctrl-C (SIGINT), SIGTERM or SIGHUP."""
 
     exit_code = 130
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from edgec.backends.onnxruntime.capability import (
 from edgec.backends.onnxruntime.graph import all_nodes, graphs
 from edgec.backends.onnxruntime.origin import Origin, layer_of, origins, plain_name
 from edgec.backends.onnxruntime.session import open_session
+from edgec.storage.temporary import private_folder
 from edgec.target.spec import Precision
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def executed_ops(file: Path, precision: Precision, kept: Mapping[str, str] | Non
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="edgec-audit-") as folder:
+    with private_folder() as folder:
         optimized = Path(folder, "optimized.onnx")
         open_session(file, threads=1, optimized=optimized)
         proto = onnx.load(str(optimized))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgec.errors import DatasetError
 from edgec.model.spec import Array, Tensors
 from edgec.passes.contract import Pass, PassContext, PassResult
 from edgec.quant.recipe import RangeMethod
+from edgec.storage.temporary import private_folder
 
 if TYPE_CHECKING:
     from edgec.quant.statistics import TensorStatistics
@@ -103,7 +103,7 @@ def observe(
     proto, watched = with_observations(model, histogram=histogram, never=never)
     if not watched:
         return {}
-    with tempfile.TemporaryDirectory(dir=work, prefix="calibrate-") as folder:
+    with private_folder(work, "calibrate-") as folder:
         file = Path(folder, "observed.onnx")
         onnx.save(proto, str(file))
         session = open_session(file, threads=threads)

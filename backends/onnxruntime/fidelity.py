@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgec.backends.onnxruntime.layers import PlacedLayer, find_layers
 from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import DatasetError
 from edgec.passes.contract import PassContext
+from edgec.storage.temporary import private_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -44,7 +44,7 @@ def compare_layers(model: OnnxModel, quantized: OnnxModel, ctx: PassContext) -> 
         return ()
     names = list(dict.fromkeys(before for _, before, _ in pairs)), list(dict.fromkeys(after for _, _, after in pairs))
     fed = input_names(model)
-    with tempfile.TemporaryDirectory(dir=ctx.work, prefix="compare-") as folder:
+    with private_folder(ctx.work, "compare-") as folder:
         sessions = [
             _session(item, wanted, Path(folder, f"{index}.onnx"), ctx)
             for index, (item, wanted) in enumerate(zip((model, quantized), names, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgec.backends.onnxruntime.origin import layer_of, origins, plain_name
 from edgec.backends.onnxruntime.session import open_session
 from edgec.frozen import Frozen
 from edgec.model.spec import Array
+from edgec.storage.temporary import private_folder
 
 _SUFFIX = "_kernel_time"
 
@@ -44,7 +44,7 @@ def op_times(file: Path, feeds: Mapping[str, Array], *, runs: int, threads: int)
     import onnx
 
     origin = origins(onnx.load(str(file)))
-    with tempfile.TemporaryDirectory(prefix="edgec-profile-") as folder:
+    with private_folder() as folder:
         session = open_session(file, threads=threads, profile=Path(folder, "ops"))
         for _ in range(runs + 1):
             session.run(None, dict(feeds))

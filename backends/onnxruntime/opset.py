@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from edgec.backends.onnxruntime.graph import STANDARD_DOMAINS, all_nodes, opset
 from edgec.backends.onnxruntime.session import first_line, open_session, run
 from edgec.errors import EdgecError, UnsupportedError
 from edgec.frozen import Frozen
+from edgec.storage.temporary import private_folder
 from edgec.workers import worker
 from edgec.workers.records import Done
 
@@ -131,7 +131,7 @@ def _agree(before: onnx.ModelProto, after: onnx.ModelProto) -> bool:
 
 
 def _answers(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
-    with tempfile.TemporaryDirectory() as folder:
+    with private_folder() as folder:
         file = Path(folder, "model.onnx")
         file.write_bytes(proto.SerializeToString())
         session = open_session(file, threads=1, level="basic")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from edgec.backends.onnxruntime.session import open_session, run
 from edgec.backends.ranges import range_of, use_by_codes, use_by_values
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
+from edgec.storage.temporary import private_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,7 @@ class OnnxRangeWatch:
             if code not in there:
                 kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
                 proto.graph.output.append(helper.make_tensor_value_info(code, kind, None))
-        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        with private_folder() as folder:
             opened = Path(folder, file.name)
             opened.write_bytes(proto.SerializeToString())
             self._session = open_session(opened, threads=threads, widens=artifact.widens)

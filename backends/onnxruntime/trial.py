@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from edgec.backends.onnxruntime.graph import OnnxModel, canonical_bytes, input_names, output_names
 from edgec.backends.onnxruntime.session import open_session, run
 from edgec.errors import UnsupportedError
 from edgec.passes.contract import PassContext
+from edgec.storage.temporary import private_folder
 
 
 def check_runs(model: OnnxModel, ctx: PassContext) -> None:
@@ -18,7 +18,7 @@ def check_runs(model: OnnxModel, ctx: PassContext) -> None:
         UnsupportedError: ONNX Runtime refuses the graph, stops within it, or gives outputs of other shapes.
     """
     fed, made = input_names(model), output_names(model)
-    with tempfile.TemporaryDirectory(dir=ctx.work, prefix="trial-") as folder:
+    with private_folder(ctx.work, "trial-") as folder:
         file = Path(folder, "model.onnx")
         file.write_bytes(canonical_bytes(model, shapes=False))
         session = open_session(file, threads=ctx.threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgec.backends.tflite.rewrites import FOLDS, FORMS, rewrite
 from edgec.backends.tflite.rewrites.recurrent_steps import written_out
 from edgec.model.spec import Array
 from edgec.passes.coverage import Coverage
+from edgec.storage.temporary import private_folder
 
 _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -109,7 +109,7 @@ def _folded_by_runtime(model: Any) -> Any:
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory() as folder:
+    with private_folder() as folder:
         file = Path(folder, "folded.onnx")
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, name
 from edgec.backends.tflite.runner import load
 from edgec.errors import UnsupportedError
 from edgec.model.spec import Array, Tensors
+from edgec.storage.temporary import private_folder
 
 Grid = tuple[float, int, str]
 """Scale, zero-point and dtype of a tensor's codes."""
@@ -53,7 +53,7 @@ class LiteRangeWatch:
         shown = [text(graph.tensors[index].name) for index, _, _ in watched]
         graph.outputs = list(dict.fromkeys([*indices(graph.outputs), *(index for index, _, _ in watched)]))
         model.signatureDefs = None  # it would name other outputs
-        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        with private_folder() as folder:
             opened = Path(folder, file.name)
             opened.write_bytes(pack(model))
             self._interpreter = load(runtime, opened, num_threads=threads)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from edgec.model.attention import attention_in_parts
 from edgec.model.spec import TensorSpec
 from edgec.passes.contract import PassContext
 from edgec.passes.coverage import Coverage
+from edgec.storage.temporary import private_folder
 
 if TYPE_CHECKING:
     from torch import fx
@@ -158,7 +158,7 @@ def _stable_bytes(scripted: Any) -> bytes:
     """The file without debug records, which hold paths and line numbers of the build."""
     import torch
 
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+    with private_folder() as folder:
         source = Path(folder, "model.pt")
         torch.jit.save(scripted, str(source))
         reader = torch._C.PyTorchFileReader(str(source))

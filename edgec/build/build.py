@@ -29,7 +29,9 @@ from edgec.lock.file import LockedArtifact
 from edgec.lock.follow import TargetLock
 from edgec.plan.context import BuildContext, build_context
 from edgec.plan.plan import Plan, require_any_toolchain, require_toolchain, without_toolchain
-from edgec.storage.staging import destination_lock, stage
+from edgec.storage.files import storage_errors
+from edgec.storage.staging import destination_lock, flush, stage
+from edgec.storage.stops import stops_held
 from edgec.storage.workspace import explained
 from edgec.train.training_data import used_training_samples
 from edgec.verify.gates import judge
@@ -91,9 +93,13 @@ def build_target(
             except ReproducibilityError:
                 discard(destination)
                 raise
-            publish_folder(folder, destination)
-        source, training = kept.prepared.inputs.model.source, kept.prepared.inputs.training
-        lock.renew(_locked(kept), source, used_training_samples(plan, training, kept.rungs))
+            source, training = kept.prepared.inputs.model.source, kept.prepared.inputs.training
+            used = used_training_samples(plan, training, kept.rungs)
+            with storage_errors(folder):
+                flush(folder)  # which may take long, so that what follows does not
+            with stops_held():  # no bundle without its lock
+                publish_folder(folder, destination)
+                lock.renew(_locked(kept), source, used)
         if manifest.complete:
             remember(plan, root, options, began, source.imported, kept.prepared.read)
     needed = dependencies_of(plan, root, source.imported)

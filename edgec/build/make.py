@@ -17,16 +17,19 @@ from edgec.ladder.pinned_layers import with_pinned_layers
 from edgec.ladder.trial import Trial
 from edgec.ladder.verifier import Verifier
 from edgec.lock.file import LockedArtifact
-from edgec.passes.attention_share import attention_rules
+from edgec.passes.attention_share import dynamic_linear_place
 from edgec.passes.coverage import Coverage, CoverageState
+from edgec.passes.multiplications import total_multiplications
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, require_toolchain
-from edgec.plan.rungs import first_recipe, linear_first
+from edgec.plan.rungs import first_recipe, place_dynamic_linear
 from edgec.train.grid_models import GridModels
 from edgec.workers.group import WorkerGroup
 
-SCORED_SAMPLES = 64
-"""Calibration samples that candidates of a rung are compared on."""
+SCORED_SAMPLES, LEAST_SCORED = 64, 8
+"""Calibration samples that candidates of a rung are compared on: as many, of large models fewer."""
+SCORED_MULTIPLICATIONS = 12_000_000_000
+"""By weights, in all samples that one candidate is run on: some seconds. A count, as times differ from run to run."""
 
 
 def make_artifacts(
@@ -58,7 +61,7 @@ def make_artifacts(
     samples = _scoring_samples(context, prepared)
     verifier = Verifier(context, inputs.evaluation, prepared.reference, prepared.metric, workers)
     training = GridModels(context, inputs.training, inputs.calibration, workers)
-    attention = attention_rules(inputs.model)
+    linear = dynamic_linear_place(inputs.model)
 
     def make(item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
         try:
@@ -69,7 +72,7 @@ def make_artifacts(
                 workers.add(maker)
                 climb = Climb(Trial(maker, verifier, samples), deadline, bound=bound)
                 first = with_pinned_layers(maker, first_recipe(context.plan.target))
-                ladder = linear_first(item.ladder) if attention else item.ladder
+                ladder = place_dynamic_linear(item.ladder, linear)
                 climbed = climb.run(ladder, first, locked.get(item.file))
                 return _built(prepared, maker, climbed, training, in_full=in_full)
         except EdgecError as error:
@@ -93,7 +96,8 @@ def _scoring_samples(context: BuildContext, prepared: Prepared) -> ScoringSample
     if calibration is None:
         return None
     count = len(calibration)
-    limit = min(count, SCORED_SAMPLES)
+    affordable = SCORED_MULTIPLICATIONS // max(total_multiplications(model), 1)
+    limit = min(count, SCORED_SAMPLES, max(affordable, LEAST_SCORED))
     indices = [index * count // limit for index in range(limit)]
     outputs = kept_float_outputs(context, model, calibration, indices, context.scratch / "scored")
     return ScoringSamples(calibration, indices, outputs)

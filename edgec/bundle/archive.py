@@ -7,7 +7,6 @@ import gzip
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgec.bundle.write import file_mode, publish_folder, refuse_within, source_
 from edgec.errors import BundleError, StorageError
 from edgec.storage.files import storage_errors
 from edgec.storage.staging import destination_lock, stage
+from edgec.storage.temporary import private_folder
 from edgec.target.spec import check_name
 
 SUFFIX = ".tar.gz"
@@ -101,26 +101,22 @@ def write_archive(bundle: Path, out: Path) -> None:
     """
     epoch = source_date_epoch()
     files = sorted(bundle_files(bundle), key=lambda file: (file.name != MANIFEST, file.name))
-    with storage_errors(out):
-        handle, partial = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                packed = gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=stream, mtime=0)
-                with packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                    for item in files:
-                        member = tarfile.TarInfo(item.name)
-                        member.size = item.size
-                        member.mode = file_mode(item.name)
-                        member.mtime = _EPOCH if epoch is None else epoch
-                        with (bundle / item.name).open("rb") as content:
-                            archive.addfile(member, content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(partial).chmod(0o644)
-            Path(partial).replace(out)
-        except BaseException:
-            Path(partial).unlink(missing_ok=True)
-            raise
+    with storage_errors(out), private_folder(out.parent, f".{out.name}-") as folder:
+        partial = folder / out.name
+        with partial.open("wb") as stream:
+            packed = gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=stream, mtime=0)
+            with packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for item in files:
+                    member = tarfile.TarInfo(item.name)
+                    member.size = item.size
+                    member.mode = file_mode(item.name)
+                    member.mtime = _EPOCH if epoch is None else epoch
+                    with (bundle / item.name).open("rb") as content:
+                        archive.addfile(member, content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.chmod(0o644)
+        partial.replace(out)
 
 
 def read_archive(archive: Path, destination: Path) -> None:

@@ -25,7 +25,7 @@ from edgec.storage.staging import remove_folder, replace_folder
 PROGRAMS = frozenset({"bench/bench.py", "bench/run.sh"})
 """Files of a bundle that are run; all others have mode 0644."""
 _RESULT = re.compile(r"bench/(result[^/]*\.json|\.result[^/]*\.partial)")
-_UNFINISHED = re.compile(rf"\.({re.escape(SBOM)}|{re.escape(ATTESTATIONS)})-[a-z0-9_]{{8}}/\1")
+_UNFINISHED = re.compile(rf"\.({re.escape(SBOM)}|{re.escape(ATTESTATIONS)})-\d+-[0-9a-f]{{8}}/\1")
 """What a signing that was killed has left (`edgec.storage.files.write_atomically`)."""
 _EPOCH_DIGITS = 10
 """Of SOURCE_DATE_EPOCH: until the year 2286."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from edgec.frozen import Frozen
 from edgec.model.spec import TensorSpec
 from edgec.project.load import FlagValues
 from edgec.project.spec import DataSpec, Project
+from edgec.storage.temporary import private_folder
 from edgec.workers.log import captured
 
 SECONDS_A_SET = 0.6
@@ -55,8 +55,8 @@ def check(root: Path, given: FlagValues, *, threads: int = 1) -> Checked:
         threads: CPU threads that the float model is run with.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="edgec-check-") as scratch:
-        checked = _check(root, given, threads, Path(scratch))
+    with private_folder() as scratch:
+        checked = _check(root, given, threads, scratch)
     return checked.model_copy(update={"seconds": round(time.monotonic() - began, 2)})
 
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import os
-import signal
 import sys
-import tempfile
-import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
 from edgec.cli.echo import echo
 from edgec.cli.report_error import report_error
+from edgec.cli.stop import Stop
 from edgec.errors import EdgecError, InternalError, StoppedError, StorageError, UsageError, WorkerError, storage_failure
+from edgec.storage.own_folder import new_log
 from edgec.toml_source import suggest
 
 VERBS = (
@@ -46,8 +46,6 @@ VERBS = (
 )
 """Verbs in the order of `edgec --help`; each is a module of this package with a click command ``command``."""
 
-PATIENCE = 1.0
-"""Seconds after a signal to stop within which others are taken for the same."""
 LOG_LINES = 15
 """Lines of a toolchain's log that are shown when it crashed."""
 
@@ -81,15 +79,49 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the ``edgec`` command."""
-    sys.exit(run(sys.argv[1:]))
+    stop = Stop()
+    stop.install()
+    code = _run(sys.argv[1:], stop)
+    if stop.wanted:  # threads of the project's code do not keep the process
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        atexit._run_exitfuncs()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors go to standard error."""
-    stop = _Stop()
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop = Stop()
+    stop.install()
     try:
-        code = cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
+        return _run(arguments, stop)
+    finally:
+        stop.remove()
+
+
+def _run(arguments: Sequence[str], stop: Stop) -> int:
+    try:
+        try:
+            code = cli.main(list(arguments), prog_name="edgec", standalone_mode=False)
+        except BaseException as problem:
+            if not stop.wanted:
+                return _explained(problem)
+        finally:
+            stop.ended = True
+        if not stop.wanted:
+            return code if isinstance(code, int) else 0  # of a verb which has printed its own error
+    except KeyboardInterrupt:  # a moment before the end
+        stop.ended = True
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        report_error(StoppedError(f"stopped{stop.by}; no unfinished bundle was left"))
+    return StoppedError.exit_code
+
+
+def _explained(problem: BaseException) -> int:
+    """Show an error; returns its exit code."""
+    try:
+        raise problem
     except EdgecError as error:
         return _report(storage_failure(error) or error)
     except click.exceptions.Exit as leave:
@@ -103,35 +135,12 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as problem:
         return _report(UsageError(problem.format_message()))
     except (KeyboardInterrupt, click.Abort):
-        return _report(StoppedError(f"stopped{stop.by}; no unfinished bundle was left"))
+        return _report(StoppedError("stopped; no unfinished bundle was left"))
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away (edgec targets | head)
         return 0
     except Exception as problem:
         return _report(storage_failure(problem) or _refused(problem) or _internal())
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return code if isinstance(code, int) else 0  # of a verb which has printed its own error
-
-
-class _Stop:
-    """What a signal to stop does: the first ends the run in order, one that comes later ends it at once.
-
-    A shell that stops a process group, or a wrapper such as ``timeout``, sends several at about the same time.
-    """
-
-    def __init__(self) -> None:
-        self.by = ""
-        self._began: float | None = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._began is None:
-            self._began = time.monotonic()
-            self.by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-            raise KeyboardInterrupt  # no EdgecError: what goes on after one must not go on after this
-        if time.monotonic() - self._began > PATIENCE:
-            os._exit(StoppedError.exit_code)  # processes die with this one, and the next build removes its folder
 
 
 def _refused(problem: Exception) -> StorageError | None:
@@ -145,14 +154,19 @@ def _refused(problem: Exception) -> StorageError | None:
 
 def _internal() -> InternalError:
     what = traceback.format_exc().strip().splitlines()[-1]
-    return InternalError(f"a defect of edgec: {what}", hint="please report it with the log", log=_traceback())
+    log = _traceback()
+    hint = "please report it with the log" if log else "please report it; there is no folder for a log: set TMPDIR"
+    return InternalError(f"a defect of edgec: {what}", hint=hint, log=log)
 
 
 def _traceback() -> str:
-    """The file that the traceback of the exception being handled was written to."""
-    with tempfile.NamedTemporaryFile("w", prefix="edgec-", suffix=".log", delete=False, encoding="utf-8") as log:
-        traceback.print_exc(file=log)
-    return log.name
+    """The file that the traceback of the exception being handled was written to; empty where there is no room."""
+    try:
+        log = new_log("internal")
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    except (OSError, StorageError):
+        return ""
+    return str(log)
 
 
 def _report(error: EdgecError) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ import click
 
 from edgec.cli.echo import echo
 from edgec.cli.options import bundles_argument, threads_option
-from edgec.errors import EdgecError, GateError, StorageError, UsageError
+from edgec.errors import GateError, StorageError, UsageError
 from edgec.storage.files import write_atomically
 
 if TYPE_CHECKING:
@@ -78,6 +76,7 @@ def command(
     """
     from edgec.cli.console import steps, terminal_console
     from edgec.project.spec import DataSpec
+    from edgec.storage.own_folder import new_log
     from edgec.validate.limits import parse_limits
     from edgec.validate.sides import read_sides
     from edgec.validate.validate import Options, validate
@@ -86,17 +85,8 @@ def command(
     spec = DataSpec(data=data, labels=labels, inputs=_arrays(arrays))
     options = Options(samples, metric, threads, worst, suggest, suggested)
     sides = read_sides(bundles, artifact)
-    handle, name = tempfile.mkstemp(prefix="edgec-validate-", suffix=".log")
-    os.close(handle)
-    log = Path(name)
-    try:
-        with terminal_console() as console, steps(console, "validate") as progress:
-            validation = validate(sides, spec, options, log, progress)
-    except EdgecError as error:
-        if not error.log:
-            log.unlink()
-        raise
-    log.unlink()
+    with terminal_console() as console, steps(console, "validate") as progress:
+        validation = validate(sides, spec, options, new_log("validate"), progress)
     if html is not None:
         from edgec.validate.page import render_validation
 

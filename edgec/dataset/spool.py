@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from edgec.frozen import Frozen, canonical_json
 from edgec.model.spec import Array, TensorSpec
+from edgec.storage.temporary import private_folder
 
 
 class SpoolInfo(Frozen):
@@ -185,8 +185,8 @@ def copy_samples(
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
     """A private folder to write to, which takes the place of `folder` at the end."""
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        partial = Path(scratch, "spool")
+    with private_folder(folder.parent, f".{folder.name}-") as scratch:
+        partial = scratch / "spool"
         partial.mkdir()
         yield partial
         if folder.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from edgec.passes.contract import Pass, PassContext, PassRecord
 from edgec.passes.float_corrections import float_corrections
 from edgec.passes.runner import run_passes
 from edgec.quant.recipe import Recipe
+from edgec.storage.temporary import private_folder
 from edgec.target.spec import Target
 from edgec.verify.run import run_samples
 from edgec.workers.records import Done
@@ -78,7 +78,7 @@ class ArtifactCompiler:
         """Run the artifact on samples."""
         try:
             (model, _), context = self._quantized(request, progress)
-            with tempfile.TemporaryDirectory(dir=self._work, prefix="candidate-") as folder:
+            with private_folder(self._work, "candidate-") as folder:
                 progress("emit")
                 artifact = self._backend.emit(model, context, Path(folder))
                 progress(f"run in {request.runtime}")

@@ -7,18 +7,17 @@ what they were chosen for is the same; `edgec build --locked` fails when anythin
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
 from pydantic import Field, ValidationError
 
 from edgec.errors import ProjectError
-from edgec.frozen import Frozen, digest_json, first_problem
+from edgec.frozen import Frozen, first_problem
 from edgec.quant.recipe import Recipe
 from edgec.storage.files import write_atomically
+from edgec.storage.guard import guarded
 from edgec.target.spec import Precision
 from edgec.verify.records import RungRecord
 
@@ -103,10 +102,9 @@ def write_lock(
             the same inputs; all others are forgotten.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: the file cannot be written, or something that is not edgec's is in the place of its guard.
     """
-    guard = Path(tempfile.gettempdir(), f"edgec-{digest_json(str(root.absolute()))[:16]}.lock")
-    with filelock.FileLock(guard):
+    with guarded(root / f".{LOCK}.guard"):
         lock = read_lock(root / LOCK)
         targets = lock.targets if isinstance(lock, Lock) else {}
         before = targets.get(target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgec.errors import EdgecError
 from edgec.frozen import canonical_json
 from edgec.model.spec import FloatModel
+from edgec.storage.temporary import private_folder
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def _update_by_export(model: FloatModel, update: Callable[[bytes], None]) -> Non
     from edgec.model.export_onnx import export_onnx
 
     try:
-        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        with private_folder() as folder:
             _update_by_file(export_onnx(model, Path(folder) / "model.onnx"), update)
     except EdgecError:
         assert model.module is not None

@@ -15,6 +15,7 @@ from edgec.model.samples import close, sample_tensors
 from edgec.model.spec import FloatModel, ModelSource, TensorSpec
 from edgec.model.trace import NO_FUNCTION, Call, Traced, explain, trace
 from edgec.project.spec import DType
+from edgec.storage.temporary import private_folder
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +117,6 @@ def through_onnx(
         second: another one.
         only_exact: none when the exporter had to freeze what may depend on the data.
     """
-    import tempfile
 
     import torch
 
@@ -126,7 +126,7 @@ def through_onnx(
     assert model.module is not None
     try:
         onnx_file.require_onnx()
-        with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        with private_folder() as folder:
             exported = export_with_notes(model, Path(folder) / "model.onnx")
             if exported.frozen and only_exact:
                 return Traced(None, f"its ONNX export is not exact: {exported.frozen[0]}")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from edgec.errors import ModelError
 from edgec.model import onnx_file
 from edgec.model.samples import close
 from edgec.model.spec import Array, TensorSpec
+from edgec.storage.temporary import lasting_folder
 
 _FLOAT32, _FLOAT64 = 1, 11
 _OTHERS = {10: "float16", 16: "bfloat16", 11: "float64"}
@@ -106,9 +104,7 @@ def in_float32(path: Path, proto: Any, name: str) -> InFloat32 | None:
             where=name,
             hint="export it in float32",
         )
-    folder = Path(tempfile.mkdtemp(prefix="edgec-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    file = folder / path.name
+    file = lasting_folder() / path.name
     file.write_bytes(whole.SerializeToString(deterministic=True))
     return InFloat32(file, floats)
 

@@ -1,8 +1,8 @@
-"""Whether most of a model's arithmetic is in linear layers around attention."""
+"""Where a model's arithmetic is: whether its linear layers should be quantized as the model runs, and how early."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgec.model.samples import sample_tensors
 from edgec.model.spec import FloatModel
@@ -15,23 +15,40 @@ if TYPE_CHECKING:
 
     from edgec.passes.node_values import Value
 
+DynamicLinearPlace = Literal["first", "later", "never"]
+
 _SEQUENCE = 3
 """Axes from which on a linear layer is called for each of many positions."""
+_LEAST = 0.05
 _ATTENTION = frozenset({"softmax", "scaled_dot_product_attention"})
 
 
-def attention_rules(model: FloatModel) -> bool:
-    """Whether a model attends, and at least half of its multiplications by weights are in layers over sequences.
+def dynamic_linear_place(model: FloatModel) -> DynamicLinearPlace:
+    """When the ladder is to try dynamic linear layers for a model.
 
-    False where the model has no graph. Of such models static ranges lose most: norms and softmax make tensors in which
-    few channels are far larger than all others.
+    ``first`` where it attends, and at least half of its multiplications by weights are in layers over sequences: of
+    such models static ranges lose most, as norms and softmax make tensors in which few channels are far larger than
+    all others. ``never`` where less than `_LEAST` of them are in linear layers, which then decide nothing. ``later``
+    else, and where the model has no graph.
     """
-    if model.graph is None or not any(_attends(node, model.graph) for node in model.graph.graph.nodes):
-        return False
+    if model.graph is None:
+        return "later"
     values = values_of(model.graph, sample_tensors(model.inputs, seed=0))
     counts = multiplications(model.graph, values)
+    total = sum(counts.values())
+    linear = sum(count for node, count in counts.items() if not _is_convolution(node, model.graph))
+    if linear < _LEAST * total:
+        return "never"
     sequences = sum(count for node, count in counts.items() if _over_sequence(node, model.graph, values))
-    return 0 < sequences >= sum(counts.values()) - sequences
+    attends = any(_attends(node, model.graph) for node in model.graph.graph.nodes)
+    return "first" if attends and 0 < sequences >= total - sequences else "later"
+
+
+def _is_convolution(node: fx.Node, graph: fx.GraphModule) -> bool:
+    from torch import nn
+
+    name = getattr(node.target, "__name__", "")
+    return isinstance(module_of(node, graph), nn.modules.conv._ConvNd) or name.startswith("conv")
 
 
 def _attends(node: fx.Node, graph: fx.GraphModule) -> bool:
@@ -44,7 +61,6 @@ def _over_sequence(node: fx.Node, graph: fx.GraphModule, values: dict[fx.Node, V
     """Whether a product is a linear layer that is called for each position of a sequence."""
     from torch import nn
 
-    module = module_of(node, graph)
-    if isinstance(module, nn.MultiheadAttention):
+    if isinstance(module_of(node, graph), nn.MultiheadAttention):
         return True
-    return not isinstance(module, nn.modules.conv._ConvNd) and len(values[node.all_input_nodes[0]].shape) >= _SEQUENCE
+    return not _is_convolution(node, graph) and len(values[node.all_input_nodes[0]].shape) >= _SEQUENCE

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from edgec.frozen import canonical_json
+from edgec.passes.attention_share import DynamicLinearPlace
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.spec import WEIGHT_ONLY, Precision, Target
 
@@ -55,9 +56,11 @@ class Rung:
 _LINEAR = Rung("dynamic-linear", stages=(({"linear": "dynamic"}, {"linear": "dynamic", "smooth": True}),))
 
 
-def linear_first(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
-    """The same rungs with `dynamic-linear` before all others: for models that attend (`passes.attention_share`)."""
-    return tuple(sorted(ladder, key=lambda rung: rung.name != _LINEAR.name))
+def place_dynamic_linear(ladder: Sequence[Rung], place: DynamicLinearPlace) -> tuple[Rung, ...]:
+    """The same rungs, `dynamic-linear` before all others, where it is or left out."""
+    if place == "never":
+        return tuple(rung for rung in ladder if rung.name != _LINEAR.name)
+    return tuple(sorted(ladder, key=lambda rung: rung.name != _LINEAR.name)) if place == "first" else tuple(ladder)
 
 
 def candidates(variations: Sequence[Variation], best: Recipe) -> tuple[Recipe, ...]:

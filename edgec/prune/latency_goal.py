@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from edgec.plan.identity import environment
 from edgec.plan.rungs import first_recipe
 from edgec.prune.goals import NEAR, search_share
 from edgec.prune.requests import PruneAnswer, PruneRequest
+from edgec.storage.temporary import private_folder
 from edgec.target.spec import GRADIENT_IMPORTANCES, PruneSpec, Target
 from edgec.verify.requests import ArtifactFile, TimingAnswer, TimingRequest
 from edgec.workers.log import captured
@@ -114,7 +114,7 @@ class _Probes:
         workers: contextlib.ExitStack,
     ) -> None:
         self._context, self._spec, self._samples, self._calibration = context, spec, samples, calibration
-        self._folder = Path(tempfile.mkdtemp(prefix="latency-", dir=context.scratch))
+        self._folder = workers.enter_context(private_folder(context.scratch, "latency-"))
         self.costs: dict[float, float] = {}
         """Latency in parts of the unpruned model's, by share."""
         store.save(model, self._folder / "whole")

@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from edgec.dataset.spool import Spool
 from edgec.errors import StorageError
 from edgec.frozen import Frozen, digest_json
@@ -23,6 +21,7 @@ from edgec.prune.kept_model import load_pruned, save_pruned
 from edgec.prune.latency_goal import find_share
 from edgec.prune.requests import PruneAnswer, PruneRequest
 from edgec.prune.task import refuse_without_graph
+from edgec.storage.guard import guarded
 from edgec.storage.workspace import pruned_folder
 from edgec.target.spec import PruneSpec
 from edgec.train.task import loss_sources
@@ -76,8 +75,7 @@ def prune(
         identity["share"] = share
     folder = pruned_folder(context.root / context.plan.project.build.out) / digest_json(identity)[:32]
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_suffix(".lock")):
+        with guarded(folder.with_suffix(".lock")):
             pruned, result = _kept(model, folder) or _make(context, spec, share, model, training, folder)
     except OSError as exc:
         raise StorageError(f"cannot keep the pruned model: {exc.strerror or exc}", where=str(folder)) from exc

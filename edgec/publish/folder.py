@@ -7,14 +7,13 @@ that is killed at any moment leaves, for each target, a complete bundle that the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-
-import filelock
 
 from edgec.bundle.files import BundleFile
 from edgec.bundle.write import digest_file, is_digested, publish_folder, refuse_foreign, refuse_within
@@ -33,14 +32,13 @@ from edgec.publish.transfer import (
     retry,
 )
 from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.guard import guarded
 from edgec.storage.staging import stage
 from edgec.workers.worker import Progress
 
 _LOCK = "publish.lock"
 _AGAIN = "publish it there again"
 _REMOVE = "remove it, then publish there again"
-_LOCK_POLL = 0.2
-"""Seconds between attempts to get the lock."""
 
 
 class FolderStore:
@@ -105,22 +103,19 @@ class FolderStore:
     @contextmanager
     def _lock(self, progress: Progress) -> Iterator[None]:
         """Hold the publishers' lock; a killed process does not keep it."""
-        lock = filelock.FileLock(self._path / ".work" / _LOCK)
+        stack = contextlib.ExitStack()
 
         def acquire() -> None:
             try:
-                lock.acquire(timeout=self._policy.timeout, poll_interval=_LOCK_POLL)
-            except filelock.Timeout:
+                stack.enter_context(guarded(self._path / ".work" / _LOCK, self._policy.timeout))
+            except TimeoutError:
                 raise TransientError("another publish is in progress", where=str(self._path)) from None
 
         if (self._path / ".work").is_symlink():
             raise StorageError("a symbolic link is not allowed here", where=str(self._path / ".work"), hint="remove it")
-        (self._path / ".work").mkdir(exist_ok=True)
-        retry(acquire, self._policy, progress, "publish")
-        try:
+        with stack:
+            retry(acquire, self._policy, progress, "publish")
             yield
-        finally:
-            lock.release()
 
 
 class FolderSnapshot:

@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
 from edgec.bundle.check import read_bundle
 from edgec.bundle.files import BundleFile, bundle_files
 from edgec.bundle.manifest import MANIFEST, Manifest
@@ -30,6 +28,7 @@ from edgec.publish.stores import open_store
 from edgec.publish.transfer import RetryPolicy, TransientError, copy_checked, download, matches_files, read_pieces
 from edgec.publish.untrusted import check_remote_bundle
 from edgec.storage.files import storage_errors
+from edgec.storage.guard import guarded
 from edgec.storage.staging import destination_lock, stage
 from edgec.target.select import choose
 from edgec.workers.worker import Progress
@@ -240,18 +239,8 @@ def _name_location(where: str) -> Iterator[None]:
 @contextmanager
 def _locked_cache(out: Path, progress: Progress) -> Iterator[Path]:
     """Hold the lock of pulls to `out`; yields the folder of downloaded files."""
-    with storage_errors(out):
-        (out / ".work").mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(out / ".work" / "pull.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            progress(f"wait for another pull to {out}")
-            lock.acquire()
-    try:
+    with guarded(out / ".work" / "pull.lock", waiting=lambda: progress(f"wait for another pull to {out}")):
         yield out / ".work" / "pull"
-    finally:
-        lock.release()
 
 
 def _clear(cache: Path) -> None:

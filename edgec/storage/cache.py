@@ -27,7 +27,8 @@ from typing import Any, TypeVar
 from edgec.errors import ProjectError, StorageError
 from edgec.frozen import Frozen, canonical_json, digest_json
 from edgec.storage.files import empty_folder, sha256_of, storage_errors, write_atomically
-from edgec.storage.staging import private_folder
+from edgec.storage.stops import stops_held
+from edgec.storage.temporary import private_folder, sweep
 
 Answer = TypeVar("Answer", bound=Frozen)
 CACHE_VARIABLE, LIMIT_VARIABLE = "EDGEC_CACHE", "EDGEC_CACHE_GB"
@@ -106,24 +107,22 @@ class Cache:
         Raises:
             StorageError: the disk is full or read-only.
         """
-        entry = self._file(key)
-        with storage_errors(self.folder):
+        entry, digests = self._file(key), dict[str, str]()
+        with storage_errors(self.folder), contextlib.ExitStack() as stack:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            digests = {} if files is None else self._put_files(entry.with_suffix(_FILES), files)
-        content = {"key": key, "sha256": digest_json([value, digests]), "what": what, "value": value, "files": digests}
-        write_atomically(entry, canonical_json(content))
+            if files is not None:
+                staged = stack.enter_context(private_folder(self.folder, "new-"))
+                shutil.copytree(files, staged / "new")
+                paths = [path for path in files.rglob("*") if path.is_file()]
+                digests = {path.relative_to(files).as_posix(): sha256_of(path) for path in paths}
+            all_of_it = [value, digests]
+            content = {"key": key, "sha256": digest_json(all_of_it), "what": what, "value": value, "files": digests}
+            with stops_held():
+                if files is not None:
+                    _exchange_files(staged, entry.with_suffix(_FILES))
+                write_atomically(entry, canonical_json(content))
         with self._lock:
             self.stored += 1
-
-    def _put_files(self, folder: Path, files: Path) -> dict[str, str]:
-        """Copy the content of `files` to `folder`; returns path in it -> SHA-256 (hex)."""
-        with private_folder(self.folder, "new-") as staged:
-            shutil.copytree(files, staged / "new")
-            with contextlib.suppress(FileNotFoundError):
-                folder.rename(staged / "old")
-            with contextlib.suppress(OSError):  # where another process was faster, its files serve
-                (staged / "new").rename(folder)
-        return {path.relative_to(files).as_posix(): sha256_of(path) for path in files.rglob("*") if path.is_file()}
 
     def step(
         self,
@@ -180,6 +179,7 @@ class Cache:
             if size > limit:
                 entry.file.unlink(missing_ok=True)
                 shutil.rmtree(entry.file.with_suffix(_FILES), ignore_errors=True)
+        sweep(self.folder, "")
         for folder in self.folder.glob(f"*{_FILES}"):  # of a process that was killed before it wrote the entry
             with contextlib.suppress(OSError):
                 if not folder.with_suffix(".json").exists() and folder.stat().st_mtime < time.time() - _ABANDONED:
@@ -187,6 +187,14 @@ class Cache:
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.json"
+
+
+def _exchange_files(staged: Path, folder: Path) -> None:
+    """Put ``staged/new`` in place of `folder`."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(staged / "old")
+    with contextlib.suppress(OSError):  # where another process was faster, its files serve
+        (staged / "new").rename(folder)
 
 
 def _copied(folder: Path, files: Mapping[str, str], out: Path) -> bool:

@@ -6,13 +6,13 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from edgec.errors import StorageError
+from edgec.storage.temporary import private_folder
 
 _HINTS = {
     errno.ENOSPC: "free some space, or write to another file system with --out",
@@ -44,8 +44,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         StorageError: the file cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-            partial = Path(folder, path.name)
+        with private_folder(path.parent, f".{path.name}-") as folder:
+            partial = folder / path.name
             with partial.open("wb") as stream:
                 stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()

@@ -7,14 +7,14 @@ import ctypes
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from edgec.storage.files import storage_errors
+from edgec.storage.guard import guarded
+from edgec.storage.stops import stops_held
+from edgec.storage.temporary import private_folder
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -25,51 +25,14 @@ _STAGE = "stage-"
 
 
 @contextmanager
-def private_folder(base: Path, prefix: str = "") -> Iterator[Path]:
-    """A folder of this process in `base`; removed at the end, also when a signal interrupts that or its creation.
-
-    Folders that killed processes left with the same prefix are removed first.
-
-    Args:
-        base: created when missing.
-        prefix: of the name; the process id follows.
-
-    Raises:
-        OSError: the folder cannot be created.
-    """
-    base.mkdir(parents=True, exist_ok=True)
-    for left in base.glob(f"{prefix}*"):
-        owner = left.name.removeprefix(prefix).partition("-")[0]
-        if left.is_dir() and owner.isdigit() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = base / f"{prefix}{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        folder.mkdir(mode=0o700)
-        yield folder
-    finally:
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-        except KeyboardInterrupt:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-
-@contextmanager
 def destination_lock(destination: Path) -> Iterator[None]:
     """Hold the right to write `destination`; other processes wait. A killed process releases it.
 
     Raises:
         StorageError: the lock cannot be created.
     """
-    with storage_errors(destination):
-        work = destination.parent / ".work"
-        work.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(work / f"{destination.name}.lock")
-        lock.acquire()
-    try:
+    with guarded(destination.parent / ".work" / f"{destination.name}.lock"):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -81,6 +44,7 @@ def stage(parent: Path) -> Iterator[Path]:
     """
     with contextlib.ExitStack() as stack:
         with storage_errors(parent):
+            (parent / ".work").mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(private_folder(parent / ".work", _STAGE))
         yield folder
 
@@ -96,14 +60,19 @@ def replace_folder(staged: Path, destination: Path) -> None:
         StorageError: the write is refused.
     """
     with storage_errors(destination):
-        _sync(staged)
-        if not destination.exists():
+        flush(staged)
+        with stops_held():
+            _put(staged, destination)
+
+
+def _put(staged: Path, destination: Path) -> None:
+    if not destination.exists():
+        staged.rename(destination)
+    elif not _exchange(staged, destination):
+        with stage(destination.parent) as aside:
+            destination.rename(aside / "old")
             staged.rename(destination)
-        elif not _exchange(staged, destination):
-            with private_folder(destination.parent / ".work", _STAGE) as aside:
-                destination.rename(aside / "old")
-                staged.rename(destination)
-        _sync_folder(destination.parent)
+    _sync_folder(destination.parent)
     shutil.rmtree(staged, ignore_errors=True)  # after an exchange, the old folder
 
 
@@ -131,7 +100,12 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-def _sync(folder: Path) -> None:
+def flush(folder: Path) -> None:
+    """Flush a folder and all in it to disk.
+
+    Raises:
+        OSError: the disk refuses.
+    """
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir():
             _sync_folder(path)

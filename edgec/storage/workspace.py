@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgec.errors import EdgecError, ModelError, ProjectError
-from edgec.storage.staging import private_folder
+from edgec.storage.temporary import private_folder
 
 _LONGEST = 400
 """Characters of a library's message that are shown."""
@@ -22,6 +22,7 @@ def workspace(out: Path, target: str) -> Iterator[tuple[Path, Path]]:
     killed build left behind is never read again, and is removed by the next build that sees its owner gone.
     """
     base = (out / ".work" / target).absolute()
+    base.mkdir(parents=True, exist_ok=True)
     with private_folder(base) as folder:
         log = base / "build.log"
         log.write_text("")

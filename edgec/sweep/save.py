@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgec.errors import TargetError, UsageError
 from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.temporary import private_folder
 from edgec.sweep.records import Point
 from edgec.target.files import target_files
 from edgec.target.load import load_target, resolve_file
@@ -94,7 +94,7 @@ def save_target(file: Path, point: Point, emit: Emit, rule: str, root: Path) -> 
     ]
     text = "\n".join(lines) + "\n"
     with storage_errors(file):
-        with tempfile.TemporaryDirectory() as folder:  # an existing file stays when the text is not a target
+        with private_folder() as folder:  # an existing file stays when the text is not a target
             draft = Path(folder, file.name)
             draft.write_text(text, encoding="utf-8")
             resolve_file(draft, root)

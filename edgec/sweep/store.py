@@ -7,9 +7,9 @@ sample that times are taken with). The folder may be removed at any time.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import filelock
 from pydantic import ValidationError
 
 from edgec.backends.interface import Artifact
@@ -20,6 +20,7 @@ from edgec.frozen import Frozen, digest_json
 from edgec.passes.coverage import Coverage
 from edgec.quant.recipe import Recipe
 from edgec.storage.files import storage_errors
+from edgec.storage.guard import guarded
 from edgec.storage.staging import replace_folder
 from edgec.verify.records import RungRecord
 
@@ -118,12 +119,9 @@ class CellStore:
             folder.parent.mkdir(parents=True, exist_ok=True)
         replace_folder(made, folder)
 
-    def lock(self, key: str) -> filelock.BaseFileLock:
+    def lock(self, key: str) -> AbstractContextManager[None]:
         """The lock to hold while a cell is made; a killed process releases it."""
-        folder = self._base / "locks"
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(folder / f"{key}.lock")
+        return guarded(self._base / "locks" / f"{key}.lock")
 
     def lease(self, name: str) -> Path:
         """A file that exists as long as the sweep which requested cells of a cluster."""

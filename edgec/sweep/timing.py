@@ -6,24 +6,22 @@ cores as it has threads. Two sweeps on one machine wait for each other here.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
 from edgec.backends.registry import get_backend
 from edgec.dataset.spool import Spool
-from edgec.errors import EdgecError, StorageError
+from edgec.errors import EdgecError
 from edgec.frozen import digest_json
 from edgec.machine import host_machine
 from edgec.storage.cache import Cache, code_digest
+from edgec.storage.guard import guarded
+from edgec.storage.own_folder import own_folder
 from edgec.sweep.store import SAMPLE, CellArtifact
 from edgec.target.spec import BenchSpec
 from edgec.verify.records import Latency, Speed
@@ -185,32 +183,9 @@ def _cores(threads: int) -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))[-threads:])
 
 
-def _lock_file() -> Path:
-    """The lock of all sweeps of this user on this machine, in a folder that no other user can write to.
-
-    Raises:
-        StorageError: there is no folder of the user's own to write to.
-    """
-    folders = [Path(tempfile.gettempdir(), f"edgec-{os.getuid()}")]
-    with contextlib.suppress(RuntimeError):  # this user has no home
-        folders.append(Path.home() / ".cache" / "edgec")
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not folder.is_symlink() and folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
-                return folder / f"timing-{socket.gethostname()}.lock"
-    raise StorageError("no folder of this user's own can be written to", where=" or ".join(map(str, folders)))
-
-
 @contextmanager
 def _alone(progress: Progress) -> Iterator[None]:
-    lock = filelock.FileLock(_lock_file())
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        progress("wait until another sweep has taken its times")
-        lock.acquire()
-    try:
+    """Hold the lock of all sweeps of this user on this machine."""
+    lock = own_folder() / f"timing-{socket.gethostname()}.lock"
+    with guarded(lock, waiting=lambda: progress("wait until another sweep has taken its times")):
         yield
-    finally:
-        lock.release()

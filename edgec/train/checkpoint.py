@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgec.errors import StorageError
+from edgec.storage.temporary import private_folder
 
 
 class Checkpoint:
@@ -42,8 +42,8 @@ class Checkpoint:
 
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{self._file.stem}-", dir=self._file.parent) as folder:
-                partial = Path(folder, self._file.name)
+            with private_folder(self._file.parent, f".{self._file.stem}-") as folder:
+                partial = folder / self._file.name
                 with partial.open("wb") as file:
                     torch.save(state, file)
                     file.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgec.dataset.write import write_spool
 from edgec.errors import DatasetError
 from edgec.project.spec import DataSpec
 from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.temporary import private_folder
 from edgec.validate.drift import Observed
 from edgec.validate.samples import SEED
 from edgec.validate.sides import Side
@@ -76,7 +76,7 @@ def write_samples(file: Path, chosen: Sequence[int], spec: DataSpec, side: Side,
         raise _unstorable("they have different shapes", spec) from exc
     if spool.labels is not None and "y" not in arrays:
         arrays["y"] = spool.labels[entries]
-    with storage_errors(file), tempfile.TemporaryDirectory(prefix="edgec-", dir=scratch) as folder:
+    with storage_errors(file), private_folder(scratch) as folder:
         written = Path(folder, "samples.npz")
         with zipfile.ZipFile(written, "w") as archive:  # numpy.savez refuses an array with the name "file"
             for array_name, array in arrays.items():

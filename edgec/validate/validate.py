@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgec.dataset.spool import Spool
 from edgec.errors import WorkerError
 from edgec.model.spec import Array
 from edgec.project.spec import DataSpec
+from edgec.storage.temporary import private_folder
 from edgec.validate.drift import Observed, observe
 from edgec.validate.quality import Judge, bundle_value, metric_of
 from edgec.validate.records import Validation
@@ -80,8 +80,7 @@ def validate(
         WorkerError: no artifact runs.
         EdgecError: the data does not fit, a metric fails, or a file cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="edgec-validate-") as name:
-        folder = Path(name)
+    with private_folder() as folder:
         progress(f"read samples of {data.data}")
         samples = Samples(data, options.samples, folder / "samples")
         for side in sides:
@@ -108,10 +107,11 @@ def validate(
 def _observed(
     sides: Sequence[Side], samples: Samples, folder: Path, log: Path, options: Options, progress: Progress
 ) -> Seen:
-    seen = {}
+    seen: dict[tuple[str, str], Observed] = {}
     for side in sides:
         for runnable in {item.artifact.file: item for item in side.runnables if not item.is_twin}.values():
-            scratch = Path(tempfile.mkdtemp(dir=folder))
+            scratch = folder / f"observed-{len(seen)}"
+            scratch.mkdir()
             seen[side.name, runnable.artifact.file] = observe(
                 side, runnable, samples.of(side), scratch, log, options.threads, progress
             )
@@ -204,6 +204,7 @@ def _suggest(seen: Seen, side: Side, samples: Samples, options: Options, folder:
         return 0
     chosen = choose(tuple(seen.values()), options.suggested)
     if chosen:
-        scratch = Path(tempfile.mkdtemp(dir=folder))
+        scratch = folder / "suggested"
+        scratch.mkdir()
         write_samples(options.suggest, chosen, samples.spec, side, samples.of(side), scratch)
     return len(chosen)

@@ -27,16 +27,20 @@ class Forked:
     Args:
         process: its id.
         status: where its exit code arrives.
+        running: ids of all that have not ended, of which it is one until then.
     """
 
-    def __init__(self, process: int, status: int) -> None:
+    def __init__(self, process: int, status: int, running: set[int]) -> None:
         self.pid = process
         self._status = status
+        self._running = running
+        running.add(process)
 
     def wait(self) -> int:
         """Its exit code, once it has ended; negative for a signal. To be called once."""
         with os.fdopen(self._status) as status:
             code = status.read()
+        self._running.discard(self.pid)
         return int(code) if code else -signal.SIGKILL  # its server was killed, and took it along
 
 
@@ -60,6 +64,7 @@ class _Server:
             self._parent.close()
             raise
         self._lock = threading.Lock()
+        self._running: set[int] = set()
 
     def fork(self, request: Mapping[str, str], files: Sequence[int]) -> Forked | None:
         """A worker; None when the server is gone."""
@@ -73,7 +78,7 @@ class _Server:
         finally:
             os.close(exit_code)
         if answer:
-            return Forked(int(answer), status)
+            return Forked(int(answer), status, self._running)
         os.close(status)
         self.process.wait()
         return None
@@ -83,6 +88,13 @@ class _Server:
         with contextlib.suppress(OSError):
             self._parent.send(b"end")
         threading.Thread(target=self._wait, daemon=True).start()
+
+    def kill(self) -> None:
+        """End it now, and its workers with all that they have started."""
+        for number in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(number, signal.SIGKILL)
+        self.process.kill()
 
     def _wait(self) -> None:
         self.process.wait()
@@ -94,10 +106,11 @@ _servers: dict[_Key, _Server] = {}
 
 
 @atexit.register
-def _kill_servers() -> None:
-    """Workers die with their servers, and one that still imports is killed too."""
+def kill_workers() -> None:
+    """End all workers and their servers now."""
     for server in _servers.values():
-        server.process.kill()
+        server.kill()
+    for server in _servers.values():
         server.process.wait()
 
 

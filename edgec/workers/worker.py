@@ -14,7 +14,6 @@ import json
 import os
 import queue
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any, Generic, NotRequired, TypedDict, TypeVar, Unpack
 
 from edgec.errors import WorkerError
 from edgec.frozen import Frozen
+from edgec.storage.temporary import private_folder
 from edgec.workers.failures import crash_error, received_error
 from edgec.workers.forked import fork, prepare
 from edgec.workers.records import Done
@@ -133,12 +133,10 @@ class Worker:
         self._ended: int | None = None
         self._events: queue.Queue[int | None] = queue.Queue()
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._private = tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=log.parent)
-        try:
-            self._start(_environment(threads, self._private.name) if environment is None else environment, imports)
-        except BaseException:
-            self._private.cleanup()
-            raise
+        with contextlib.ExitStack() as stack:
+            self._private = stack.enter_context(private_folder(log.parent))
+            self._start(_environment(threads, str(self._private)) if environment is None else environment, imports)
+            self._cleanup = stack.pop_all()
 
     def _start(self, environment: Mapping[str, str], imports: Sequence[str]) -> None:
         status, report = os.pipe()
@@ -146,7 +144,7 @@ class Worker:
         try:
             with self._log.open("ab") as sink:
                 files = (orders, report, sink.fileno())
-                self._process = fork(imports, environment, Path(self._private.name), files, self._log)
+                self._process = fork(imports, environment, self._private, files, self._log)
         except OSError as exc:
             os.close(status)
             os.close(self._orders)
@@ -198,7 +196,7 @@ class Worker:
         self._requests += 1
         self._step = ""
         began = time.perf_counter()
-        folder = Path(self._private.name)
+        folder = self._private
         response = folder / f"response-{self._requests}.json"
         (folder / f"request-{self._requests}.json").write_text(json.dumps({**function, **_written(request)}))
         with contextlib.suppress(BrokenPipeError):  # its end is reported below
@@ -232,7 +230,7 @@ class Worker:
         os.close(self._orders)
         self.kill()
         self._waiter.join()
-        self._private.cleanup()
+        self._cleanup.close()
 
 
 def _written(request: Frozen) -> dict[str, str]:

@@ -60,7 +60,7 @@ def edgec(*arguments: str, cwd: Path, timeout: float = 300) -> Run:
 def edgec_here(*arguments: str, cwd: Path) -> Run:
     """Run `edgec` to its end in this process, whose workers import a framework once for all commands.
 
-    For commands that do little: refusals, and verbs that read a bundle. At least one test of each verb takes `edgec`.
+    For commands that do little: refusals, and verbs that read a bundle. Tests of builds take `edgec`.
     """
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())

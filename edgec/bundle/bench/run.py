@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgec.bundle.bench.write import write_programs
 from edgec.bundle.check import read_bundle
 from edgec.errors import BundleError, ParityError, StorageError, UsageError, WorkerError
+from edgec.storage.temporary import private_folder
 
 _DAMAGED, _DIFFERENT, _NO_WRITE, _USAGE = 2, 3, 5, 64
 """Exit codes of bench.py."""
@@ -53,7 +53,7 @@ def bench_on_host(
         WorkerError: the runtime is missing, refuses the artifact or crashes.
     """
     manifest = read_bundle(bundle)
-    with tempfile.TemporaryDirectory(prefix="edgec-bench-") as folder:
+    with private_folder() as folder:
         if not own:
             write_programs(Path(folder), [item.artifact for item in manifest.artifacts])
         harness = (bundle / "bench" if own else Path(folder)) / "bench.py"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgec.errors import BackendUnavailableError, SignatureError, StorageError, UsageError
+from edgec.storage.stops import stops_held
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -71,13 +72,14 @@ def _write_new(files: Mapping[Path, tuple[bytes, int]]) -> None:
     """Write all of the files (content and mode) or none; existing files are not overwritten."""
     written: list[Path] = []
     try:
-        for file, (content, mode) in files.items():
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            written.append(file)
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+        with stops_held():
+            for file, (content, mode) in files.items():
+                handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+                written.append(file)
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
     except BaseException as exc:
         for file in written:
             file.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -33,6 +32,7 @@ from edgec.bundle.write import digest_file
 from edgec.errors import BundleError, UsageError, printable
 from edgec.frozen import Frozen, first_problem
 from edgec.storage.files import storage_errors, write_atomically
+from edgec.storage.temporary import sweep
 from edgec.verify.records import GateResult
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def sign_bundle(
     if not allow_incomplete:
         refuse_incomplete(path, manifest, "it is not signed")
     _check_figures(path, manifest)
-    for name in (SBOM, ATTESTATIONS):
-        for left in path.glob(f".{name}-*/"):  # of a signing that was killed
-            shutil.rmtree(left, ignore_errors=True)
+    sweep(path, ".")  # of a signing that was killed
     subjects = {file.name: file.sha256 for file in bundle_files(path) if file.name not in (SBOM, ATTESTATIONS)}
     _write(path / SBOM, bill_of_materials(manifest, subjects[MANIFEST]))
     subjects[SBOM] = digest_file(path / SBOM).sha256

@@ -14,7 +14,7 @@ from edgec.model.fingerprint import fingerprint
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel
-from edgec.passes.attention_share import attention_rules
+from edgec.passes.attention_share import dynamic_linear_place
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.smooth_scales import SmoothScales
 from edgec.quant.recipe import WeightGrid
@@ -160,13 +160,15 @@ class Pooled(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("module", "rules"),
+    ("module", "place"),
     [
-        (Attending(), True), (Pooled(4), True), (Pooled(400), False), (After(), False),
-        (nn.Sequential(nn.Flatten(), nn.Linear(12 * WIDTH, 10), nn.Softmax(1)), False),
+        (Attending(), "first"), (Pooled(4), "first"), (Pooled(100), "later"), (Pooled(4000), "never"),
+        (After(), "later"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(12 * WIDTH, 10), nn.Softmax(1)), "later"),
+        (nn.Sequential(nn.Conv1d(12, 4, 3), nn.ReLU()), "never"),
     ],
 )  # fmt: skip
 def test_models_that_attend_are_told_from_others(
-    module: nn.Module, rules: bool, wrap: Callable[..., FloatModel]
+    module: nn.Module, place: str, wrap: Callable[..., FloatModel]
 ) -> None:
-    assert attention_rules(wrap(module, (1, 12, WIDTH))) is rules
+    assert dynamic_linear_place(wrap(module, (1, 12, WIDTH))) == place

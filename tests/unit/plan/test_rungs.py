@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from edgec.plan.rungs import candidates, first_recipe, linear_first, reason_against, rungs
+from edgec.plan.rungs import candidates, first_recipe, place_dynamic_linear, reason_against, rungs
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.load import load_target
 from edgec.target.spec import Precision, QuantSpec, Target
@@ -47,12 +47,14 @@ def test_rungs_of_every_kind_of_build(precision: Precision, effort: Effort, cali
 
 def test_models_that_attend_begin_with_dynamic_linear_layers() -> None:
     ladder = rungs(target(), "balanced", calibrated=True, trainable=True)
-    found = linear_first(ladder)
+    found = place_dynamic_linear(ladder, "first")
     assert found[0].name == "dynamic-linear"
     assert [rung for rung in ladder if rung is not found[0]] == list(found[1:])
     recipes = candidates(found[0].stages[0], Recipe())
     assert recipes == (Recipe(), Recipe(linear="dynamic"), Recipe(linear="dynamic", smooth=True))
     assert reason_against(recipes[-1], "int8", target(), ladder) == ""
+    assert place_dynamic_linear(ladder, "later") == ladder
+    assert place_dynamic_linear(ladder, "never") == found[1:]
 
 
 def test_candidates_begin_with_the_best_so_far_and_repeat_none() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -39,25 +39,26 @@ def test_removing(tmp_path: Path) -> None:
     assert left_over(tmp_path) == []
 
 
-def test_a_signal_at_any_moment_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_mkdir, real_rmtree = Path.mkdir, shutil.rmtree
+@pytest.mark.parametrize("name", ["mkdir", "rmdir"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_at_any_moment_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: str
+) -> None:
+    real, sent = getattr(os, name), []
 
-    def mkdir(path: Path, *args: Any, **options: Any) -> None:
-        real_mkdir(path, *args, **options)
-        if path.name.startswith("stage-"):
-            raise KeyboardInterrupt
+    def interrupted(path: Any, *args: Any, **options: Any) -> None:
+        first = "stage-" in str(path) and not sent
+        sent.extend([1] * first)
+        if first and when == "before":
+            signal.raise_signal(signal.SIGINT)
+        real(path, *args, **options)
+        if first and when == "after":
+            signal.raise_signal(signal.SIGINT)
 
-    def rmtree(path: Path, *, ignore_errors: bool) -> None:
-        monkeypatch.setattr(shutil, "rmtree", real_rmtree)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "mkdir", mkdir)
-        with pytest.raises(KeyboardInterrupt), stage(tmp_path):
-            pytest.fail("there is no such stage")
-    assert left_over(tmp_path) == []
+    monkeypatch.setattr(os, name, interrupted)
     with pytest.raises(KeyboardInterrupt), stage(tmp_path):
-        monkeypatch.setattr(shutil, "rmtree", rmtree)
+        assert name == "rmdir"
+    assert sent
     assert left_over(tmp_path) == []
 
 
@@ -119,12 +120,12 @@ def test_the_old_folder_stays_when_the_new_one_fails(tmp_path: Path) -> None:
 
 def test_stages_of_dead_processes_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
     work = tmp_path / ".work"
-    for name in (f"stage-{dead_process()}-a", f"stage-{os.getppid()}-b", "stage-odd-c"):
+    for name in (f"stage-{dead_process()}-0a0a0a0a", f"stage-{os.getppid()}-0b0b0b0b", "stage-odd-c"):
         (work / name).mkdir(parents=True)
         (work / name / "file").write_text("x")
     with stage(tmp_path) as folder:
         assert folder.parent == work
-        assert left_over(tmp_path) == sorted([f"stage-{os.getppid()}-b", "stage-odd-c", folder.name])
+        assert left_over(tmp_path) == sorted([f"stage-{os.getppid()}-0b0b0b0b", "stage-odd-c", folder.name])
 
 
 HOLD = """

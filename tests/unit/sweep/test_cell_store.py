@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
-import filelock
 import pytest
 
 from edgec.backends.interface import Artifact
@@ -105,7 +105,17 @@ def test_names_that_code_has_asked_for_count(store: CellStore, tmp_path: Path, p
 
 
 def test_one_at_a_time(store: CellStore) -> None:
-    with store.lock(KEY), pytest.raises(filelock.Timeout):
-        store.lock(KEY).acquire(timeout=0.01)
+    held, done = threading.Event(), threading.Event()
+
+    def other() -> None:
+        held.wait(10)
+        with store.lock(KEY):
+            done.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
     with store.lock(KEY):
-        pass
+        held.set()
+        assert not done.wait(0.2)
+    thread.join(10)
+    assert done.is_set()

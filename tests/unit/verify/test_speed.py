@@ -63,7 +63,14 @@ def test_slow_models_get_one_run_a_turn() -> None:
     calls: list[str] = []
     times = in_turns([Waiting("a", 0.012, calls), Waiting("b", 0.012, calls)], {}, warmup=1, runs=6)
     assert times.shape == (2, 6, 1)
-    assert len(calls) == 2 + 2 * 6 * 2
+    assert len(calls) == 2 * 2 + 2 * 6 * 2
+
+
+def test_runs_over_50_ms_are_few_and_all_counted() -> None:
+    calls: list[str] = []
+    times = in_turns([Waiting("a", 0.06, calls), Waiting("b", 0.06, calls)], {}, warmup=10, runs=6)
+    assert times.shape == (2, 6, 1)
+    assert len(calls) == 2 * 2 + 2 * 6
 
 
 def test_the_interval_is_that_of_a_median() -> None:

@@ -247,7 +247,7 @@ def test_a_bundle_without_measurements_is_not_signed(unsigned: Path, keys: Path,
 
 
 def test_what_a_killed_signing_left_does_no_harm(signed: Path, keys: Path) -> None:
-    left = signed / f".{SBOM}-abc_1234"
+    left = signed / f".{SBOM}-{1 << 30}-0a0a0a0a"  # there is no such process
     left.mkdir()
     (left / SBOM).write_text("{")
     assert left.name not in {item.name.partition("/")[0] for item in bundle_files(signed)}
