@@ -188,7 +188,7 @@ class StorageError(EdgecError):
 
 
 class SignatureError(EdgecError):
-    """A bundle is not signed with this key, or is not what was signed; or a key cannot be used."""
+    """A bundle or index is not signed with this key, is not what was signed, or expired; or a key cannot be used."""
 
     exit_code = 34
 

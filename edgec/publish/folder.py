@@ -133,7 +133,8 @@ class FolderSnapshot:
     def bundle(self, target: str) -> RemoteBundle:
         """See `edgec.publish.store.Snapshot.bundle`."""
         present = _present_bundles(self._path, self._index)
-        return RemoteBundle(target=target, files=present.bundles[target].files)
+        entry = present.bundles[target]
+        return RemoteBundle(target=target, files=entry.files, offer=entry.offer)
 
     @contextmanager
     def open(self, target: str, file: BundleFile, start: int) -> Iterator[ByteStream]:

@@ -29,6 +29,8 @@ class Entry(Frozen):
     """SHA-256 (hex) of its manifest.json, which identifies the bundle."""
     files: tuple[BundleFile, ...]
     """All its files, in order of name."""
+    offer: str = ""
+    """The signature of this entry (`edgec.publish.offer`); empty: it has none."""
 
 
 class Index(Frozen):
@@ -50,7 +52,9 @@ def entries(bundles: Iterable[LocalBundle]) -> dict[str, Entry]:
     """The entries of an index for `bundles`, by target."""
     return {
         bundle.target: Entry(
-            manifest=next(file.sha256 for file in bundle.files if file.name == MANIFEST), files=bundle.files
+            manifest=next(file.sha256 for file in bundle.files if file.name == MANIFEST),
+            files=bundle.files,
+            offer=bundle.offer,
         )
         for bundle in bundles
     }

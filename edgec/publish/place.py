@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from edgec.bundle.check import read_bundle
 from edgec.bundle.manifest import MANIFEST, Manifest
-from edgec.errors import BundleError, PublishError, StorageError, printable
+from edgec.errors import BundleError, PublishError, SignatureError, StorageError, printable
 from edgec.frozen import Frozen, first_problem
 from edgec.project.spec import VersionText
 from edgec.storage.files import storage_errors, write_atomically
@@ -48,6 +48,8 @@ class Record(Frozen):
     """Of the bundle that was pulled last."""
     versions: dict[str, VersionText]
     """The newest version of each name."""
+    signed: bool = False
+    """Whether the index that the last one was pulled from with a key was signed."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,29 @@ class Place:
         if newest is None or accepted.allow_downgrade:
             return
         if new.version is None or Version(new.version) < Version(newest):
-            older = "has no version" if new.version is None else f"is older than {newest}"
-            what = f"{new.title} {older}, and {new.name} {newest} has been in its place: {self.path}"
+            older = f"has no version, and {newest}" if new.version is None else f"is older than {newest}, which"
+            what = f"{new.title} {older} has been in its place: {self.path}"
             raise PublishError(
                 what, where=where, hint="nothing was changed: ask the publisher, or give --allow-downgrade"
             )
 
-    def remember(self, new: Manifest) -> None:
+    def refuse_unsigned(self, accepted: Accepted, where: str) -> None:
+        """Refuse an index without a signature, where the last one had one.
+
+        Raises:
+            SignatureError: it is refused.
+        """
+        if self.record and self.record.signed and not accepted.allow_downgrade:
+            what = f"the index is not signed, and the one before was, for {self.path}"
+            hint = "nothing was changed: ask the publisher, or give --allow-downgrade"
+            raise SignatureError(what, where=where, hint=hint)
+
+    def remember(self, new: Manifest, *, signed: bool | None) -> None:
         """Record a bundle that is about to be put there.
+
+        Args:
+            new: its manifest.
+            signed: whether the index is; None: its signature was not checked.
 
         Raises:
             StorageError: the record cannot be written.
@@ -99,10 +116,11 @@ class Place:
         if not new.name:
             return  # an earlier edgec built it
         versions = dict(self.record.versions) if self.record else {}
+        signed = signed if signed is not None else bool(self.record and self.record.signed)
         versions.pop(new.name, None)
         if new.version is not None:
             versions[new.name] = new.version
-        record = Record(place=printable(str(self.path)), name=new.name, versions=versions)
+        record = Record(place=printable(str(self.path)), name=new.name, versions=versions, signed=signed)
         if record == self.record:
             return
         file = _record_file(self.path)

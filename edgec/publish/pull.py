@@ -21,6 +21,7 @@ from edgec.bundle.manifest import MANIFEST, Manifest
 from edgec.bundle.write import digest_file, publish_folder, refuse_foreign, refuse_within
 from edgec.errors import BundleError, PublishError, SignatureError, UsageError
 from edgec.publish.location import Location
+from edgec.publish.offer import check_offer
 from edgec.publish.place import Accepted, Place, read_place
 from edgec.publish.store import RemoteBundle, Snapshot
 from edgec.publish.stores import open_store
@@ -69,7 +70,8 @@ def pull(
         location: to pull from.
         patterns: names and globs of targets.
         out: folder for bundles; its other content is not touched.
-        keys: public keys; each bundle must be signed with one of them. Empty: signatures are not checked.
+        keys: public keys; each bundle, and its entry of the index if that is signed, must be signed with one of them.
+            Empty: signatures are not checked.
         accepted: which bundles may be pulled; by default those of the same name that are not older.
         policy: time-out and retries.
         progress: receives each step, and what replaces what: names, versions and digests of the manifests.
@@ -78,7 +80,8 @@ def pull(
         UsageError: `out` is a bundle, or in one; the manifest in `accepted` is not a SHA-256, or of several targets.
         TargetError: the location has no such target.
         PublishError, CredentialsError: it cannot be read, does not match its index, or a bundle is not `accepted`.
-        BundleError, SignatureError: a bundle does not match its manifest or its signature.
+        BundleError, SignatureError: a bundle does not match its manifest or its signature; with `keys` also: the index
+            is signed by another key, has expired, or is not signed though the last one was.
         StorageError: `out` or the record of pulled versions cannot be written.
     """
     out, policy, accepted = out.absolute(), policy or RetryPolicy(), accepted or Accepted()
@@ -141,6 +144,7 @@ class _Pull:
         with destination_lock(destination), stage(self.out) as staged:
             refuse_foreign(destination)
             place = read_place(destination)
+            signed = self._signed(place, where)
             changed = not matches_files(destination, self.remote.files)
             if changed:
                 with _name_location(where):
@@ -150,11 +154,21 @@ class _Pull:
                 key = self._verified(destination)
             new = read_bundle(staged if changed else destination)
             place.refuse_mix_up(new, self.accepted, where)
-            place.remember(new)
+            place.remember(new, signed=signed)
             if changed:
                 self._tell(place, new, manifest)
                 publish_folder(staged, destination)
         return PulledBundle(self.remote.target, destination, changed=changed, key=key, title=new.title)
+
+    def _signed(self, place: Place, where: str) -> bool | None:
+        """Whether the index is signed; None without keys to check it with."""
+        if not self.keys:
+            return None
+        signed = check_offer(self.remote, self.keys, where)
+        if not signed:
+            place.refuse_unsigned(self.accepted, where)
+            self.progress(f"{self.remote.target}: the index is not signed: it may offer an older bundle")
+        return signed
 
     def _tell(self, place: Place, new: Manifest, digest: str) -> None:
         if not (place.path / MANIFEST).is_file():

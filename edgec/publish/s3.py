@@ -193,7 +193,8 @@ class S3Snapshot:
 
     def bundle(self, target: str) -> RemoteBundle:
         """See `edgec.publish.store.Snapshot.bundle`."""
-        return RemoteBundle(target=target, files=self._index.bundles[target].files)
+        entry = self._index.bundles[target]
+        return RemoteBundle(target=target, files=entry.files, offer=entry.offer)
 
     @contextmanager
     def open(self, target: str, file: BundleFile, start: int) -> Iterator[ByteStream]:

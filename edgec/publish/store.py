@@ -35,6 +35,8 @@ class LocalBundle:
     manifest: Manifest
     files: tuple[BundleFile, ...]
     """The files to publish, in order of name."""
+    offer: str = ""
+    """Its signed entry of the index (`edgec.publish.offer`); empty: it is not signed."""
 
     @property
     def target(self) -> str:
@@ -47,6 +49,8 @@ class RemoteBundle(Frozen):
 
     target: str
     files: tuple[BundleFile, ...]
+    offer: str = ""
+    """Its signed entry of the index; empty: it is not signed."""
 
 
 @dataclass(frozen=True)

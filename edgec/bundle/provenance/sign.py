@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from edgec.bundle.manifest import (
     MANIFEST,
     MEASUREMENTS,
     SBOM,
+    Accuracy,
     Manifest,
     Measurements,
     accuracy_of,
@@ -32,6 +33,7 @@ from edgec.errors import BundleError, UsageError, printable
 from edgec.frozen import Frozen, first_problem
 from edgec.storage.files import storage_errors, write_atomically
 from edgec.storage.temporary import sweep
+from edgec.verify.records import GateResult
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -100,20 +102,20 @@ def _check_figures(path: Path, manifest: Manifest) -> None:
         raise BundleError(what, where=str(file), hint=hint) from exc
     accuracy = tuple(map(accuracy_of, measured.measurements))
     gates = tuple(map(without_times, measured.gates))
-    figures: tuple[tuple[str, Sequence[Any], Sequence[Any]], ...] = (
-        ("figures of accuracy", manifest.accuracy, accuracy),
-        ("gates", manifest.gates, gates),
-    )
-    for name, stated, follows in figures:
-        wrong = [
-            next(f"{one.artifact} in {one.runtime}" for one in pair if one is not None)
-            for pair in zip_longest(stated, follows)
-            if pair[0] != pair[1]
-        ]
-        if wrong:
-            places = printable(", ".join(dict.fromkeys(wrong)))
+    for name, places in (
+        ("figures of accuracy", _differing(manifest.accuracy, accuracy)),
+        ("gates", _differing(manifest.gates, gates)),
+    ):
+        if places:
             what = f"it is not signed: the {name} in {MANIFEST} are not what {MEASUREMENTS} gives for {places}"
             raise BundleError(what, where=str(path), hint=hint)
+
+
+def _differing(stated: Sequence[Accuracy | GateResult], follows: Sequence[Accuracy | GateResult]) -> str:
+    """Artifacts and runtimes whose records differ, for messages; empty: all are the same, in the same order."""
+    pairs = [pair for pair in zip_longest(stated, follows) if pair[0] != pair[1]]
+    places = [next(f"{one.artifact} in {one.runtime}" for one in pair if one is not None) for pair in pairs]
+    return printable(", ".join(dict.fromkeys(places)))
 
 
 def _write(file: Path, text: str) -> None:

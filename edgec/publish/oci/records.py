@@ -38,6 +38,8 @@ BUILD = "application/vnd.edgec.build.v1"
 ATTESTED = "application/vnd.in-toto.bundle"
 """A file of DSSE envelopes, one a line (in-toto attestation 1.0, "Bundle")."""
 TARGET = "dev.edgec.target"
+SIGNED = "dev.edgec.offer"
+"""Annotation of an entry of an index: its signature (`edgec.publish.offer`)."""
 TITLE = "org.opencontainers.image.title"
 LARGEST_BLOB = 1 << 40
 """Bytes of a blob at most."""

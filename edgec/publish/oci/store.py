@@ -23,6 +23,7 @@ from edgec.publish.oci.records import (
     EMPTY,
     EMPTY_CONTENT,
     MANIFEST_TYPE,
+    SIGNED,
     TARGET,
     ArtifactManifest,
     Descriptor,
@@ -134,7 +135,8 @@ class OciSnapshot:
         manifest = parse_document(ArtifactManifest, document, where)
         if (stated := _target_of(manifest, where)) != target:
             raise PublishError(f"the index states the target {target!a}, the manifest {stated!a}", where=where)
-        return RemoteBundle(target=target, files=tuple(file_of(layer, where) for layer in manifest.layers))
+        files = tuple(file_of(layer, where) for layer in manifest.layers)
+        return RemoteBundle(target=target, files=files, offer=entry.annotation(SIGNED))
 
     def open(self, target: str, file: BundleFile, start: int) -> AbstractContextManager[ByteStream]:
         """See `edgec.publish.store.Snapshot.open`."""
@@ -166,7 +168,8 @@ class _Sender:
         for file in bundle.files:
             if file.name == ATTESTATIONS:
                 attach(self._tag, artifact, file, bundle.target)
-        annotations = {TARGET: bundle.target, **origin(os.environ)}
+        signed = {SIGNED: bundle.offer} if bundle.offer else {}
+        annotations = {TARGET: bundle.target, **signed, **origin(os.environ)}
         return artifact.model_copy(
             update={"platform": platform_of(bundle.manifest.target.device), "annotations": annotations}
         )

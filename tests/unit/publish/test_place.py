@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from edgec.bundle.check import read_bundle
 from edgec.bundle.manifest import MANIFEST
 from edgec.bundle.write import digest_file
+from edgec.cli.pull import command as pull_command
 from edgec.errors import PublishError, StorageError
 from edgec.publish.collect import collect_bundles
 from edgec.publish.folder import FolderStore
@@ -86,7 +88,7 @@ def test_an_older_version_is_refused_before_its_files_are_sent(tmp_path: Path, o
     for older in ("1.3", "1.4rc1", "1.4.dev2", None):
         offer("digits", older)
         (tmp_path / "location" / TARGET / "model.onnx").unlink()
-        error = refused(tmp_path, r"digits 1\.4 has been in its place")
+        error = refused(tmp_path, r"1\.4(, which)? has been in its place")
         assert "--allow-downgrade" in error.hint
         refused(tmp_path, "digits", replace_model=True)
     offer("digits", "1.3")
@@ -118,6 +120,23 @@ def test_another_name_is_refused(tmp_path: Path, offer: Offer) -> None:
     refused(tmp_path, r"digits 1\.3 is older than 1\.4", replace_model=True)  # the way back is no way round
     get(tmp_path, replace_model=True, allow_downgrade=True)
     assert present(tmp_path) == "digits 1.3"
+
+
+def test_the_verb_has_a_flag_for_each(tmp_path: Path, offer: Offer, capfd: pytest.CaptureFixture[str]) -> None:
+    def run(*flags: str) -> Result:
+        return CliRunner().invoke(pull_command, [str(tmp_path / "location"), "--out", str(tmp_path / "out"), *flags])
+
+    offer("digits", "1.4")
+    assert run().exit_code == 0
+    assert f"{TARGET}: pulled: digits 1.4" in capfd.readouterr().err
+    offer("faces", "1.0")
+    assert isinstance(run("--allow-downgrade").exception, PublishError)
+    assert run("--replace-model").exit_code == 0
+    offer("faces", "0.9")
+    assert isinstance(run("--replace-model").exception, PublishError)
+    assert run("--allow-downgrade").exit_code == 0
+    assert "faces 1.0 is replaced by faces 0.9" in capfd.readouterr().err
+    assert present(tmp_path) == "faces 0.9"
 
 
 @pytest.mark.parametrize("how", ["removed", "damaged", "another"])
@@ -168,7 +187,7 @@ def test_records_that_cannot_be_read_or_written(tmp_path: Path, offer: Offer, st
     get(tmp_path)
     (record,) = (state / "edgec" / "pulled").iterdir()
     assert json.loads(record.read_text()) == {
-        "place": str(tmp_path / "out" / TARGET), "name": "digits", "versions": {"digits": "1.4"},
+        "place": str(tmp_path / "out" / TARGET), "name": "digits", "versions": {"digits": "1.4"}, "signed": False,
     }  # fmt: skip
     record.write_text('{"name": 1}')
     offer("digits", "1.5")

@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,13 @@ def test_there_and_back(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Locat
     assert head["ChecksumSHA256"]
     with pytest.raises(TargetError, match='no target is called "x86-64-int9"'):
         get(bucket, tmp_path / "out", "x86-64-int9")
+
+
+def test_signed_entries_come_back(tmp_path: Path, make_bundle: MakeBundle, bucket: S3Location) -> None:
+    (bundle,) = collect_bundles([make_bundle(tmp_path)], lambda step: None)
+    store = S3Store(bucket, QUICK)
+    store.publish([replace(bundle, offer='{"payload":"x"}')], add=False, progress=lambda step: None)
+    assert store.read(lambda step: None).bundle(bundle.target).offer == '{"payload":"x"}'
 
 
 def test_nothing_is_sent_or_fetched_twice(

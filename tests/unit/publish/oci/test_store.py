@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,16 @@ def test_one_target_of_several(make_bundle: Callable[..., Path], repository: str
     assert not (tmp_path / "out" / "x86-64-int8").exists()
     with pytest.raises(TargetError, match="x86-64-int8"):
         fetch(repository, tmp_path / "out", "x86-64-int9")
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_signed_entries_come_back(make_bundle: Callable[..., Path], repository: str, tmp_path: Path, add: bool) -> None:
+    (bundle,) = collect_bundles([make_bundle(tmp_path / "dist")], lambda step: None)
+    store, offer = OciStore(oci(f"{repository}:1"), HASTY), '{"payload":"x"}'
+    store.publish([replace(bundle, offer=offer)], add=add, progress=lambda step: None)
+    assert store.read(lambda step: None).bundle(bundle.target).offer == offer
+    assert store.publish([replace(bundle, offer="")], add=add, progress=lambda step: None).changed
+    assert store.read(lambda step: None).bundle(bundle.target).offer == ""
 
 
 def test_what_is_in_the_registry(
