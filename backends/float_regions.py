@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 POST_PROCESSING = "kept in float: it makes an output from what the last layers with weights give"
+BESIDE = "computed in float, like the layers beside it that the recipe keeps so"
 FRONT_END = "kept in float: it belongs to the logarithm of a spectrum, whose small values 256 even steps would lose"
 
 Role = Literal[
@@ -69,6 +70,30 @@ def float_regions(ops: Sequence[Op], outputs: Collection[str]) -> dict[str, str]
         **dict.fromkeys(front_end(ops), FRONT_END),
     }
     return {op.name: reasons[op.name] for op in ops if op.name in reasons}
+
+
+def beside(ops: Sequence[Op], chosen: Collection[str], integer: Collection[str]) -> frozenset[str]:
+    """Names of the ops beside `chosen` ones, which quantized would round tensors that are to stay unrounded.
+
+    They read what a chosen op makes, up to the next integer product, or no integer product reads what they make: a pool
+    or a sum would get a quantization of its own. An activation right after an integer product is a part of it.
+
+    Args:
+        ops: of the graph, in execution order.
+        chosen: names of those that take and make floats.
+        integer: names of the products in integers.
+    """
+    made_by = {tensor: op.name for op in ops for tensor in op.outputs}
+    before = {op.name: {made_by[tensor] for tensor in op.inputs if tensor in made_by} for op in ops}
+    floats = set(chosen)
+    for op in ops:
+        if op.name not in integer and floats & before[op.name]:
+            floats.add(op.name)
+    joined = {*integer} | {op.name for op in ops if op.role == "activation" and before[op.name] & {*integer}} - floats
+    for op in reversed(ops):
+        if op.name in joined:
+            joined |= before[op.name] - floats
+    return frozenset(op.name for op in ops if op.name not in joined and op.name not in chosen)
 
 
 def front_end(ops: Sequence[Op]) -> tuple[str, ...]:

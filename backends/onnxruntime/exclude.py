@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgec.backends.float_regions import Op, Role, float_regions, role_of
+from edgec.backends.float_regions import BESIDE, Op, Role, beside, float_regions, role_of
 from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, VALUE_PRESERVING
 from edgec.backends.onnxruntime.dynamic_linear import dynamic_layers
 from edgec.backends.onnxruntime.graph import constants, producers
@@ -32,7 +32,6 @@ _ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
     ("power", frozenset({"Abs", "DFT", "Pow", "ReduceL2", "ReduceSumSquare", "STFT", "Sqrt"})),
     ("logarithm", frozenset({"Log"})),
 )
-FOLLOWS_REASON = "computed in float, like the layers beside it that the recipe keeps so"
 BESIDE_DYNAMIC = "computed in float: the linear layers beside it take float inputs, and quantize them as the model runs"
 EMBEDDING_REASON = "kept in float: all its rows would have one scale, and the sum that follows is in float"
 
@@ -72,13 +71,17 @@ def nodes_to_exclude(
         if name in quantizable:
             excluded.setdefault(name, reason)
     if kept:
-        for name in _followers(proto, layers, kept):
-            excluded.setdefault(name, FOLLOWS_REASON)
+        for name in _beside(proto, layers, kept):
+            excluded.setdefault(name, BESIDE)
     return excluded
 
 
 def _float_regions(proto: onnx.ModelProto) -> dict[str, str]:
     """Nodes of the front end and of the post-processing, with the reason."""
+    return float_regions(_ops(proto), {item.name for item in proto.graph.output})
+
+
+def _ops(proto: onnx.ModelProto) -> list[Op]:
     known = constants(proto)
 
     def op(node: onnx.NodeProto) -> Op:
@@ -94,7 +97,7 @@ def _float_regions(proto: onnx.ModelProto) -> dict[str, str]:
             role = "mean" if known[node.input[1]].shape[_channels(node)] == 1 else "product"
         return Op(node.name, role, read, tuple(filter(None, node.output)))
 
-    return float_regions([op(node) for node in proto.graph.node], {item.name for item in proto.graph.output})
+    return [op(node) for node in proto.graph.node]
 
 
 def _channels(node: onnx.NodeProto) -> int:
@@ -108,7 +111,7 @@ def never_static(proto: onnx.ModelProto) -> frozenset[str]:
     """Nodes that are not static, whichever layers stay in float, where linear layers are dynamic."""
     layers = find_layers(proto)
     kept = [layer.node for layer in (*dynamic_layers(proto, layers), *embeddings(layers))]
-    return frozenset({*kept, *_followers(proto, [layer.node for layer in layers], kept)})
+    return frozenset({*kept, *_beside(proto, [layer.node for layer in layers], kept)})
 
 
 def embeddings(layers: Iterable[PlacedLayer]) -> tuple[PlacedLayer, ...]:
@@ -116,35 +119,13 @@ def embeddings(layers: Iterable[PlacedLayer]) -> tuple[PlacedLayer, ...]:
     return tuple(layer for layer in layers if layer.op == "embedding")
 
 
-def _followers(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[str]) -> list[str]:
-    """Weightless nodes that read a float layer, or from which no chain of weightless nodes leads to an integer product.
-
-    Left to the quantizer they would round tensors that the recipe wants unrounded: a pool or a sum would get QDQ
-    pairs of its own. A ReLU after an integer product is a part of it.
-    """
-    quantizable = [node for node in proto.graph.node if node.op_type in STATIC_OPS]
-    weightless = [node for node in quantizable if node.name not in layers]
-    made_by = producers(proto)
-    floats = {*kept}
-    for node in weightless:
-        if any(tensor in made_by and made_by[tensor].name in floats for tensor in node.input):
-            floats.add(node.name)
-    products = [node for node in quantizable if node.op_type in STATIC_COMPUTE or node.name in layers]
-    pending = [node for node in products if node.name not in floats]
-    joined = {node.name for node in pending}
-    passing = {node.name for node in weightless} - floats
-    joined |= {
-        node.name
-        for node in weightless
-        if node.op_type in ("Clip", "Relu") and node.input[0] in made_by and made_by[node.input[0]].name in joined
-    } & passing
-    while pending:
-        node = pending.pop()
-        for before in [made_by[tensor] for tensor in node.input if tensor in made_by]:
-            if before.name in passing - joined:
-                joined.add(before.name)
-                pending.append(before)
-    return [node.name for node in weightless if node.name not in joined]
+def _beside(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[str]) -> list[str]:
+    """Quantizable nodes without weights that stay in float beside the layers `kept`, in execution order."""
+    kinds = {node.name: node.op_type for node in proto.graph.node}
+    ops = [op for op in _ops(proto) if kinds[op.name] in STATIC_OPS]
+    integer = {op.name for op in ops if kinds[op.name] in STATIC_COMPUTE or op.name in layers} - {*kept}
+    names = beside(ops, kept, integer)
+    return [op.name for op in ops if op.name in names and op.name not in layers]
 
 
 def _softmax_arguments(proto: onnx.ModelProto) -> list[str]:

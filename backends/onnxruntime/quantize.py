@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from edgec.backends.float_regions import BESIDE
 from edgec.backends.layer_names import select
 from edgec.backends.onnxruntime.calibrate import ranges, unusable
 from edgec.backends.onnxruntime.capability import STATIC_COMPUTE, DynamicCodes, Granularity, WeightCodes
@@ -13,7 +14,6 @@ from edgec.backends.onnxruntime.dynamic_linear import DynamicLinear, dynamic_lay
 from edgec.backends.onnxruntime.exclude import (
     BESIDE_DYNAMIC,
     EMBEDDING_REASON,
-    FOLLOWS_REASON,
     RECIPE_REASON,
     embeddings,
     never_static,
@@ -100,7 +100,7 @@ class QuantizeStatic(Pass[OnnxModel]):
         looked_up = [layer.node for layer in embeddings(layers) if layer.node not in kept]
         others = [*looked_up, *(layer.node for layer in dynamic)]
         excluded = nodes_to_exclude(model.proto, bad, [layer.node for layer in layers], [*kept, *others])
-        excluded = {name: BESIDE_DYNAMIC if why == FOLLOWS_REASON else why for name, why in excluded.items()}
+        excluded = {name: BESIDE_DYNAMIC if why == BESIDE else why for name, why in excluded.items()}
         excluded |= dict.fromkeys(looked_up, EMBEDDING_REASON)
         assert self.dynamic is not None
         linear = DynamicLinear(frozenset(layer.node for layer in dynamic), self.weights, self.dynamic)

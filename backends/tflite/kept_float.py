@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from edgec.backends.float_regions import Op, Role, float_regions, role_of
+from edgec.backends.float_regions import BESIDE, Op, Role, beside, float_regions, role_of
 from edgec.backends.tflite.audit import base_name
 from edgec.backends.tflite.capability import NO_INT8, WEIGHTED
 from edgec.backends.tflite.flatbuffer import indices, is_constant, kind_of, text
@@ -15,7 +15,6 @@ _UNUSABLE = "calibration met values that no 8-bit scale can hold: not finite, or
 _MASKED = "kept in float: it makes softmax's argument, where a mask's magnitude would eat all 256 steps"
 _ARGUMENT = "kept in float: it makes a logarithm's argument, which spans more than 256 steps hold"
 _MOVED = "kept in float: it only moves values to ops that stay float"
-_BESIDE = "computed in float, like the layers beside it that the recipe keeps so"
 _MOVES = frozenset({"EXPAND_DIMS", "RESHAPE", "SQUEEZE", "TRANSPOSE"})
 _ROLES: tuple[tuple[Role, frozenset[str]], ...] = (
     ("product", WEIGHTED | {"BATCH_MATMUL", "GATHER"}),
@@ -86,32 +85,21 @@ def tensors_between(model: Any, kept: Collection[int]) -> tuple[int, ...]:
     return tuple(sorted((made - read) & ranged))
 
 
-def beside(model: Any, chosen: Collection[int], kept: Mapping[int, str]) -> dict[int, str]:
+def kept_beside(model: Any, chosen: Collection[int], kept: Mapping[int, str]) -> dict[int, str]:
     """Place of each operator without weights that stays in float beside the layers that a recipe keeps so -> reason.
-
-    These read what such a layer makes, up to the next integer product, or no integer product reads what they make:
-    quantized they would round tensors that the recipe wants unrounded.
 
     Args:
         model: the quantizable program.
         chosen: places of the recipe's layers in float.
         kept: places that stay in float whatever a recipe asks for.
     """
-    operators = model.subgraphs[0].operators or ()
-    products = {place for place, item in enumerate(operators) if kind_of(model, item) in WEIGHTED | {"BATCH_MATMUL"}}
-    integer = products - {*chosen, *kept}
     if not chosen:
         return {}
-    made_by = {index: place for place, item in enumerate(operators) for index in indices(item.outputs)}
-    floats, joined = set(chosen), set(integer)
-    for place, item in enumerate(operators):
-        if place not in integer and floats & {made_by.get(index) for index in indices(item.inputs)}:
-            floats.add(place)
-    for place in reversed(range(len(operators))):
-        if place in joined:
-            makers = {made_by[index] for index in indices(operators[place].inputs) if index in made_by}
-            joined |= makers - floats - {*kept}
-    return {place: _BESIDE for place in range(len(operators)) if place not in {*joined, *chosen, *kept}}
+    operators = model.subgraphs[0].operators or ()
+    products = {place for place, item in enumerate(operators) if kind_of(model, item) in WEIGHTED | {"BATCH_MATMUL"}}
+    integer = {str(place) for place in products - {*chosen, *kept}}
+    names = beside(_ops(model), {str(place) for place in chosen}, integer)
+    return {place: BESIDE for place in map(int, names) if place not in kept}
 
 
 def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:
@@ -134,6 +122,12 @@ def _moves_before(model: Any, kept: Mapping[int, str]) -> list[int]:
 
 def _float_regions(model: Any) -> dict[int, str]:
     """Places of the ops of the front end and of the post-processing, with the reason."""
+    regions = float_regions(_ops(model), {str(index) for index in indices(model.subgraphs[0].outputs)})
+    return {int(name): reason for name, reason in regions.items()}
+
+
+def _ops(model: Any) -> list[Op]:
+    """The operators, called by their places."""
     graph = model.subgraphs[0]
 
     def op(place: int, operator: Any) -> Op:
@@ -149,9 +143,7 @@ def _float_regions(model: Any) -> dict[int, str]:
             role = "power"
         return Op(str(place), role, tuple(map(str, read)), tuple(map(str, made)))
 
-    ops = [op(place, operator) for place, operator in enumerate(graph.operators or ())]
-    regions = float_regions(ops, {str(index) for index in indices(graph.outputs)})
-    return {int(name): reason for name, reason in regions.items()}
+    return [op(place, operator) for place, operator in enumerate(graph.operators or ())]
 
 
 def _log_arguments(model: Any) -> set[int]:

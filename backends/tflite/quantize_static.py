@@ -105,9 +105,9 @@ class QuantizeStatic(Pass[LiteModel]):
         dtypes = dtypes_of_layers(quantizable, model.content)
         if wrong := [name for name in self.float_layers if dtypes.get(name, "float32") != "float32"]:
             return f"{', '.join(wrong)} computes in int8, though it is to stay float"
-        if self.float_layers:  # other products in float must be the ones that no recipe quantizes
-            others = {layer.name for layer in quantizable.layers if layer.op in PRODUCTS} - set(self.float_layers)
-            others &= {name for name, dtype in dtypes.items() if dtype == "float32"}
+        others = {layer.name for layer in quantizable.layers if layer.op in PRODUCTS} - set(self.float_layers)
+        others &= {name for name, dtype in dtypes.items() if dtype == "float32"}
+        if self.float_layers and others:  # these must be the products that no recipe quantizes
             ranges = self._ranges(model, quantizable)
             full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_tried(ctx))
             free = dtypes_of_layers(quantizable, finish(full.content))

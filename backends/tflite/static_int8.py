@@ -14,7 +14,7 @@ from edgec.backends.tflite.finish import audit
 from edgec.backends.tflite.flatbuffer import indices, kind_of, pack, read_ops, text, unpack
 from edgec.backends.tflite.functions_read import functions_read
 from edgec.backends.tflite.hidden_joins import hide_joins, restore_joins
-from edgec.backends.tflite.kept_float import Ranges, beside, coverage_of_kept, kept_float, tensors_between
+from edgec.backends.tflite.kept_float import Ranges, coverage_of_kept, kept_beside, kept_float, tensors_between
 from edgec.backends.tflite.kernel_ranges import fixed_ranges, widen_dead
 from edgec.backends.tflite.layers import PlacedLayer
 from edgec.backends.tflite.quantizable import Quantizable, same_values, set_ranges, signature_names
@@ -99,7 +99,7 @@ def quantize(
         if len(indices(item.outputs))
     }
     kept = kept_float(model, ranges)
-    kept |= beside(model, {place for layer in chosen for place in layer.places}, kept)
+    kept |= kept_beside(model, {place for layer in chosen for place in layer.places}, kept)
     places = {place for layer in chosen for place in layer.places} | set(kept)
     set_ranges(model, {**ranges, **dict.fromkeys(tensors_between(model, places))})
     coverage = coverage_of_kept(model, kept)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgec.backends import float_regions
 from edgec.backends.torch_quant.exclude import softmax_arguments, unusable_nodes
 from edgec.backends.torch_quant.kernels import TRANSPOSED, ReducedRange
 from edgec.backends.torch_quant.layers import layer_nodes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from edgec.backends.torch_quant.range_observer import RangeObserver
 
 Call = Callable[..., Any]
-FOLLOWS = "computed in float, like the layers beside it that the recipe keeps so"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def observe(
     refused = unusable_nodes(model.graph, model.statistics or {}) | softmax_arguments(model.graph)
     refused |= model.left_out
     if dynamic or float_layers:
-        refused = beside(model, layers, (*dynamic, *float_layers), BESIDE if dynamic else FOLLOWS) | refused
+        refused = (
+            beside(model, layers, (*dynamic, *float_layers), BESIDE if dynamic else float_regions.BESIDE) | refused
+        )
     layer_of = {node.name: name for name, (_, calls) in layers.items() for node in calls}
     in_float = {name: layer_of.get(name, name) for name in refused}
     in_float |= {node.name: name for name in (*float_layers, *dynamic) for node in layers[name][1]}

@@ -17,9 +17,8 @@ from edgec.ladder.pinned_layers import with_pinned_layers
 from edgec.ladder.trial import Trial
 from edgec.ladder.verifier import Verifier
 from edgec.lock.file import LockedArtifact
-from edgec.passes.attention_share import dynamic_linear_place
+from edgec.passes.arithmetic import arithmetic_of
 from edgec.passes.coverage import Coverage, CoverageState
-from edgec.passes.multiplications import total_multiplications
 from edgec.plan.context import BuildContext
 from edgec.plan.plan import PlannedEmit, require_toolchain
 from edgec.plan.rungs import first_recipe, place_dynamic_linear
@@ -58,10 +57,10 @@ def make_artifacts(
     """
     inputs = prepared.inputs
     deadline = time.monotonic() + context.plan.project.build.time_budget
-    samples = _scoring_samples(context, prepared)
+    arithmetic = arithmetic_of(inputs.model)
+    samples = _scoring_samples(context, prepared, arithmetic.multiplications)
     verifier = Verifier(context, inputs.evaluation, prepared.reference, prepared.metric, workers)
     training = GridModels(context, inputs.training, inputs.calibration, workers)
-    linear = dynamic_linear_place(inputs.model)
 
     def make(item: PlannedEmit) -> BuiltArtifact | FailedArtifact:
         try:
@@ -72,7 +71,7 @@ def make_artifacts(
                 workers.add(maker)
                 climb = Climb(Trial(maker, verifier, samples), deadline, bound=bound)
                 first = with_pinned_layers(maker, first_recipe(context.plan.target))
-                ladder = place_dynamic_linear(item.ladder, linear)
+                ladder = place_dynamic_linear(item.ladder, arithmetic.dynamic_linear)
                 climbed = climb.run(ladder, first, locked.get(item.file))
                 return _built(prepared, maker, climbed, training, in_full=in_full)
         except EdgecError as error:
@@ -91,12 +90,12 @@ def make_artifacts(
             raise
 
 
-def _scoring_samples(context: BuildContext, prepared: Prepared) -> ScoringSamples | None:
+def _scoring_samples(context: BuildContext, prepared: Prepared, multiplications: int) -> ScoringSamples | None:
     calibration, model = prepared.inputs.calibration, prepared.inputs.model
     if calibration is None:
         return None
     count = len(calibration)
-    affordable = SCORED_MULTIPLICATIONS // max(total_multiplications(model), 1)
+    affordable = SCORED_MULTIPLICATIONS // max(multiplications, 1)
     limit = min(count, SCORED_SAMPLES, max(affordable, LEAST_SCORED))
     indices = [index * count // limit for index in range(limit)]
     outputs = kept_float_outputs(context, model, calibration, indices, context.scratch / "scored")

@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edgec.model.samples import sample_tensors
-from edgec.model.spec import FloatModel
 from edgec.passes.graph_edit import constant, module_of
-from edgec.passes.node_values import values_of
 
 if TYPE_CHECKING:
     from torch import fx
@@ -26,13 +23,6 @@ def multiplications(graph: fx.GraphModule, values: Mapping[fx.Node, Value]) -> d
     """
     counts = {node: _of_call(node, graph, values) for node in graph.graph.nodes if node.op.startswith("call_")}
     return {node: count for node, count in counts.items() if count}
-
-
-def total_multiplications(model: FloatModel) -> int:
-    """Multiplications by weights of a model for one sample; 0 where it has no graph."""
-    if model.graph is None:
-        return 0
-    return sum(multiplications(model.graph, values_of(model.graph, sample_tensors(model.inputs, seed=0))).values())
 
 
 def _of_call(node: fx.Node, graph: fx.GraphModule, values: Mapping[fx.Node, Value]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from edgec.frozen import canonical_json
-from edgec.passes.attention_share import DynamicLinearPlace
+from edgec.passes.arithmetic import DynamicLinearPlace
 from edgec.quant.recipe import RANGE_METHODS, Effort, Recipe, RungName
 from edgec.target.spec import WEIGHT_ONLY, Precision, Target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.backends.float_regions import Op, Role, front_end, post_processing
+from edgec.backends.float_regions import Op, Role, beside, front_end, post_processing
 
 ROLES: dict[str, Role] = {
     "conv": "product", "mean": "mean", "relu": "activation", "softmax": "softmax", "reshape": "move", "cat": "join",
@@ -68,3 +68,22 @@ def test_ops_after_the_last_products(text: str, outputs: str, expected: str) -> 
 )  # fmt: skip
 def test_the_logarithm_of_a_spectrum_and_what_makes_it(text: str, expected: str) -> None:
     assert front_end(graph(text)) == tuple(expected.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen", "expected"),
+    [
+        ("conv1 x; sigmoid conv1; mul conv1 sigmoid; conv2 mul", "conv1", "sigmoid mul"),
+        ("conv1 x; sigmoid conv1; mul conv1 sigmoid; conv2 mul", "conv2", ""),
+        ("conv1 x; add1 conv1 x; resize1 add1; conv2 resize1", "conv1", "add1 resize1"),
+        ("conv1 x; conv2 conv1; cat conv1 conv2; conv3 cat", "conv1", "cat"),
+        ("conv1 x; conv2 conv1; relu1 conv2; resize1 relu1", "conv1", "resize1"),
+        ("conv1 x; relu1 conv1; conv2 relu1; resize1 conv2", "conv1", "relu1 resize1"),
+    ],
+)
+def test_what_lies_beside_a_layer_in_float_stays_float_up_to_the_next_integer_product(
+    text: str, chosen: str, expected: str
+) -> None:
+    ops = graph(text)
+    integer = {op.name for op in ops if op.role == "product"} - {chosen}
+    assert beside(ops, {chosen}, integer) == set(expected.split())

@@ -14,7 +14,7 @@ from edgec.model.fingerprint import fingerprint
 from edgec.model.outputs import tensors_of
 from edgec.model.samples import sample_arrays
 from edgec.model.spec import FloatModel
-from edgec.passes.attention_share import dynamic_linear_place
+from edgec.passes.arithmetic import arithmetic_of
 from edgec.passes.contract import PassContext, PassResult
 from edgec.passes.smooth_scales import SmoothScales
 from edgec.quant.recipe import WeightGrid
@@ -171,4 +171,4 @@ class Pooled(nn.Module):
 def test_models_that_attend_are_told_from_others(
     module: nn.Module, place: str, wrap: Callable[..., FloatModel]
 ) -> None:
-    assert dynamic_linear_place(wrap(module, (1, 12, WIDTH))) == place
+    assert arithmetic_of(wrap(module, (1, 12, WIDTH))).dynamic_linear == place

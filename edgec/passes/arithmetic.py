@@ -1,7 +1,8 @@
-"""Where a model's arithmetic is: whether its linear layers should be quantized as the model runs, and how early."""
+"""How much a model computes, and whether its linear layers should be quantized as the model runs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgec.model.samples import sample_tensors
@@ -23,32 +24,41 @@ _LEAST = 0.05
 _ATTENTION = frozenset({"softmax", "scaled_dot_product_attention"})
 
 
-def dynamic_linear_place(model: FloatModel) -> DynamicLinearPlace:
-    """When the ladder is to try dynamic linear layers for a model.
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a model computes for one sample.
 
-    ``first`` where it attends, and at least half of its multiplications by weights are in layers over sequences: of
-    such models static ranges lose most, as norms and softmax make tensors in which few channels are far larger than
-    all others. ``never`` where less than `_LEAST` of them are in linear layers, which then decide nothing. ``later``
-    else, and where the model has no graph.
+    Attributes:
+        multiplications: by weights; 0: not known, as the model has no graph.
+        dynamic_linear: when the ladder is to try dynamic linear layers. ``first`` where the model attends, and at least
+            half of its multiplications are in layers over sequences: of such models static ranges lose most, as norms
+            and softmax make tensors in which few channels are far larger than all others. ``never`` where less than
+            `_LEAST` of them are in linear layers, which then decide nothing. ``later`` else.
     """
+
+    multiplications: int
+    dynamic_linear: DynamicLinearPlace
+
+
+def arithmetic_of(model: FloatModel) -> Arithmetic:
+    """Run a model once on random values and count."""
     if model.graph is None:
-        return "later"
+        return Arithmetic(0, "later")
     values = values_of(model.graph, sample_tensors(model.inputs, seed=0))
     counts = multiplications(model.graph, values)
     total = sum(counts.values())
     linear = sum(count for node, count in counts.items() if not _is_convolution(node, model.graph))
     if linear < _LEAST * total:
-        return "never"
+        return Arithmetic(total, "never")
     sequences = sum(count for node, count in counts.items() if _over_sequence(node, model.graph, values))
     attends = any(_attends(node, model.graph) for node in model.graph.graph.nodes)
-    return "first" if attends and 0 < sequences >= total - sequences else "later"
+    return Arithmetic(total, "first" if attends and 0 < sequences >= total - sequences else "later")
 
 
 def _is_convolution(node: fx.Node, graph: fx.GraphModule) -> bool:
     from torch import nn
 
-    name = getattr(node.target, "__name__", "")
-    return isinstance(module_of(node, graph), nn.modules.conv._ConvNd) or name.startswith("conv")
+    return isinstance(module_of(node, graph), nn.modules.conv._ConvNd)
 
 
 def _attends(node: fx.Node, graph: fx.GraphModule) -> bool:
