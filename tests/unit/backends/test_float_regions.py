@@ -74,7 +74,7 @@ def test_the_logarithm_of_a_spectrum_and_what_makes_it(text: str, expected: str)
     ("text", "chosen", "expected"),
     [
         ("conv1 x; sigmoid conv1; mul conv1 sigmoid; conv2 mul", "conv1", "sigmoid mul"),
-        ("conv1 x; sigmoid conv1; mul conv1 sigmoid; conv2 mul", "conv2", ""),
+        ("conv1 x; sigmoid conv1; mul conv1 sigmoid; conv2 mul", "conv2", "sigmoid mul"),
         ("conv1 x; add1 conv1 x; resize1 add1; conv2 resize1", "conv1", "add1 resize1"),
         ("conv1 x; conv2 conv1; cat conv1 conv2; conv3 cat", "conv1", "cat"),
         ("conv1 x; conv2 conv1; relu1 conv2; resize1 relu1", "conv1", "resize1"),
