@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
+from example_project import PROJECT, write_example_project
 
 from edgec.bundle.check import check_digests
 from edgec.errors import StoppedError
@@ -24,13 +24,6 @@ from edgec.errors import StoppedError
 from .command import EDGEC, edgec, environment, workers
 from .test_faults import eventually, processes_of, wait_for
 
-NET = """
-import torch
-from torch import nn
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
-"""
 FOREVER = """
 import torch
 class Forever(torch.nn.Module):
@@ -39,20 +32,6 @@ class Forever(torch.nn.Module):
             x = x + 1
         return x
 torch.jit.script(Forever()).save("forever.pt")
-"""
-PROJECT = """
-[model]
-path = "net.py:net"
-inputs = [{name = "x", shape = [1, 6]}]
-[calibration]
-data = "calibration.npz"
-[evaluation]
-data = "evaluation.npz"
-"""
-TARGET = """
-extends = "rpi4-int8"
-[[emit]]
-backend = "example"
 """
 BUILD = ("build", "--target", "small", "-j", "1")
 PROGRAM = Path(__file__).with_name("stopping.py")
@@ -79,13 +58,7 @@ class Stopped:
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a bundle and a lock; for reading only."""
     root = tmp_path_factory.mktemp("stops") / "older"
-    (root / "targets").mkdir(parents=True)
-    (root / "net.py").write_text(NET)
-    (root / "edgec.toml").write_text(PROJECT)
-    (root / "targets" / "small.toml").write_text(TARGET)
-    generator = np.random.default_rng(0)
-    for name in ("calibration", "evaluation"):
-        np.savez(root / f"{name}.npz", x=generator.normal(size=(64, 1, 6)).astype(np.float32))
+    write_example_project(root)
     run = edgec(*BUILD, cwd=root)
     assert run.code == 0, run.errors
     return root

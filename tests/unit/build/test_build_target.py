@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from example_project import NET, TARGET, write_example_project
 
 from edgec.build.api import Bundle
 from edgec.build.build import build_target
@@ -26,38 +27,10 @@ from edgec.target.load import load_target
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-NET = """
-import torch
-from torch import nn
-def net():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
-"""
-PROJECT = """
-[model]
-path = "net.py:net"
-inputs = [{name = "x", shape = [1, 6]}]
-[calibration]
-data = "calibration.npz"
-[evaluation]
-data = "evaluation.npz"
-"""
-TARGET = """
-extends = "rpi4-int8"
-[[emit]]
-backend = "example"
-"""
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "net.py").write_text(NET)
-    (tmp_path / "edgec.toml").write_text(PROJECT)
-    (tmp_path / "targets").mkdir()
-    (tmp_path / "targets" / "small.toml").write_text(TARGET)
-    generator = np.random.default_rng(0)
-    for name in ("calibration", "evaluation"):
-        np.savez(tmp_path / f"{name}.npz", x=generator.normal(size=(64, 1, 6)).astype(np.float32))
+    write_example_project(tmp_path)
     return tmp_path
 
 
