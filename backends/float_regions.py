@@ -72,24 +72,26 @@ def float_regions(ops: Sequence[Op], outputs: Collection[str]) -> dict[str, str]
     return {op.name: reasons[op.name] for op in ops if op.name in reasons}
 
 
-def beside(ops: Sequence[Op], chosen: Collection[str], integer: Collection[str]) -> frozenset[str]:
+def beside(ops: Sequence[Op], chosen: Collection[str], weighted: Collection[str]) -> frozenset[str]:
     """Names of the ops beside `chosen` ones, which quantized would round tensors that are to stay unrounded.
 
-    They read what a chosen op makes, up to the next integer product, or no integer product reads what they make: a pool
-    or a sum would get a quantization of its own. An activation right after an integer product is a part of it.
+    They read what a chosen op makes, up to the next layer with integer weights, or no integer product reads what they
+    make: a pool or a sum would get a quantization of its own. An activation right after an integer product is a part of
+    it. A product of two activations is an op as others, and an integer product where it reads nothing in float.
 
     Args:
         ops: of the graph, in execution order.
         chosen: names of those that take and make floats.
-        integer: names of the products in integers.
+        weighted: names of the layers with integer weights.
     """
     made_by = {tensor: op.name for op in ops for tensor in op.outputs}
     before = {op.name: {made_by[tensor] for tensor in op.inputs if tensor in made_by} for op in ops}
     floats = set(chosen)
     for op in ops:
-        if op.name not in integer and floats & before[op.name]:
+        if op.name not in weighted and floats & before[op.name]:
             floats.add(op.name)
-    joined = {*integer} | {op.name for op in ops if op.role == "activation" and before[op.name] & {*integer}} - floats
+    products = {*weighted} | {op.name for op in ops if op.role in ("product", "mean")} - floats
+    joined = products | {op.name for op in ops if op.role == "activation" and before[op.name] & products} - floats
     for op in reversed(ops):
         if op.name in joined:
             joined |= before[op.name] - floats

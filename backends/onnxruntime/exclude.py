@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgec.backends.float_regions import BESIDE, Op, Role, beside, float_regions, role_of
-from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_COMPUTE, STATIC_OPS, VALUE_PRESERVING
+from edgec.backends.onnxruntime.capability import FLOAT_PRODUCTS, STATIC_OPS, VALUE_PRESERVING
 from edgec.backends.onnxruntime.dynamic_linear import dynamic_layers
 from edgec.backends.onnxruntime.graph import constants, producers
 from edgec.backends.onnxruntime.layers import PlacedLayer, channel_axis, find_layers
@@ -123,8 +123,7 @@ def _beside(proto: onnx.ModelProto, layers: Collection[str], kept: Collection[st
     """Quantizable nodes without weights that stay in float beside the layers `kept`, in execution order."""
     kinds = {node.name: node.op_type for node in proto.graph.node}
     ops = [op for op in _ops(proto) if kinds[op.name] in STATIC_OPS]
-    integer = {op.name for op in ops if kinds[op.name] in STATIC_COMPUTE or op.name in layers} - {*kept}
-    names = beside(ops, kept, integer)
+    names = beside(ops, kept, {*layers} - {*kept})
     return [op.name for op in ops if op.name in names and op.name not in layers]
 
 

@@ -96,9 +96,8 @@ def kept_beside(model: Any, chosen: Collection[int], kept: Mapping[int, str]) ->
     if not chosen:
         return {}
     operators = model.subgraphs[0].operators or ()
-    products = {place for place, item in enumerate(operators) if kind_of(model, item) in WEIGHTED | {"BATCH_MATMUL"}}
-    integer = {str(place) for place in products - {*chosen, *kept}}
-    names = beside(_ops(model), {str(place) for place in chosen}, integer)
+    weighted = {place for place, item in enumerate(operators) if kind_of(model, item) in WEIGHTED} - {*chosen, *kept}
+    names = beside(_ops(model), set(map(str, chosen)), set(map(str, weighted)))
     return {place: BESIDE for place in map(int, names) if place not in kept}
 
 

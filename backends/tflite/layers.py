@@ -40,8 +40,8 @@ def _kind_name(kind: str) -> str:
     return _OPS.get(kind, kind.lower().replace("_", "-"))
 
 
-PRODUCTS = frozenset(map(_kind_name, WEIGHTED)) | {"linear", "matmul"}
-"""Ops of layers that multiply with weights, or activations with one another."""
+WITH_WEIGHTS = frozenset(map(_kind_name, WEIGHTED)) | {"linear"}
+"""Ops of layers that multiply with weights."""
 
 
 @dataclass(frozen=True)

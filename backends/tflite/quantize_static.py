@@ -98,16 +98,16 @@ class QuantizeStatic(Pass[LiteModel]):
 
     def ensures(self, model: LiteModel, ctx: PassContext) -> str | None:
         from edgec.backends.tflite.finish import audit_content, finish
-        from edgec.backends.tflite.layers import PRODUCTS
+        from edgec.backends.tflite.layers import WITH_WEIGHTS
         from edgec.backends.tflite.static_int8 import dtypes_of_layers, quantize
 
         quantizable = _quantizable(model, self.name)
         dtypes = dtypes_of_layers(quantizable, model.content)
         if wrong := [name for name in self.float_layers if dtypes.get(name, "float32") != "float32"]:
             return f"{', '.join(wrong)} computes in int8, though it is to stay float"
-        others = {layer.name for layer in quantizable.layers if layer.op in PRODUCTS} - set(self.float_layers)
+        others = {layer.name for layer in quantizable.layers if layer.op in WITH_WEIGHTS} - set(self.float_layers)
         others &= {name for name, dtype in dtypes.items() if dtype == "float32"}
-        if self.float_layers and others:  # these must be the products that no recipe quantizes
+        if self.float_layers and others:  # these must be the layers that no recipe quantizes
             ranges = self._ranges(model, quantizable)
             full = quantize(quantizable, ranges, (), per_channel=self.per_channel, runtimes=_tried(ctx))
             free = dtypes_of_layers(quantizable, finish(full.content))

@@ -8,7 +8,7 @@ from edgec.backends.float_regions import Op, Role, beside, front_end, post_proce
 
 ROLES: dict[str, Role] = {
     "conv": "product", "mean": "mean", "relu": "activation", "softmax": "softmax", "reshape": "move", "cat": "join",
-    "resize": "sampling", "bias": "bias", "add": "arithmetic", "square": "power", "log": "logarithm",
+    "resize": "sampling", "bias": "bias", "add": "arithmetic", "scores": "product", "square": "power", "log": "logarithm",
 }  # fmt: skip
 
 
@@ -79,11 +79,12 @@ def test_the_logarithm_of_a_spectrum_and_what_makes_it(text: str, expected: str)
         ("conv1 x; conv2 conv1; cat conv1 conv2; conv3 cat", "conv1", "cat"),
         ("conv1 x; conv2 conv1; relu1 conv2; resize1 relu1", "conv1", "resize1"),
         ("conv1 x; relu1 conv1; conv2 relu1; resize1 conv2", "conv1", "relu1 resize1"),
+        ("conv1 x; conv2 x; scores conv1 conv2; softmax1 scores; conv3 softmax1", "conv1", "scores softmax1"),
     ],
 )
 def test_what_lies_beside_a_layer_in_float_stays_float_up_to_the_next_integer_product(
     text: str, chosen: str, expected: str
 ) -> None:
     ops = graph(text)
-    integer = {op.name for op in ops if op.role == "product"} - {chosen}
-    assert beside(ops, {chosen}, integer) == set(expected.split())
+    weighted = {op.name for op in ops if op.role == "product" and len(op.inputs) == 1} - {chosen}
+    assert beside(ops, {chosen}, weighted) == set(expected.split())
