@@ -8,7 +8,8 @@ from edgec.backends.float_regions import Op, Role, beside, front_end, post_proce
 
 ROLES: dict[str, Role] = {
     "conv": "product", "mean": "mean", "relu": "activation", "softmax": "softmax", "reshape": "move", "cat": "join",
-    "resize": "sampling", "bias": "bias", "add": "arithmetic", "scores": "product", "square": "power", "log": "logarithm",
+    "resize": "sampling", "bias": "bias", "add": "arithmetic", "scores": "product", "square": "power",
+    "log": "logarithm",
 }  # fmt: skip
 
 
