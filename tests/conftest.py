@@ -1,4 +1,4 @@
-"""Coverage is measured only in tests of the packages that have a floor, because it slows the others down."""
+"""What all tests share: signals as in a terminal, one cache, and coverage only where there is a floor, as it is slow."""
 
 from __future__ import annotations
 
