@@ -1,4 +1,4 @@
-"""What all tests share: signals as in a terminal, one cache, and coverage only where there is a floor, as it is slow."""
+"""What all tests share: signals as in a terminal, one cache, and coverage only of packages that have a floor."""
 
 from __future__ import annotations
 
